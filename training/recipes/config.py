@@ -1,0 +1,266 @@
+"""The fields that recipes share. A recipe's own `Config` adds to them; pages, API and commands read only the schema.
+
+Nothing here imports torch or Django: the web process reads it.
+"""
+
+import copy
+from typing import Any, Literal, NoReturn, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+JobType = Literal["training", "synthetic_data"]
+
+MAX_SHARDS = 100_000
+
+
+def in_group(name: str) -> dict[str, Any]:
+    """Say under which heading a form shows the field."""
+    return {"group": name}
+
+
+def shared(name: str, default: Any) -> Any:
+    """A shared field with another default; its bounds, title and help stay: `epochs: int = shared("epochs", 3)`."""
+    for base in (TrainingConfig, GenerationConfig):
+        if name in base.model_fields:
+            field = copy.copy(base.model_fields[name])
+            field.default = default
+            return field
+    raise KeyError(name)
+
+
+def refuse(field: str, sentence: str) -> NoReturn:
+    """Refuse a config from a validator that looks at several fields, and say which field has to change."""
+    raise PydanticCustomError("refused", "{sentence}", {"field": field, "sentence": sentence})
+
+
+class RecipeConfig(BaseModel):
+    """Strict: an unknown field, a number in quotes, true for 1, NaN and infinity are refused."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        str_max_length=1000,
+    )
+
+
+class TrainingConfig(RecipeConfig):
+    """What every training has in common."""
+
+    epochs: int = Field(
+        10,
+        ge=1,
+        le=100_000,
+        title="Epochs",
+        description="How many times the training goes through its data.",
+        json_schema_extra=in_group("Training"),
+    )
+    batch_size: int = Field(
+        32,
+        ge=1,
+        le=65_536,
+        title="Batch size",
+        description="Samples in a batch. A step takes batch size times gradient accumulation samples.",
+        json_schema_extra=in_group("Training"),
+    )
+    learning_rate: float = Field(
+        0.001,
+        gt=0,
+        le=10,
+        title="Learning rate",
+        description="The learning rate after the warm-up; the schedule starts from it.",
+        json_schema_extra=in_group("Optimisation"),
+    )
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        le=10,
+        title="Weight decay",
+        description="Pulls the weights towards zero at every step; 0 turns it off.",
+        json_schema_extra=in_group("Optimisation"),
+    )
+    optimizer: Literal["adamw", "adam", "sgd"] = Field(
+        "adamw",
+        title="Optimizer",
+        description="AdamW suits most models; SGD has a momentum of 0.9.",
+        json_schema_extra=in_group("Optimisation"),
+    )
+    lr_scheduler: Literal["constant", "cosine"] = Field(
+        "cosine",
+        title="Learning rate schedule",
+        description="Constant stays at the learning rate; cosine falls to zero at the last step.",
+        json_schema_extra=in_group("Optimisation"),
+    )
+    warmup_epochs: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        title="Warm-up epochs",
+        description="Epochs in which the learning rate rises from zero, step by step; 0 turns it off.",
+        json_schema_extra=in_group("Optimisation"),
+    )
+    max_grad_norm: float = Field(
+        1.0,
+        ge=0,
+        le=1_000_000,
+        title="Largest gradient norm",
+        description="Longer gradients are scaled down to this norm; 0 turns clipping off.",
+        json_schema_extra=in_group("Optimisation"),
+    )
+    grad_accumulation: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        title="Gradient accumulation",
+        description="Batches whose gradients are averaged for one step.",
+        json_schema_extra=in_group("Optimisation"),
+    )
+    early_stop_patience: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        title="Early stopping: patience",
+        description="Stop after this many epochs in a row without a better validation loss; 0 turns it off.",
+        json_schema_extra=in_group("Early stopping"),
+    )
+    early_stop_delta: float = Field(
+        0.0,
+        ge=0,
+        le=1_000_000,
+        title="Early stopping: smallest gain",
+        description="By how much the validation loss must fall to count as better for the patience.",
+        json_schema_extra=in_group("Early stopping"),
+    )
+    validation_split: float = Field(
+        0.1,
+        ge=0,
+        le=0.9,
+        title="Validation part",
+        description="Share of the data that is kept for validation; 0 trains on all of it, without validation.",
+        json_schema_extra=in_group("Data"),
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**32 - 1,
+        title="Seed",
+        description="Fixes first weights, order of the data and every random draw. Equal seeds give equal trainings.",
+        json_schema_extra=in_group("Reproducibility"),
+    )
+    num_workers: int = Field(
+        0,
+        ge=0,
+        le=16,
+        title="Loader workers",
+        description="Processes that prepare batches; 0 prepares them in the trainer. The samples are the same.",
+        json_schema_extra=in_group("Data"),
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        title="Precision",
+        description="Arithmetic of the forward pass; fp16 also scales the loss. The weights stay in fp32.",
+        json_schema_extra=in_group("Hardware"),
+    )
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Average of the weights: decay",
+        description="Keeps a moving average of the weights and validates with it; 0 turns it off, 0.999 is usual.",
+        json_schema_extra=in_group("Optimisation"),
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        title="Device",
+        description="Auto takes a GPU where there is one. What was taken first stays the job's device.",
+        json_schema_extra=in_group("Hardware"),
+    )
+    deterministic: bool = Field(
+        True,
+        title="Deterministic",
+        description="Use only algorithms that give the same bits each time. Without it a resume is approximate.",
+        json_schema_extra=in_group("Reproducibility"),
+    )
+    checkpoint_every_epochs: int = Field(
+        1,
+        ge=0,
+        le=100_000,
+        title="Checkpoint every so many epochs",
+        description="A crash costs at most the steps since the last checkpoint; 0 turns these off.",
+        json_schema_extra=in_group("Checkpoints"),
+    )
+    checkpoint_every_minutes: float = Field(
+        10.0,
+        ge=0,
+        le=10_080,
+        title="Checkpoint every so many minutes",
+        description="Also within an epoch, between two steps; 0 turns these off.",
+        json_schema_extra=in_group("Checkpoints"),
+    )
+    keep_last: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        title="Keep the newest",
+        description="How many of the newest checkpoints are kept.",
+        json_schema_extra=in_group("Checkpoints"),
+    )
+    keep_best: int = Field(
+        1,
+        ge=0,
+        le=1000,
+        title="Keep the best",
+        description="How many checkpoints with the lowest validation loss are kept as well.",
+        json_schema_extra=in_group("Checkpoints"),
+    )
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        if self.warmup_epochs > self.epochs:
+            refuse("warmup_epochs", f"warmup_epochs must not exceed epochs ({self.epochs}).")
+        if self.early_stop_patience and not self.validation_split:
+            refuse(
+                "early_stop_patience", "early_stop_patience needs a validation_split above 0, or must be 0."
+            )
+        return self
+
+
+class GenerationConfig(RecipeConfig):
+    """What every recipe that writes synthetic data has in common."""
+
+    samples: int = Field(
+        10_000,
+        ge=1,
+        le=1_000_000_000,
+        title="Samples",
+        description="How many samples are written in all.",
+        json_schema_extra=in_group("Data"),
+    )
+    samples_per_shard: int = Field(
+        1000,
+        ge=1,
+        le=10_000_000,
+        title="Samples in a shard",
+        description="A shard is one file; finished shards are never made again.",
+        json_schema_extra=in_group("Data"),
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**32 - 1,
+        title="Seed",
+        description="Fixes every random draw. Equal seeds give equal data.",
+        json_schema_extra=in_group("Reproducibility"),
+    )
+
+    @model_validator(mode="after")
+    def _shards_are_bounded(self) -> Self:
+        if self.samples > self.samples_per_shard * MAX_SHARDS:
+            least = -(-self.samples // MAX_SHARDS)
+            refuse(
+                "samples_per_shard", f"samples_per_shard must be at least {least} for {self.samples} samples."
+            )
+        return self
