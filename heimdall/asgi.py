@@ -1,0 +1,21 @@
+"""The web process: HTTP through Django, WebSockets through Channels."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "heimdall.settings")
+
+django_application = get_asgi_application()  # first: it loads the apps that routing imports
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+
+from training.routing import allowed_origins, websocket_urlpatterns  # noqa: E402
+
+application = ProtocolTypeRouter(
+    {
+        "http": django_application,
+        "websocket": allowed_origins(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+    }
+)

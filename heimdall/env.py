@@ -1,0 +1,69 @@
+"""Reading settings from the environment: every bad value stops the start and names its variable."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+T = TypeVar("T")
+_env = environ.Env()
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def text(name: str, default: str = "") -> str:
+    return os.environ.get(name, "").strip() or default
+
+
+def words(name: str, default: str = "") -> list[str]:
+    return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def flag(name: str, default: bool) -> bool:
+    value = text(name, "1" if default else "0").lower()
+    if value not in _TRUE | _FALSE:
+        raise ImproperlyConfigured(f"{name}={value!r} is neither yes nor no: use 1 or 0.")
+    return value in _TRUE
+
+
+def integer(name: str, default: int, *, low: int, high: int) -> int:
+    return _number(name, default, int, low, high)
+
+
+def seconds(name: str, default: float, *, low: float, high: float = 86_400.0) -> float:
+    return _number(name, default, float, low, high)
+
+
+def database(name: str, default: str) -> dict[str, Any]:
+    value = text(name, default)
+    try:
+        return _env.db_url_config(value)
+    except Exception as error:
+        raise ImproperlyConfigured(f"{name} is not a database URL that Heimdall can read.") from error
+
+
+def secret_in_file(path: Path) -> str:
+    """The secret kept in `path`; made on first use, readable by its owner only."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(handle, "w") as file:
+        file.write(secrets.token_urlsafe(50))
+    return path.read_text().strip()
+
+
+def _number(name: str, default: T, cast: Callable[[str], T], low: Any, high: Any) -> T:
+    value = text(name, str(default))
+    try:
+        number: Any = cast(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}={value!r} is not a number.") from error
+    if not low <= number <= high:
+        raise ImproperlyConfigured(f"{name}={value} is outside of {low} to {high}.")
+    return number

@@ -1,0 +1,265 @@
+"""Every setting comes from the environment; the defaults run on a bare laptop."""
+
+import os
+import sys
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+from heimdall import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = Path(env.text("HEIMDALL_DATA_DIR", str(BASE_DIR / "var"))).expanduser().absolute()
+try:
+    DATA_DIR.mkdir(parents=True, exist_ok=True)
+except OSError as error:
+    raise ImproperlyConfigured(f"HEIMDALL_DATA_DIR={DATA_DIR} cannot be made: {error.strerror}.") from error
+
+DEBUG = env.flag("HEIMDALL_DEBUG", False)
+SECRET_KEY = env.text("HEIMDALL_SECRET_KEY") or env.secret_in_file(DATA_DIR / "secret-key")
+HOST = env.text("HEIMDALL_HOST", "127.0.0.1")
+PORT = env.integer("HEIMDALL_PORT", 8000, low=1, high=65_535)
+ALLOWED_HOSTS = env.words("HEIMDALL_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
+CSRF_TRUSTED_ORIGINS = env.words("HEIMDALL_TRUSTED_ORIGINS")
+
+# HTTPS=1 says that a proxy in front speaks TLS: cookies, redirects and HSTS follow from it.
+HTTPS = env.flag("HEIMDALL_HTTPS", False)
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_HTTPONLY = True
+CSRF_COOKIE_HTTPONLY = False  # the pages' own script reads it for its buttons
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 2_000
+
+INSTALLED_APPS = [
+    "daphne",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "channels",
+    "storages",
+    "django_q",
+    "training",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "heimdall.middleware.content_security_policy",
+]
+
+ROOT_URLCONF = "heimdall.urls"
+ASGI_APPLICATION = "heimdall.asgi.application"
+WSGI_APPLICATION = "heimdall.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# The database is the only truth, so a commit must be on the disk when it returns.
+DATABASES = {"default": env.database("DATABASE_URL", f"sqlite:///{DATA_DIR / 'heimdall.sqlite3'}")}
+SQLITE = DATABASES["default"]["ENGINE"].endswith("sqlite3")
+if SQLITE:
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": env.seconds("HEIMDALL_SQLITE_BUSY_SECONDS", 30, low=0.1),
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+    }
+else:
+    DATABASES["default"].setdefault("CONN_MAX_AGE", 60)
+    DATABASES["default"].setdefault("CONN_HEALTH_CHECKS", True)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Where checkpoints lie.
+STORAGES = {
+    "default": {
+        "BACKEND": "training.storage.AtomicFileSystemStorage",
+        "OPTIONS": {"location": DATA_DIR / "files"},
+    },
+    "checkpoints": {
+        "BACKEND": "training.storage.AtomicFileSystemStorage",
+        "OPTIONS": {"location": DATA_DIR / "checkpoints"},
+    },
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+STAGING_DIR = DATA_DIR / "staging"
+SCRATCH_DIR = DATA_DIR / "scratch"
+
+STATIC_URL = "static/"
+STATIC_ROOT = Path(env.text("HEIMDALL_STATIC_ROOT", str(DATA_DIR / "static")))
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True  # no collectstatic needed before the first start
+
+# Workers. Lease times are counted in the database's clock.
+LEASE_SECONDS = env.seconds("HEIMDALL_LEASE_SECONDS", 60, low=1)
+HEARTBEAT_SECONDS = env.seconds("HEIMDALL_HEARTBEAT_SECONDS", 10, low=0.1)
+if HEARTBEAT_SECONDS * 2 > LEASE_SECONDS:
+    raise ImproperlyConfigured("HEIMDALL_HEARTBEAT_SECONDS must be at most half of HEIMDALL_LEASE_SECONDS.")
+STALL_SECONDS = env.seconds("HEIMDALL_STALL_SECONDS", 1_800, low=1)
+DRAIN_GRACE_SECONDS = env.seconds("HEIMDALL_DRAIN_GRACE_SECONDS", 60, low=1)
+SWEEP_SECONDS = env.seconds("HEIMDALL_SWEEP_SECONDS", 5, low=0.2)
+CANARY_SECONDS = env.seconds("HEIMDALL_CANARY_SECONDS", 30, low=1)
+ORPHAN_GRACE_SECONDS = env.seconds("HEIMDALL_ORPHAN_GRACE_SECONDS", 3_600, low=1, high=2_592_000)
+DISCARDED_KEEP_SECONDS = env.seconds("HEIMDALL_DISCARDED_KEEP_SECONDS", 604_800, low=0, high=31_536_000)
+CRASHES_AT_ONE_STEP = 3  # trainer deaths in succession at one step that fail a job
+CRASHES_WITHOUT_CHECKPOINT = 10  # ... and deaths without a newer checkpoint
+NODE_NAME = env.text("HEIMDALL_NODE_NAME", os.uname().nodename)
+RECIPES = env.words("HEIMDALL_RECIPES")
+DEMO = env.flag("HEIMDALL_DEMO", True)
+START_METHOD = env.text("HEIMDALL_START_METHOD", "cold")
+if START_METHOD not in {"cold", "warm"}:
+    raise ImproperlyConfigured(f"HEIMDALL_START_METHOD={START_METHOD!r}: use cold or warm.")
+
+
+def _gpus() -> list[int]:
+    """The GPUs this process may use, without asking CUDA."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [int(word) for word in visible.split(",") if word.strip().isdigit()]
+    return list(range(len(list(Path("/proc/driver/nvidia/gpus").glob("*")))))
+
+
+GPUS = _gpus()
+SLOTS = env.integer("HEIMDALL_SLOTS", len(GPUS) or 1, low=1, high=64)
+
+# django-q2 carries wake-ups only. No safety rests on its retry, acknowledgement or timeout: the longest retry and
+# no timeout keep it from handing a message out twice while a training runs.
+Q_CLUSTER = {
+    "name": "heimdall",
+    "orm": "default",
+    "workers": SLOTS + 1,
+    "poll": 0.05,
+    "retry": 2_147_483_647 // 100,
+    "timeout": None,
+    "max_attempts": 1,
+    "ack_failures": True,
+    "save_limit": -1,
+    "bulk": 1,
+    "queue_limit": 1,
+    "recycle": 100_000,
+    "catch_up": False,
+    "scheduler": False,
+    "daemonize_workers": False,
+    "log_level": "WARNING",
+    "label": "Queue messages",
+}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+        "LOCATION": DATA_DIR / "cache",
+    }
+}
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 1_000}}}
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "jobs"
+LOGOUT_REDIRECT_URL = "login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LANGUAGE_CODE = "en"
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = env.text("HEIMDALL_TIME_ZONE", "UTC")
+
+# The token class stands first, so that a missing login is 401 and not 403.
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_PAGINATION_CLASS": "training.api.pagination.Pages",
+    "EXCEPTION_HANDLER": "training.api.errors.handle",
+    "DEFAULT_THROTTLE_RATES": {
+        "verbs": env.text("HEIMDALL_VERB_RATE", "600/min"),
+        "login": env.text("HEIMDALL_LOGIN_RATE", "20/min"),
+    },
+    "PAGE_SIZE": 50,
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Heimdall",
+    "DESCRIPTION": "Queue PyTorch training jobs, watch them live, pause and resume them exactly.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+UNFOLD = {
+    "SITE_TITLE": "Heimdall",
+    "SITE_HEADER": "Heimdall",
+    "SITE_URL": "/",
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": True,
+}
+
+LOG_LEVEL = env.text("HEIMDALL_LOG_LEVEL", "INFO").upper()
+if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+    raise ImproperlyConfigured(f"HEIMDALL_LOG_LEVEL={LOG_LEVEL!r}: use DEBUG, INFO, WARNING or ERROR.")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "text": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s", "datefmt": "%H:%M:%S"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        },
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "json" if env.flag("HEIMDALL_LOG_JSON", False) else "text",
+            "stream": sys.stderr,
+        }
+    },
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "training": {"level": LOG_LEVEL},
+        "heimdall": {"level": LOG_LEVEL},
+        "django-q": {"level": "WARNING", "handlers": ["console"], "propagate": False},
+    },
+}

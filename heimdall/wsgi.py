@@ -1,0 +1,8 @@
+"""For servers that speak WSGI only. Pages and API work; nothing is pushed."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "heimdall.settings")
+application = get_wsgi_application()

@@ -1,0 +1,81 @@
+"""Every error that Heimdall raises on purpose. Each is a sentence for the reader and a `code` for programs."""
+
+
+class HeimdallError(Exception):
+    """The base: `str(error)` is a sentence, `error.code` names the kind."""
+
+    code = "error"
+
+
+class NotFound(HeimdallError):
+    """The thing does not exist, or the actor may not know that it does."""
+
+    code = "not_found"
+
+
+class NotAllowed(HeimdallError):
+    """The actor may see the job but may not do this to it."""
+
+    code = "not_allowed"
+
+
+class TransitionRefused(HeimdallError):
+    """The job's state, or a guard, does not allow the verb. Nothing was changed."""
+
+    code = "transition_refused"
+
+    def __init__(self, message: str, *, status: str = "", stop: str = "", verbs: tuple[str, ...] = ()):
+        super().__init__(message)
+        self.status = status
+        self.stop = stop
+        self.verbs = verbs
+
+
+class StaleAttempt(HeimdallError):
+    """Another attempt owns the job by now: the worker that asks must drop everything."""
+
+    code = "stale_attempt"
+
+
+class InvalidInput(HeimdallError):
+    """Input was refused; `fields` maps a field's name to its messages."""
+
+    code = "invalid"
+
+    def __init__(self, fields: dict[str, list[str]]):
+        self.fields = fields
+        super().__init__("; ".join(f"{name}: {' '.join(messages)}" for name, messages in fields.items()))
+
+
+class InvalidConfig(InvalidInput):
+    """A recipe's config was refused."""
+
+    code = "invalid_config"
+
+
+class UnknownRecipe(InvalidInput):
+    """No recipe has this name."""
+
+    code = "unknown_recipe"
+
+    def __init__(self, name: str, known: list[str]):
+        shown = ", ".join(known) or "none"
+        super().__init__({"recipe": [f"There is no recipe {name!r}. Choose one of: {shown}."]})
+
+
+class StorageUnavailable(HeimdallError):
+    """The store of checkpoints cannot be reached or written now. Trying again later may help."""
+
+    code = "storage_unavailable"
+
+
+class BadCheckpoint(HeimdallError):
+    """A checkpoint was read and failed its check."""
+
+    code = "bad_checkpoint"
+
+
+class NoGoodCheckpoint(HeimdallError):
+    """Checkpoints were stored, and every one of them failed its check."""
+
+    code = "no_good_checkpoint"

@@ -1,0 +1,297 @@
+"""The rows that are the truth: jobs, attempts, checkpoints, events, metrics, log chunks and nodes.
+
+Statuses, stops, attempts and checkpoint pointers are written by services.py alone.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.files.storage import Storage, storages
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from training.lifecycle import Facts, JobType, Status, Stop, StopAt
+
+
+def checkpoint_storage() -> Storage:
+    """The `checkpoints` entry of STORAGES. A callable, so that no migration holds a path or a bucket."""
+    return storages["checkpoints"]
+
+
+def _choices(enum: type) -> list[tuple[str, str]]:
+    return [(member.value, member.value.replace("_", " ")) for member in enum if member.value]
+
+
+class TrainingJob(models.Model):
+    """One job. `status` is a fact; `stop` and `stop_at` are a wish that stands beside `running`."""
+
+    job_name = models.CharField(max_length=200)
+    description = models.TextField(blank=True, max_length=10_000)
+    job_type = models.CharField(max_length=20, choices=_choices(JobType), default=JobType.TRAINING)
+    recipe = models.CharField(max_length=200)
+    config = models.JSONField(default=dict)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="training_jobs")
+    team = models.ForeignKey(Group, null=True, blank=True, on_delete=models.SET_NULL, related_name="training_jobs")
+    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children")
+    priority = models.SmallIntegerField(
+        default=0,
+        validators=[MinValueValidator(-100), MaxValueValidator(100)],
+        help_text="Higher goes first, and may preempt a running job of lower priority.",
+    )
+
+    status = models.CharField(max_length=10, choices=_choices(Status), default=Status.QUEUED)
+    stop = models.CharField(max_length=10, choices=_choices(Stop), blank=True, default=Stop.NONE)
+    stop_at = models.CharField(max_length=5, choices=_choices(StopAt), blank=True, default=StopAt.NONE)
+    attempt = models.PositiveIntegerField(default=0, help_text="Number of the newest attempt: the fencing token.")
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    not_before = models.DateTimeField(null=True, blank=True, help_text="A queued job is not claimed before this.")
+    queued_at = models.DateTimeField(db_default=Now())
+
+    current_epoch = models.PositiveIntegerField(default=0, help_text="Finished epochs of the whole job.")
+    total_epochs = models.PositiveIntegerField(default=0, help_text="0 for synthetic data jobs.")
+    current_step = models.PositiveBigIntegerField(default=0, help_text="Finished steps (or shards) of the whole job.")
+    total_steps = models.PositiveBigIntegerField(null=True, blank=True, help_text="Unknown before the first claim.")
+    phase = models.CharField(max_length=20, blank=True, help_text="What the trainer is doing now.")
+    step_seconds = models.FloatField(null=True, blank=True, help_text="Recent mean duration of a step.")
+    train_loss = models.FloatField(null=True, blank=True)
+    val_loss = models.FloatField(null=True, blank=True)
+    learning_rate = models.FloatField(null=True, blank=True)
+    metrics = models.JSONField(default=dict, blank=True, help_text="The newest epoch's values of the recipe's own.")
+    best_epoch = models.PositiveIntegerField(null=True, blank=True)
+    best_val_loss = models.FloatField(null=True, blank=True)
+
+    error_code = models.CharField(max_length=40, blank=True)
+    error_message = models.TextField(blank=True)
+    environment = models.JSONField(default=dict, blank=True, help_text="Resolved at the first claim and kept.")
+    approximate = models.JSONField(default=list, blank=True, help_text="Why the newest resume was not exact.")
+
+    generation = models.PositiveIntegerField(default=0, help_text="How often the job was restarted at step 0.")
+    checkpoint = models.FileField(storage=checkpoint_storage, max_length=255, blank=True)
+    latest_checkpoint = models.ForeignKey(
+        "Checkpoint",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="The newest good checkpoint of this generation: where a resume starts.",
+    )
+    checkpoints_stored = models.PositiveIntegerField(default=0, help_text="Of this generation, bad ones included.")
+    crashes_at_step = models.PositiveIntegerField(default=0, help_text="Trainer deaths in succession at crash_step.")
+    crash_step = models.PositiveBigIntegerField(null=True, blank=True)
+    crashes_since_checkpoint = models.PositiveIntegerField(default=0)
+
+    event_seq = models.PositiveBigIntegerField(default=0, help_text="Number of the newest event.")
+    created_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=list(Status)), name="status_is_known"),
+            models.CheckConstraint(condition=Q(stop="") | Q(status="running"), name="stop_only_while_running"),
+            models.CheckConstraint(
+                condition=Q(stop="", stop_at="") | (~Q(stop="") & ~Q(stop_at="")), name="stop_says_when"
+            ),
+            models.CheckConstraint(
+                condition=Q(status="running", lease_expires_at__isnull=False)
+                | (~Q(status="running") & Q(lease_expires_at__isnull=True)),
+                name="running_if_and_only_if_leased",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="paused") | Q(latest_checkpoint__isnull=False) | Q(current_step=0),
+                name="paused_rests_on_a_checkpoint_or_step_0",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="paused") | ~Q(job_type="synthetic_data"), name="synthetic_data_is_never_paused"
+            ),
+            models.CheckConstraint(
+                condition=(Q(total_epochs=0) | Q(current_epoch__lte=F("total_epochs")))
+                & (Q(total_steps__isnull=True) | Q(current_step__lte=F("total_steps"))),
+                name="progress_within_bounds",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["-priority", "queued_at", "id"], condition=Q(status="queued"), name="jobs_in_queue"),
+            models.Index(fields=["lease_expires_at"], condition=Q(status="running"), name="jobs_running"),
+            models.Index(fields=["-updated_at"], condition=Q(status="paused"), name="jobs_paused"),
+            models.Index(fields=["status", "-id"], name="jobs_by_status"),
+            models.Index(fields=["owner", "-id"], name="jobs_by_owner"),
+            models.Index(fields=["recipe", "-id"], name="jobs_by_recipe"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_name} (job {self.pk})"
+
+    @property
+    def facts(self) -> Facts:
+        """What the lifecycle's guards may know."""
+        return Facts(
+            job_type=JobType(self.job_type),
+            has_checkpoint=self.latest_checkpoint_id is not None,
+            ever_stored=self.checkpoints_stored > 0,
+            at_start=self.current_step == 0,
+        )
+
+
+class Attempt(models.Model):
+    """One claim of a job by a supervisor, from claim to landing. Open while `ended_at` is empty."""
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    node = models.ForeignKey("Node", null=True, blank=True, on_delete=models.SET_NULL, related_name="attempts")
+    node_name = models.CharField(max_length=200)
+    slot = models.PositiveSmallIntegerField(default=0)
+    supervisor_pid = models.PositiveIntegerField(default=0)
+    trainer_pid = models.PositiveIntegerField(null=True, blank=True)
+    started_from = models.ForeignKey(
+        "Checkpoint", null=True, blank=True, on_delete=models.PROTECT, related_name="attempts_started"
+    )
+    started_at = models.DateTimeField(db_default=Now())
+    started_step = models.PositiveBigIntegerField(default=0)
+    first_step_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    ended_step = models.PositiveBigIntegerField(null=True, blank=True)
+    steps_executed = models.PositiveBigIntegerField(default=0)
+    outcome = models.CharField(max_length=20, blank=True, help_text="The verb that closed it.")
+    exit_code = models.IntegerField(null=True, blank=True, help_text="Negative: the signal that killed the trainer.")
+    detail = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["job_id", "number"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "number"], name="attempt_number_once_per_job"),
+            models.UniqueConstraint(fields=["job"], condition=Q(ended_at__isnull=True), name="one_open_attempt_a_job"),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of job {self.job_id}"
+
+
+class Checkpoint(models.Model):
+    """One durable checkpoint. It exists when its row does; several kinds may share it."""
+
+    class Kind(models.TextChoices):
+        PAUSE = "pause"
+        PERIODIC = "periodic"
+        BEST = "best"
+        FINAL = "final"
+        DRAIN = "drain"
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="checkpoints")
+    attempt = models.PositiveIntegerField()
+    generation = models.PositiveIntegerField(default=0)
+    step = models.PositiveBigIntegerField()
+    epoch = models.PositiveIntegerField()
+    kinds = models.JSONField(default=list)
+    file = models.FileField(storage=checkpoint_storage, max_length=255)
+    size = models.PositiveBigIntegerField()
+    digest = models.CharField(max_length=64, help_text="SHA-256 over the state and nothing else.")
+    file_sha256 = models.CharField(max_length=64)
+    val_loss = models.FloatField(null=True, blank=True)
+    pinned = models.BooleanField(default=False)
+    quarantined_at = models.DateTimeField(null=True, blank=True)
+    quarantine_reason = models.TextField(blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["file"], name="one_row_a_checkpoint_file")]
+        indexes = [models.Index(fields=["job", "generation", "-step", "-id"], name="checkpoints_newest_first")]
+
+    def __str__(self) -> str:
+        return f"checkpoint of job {self.job_id} at step {self.step}"
+
+
+class Event(models.Model):
+    """One transition, or another thing that a person should see. `seq` is gap-free per job."""
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="events")
+    seq = models.PositiveBigIntegerField()
+    kind = models.CharField(max_length=40)
+    message = models.TextField()
+    actor = models.CharField(max_length=160)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+    attempt = models.PositiveIntegerField(default=0)
+    status = models.CharField(max_length=10)
+    stop = models.CharField(max_length=10, blank=True)
+    step = models.PositiveBigIntegerField(default=0)
+    epoch = models.PositiveIntegerField(default=0)
+    data = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["job_id", "seq"]
+        constraints = [models.UniqueConstraint(fields=["job", "seq"], name="event_seq_once_per_job")]
+        indexes = [models.Index(fields=["-created_at"], name="events_newest_first")]
+
+    def __str__(self) -> str:
+        return f"event {self.seq} of job {self.job_id}: {self.kind}"
+
+
+class Metric(models.Model):
+    """The values of one step; `epoch_values` too when the step closed an epoch. Non-finite values are null."""
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="metric_rows")
+    step = models.PositiveBigIntegerField()
+    epoch = models.PositiveIntegerField()
+    attempt = models.PositiveIntegerField()
+    values = models.JSONField(default=dict)
+    epoch_values = models.JSONField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["job_id", "step"]
+        constraints = [models.UniqueConstraint(fields=["job", "step"], name="one_metric_row_a_step")]
+
+    def __str__(self) -> str:
+        return f"metrics of job {self.job_id} at step {self.step}"
+
+
+class LogChunk(models.Model):
+    """A piece of what the trainer printed. The id is the cursor for `?after=`."""
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="log_chunks")
+    attempt = models.PositiveIntegerField()
+    text = models.TextField()
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["job", "id"], name="log_in_order")]
+
+    def __str__(self) -> str:
+        return f"log of job {self.job_id}"
+
+
+class Node(models.Model):
+    """A host that runs (or ran) a worker."""
+
+    name = models.CharField(max_length=200, unique=True)
+    boot_id = models.CharField(max_length=64, blank=True)
+    slots = models.PositiveSmallIntegerField(default=1)
+    devices = models.JSONField(default=list, blank=True)
+    worker_pid = models.PositiveIntegerField(default=0)
+    worker_started_at = models.DateTimeField(null=True, blank=True)
+    last_seen_at = models.DateTimeField(null=True, blank=True)
+    draining = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Installation(models.Model):
+    """The one row that says which store of checkpoints belongs to this database."""
+
+    store_id = models.CharField(max_length=32)
+    created_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"store {self.store_id}"
