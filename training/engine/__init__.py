@@ -1,0 +1,1 @@
+"""Training with torch: the loop, its parts, the checkpoint file and the trainer process. Knows nothing of Django."""
