@@ -12,9 +12,9 @@ The header's metadata holds, beside the tensors' names, types and shapes:
                        parts <SHA-256>
                        aliases <SHA-256>
 
-The header has one possible form for its content, so that a changed bit anywhere is noticed. Looking at a file
-needs neither torch nor numpy and no more memory than its header: the web process does it. Reading and writing the
-parts need torch.
+The header has one possible form for its content, so that a changed bit anywhere is noticed. Looking at a
+file needs neither torch nor numpy and no more memory than its header: the web process does it. Reading and
+writing the parts need torch.
 """
 
 import contextlib
@@ -121,8 +121,8 @@ def load(path: str | os.PathLike[str], *, digest: str | None = None) -> tuple[An
 def save(path: str | os.PathLike[str], parts: Any, about: dict[str, Any]) -> Saved:
     """Write the file so that it is there as a whole and durable, or not there at all.
 
-    Tensors should be on the CPU already, and nobody may change them meanwhile. Hashing runs beside the writing;
-    both leave the interpreter free for the training.
+    Tensors should be on the CPU already, and nobody may change them meanwhile. Hashing runs beside the
+    writing; both leave the interpreter free for the training.
     """
     from training.engine import encoding
 
@@ -301,7 +301,7 @@ def _without_odd_floats(value: Any) -> Any:
         return {key: _without_odd_floats(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_without_odd_floats(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124
+    if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
 

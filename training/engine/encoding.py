@@ -1,9 +1,10 @@
 """The tagged encoding of a checkpoint: what JSON alone would change comes back as it was, types too.
 
-Plain values stay plain JSON. Everything else becomes an object with the key "$", which names what it is; a dict
-that has that key itself, or keys that are no strings, is written as pairs. Tensors and arrays are left out of the
-text: they become named blobs, and the text refers to them by name. Types are matched exactly, so that a subclass
-is never saved as its base by accident; what is not known is refused. Nothing is pickled, nothing imported by name.
+Plain values stay plain JSON. Everything else becomes an object with the key "$", which names what it is; a
+dict that has that key itself, or keys that are no strings, is written as pairs. Tensors and arrays are left
+out of the text: they become named blobs, and the text refers to them by name. Types are matched exactly, so
+that a subclass is never saved as its base by accident; what is not known is refused. Nothing is pickled,
+nothing imported by name.
 """
 
 import base64

@@ -1,0 +1,73 @@
+"""A checkpoint takes its name when it is whole and durable; whatever goes wrong before leaves nothing behind."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.engine import codec, failpoints
+
+torch.set_num_threads(1)
+PARTS = {"model": {"w": torch.ones(300_000)}}
+
+
+@pytest.fixture(autouse=True)
+def no_failpoints():
+    yield
+    failpoints.configure("")
+
+
+@pytest.mark.parametrize("point", ["checkpoint_half_written", "checkpoint_before_rename"])
+def test_a_disk_that_fails_leaves_the_file_before_and_no_other(point: str, tmp_path: Path) -> None:
+    before = codec.save(tmp_path / "state", {"n": 1}, {})
+    failpoints.configure(f"{point}=raise")
+    with pytest.raises(OSError):
+        codec.save(tmp_path / "state", PARTS, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert codec.verify(tmp_path / "state").digest == before.digest
+
+
+@pytest.mark.parametrize("point", ["checkpoint_half_written", "checkpoint_before_rename"])
+def test_a_kill_while_writing_leaves_no_file_of_that_name(point: str, tmp_path: Path) -> None:
+    code = (
+        "import sys, torch; from training.engine import codec; "
+        "codec.save(sys.argv[1], {'w': torch.ones(300_000)}, {})"
+    )
+    environment = os.environ | {failpoints.VARIABLE: f"{point}=kill"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "state")], env=environment, timeout=60, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_full_disk_is_an_os_error_and_leaves_nothing(tmp_path: Path) -> None:
+    """The limit on the size of files stands for the disk: the write comes back short and then fails."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            codec.save(tmp_path / "state", PARTS, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, old)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_data_is_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    real_fsync, real_replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(f"fsync {_kind(fd)}"), real_fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda *names: (calls.append("rename"), real_replace(*names)))
+    codec.save(tmp_path / "state", PARTS, {})
+    assert calls == ["fsync file", "rename", "fsync folder"]
+
+
+def _kind(fd: int) -> str:
+    return "folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"
