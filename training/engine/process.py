@@ -1,0 +1,509 @@
+"""The trainer as a process of its own: how it is started, talked to and ended. Imports no torch and no Django.
+
+Three pipes join supervisor and trainer: control (down), messages (up) and the log (stdout and stderr, up).
+Control and messages carry one JSON object a line; NaN and the infinities travel as the strings "nan", "inf" and
+"-inf". The first line down is the TrainerSpec. The supervisor's side is `Trainer`, the trainer's is `Channel`:
+
+    if __name__ == "__main__":                      # of training.engine.trainer
+        channel = process.connect()                 # before torch is imported
+        from training.engine import ...
+        channel.finish(run(channel))
+
+A trainer never outlives its supervisor: the kernel kills it (Linux), and at the end of the control pipe it exits.
+"""
+
+import codecs
+import contextlib
+import ctypes
+import fcntl
+import json
+import math
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+Message = dict[str, Any]
+
+BATCH_SECONDS = 0.1
+MOST_ROWS = 1000  # in one message
+MOST_LOG_CHARACTERS = 256 * 1024  # kept until somebody reads the log
+PIPE_BYTES = 2**20
+SUPERVISOR_GONE = 70  # exit code of a trainer whose control pipe ended
+
+_ROOT = str(Path(__file__).resolve().parents[2])
+# Of Heimdall's own settings a trainer sees these alone: recipes are other people's code.
+_PASSED_ON = {"HEIMDALL_RECIPES", "HEIMDALL_FAILPOINTS"}
+_WITHHELD = {"DATABASE_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE"}
+
+
+@dataclass(frozen=True)
+class TrainerSpec:
+    """All that a trainer is told at its start."""
+
+    package: str
+    config: dict[str, Any]
+    staging: str
+    about: dict[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    device: str = "auto"
+    gpu: int | None = None
+    threads: int | None = None
+    pinned: dict[str, Any] = field(default_factory=dict)
+    expected: dict[str, Any] = field(default_factory=dict)
+    scratch: str = ""
+    name_title: str = "heimdall trainer"
+
+    def to_message(self) -> Message:
+        return asdict(self)
+
+    @classmethod
+    def from_message(cls, message: Message) -> "TrainerSpec":
+        return cls(**message)
+
+
+def to_line(message: Mapping[str, Any]) -> bytes:
+    try:
+        text = json.dumps(message, allow_nan=False, separators=(",", ":"))
+    except (ValueError, TypeError):
+        text = json.dumps(_sendable(message), allow_nan=False, separators=(",", ":"))
+    return text.encode("ascii") + b"\n"
+
+
+def number(value: Any) -> float:
+    """A number of a message as a float, where it may have travelled as "nan", "inf" or "-inf"."""
+    return float(value)
+
+
+def _sendable(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(float(value))
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _sendable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return [_sendable(item) for item in value]
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return _sendable(value.item())
+    return str(value)
+
+
+# Starting
+
+
+@dataclass(frozen=True)
+class ChildEnds:
+    """The file descriptors that belong to the trainer; the launcher's caller closes its copies."""
+
+    control: int
+    messages: int
+    log: int
+
+
+class Process(Protocol):
+    """A process that somebody started. Who waits for it is the launcher's affair."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None:
+        """The exit code, or minus the signal; None while it lives."""
+
+    def kill(self) -> None:
+        """End it and all of its session, at once. Nothing happens if it has ended."""
+
+
+class Launcher(Protocol):
+    def launch(self, spec: TrainerSpec, ends: ChildEnds) -> Process: ...
+
+
+class ColdLauncher:
+    """Starts a new interpreter. The thread that calls it must outlive the trainer (see `die_with_parent`)."""
+
+    def __init__(self, module: str = "training.engine.trainer"):
+        self._module = module
+
+    def launch(self, spec: TrainerSpec, ends: ChildEnds) -> Process:
+        command = [
+            sys.executable,
+            "-m",
+            self._module,
+            str(ends.control),
+            str(ends.messages),
+            str(os.getpid()),
+        ]
+        return _ColdProcess(
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=ends.log,
+                stderr=ends.log,
+                pass_fds=(ends.control, ends.messages),
+                env=child_environment(spec, os.environ),
+                start_new_session=True,
+            )
+        )
+
+
+class _ColdProcess:
+    def __init__(self, popen: "subprocess.Popen[bytes]"):
+        self._popen = popen
+        self._lock = threading.Lock()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def poll(self) -> int | None:
+        with self._lock:
+            return self._popen.poll()
+
+    def kill(self) -> None:
+        # Not reaped yet means that the number is still its own.
+        with self._lock:
+            if self._popen.poll() is None:
+                kill_session(self._popen.pid)
+
+
+def kill_session(pid: int) -> None:
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+def base_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What every trainer has in common; it must stand before the interpreter starts."""
+    passed = {
+        name: value
+        for name, value in environment.items()
+        if name not in _WITHHELD and (not name.startswith("HEIMDALL_") or name in _PASSED_ON)
+    }
+    passed["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, passed.get("PYTHONPATH", "")]))
+    passed["PYTHONHASHSEED"] = "0"  # a recipe that walks over a set of strings does so in one order
+    passed["PYTHONUNBUFFERED"] = "1"
+    return passed
+
+
+def own_environment(spec: TrainerSpec) -> dict[str, str]:
+    """What depends on the job; it must stand before torch looks for GPUs and cores."""
+    own = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    if spec.device == "cpu":
+        own["CUDA_VISIBLE_DEVICES"] = ""
+    elif spec.gpu is not None:
+        own["CUDA_VISIBLE_DEVICES"] = str(spec.gpu)
+    if spec.threads is not None:
+        threads = str(spec.threads)
+        own |= {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    return own
+
+
+def child_environment(spec: TrainerSpec, environment: Mapping[str, str]) -> dict[str, str]:
+    return base_environment(environment) | own_environment(spec)
+
+
+# The supervisor's side
+
+
+class Trainer:
+    """The supervisor's handle of one trainer. No method waits, but for `receive` and `close`."""
+
+    def __init__(
+        self, process: Process, *, control: int, messages: int, log: int, most_messages: int = 100_000
+    ):
+        self._process = process
+        self._inbox: queue.Queue[Message] = queue.Queue(most_messages)
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._log = _Log()
+        self._died_at: float | None = None
+        self._is_closed = False
+        self._threads = [
+            _thread("control", self._write_control, control),
+            _thread("messages", self._read_messages, messages),
+            _thread("log", self._read_log, log),
+        ]
+
+    @classmethod
+    def start(
+        cls, spec: TrainerSpec, *, launcher: Launcher | None = None, most_messages: int = 100_000
+    ) -> "Trainer":
+        """Start a trainer. The calling thread must live on: on Linux the trainer ends with it."""
+        control_out, control_in = _pipe()
+        messages_out, messages_in = _pipe()
+        log_out, log_in = _pipe()
+        theirs = (control_out, messages_in, log_in)
+        try:
+            process = (launcher or ColdLauncher()).launch(spec, ChildEnds(*theirs))
+        except BaseException:
+            for fd in (control_in, messages_out, log_out):
+                os.close(fd)
+            raise
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        trainer = cls(
+            process, control=control_in, messages=messages_out, log=log_out, most_messages=most_messages
+        )
+        trainer.send(spec.to_message())
+        return trainer
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: Message) -> None:
+        self._outbox.put(to_line(message))
+
+    def receive(self, timeout: float) -> Message | None:
+        """The next message, or None when none came in time or none will come any more."""
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                # Short looks, so that the end of the pipe is seen while one waits.
+                return self._inbox.get(timeout=min(left, 0.05)) if left > 0 else self._inbox.get_nowait()
+            except queue.Empty:
+                if left <= 0 or (not self._threads[1].is_alive() and self._inbox.empty()):
+                    return None
+
+    def read_log(self) -> str:
+        """What was printed since the last call."""
+        return self._log.take()
+
+    def exit_status(self) -> int | None:
+        """The exit code, or minus the signal, once the trainer has ended and its messages were received."""
+        status = self._process.poll()
+        if status is None:
+            return None
+        self._died_at = self._died_at or time.monotonic()
+        # A process that it left behind may hold the pipe open; that must not hide its end.
+        is_over = not self._threads[1].is_alive() or time.monotonic() - self._died_at > 1
+        return status if is_over and self._inbox.empty() else None
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def close(self) -> None:
+        """Let go of the trainer. It ends with its control pipe; if not within 2 seconds, it is killed."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._outbox.put(None)
+        deadline = time.monotonic() + 2
+        while self._process.poll() is None:
+            if time.monotonic() > deadline:
+                self._process.kill()
+            time.sleep(0.005)
+        for thread in self._threads:
+            thread.join(0.2)
+
+    def _write_control(self, fd: int) -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(fd, "wb", buffering=0) as pipe:
+            while (line := self._outbox.get()) is not None:
+                _write(pipe.fileno(), line)
+
+    def _read_messages(self, fd: int) -> None:
+        with os.fdopen(fd, "rb", buffering=PIPE_BYTES) as pipe:
+            for line in pipe:
+                # A trainer that is killed leaves half a line.
+                with contextlib.suppress(ValueError):
+                    message = json.loads(line)
+                    if isinstance(message, dict):
+                        self._put(message)
+
+    def _put(self, message: Message) -> None:
+        while not self._is_closed:
+            with contextlib.suppress(queue.Full):
+                return self._inbox.put(message, timeout=0.2)
+
+    def _read_log(self, fd: int) -> None:
+        with os.fdopen(fd, "rb", buffering=0) as pipe:
+            while chunk := pipe.read(65_536):
+                self._log.add(chunk)
+
+
+class _Log:
+    """Text that waits to be read: its beginning and its newest part, when it grows too long."""
+
+    def __init__(self, most: int = MOST_LOG_CHARACTERS):
+        self._half = most // 2
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._lock = threading.Lock()
+        self._head, self._tail, self._dropped = "", "", 0
+
+    def add(self, chunk: bytes) -> None:
+        with self._lock:
+            text = self._decoder.decode(chunk)
+            room = self._half - len(self._head)
+            if not self._tail and room > 0:
+                self._head, text = self._head + text[:room], text[room:]
+            self._tail += text
+            surplus = len(self._tail) - self._half
+            if surplus > self._half // 4:  # not at every line: each cut copies the tail
+                self._tail, self._dropped = self._tail[surplus:], self._dropped + surplus
+
+    def take(self) -> str:
+        with self._lock:
+            gap = (
+                f"\n[... {self._dropped} characters of the log were left out ...]\n" if self._dropped else ""
+            )
+            text = self._head + gap + self._tail
+            self._head, self._tail, self._dropped = "", "", 0
+            return text
+
+
+# The trainer's side
+
+
+class Channel:
+    """The trainer's ends of the pipes. `send` and `step` never wait; a step costs one append.
+
+    `listen` hands every message from above to a function, in a thread of its own. When the control pipe ends,
+    the process exits on the spot.
+    """
+
+    def __init__(self, control: int, messages: int):
+        self._control, self._messages = control, messages
+        for fd in (control, messages):
+            os.set_inheritable(fd, False)
+        os.register_at_fork(after_in_child=self._forked)
+        self._owner = os.getpid()
+        self._unread = b""
+        self._waiting: deque[tuple[str, Any]] = deque()
+        self._wake = threading.Event()
+        self.spec = TrainerSpec.from_message(self._read_line())
+        self._sender = _thread("sender", self._send_waiting)
+
+    def listen(self, receive: Callable[[Message], None]) -> None:
+        _thread("receiver", self._receive, receive)
+
+    def send(self, message: Message) -> None:
+        self._waiting.append(("message", message))
+        self._wake.set()
+
+    def step(self, row: Message) -> None:
+        """Report a step. Rows go up together, after BATCH_SECONDS at the latest and before the next message."""
+        self._waiting.append(("row", row))
+
+    def flush(self, timeout: float = 10) -> bool:
+        """Wait until all that was said before is in the pipe."""
+        done = threading.Event()
+        self._waiting.append(("flushed", done))
+        self._wake.set()
+        return done.wait(timeout)
+
+    def finish(self, code: int) -> NoReturn:
+        """End the process, with everything said, and without the slow taking down of libraries."""
+        self.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+    def _read_line(self) -> Message:
+        while b"\n" not in self._unread:
+            chunk = os.read(self._control, 65_536)
+            if not chunk:
+                os._exit(SUPERVISOR_GONE)
+            self._unread += chunk
+        line, _, self._unread = self._unread.partition(b"\n")
+        message: Message = json.loads(line)
+        return message
+
+    def _receive(self, receive: Callable[[Message], None]) -> None:
+        while True:
+            receive(self._read_line())
+
+    def _send_waiting(self) -> None:
+        while True:
+            self._wake.wait(BATCH_SECONDS)
+            self._wake.clear()
+            try:
+                self._send_all()
+            except BrokenPipeError:
+                os._exit(SUPERVISOR_GONE)
+
+    def _send_all(self) -> None:
+        rows: list[Message] = []
+        while self._waiting:
+            kind, item = self._waiting.popleft()
+            if kind == "row":
+                rows.append(item)
+            if rows and (kind != "row" or len(rows) == MOST_ROWS):
+                self._write({"kind": "steps", "rows": rows})
+                rows = []
+            if kind == "message":
+                self._write(item)
+            elif kind == "flushed":
+                item.set()
+        if rows:
+            self._write({"kind": "steps", "rows": rows})
+
+    def _write(self, message: Message) -> None:
+        _write(self._messages, to_line(message))
+
+    def _forked(self) -> None:
+        """A loader worker holds no end of the pipes, and can be asked to end."""
+        if os.getpid() != self._owner:
+            for fd in (self._control, self._messages):
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+            _set_signals(signal.SIG_DFL)
+
+
+def connect(arguments: list[str] | None = None) -> Channel:
+    """The first thing that a cold trainer does; the arguments are its pipe ends and its parent's pid."""
+    control, messages, parent = (int(text) for text in (arguments or sys.argv[1:])[:3])
+    die_with_parent(parent)
+    return settle(Channel(control, messages))
+
+
+def settle(channel: Channel) -> Channel:
+    """Name the process, and leave its end to the supervisor: a signal to everybody must not cost state."""
+    _set_signals(signal.SIG_IGN)
+    with contextlib.suppress(ImportError):
+        from setproctitle import setproctitle
+
+        setproctitle(channel.spec.name_title)
+    return channel
+
+
+def die_with_parent(parent: int) -> None:
+    """End this process when the parent ends. The kernel follows the parent's *thread* that started us."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+    # Only now: a parent that ended before the call above would go unnoticed for ever.
+    if os.getppid() != parent:
+        os._exit(SUPERVISOR_GONE)
+
+
+def _set_signals(action: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, action)
+
+
+def _pipe() -> tuple[int, int]:
+    reader, writer = os.pipe()
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return reader, writer
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _thread(name: str, target: Callable[..., None], *arguments: Any) -> threading.Thread:
+    thread = threading.Thread(target=target, args=arguments, name=f"trainer-{name}", daemon=True)
+    thread.start()
+    return thread
