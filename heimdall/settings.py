@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -99,6 +100,8 @@ if SQLITE:
         "timeout": env.seconds("HEIMDALL_SQLITE_BUSY_SECONDS", 30, low=0.1),
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
     }
+    # A file, for tests too: connections of several threads and processes meet in it.
+    DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
 else:
     DATABASES["default"].setdefault("CONN_MAX_AGE", 60)
     DATABASES["default"].setdefault("CONN_HEALTH_CHECKS", True)
@@ -158,6 +161,7 @@ SLOTS = env.integer("HEIMDALL_SLOTS", len(GPUS) or 1, low=1, high=64)
 
 # django-q2 carries wake-ups only. No safety rests on its retry, acknowledgement or timeout: the longest retry and
 # no timeout keep it from handing a message out twice while a training runs.
+warnings.filterwarnings("ignore", message="Retry and timeout are misconfigured")
 Q_CLUSTER = {
     "name": "heimdall",
     "orm": "default",
@@ -183,7 +187,9 @@ CACHES = {
         "LOCATION": DATA_DIR / "cache",
     }
 }
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 1_000}}}
+CHANNEL_LAYERS = {
+    "default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 1_000}}
+}
 
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "jobs"

@@ -97,6 +97,14 @@ RESTS_ON_A_CHECKPOINT = Guard(
 )
 
 
+HAS_A_START = Guard(
+    "has_a_start",
+    lambda facts: facts.has_checkpoint or not facts.ever_stored,
+    "None of this job's checkpoints passed its check, so there is nothing to resume from; "
+    "restart begins again at step 0.",
+)
+
+
 class Answer(StrEnum):
     """How a verb that was accepted answers."""
 
@@ -146,9 +154,9 @@ RULES: dict[tuple[Verb, Status, Stop], Rule] = {
     (Verb.PAUSE, *_R_PREEMPT): _to(_R_PAUSE, Answer.NOTED, PAUSABLE),
     (Verb.PAUSE, *_Q): _to(_P, Answer.DONE, PAUSABLE, RESTS_ON_A_CHECKPOINT),
     (Verb.PAUSE, *_P): _to(_P, Answer.ALREADY, PAUSABLE),
-    (Verb.RESUME, *_P): _to(_Q, Answer.NOTED),
-    (Verb.RESUME, *_F): _to(_Q, Answer.NOTED),
-    (Verb.RESUME, *_X): _to(_Q, Answer.NOTED),
+    (Verb.RESUME, *_P): _to(_Q, Answer.NOTED, HAS_A_START),
+    (Verb.RESUME, *_F): _to(_Q, Answer.NOTED, HAS_A_START),
+    (Verb.RESUME, *_X): _to(_Q, Answer.NOTED, HAS_A_START),
     (Verb.RESUME, *_R_PAUSE): _to(_R, Answer.DONE),  # the wish is withdrawn
     (Verb.RESTART, *_F): _to(_Q, Answer.NOTED),
     (Verb.RESTART, *_X): _to(_Q, Answer.NOTED),
@@ -218,5 +226,7 @@ def _changes(verb: Verb, status: Status, stop: Stop, facts: Facts) -> bool:
 
 
 def _sources(verb: Verb) -> str:
-    found = (describe(status, stop) for of, status, stop in RULES if of is verb and RULES[of, status, stop].writes)
+    found = (
+        describe(status, stop) for of, status, stop in RULES if of is verb and RULES[of, status, stop].writes
+    )
     return ", ".join(dict.fromkeys(found)) or "nowhere"

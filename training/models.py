@@ -33,9 +33,15 @@ class TrainingJob(models.Model):
     job_type = models.CharField(max_length=20, choices=_choices(JobType), default=JobType.TRAINING)
     recipe = models.CharField(max_length=200)
     config = models.JSONField(default=dict)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="training_jobs")
-    team = models.ForeignKey(Group, null=True, blank=True, on_delete=models.SET_NULL, related_name="training_jobs")
-    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="training_jobs"
+    )
+    team = models.ForeignKey(
+        Group, null=True, blank=True, on_delete=models.SET_NULL, related_name="training_jobs"
+    )
+    parent = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children"
+    )
     priority = models.SmallIntegerField(
         default=0,
         validators=[MinValueValidator(-100), MaxValueValidator(100)],
@@ -45,30 +51,44 @@ class TrainingJob(models.Model):
     status = models.CharField(max_length=10, choices=_choices(Status), default=Status.QUEUED)
     stop = models.CharField(max_length=10, choices=_choices(Stop), blank=True, default=Stop.NONE)
     stop_at = models.CharField(max_length=5, choices=_choices(StopAt), blank=True, default=StopAt.NONE)
-    attempt = models.PositiveIntegerField(default=0, help_text="Number of the newest attempt: the fencing token.")
+    attempt = models.PositiveIntegerField(
+        default=0, help_text="Number of the newest attempt: the fencing token."
+    )
     lease_expires_at = models.DateTimeField(null=True, blank=True)
-    not_before = models.DateTimeField(null=True, blank=True, help_text="A queued job is not claimed before this.")
+    not_before = models.DateTimeField(
+        null=True, blank=True, help_text="A queued job is not claimed before this."
+    )
     queued_at = models.DateTimeField(db_default=Now())
 
     current_epoch = models.PositiveIntegerField(default=0, help_text="Finished epochs of the whole job.")
     total_epochs = models.PositiveIntegerField(default=0, help_text="0 for synthetic data jobs.")
-    current_step = models.PositiveBigIntegerField(default=0, help_text="Finished steps (or shards) of the whole job.")
-    total_steps = models.PositiveBigIntegerField(null=True, blank=True, help_text="Unknown before the first claim.")
+    current_step = models.PositiveBigIntegerField(
+        default=0, help_text="Finished steps (or shards) of the whole job."
+    )
+    total_steps = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Unknown before the first claim."
+    )
     phase = models.CharField(max_length=20, blank=True, help_text="What the trainer is doing now.")
     step_seconds = models.FloatField(null=True, blank=True, help_text="Recent mean duration of a step.")
     train_loss = models.FloatField(null=True, blank=True)
     val_loss = models.FloatField(null=True, blank=True)
     learning_rate = models.FloatField(null=True, blank=True)
-    metrics = models.JSONField(default=dict, blank=True, help_text="The newest epoch's values of the recipe's own.")
+    metrics = models.JSONField(
+        default=dict, blank=True, help_text="The newest epoch's values of the recipe's own."
+    )
     best_epoch = models.PositiveIntegerField(null=True, blank=True)
     best_val_loss = models.FloatField(null=True, blank=True)
 
     error_code = models.CharField(max_length=40, blank=True)
     error_message = models.TextField(blank=True)
-    environment = models.JSONField(default=dict, blank=True, help_text="Resolved at the first claim and kept.")
+    environment = models.JSONField(
+        default=dict, blank=True, help_text="Resolved at the first claim and kept."
+    )
     approximate = models.JSONField(default=list, blank=True, help_text="Why the newest resume was not exact.")
 
-    generation = models.PositiveIntegerField(default=0, help_text="How often the job was restarted at step 0.")
+    generation = models.PositiveIntegerField(
+        default=0, help_text="How often the job was restarted at step 0."
+    )
     checkpoint = models.FileField(storage=checkpoint_storage, max_length=255, blank=True)
     latest_checkpoint = models.ForeignKey(
         "Checkpoint",
@@ -78,8 +98,12 @@ class TrainingJob(models.Model):
         related_name="+",
         help_text="The newest good checkpoint of this generation: where a resume starts.",
     )
-    checkpoints_stored = models.PositiveIntegerField(default=0, help_text="Of this generation, bad ones included.")
-    crashes_at_step = models.PositiveIntegerField(default=0, help_text="Trainer deaths in succession at crash_step.")
+    checkpoints_stored = models.PositiveIntegerField(
+        default=0, help_text="Of this generation, bad ones included."
+    )
+    crashes_at_step = models.PositiveIntegerField(
+        default=0, help_text="Trainer deaths in succession at crash_step."
+    )
     crash_step = models.PositiveBigIntegerField(null=True, blank=True)
     crashes_since_checkpoint = models.PositiveIntegerField(default=0)
 
@@ -93,7 +117,9 @@ class TrainingJob(models.Model):
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=list(Status)), name="status_is_known"),
-            models.CheckConstraint(condition=Q(stop="") | Q(status="running"), name="stop_only_while_running"),
+            models.CheckConstraint(
+                condition=Q(stop="") | Q(status="running"), name="stop_only_while_running"
+            ),
             models.CheckConstraint(
                 condition=Q(stop="", stop_at="") | (~Q(stop="") & ~Q(stop_at="")), name="stop_says_when"
             ),
@@ -107,7 +133,8 @@ class TrainingJob(models.Model):
                 name="paused_rests_on_a_checkpoint_or_step_0",
             ),
             models.CheckConstraint(
-                condition=~Q(status="paused") | ~Q(job_type="synthetic_data"), name="synthetic_data_is_never_paused"
+                condition=~Q(status="paused") | ~Q(job_type="synthetic_data"),
+                name="synthetic_data_is_never_paused",
             ),
             models.CheckConstraint(
                 condition=(Q(total_epochs=0) | Q(current_epoch__lte=F("total_epochs")))
@@ -116,7 +143,9 @@ class TrainingJob(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["-priority", "queued_at", "id"], condition=Q(status="queued"), name="jobs_in_queue"),
+            models.Index(
+                fields=["-priority", "queued_at", "id"], condition=Q(status="queued"), name="jobs_in_queue"
+            ),
             models.Index(fields=["lease_expires_at"], condition=Q(status="running"), name="jobs_running"),
             models.Index(fields=["-updated_at"], condition=Q(status="paused"), name="jobs_paused"),
             models.Index(fields=["status", "-id"], name="jobs_by_status"),
@@ -143,10 +172,16 @@ class Attempt(models.Model):
 
     job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="attempts")
     number = models.PositiveIntegerField()
-    node = models.ForeignKey("Node", null=True, blank=True, on_delete=models.SET_NULL, related_name="attempts")
+    node = models.ForeignKey(
+        "Node", null=True, blank=True, on_delete=models.SET_NULL, related_name="attempts"
+    )
     node_name = models.CharField(max_length=200)
     slot = models.PositiveSmallIntegerField(default=0)
+    boot_id = models.CharField(max_length=64, blank=True, help_text="The node's boot that it ran under.")
     supervisor_pid = models.PositiveIntegerField(default=0)
+    supervisor_started_at = models.FloatField(
+        default=0, help_text="Unix time: tells a reused pid from the old one."
+    )
     trainer_pid = models.PositiveIntegerField(null=True, blank=True)
     started_from = models.ForeignKey(
         "Checkpoint", null=True, blank=True, on_delete=models.PROTECT, related_name="attempts_started"
@@ -158,14 +193,18 @@ class Attempt(models.Model):
     ended_step = models.PositiveBigIntegerField(null=True, blank=True)
     steps_executed = models.PositiveBigIntegerField(default=0)
     outcome = models.CharField(max_length=20, blank=True, help_text="The verb that closed it.")
-    exit_code = models.IntegerField(null=True, blank=True, help_text="Negative: the signal that killed the trainer.")
+    exit_code = models.IntegerField(
+        null=True, blank=True, help_text="Negative: the signal that killed the trainer."
+    )
     detail = models.TextField(blank=True)
 
     class Meta:
         ordering = ["job_id", "number"]
         constraints = [
             models.UniqueConstraint(fields=["job", "number"], name="attempt_number_once_per_job"),
-            models.UniqueConstraint(fields=["job"], condition=Q(ended_at__isnull=True), name="one_open_attempt_a_job"),
+            models.UniqueConstraint(
+                fields=["job"], condition=Q(ended_at__isnull=True), name="one_open_attempt_a_job"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -201,7 +240,9 @@ class Checkpoint(models.Model):
     class Meta:
         ordering = ["-id"]
         constraints = [models.UniqueConstraint(fields=["file"], name="one_row_a_checkpoint_file")]
-        indexes = [models.Index(fields=["job", "generation", "-step", "-id"], name="checkpoints_newest_first")]
+        indexes = [
+            models.Index(fields=["job", "generation", "-step", "-id"], name="checkpoints_newest_first")
+        ]
 
     def __str__(self) -> str:
         return f"checkpoint of job {self.job_id} at step {self.step}"

@@ -1,0 +1,171 @@
+"""The people, and jobs in every state. Alice owns, Bob may look and help, the viewer looks, Mallory may nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.utils import timezone
+
+from training import services
+from training.lifecycle import Status, Stop
+from training.models import Attempt, Checkpoint, Node, TrainingJob
+from training.recipes import registry
+from training.services.transition import lease_end
+
+PASSWORD = "long enough for a test"
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings) -> None:
+    """Hashing a password slowly is a virtue that each test would pay for."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def team(db) -> Group:
+    return Group.objects.create(name="radio")
+
+
+@pytest.fixture
+def alice(db, team) -> User:
+    user = User.objects.create_user("alice", password=PASSWORD)
+    user.groups.add(team)
+    return user
+
+
+@pytest.fixture
+def bob(db, team) -> User:
+    user = User.objects.create_user("bob", password=PASSWORD)
+    user.groups.add(team)
+    return user
+
+
+@pytest.fixture
+def viewer(db) -> User:
+    user = User.objects.create_user("vera", password=PASSWORD)
+    user.user_permissions.add(Permission.objects.get(codename="view_trainingjob"))
+    return user
+
+
+@pytest.fixture
+def mallory(db) -> User:
+    return User.objects.create_user("mallory", password=PASSWORD)
+
+
+@pytest.fixture
+def admin_user(db) -> User:
+    return User.objects.create_superuser("root", password=PASSWORD)
+
+
+@pytest.fixture
+def node(db) -> Node:
+    return services.register_node()
+
+
+@pytest.fixture
+def make_job(db, alice, team) -> Callable[..., TrainingJob]:
+    """make_job(status="running", stop="pause", ...): a job in any state, with a checkpoint where one is needed."""
+    return lambda **wanted: build_job(**({"owner": alice, "team": team} | wanted))
+
+
+def build_job(
+    *,
+    owner: User,
+    team: Group | None = None,
+    status: str = "queued",
+    stop: str = "",
+    stop_at: str = "",
+    job_type: str = "training",
+    with_checkpoint: bool | None = None,
+    step: int = 0,
+    epoch: int = 0,
+    job_name: str = "a job",
+    recipe: str | None = None,
+    config: dict | None = None,
+    **fields,
+) -> TrainingJob:
+    recipe = recipe or ("shards" if job_type == "synthetic_data" else "tiny")
+    job = TrainingJob.objects.create(
+        job_name=job_name,
+        owner=owner,
+        team=team,
+        job_type=job_type,
+        recipe=recipe,
+        config=registry.validate(recipe, config or {}),
+        total_epochs=0 if job_type == "synthetic_data" else 3,
+        current_step=step,
+        current_epoch=epoch,
+        **fields,
+    )
+    if with_checkpoint:
+        give_checkpoint(job, step=step, epoch=epoch)
+    if status != Status.QUEUED:
+        _put(job, status, stop, stop_at)
+    job.refresh_from_db()
+    return job
+
+
+def give_checkpoint(
+    job: TrainingJob, *, step: int, epoch: int, kinds: tuple[str, ...] = ("periodic",)
+) -> Checkpoint:
+    """A checkpoint row and pointer, with no file behind it."""
+    digest = hashlib.sha256(os.urandom(8)).hexdigest()
+    row = Checkpoint.objects.create(
+        job=job,
+        attempt=job.attempt,
+        generation=job.generation,
+        step=step,
+        epoch=epoch,
+        kinds=list(kinds),
+        file=f"jobs/{job.pk}/a{job.attempt}/s{step}-{digest[:32]}.safetensors",
+        size=1,
+        digest=digest,
+        file_sha256=digest,
+    )
+    TrainingJob.objects.filter(pk=job.pk).update(
+        latest_checkpoint=row, checkpoint=row.file.name, checkpoints_stored=job.checkpoints_stored + 1
+    )
+    job.refresh_from_db()
+    return row
+
+
+def _put(job: TrainingJob, status: str, stop: str, stop_at: str) -> None:
+    changes: dict = {"status": status, "stop": stop, "stop_at": stop_at or ("step" if stop else "")}
+    if status == Status.RUNNING:
+        changes |= {"attempt": job.attempt + 1, "lease_expires_at": lease_end(), "started_at": timezone.now()}
+        node, _ = Node.objects.get_or_create(name="a-node", defaults={"boot_id": "boot"})
+        Attempt.objects.create(
+            job=job,
+            number=job.attempt + 1,
+            node=node,
+            node_name=node.name,
+            started_from=job.latest_checkpoint,
+        )
+    if status in {Status.COMPLETED, Status.FAILED, Status.CANCELLED}:
+        changes["completed_at"] = timezone.now()
+    TrainingJob.objects.filter(pk=job.pk).update(**changes)
+
+
+ALL_STATES = [
+    ("queued", ""),
+    *(("running", str(stop)) for stop in Stop),
+    ("paused", ""),
+    ("completed", ""),
+    ("failed", ""),
+    ("cancelled", ""),
+]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """In CI nothing may be absent: a skip for any reason but a missing GPU is a failure."""
+    report = yield
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
+        if item.get_closest_marker("cuda") is None:
+            report.outcome = "failed"
+            report.longrepr = f"skipped in CI, where every part must be there: {report.longrepr}"
+    return report

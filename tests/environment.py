@@ -1,0 +1,21 @@
+"""Loaded by pytest before Django's settings: tests get a data folder of their own and small, quiet libraries."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+_folder = tempfile.mkdtemp(prefix="heimdall-tests-")
+_owner = os.getpid()
+os.environ["HEIMDALL_DATA_DIR"] = _folder
+os.environ.setdefault("HEIMDALL_SLOTS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ["HEIMDALL_RECIPES"] = "tests.recipes_for_tests.tiny,tests.recipes_for_tests.shards"
+os.environ.pop("HEIMDALL_DEBUG", None)
+
+
+@atexit.register
+def _remove() -> None:
+    if os.getpid() == _owner:  # forked children leave it alone
+        shutil.rmtree(_folder, ignore_errors=True)

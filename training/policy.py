@@ -1,0 +1,72 @@
+"""Every permission rule: may(actor, verb, job). Admin, API, pages, sockets and commands all ask here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.db.models import Q, QuerySet
+
+from training.errors import NotAllowed, NotFound
+from training.lifecycle import Verb
+from training.models import TrainingJob
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+SEE = "see"
+EDIT = "edit"  # name, description, priority; pins of checkpoints
+TEAM_VERBS = frozenset({SEE, Verb.PAUSE, Verb.RESUME, Verb.CANCEL})
+VIEW_PERMISSION = "training.view_trainingjob"
+
+
+@dataclass(frozen=True)
+class System:
+    """Somebody who acts and is no person: a worker, the reaper, the scheduler."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Actor = "User | AnonymousUser | System"
+
+
+def may(actor: Actor, verb: Verb | str, job: TrainingJob) -> bool:
+    """Whether the actor may do this to the job, whatever state the job is in."""
+    if isinstance(actor, System):
+        return True
+    if not actor.is_active:  # an anonymous user is not active either
+        return False
+    if actor.is_superuser or job.owner_id == actor.pk:
+        return True
+    if verb in TEAM_VERBS and job.team_id is not None and job.team_id in _group_ids(actor):
+        return True
+    return verb == SEE and actor.has_perm(VIEW_PERMISSION)
+
+
+def require(actor: Actor, verb: Verb | str, job: TrainingJob) -> None:
+    """Raise NotFound for a job the actor cannot see and NotAllowed for a verb the actor has no right to."""
+    if not may(actor, SEE, job):
+        raise NotFound(f"There is no job {job.pk}.")
+    if not may(actor, verb, job):
+        raise NotAllowed(f"You may see job {job.pk}, but not {verb} it: its owner and administrators may.")
+
+
+def visible_jobs(actor: Actor) -> QuerySet[TrainingJob]:
+    """The jobs that the actor can see."""
+    jobs = TrainingJob.objects.all()
+    if isinstance(actor, System):
+        return jobs
+    if not actor.is_active:
+        return jobs.none()
+    if actor.is_superuser or actor.has_perm(VIEW_PERMISSION):
+        return jobs
+    return jobs.filter(Q(owner=actor.pk) | Q(team__in=_group_ids(actor)))
+
+
+def _group_ids(actor: User) -> set[int]:
+    if not hasattr(actor, "_heimdall_group_ids"):
+        actor._heimdall_group_ids = set(actor.groups.values_list("pk", flat=True))  # one query a request
+    return actor._heimdall_group_ids

@@ -1,0 +1,77 @@
+"""The verbs: everything that changes a job. No other module writes a status, a stop, an attempt or a pointer.
+
+transition.py   the one conditional UPDATE and its event, which every verb goes through
+verbs.py        what people and programs ask for: submit, pause, resume, restart, cancel, discard, delete
+attempts.py     what a supervisor does with the attempt it holds: claim, beat, land, complete, fail, crash
+lost.py         what becomes of attempts whose supervisor is gone: reap
+upkeep.py       nodes, retention of checkpoints, orphaned files
+"""
+
+from training.services.attempts import (
+    Landing,
+    Wish,
+    beat,
+    claim,
+    complete,
+    crash,
+    fail,
+    land,
+    note,
+    note_started,
+    quarantine,
+    record_checkpoint,
+    release,
+    wish,
+)
+from training.services.hosts import join_installation, waiting_jobs, wake
+from training.services.lost import expired_attempts, orphaned_attempts, reap
+from training.services.transition import Result
+from training.services.upkeep import (
+    beat_node,
+    delete_orphaned_files,
+    preempt,
+    register_node,
+    retire_checkpoints,
+    set_draining,
+)
+from training.services.verbs import VERBS, cancel, delete, discard, edit, pause, pin, restart, resume, submit
+
+__all__ = [
+    "VERBS",
+    "Landing",
+    "Result",
+    "Wish",
+    "beat",
+    "beat_node",
+    "cancel",
+    "claim",
+    "complete",
+    "crash",
+    "delete",
+    "delete_orphaned_files",
+    "discard",
+    "edit",
+    "expired_attempts",
+    "fail",
+    "join_installation",
+    "land",
+    "note",
+    "note_started",
+    "orphaned_attempts",
+    "pause",
+    "pin",
+    "preempt",
+    "quarantine",
+    "reap",
+    "record_checkpoint",
+    "register_node",
+    "release",
+    "restart",
+    "resume",
+    "retire_checkpoints",
+    "set_draining",
+    "submit",
+    "waiting_jobs",
+    "wake",
+    "wish",
+]

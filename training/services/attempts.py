@@ -1,0 +1,542 @@
+"""What a supervisor does with the attempt it holds, from claim to landing.
+
+The attempt's number is the fencing token: it stands in every WHERE, and a worker whose attempt is over gets
+StaleAttempt and changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce, Now
+
+from training import queue
+from training.checkpoints import StoredCheckpoint
+from training.errors import NoGoodCheckpoint, StaleAttempt
+from training.lifecycle import JobType, Status, Stop, Verb
+from training.models import Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
+from training.policy import System
+from training.services.transition import (
+    Raced,
+    add_event,
+    in_seconds,
+    lease_end,
+    move,
+    newest_of,
+    rolled_back,
+    to_checkpoint,
+)
+
+WORKER = System("worker")
+MAX_LOG_CHARACTERS = 64 * 1024  # of one chunk; more is cut in the middle
+MAX_DETAIL_CHARACTERS = 20_000
+
+
+class Landing(StrEnum):
+    """What became of an attempt that stopped."""
+
+    PAUSED = "paused"
+    QUEUED = "queued"
+    CANCELLED = "cancelled"
+    GO_ON = "go_on"  # the wish was withdrawn: nothing was written, the attempt is still open
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The stop request as it stands in the database."""
+
+    stop: Stop
+    stop_at: str
+
+
+def claim(
+    node: Node, *, slot: int, pid: int, pid_started_at: float = 0.0, job_id: int | None = None
+) -> Attempt | None:
+    """Make the best queued job ours with one conditional UPDATE, or return None where there is nothing to do."""
+    while True:
+        try:
+            with transaction.atomic():
+                job = _next_in_queue(job_id)
+                return _claim(job, node, slot, pid, pid_started_at) if job and not _drains(node) else None
+        except Raced:
+            continue
+
+
+def wish(attempt: Attempt) -> Wish:
+    """What the job is asked to do. One read, cheap enough to be done several times a second."""
+    seen = _held(attempt).values_list("stop", "stop_at").first()
+    if seen is None:
+        raise StaleAttempt(f"{attempt} is over.")
+    return Wish(Stop(seen[0]), seen[1])
+
+
+def beat(
+    attempt: Attempt,
+    *,
+    steps: list[dict[str, Any]] = (),  # type: ignore[assignment]
+    epochs: list[dict[str, Any]] = (),  # type: ignore[assignment]
+    log: str = "",
+    phase: str | None = None,
+    trainer_pid: int | None = None,
+    step_seconds: float | None = None,
+    progress: dict[str, Any] | None = None,
+) -> Wish:
+    """Renew the lease and write down the news, in one transaction whose first statement is fenced.
+
+    steps: the trainer's step rows; epochs: its `epoch` messages; progress: the newest `progress` message of a
+    synthetic-data job. Doing it twice with the same news changes nothing more.
+    """
+    changes = _news(steps, epochs, phase, step_seconds, progress)
+    with transaction.atomic():
+        job = _renew(attempt, changes)
+        _add_metrics(job, steps, epochs)
+        for message in epochs:
+            _add_epoch_event(job, message)
+        if log:
+            LogChunk.objects.create(job=job, attempt=attempt.number, text=_shortened(log, MAX_LOG_CHARACTERS))
+        _note_execution(attempt, len(steps), trainer_pid)
+    return Wish(Stop(job.stop), job.stop_at)
+
+
+def note_started(attempt: Attempt, message: dict[str, Any]) -> None:
+    """The trainer has built everything and stands at `step`: keep what it resolved, say how exact the resume is."""
+    with transaction.atomic():
+        total = message.get("total_steps")
+        job = _renew(attempt, {"phase": "training", "approximate": message.get("approximate") or []})
+        resolved = {} if job.environment else {"environment": message.get("environment") or {}}
+        TrainingJob.objects.filter(pk=job.pk).update(total_steps=total, **resolved)
+        environment = message.get("environment") or {}
+        device = environment.get("device_name") or environment.get("device") or "unknown device"
+        _event(job, "start", f"Training on {device} from step {message.get('step', 0)}.", data=environment)
+        for sentence in message.get("approximate") or []:
+            _event(job, "approximate", f"Approximate: {sentence}")
+        Attempt.objects.filter(pk=attempt.pk).update(trainer_pid=message.get("pid"))
+
+
+def record_checkpoint(attempt: Attempt, stored: StoredCheckpoint) -> Checkpoint:
+    """The stored file becomes the job's checkpoint: row and pointer in one fenced transaction."""
+    with transaction.atomic():
+        job = _renew(attempt, {})
+        return _record(job, attempt, stored)
+
+
+def land(
+    attempt: Attempt,
+    stored: StoredCheckpoint | None = None,
+    *,
+    draining: bool = False,
+    final: bool = False,
+    reason: str = "",
+    delay_seconds: float = 0.0,
+) -> Landing:
+    """Close an attempt that stopped, by the stop as it is now.
+
+    With no stop left (withdrawn) and neither `draining` nor `final` (the trainer cannot go on), nothing is written
+    and the answer is GO_ON. The checkpoint, if there is one, becomes the job's in the same transaction.
+    """
+    while True:
+        try:
+            with transaction.atomic():
+                job = _read(attempt)
+                if not job.stop and not draining and not final:
+                    return Landing.GO_ON
+                return _land(job, attempt, stored, reason, delay_seconds)
+        except Raced:
+            continue
+
+
+def complete(attempt: Attempt, stored: StoredCheckpoint | None) -> None:
+    """The training is finished. Beats every stop and clears it."""
+
+    def act(job: TrainingJob) -> None:
+        changes = {}
+        if stored:
+            _record(job, attempt, stored)
+            changes = _standing_at(stored)
+        epochs = changes.get("current_epoch", job.current_epoch)
+        said = f"Completed after {epochs} epochs." if job.job_type == JobType.TRAINING else "Completed."
+        move(job, Verb.COMPLETE, by=WORKER, message=said, changes=changes)
+
+    _close(attempt, Verb.COMPLETE, act)
+
+
+def fail(attempt: Attempt, *, code: str, message: str, exit_code: int | None = None) -> None:
+    """The recipe raised, or the job cannot go on: failed, or cancelled where that was asked for."""
+    changes = {"error_code": code[:40], "error_message": _shortened(message, MAX_DETAIL_CHARACTERS)}
+    first = message.strip().splitlines()[0] if message.strip() else code
+
+    def act(job: TrainingJob) -> None:
+        move(job, Verb.FAIL, by=WORKER, message=f"Failed: {first}", changes=changes, data={"code": code})
+
+    _close(attempt, Verb.FAIL, act, exit_code=exit_code, detail=message)
+
+
+def crash(attempt: Attempt, *, exit_code: int | None, detail: str = "") -> Status:
+    """The trainer died under us. Back to the last checkpoint, or failed where it dies again and again."""
+    ended: list[str] = []
+
+    def act(job: TrainingJob) -> None:
+        again = job.crash_step is not None and job.current_step <= job.crash_step
+        deaths = {
+            "crashes_at_step": job.crashes_at_step + 1 if again else 1,
+            "crash_step": max(job.current_step, job.crash_step or 0),
+            "crashes_since_checkpoint": job.crashes_since_checkpoint + 1,
+        }
+        if _is_crash_loop(deaths) and not job.stop:
+            _fail_for_crashing(job, exit_code, detail, deaths)
+        else:
+            said = f"The trainer died ({how_it_died(exit_code)})."
+            back(job, Verb.CRASH, said, by=WORKER, changes=deaths, data={"exit_code": exit_code})
+        ended.append(job.status)
+
+    _close(attempt, Verb.CRASH, act, exit_code=exit_code, detail=detail)
+    return Status(ended[0])
+
+
+def release(attempt: Attempt, *, reason: str, delay_seconds: float) -> Landing:
+    """Hand the job back because its checkpoint cannot be read now: queued, and not claimed before the delay."""
+    return land(attempt, final=True, reason=reason, delay_seconds=delay_seconds)
+
+
+def quarantine(attempt: Attempt, checkpoint: Checkpoint, reason: str) -> Checkpoint:
+    """Set a checkpoint aside that failed its check, and start from the good one before it.
+
+    Raises NoGoodCheckpoint where there is none: never a silent start from scratch.
+    """
+    with transaction.atomic():
+        job = _renew(attempt, {})
+        Checkpoint.objects.filter(pk=checkpoint.pk, quarantined_at=None).update(
+            quarantined_at=Now(), quarantine_reason=reason
+        )
+        start = newest_good_checkpoint(job)
+        changes = to_checkpoint(job, start)
+        changes |= {"latest_checkpoint": start, "checkpoint": start.file.name if start else ""}
+        TrainingJob.objects.filter(pk=job.pk).update(**changes)
+        job.refresh_from_db()
+        Attempt.objects.filter(pk=attempt.pk).update(
+            started_from=start, started_step=start.step if start else 0
+        )
+        _event(job, "quarantine", f"The checkpoint at step {checkpoint.step} was set aside: {reason}")
+        if start:
+            _event(job, "rollback", f"Rolled back to step {start.step}.")
+    attempt.refresh_from_db()
+    if start is None:
+        raise NoGoodCheckpoint(
+            "Every checkpoint of this job failed its check; restart begins again at step 0."
+        )
+    return start
+
+
+def note(attempt: Attempt, kind: str, message: str, data: dict[str, Any] | None = None) -> None:
+    """Leave an event that is no transition, such as a checkpoint that could not be written."""
+    with transaction.atomic():
+        _event(_renew(attempt, {}), kind, message, data=data)
+
+
+def newest_good_checkpoint(job: TrainingJob) -> Checkpoint | None:
+    good = Checkpoint.objects.filter(job=job, generation=job.generation, quarantined_at=None)
+    return good.order_by("-step", "-id").first()
+
+
+def back(
+    job: TrainingJob,
+    verb: Verb,
+    message: str,
+    *,
+    by: Any,
+    changes: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Move a job whose attempt left nothing new to its last good checkpoint, and wake a worker if it is queued."""
+    start = job.latest_checkpoint
+    if rolled_back(job, start):
+        message += f" Rolled back to step {start.step if start else 0}."
+    move(job, verb, by=by, message=message, changes=to_checkpoint(job, start) | (changes or {}), data=data)
+    if job.status == Status.QUEUED:
+        queue.wake()
+
+
+def close_attempt(job: TrainingJob, number: int, verb: str, **facts: Any) -> None:
+    Attempt.objects.filter(job_id=job.pk, number=number, ended_at=None).update(
+        ended_at=Now(), ended_step=job.current_step, outcome=verb, **facts
+    )
+
+
+def how_it_died(exit_code: int | None) -> str:
+    """The exit code or the signal, in words."""
+    if exit_code is None:
+        return "unknown how"
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    import signal
+
+    try:
+        return f"signal {-exit_code}, {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"signal {-exit_code}"
+
+
+def finite(value: Any) -> Any:
+    """The value with NaN and the infinities (numbers or the trainer's words for them) as null."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return None if value in ("nan", "inf", "-inf") else value
+
+
+def _next_in_queue(job_id: int | None) -> TrainingJob | None:
+    jobs = TrainingJob.objects.filter(Q(not_before=None) | Q(not_before__lte=Now()), status=Status.QUEUED)
+    if job_id is not None:
+        jobs = jobs.filter(pk=job_id)
+    return (
+        jobs.select_related("latest_checkpoint")
+        .order_by("-priority", "queued_at", "id")
+        .select_for_update(of=("self",), skip_locked=True)
+        .first()
+    )
+
+
+def _drains(node: Node) -> bool:
+    return Node.objects.filter(pk=node.pk, draining=True).exists()
+
+
+def _claim(job: TrainingJob, node: Node, slot: int, pid: int, pid_started_at: float) -> Attempt:
+    start = job.latest_checkpoint
+    said = f"Claimed by {node.name}."
+    if rolled_back(job, start):
+        said += f" Rolled back to step {start.step if start else 0}."
+    changes = to_checkpoint(job, start) | {
+        "attempt": job.attempt + 1,
+        "lease_expires_at": lease_end(),
+        "started_at": Coalesce(F("started_at"), Now()),
+        "not_before": None,
+        "phase": "starting",
+    }
+    move(job, Verb.CLAIM, by=WORKER, message=said, changes=changes)
+    return Attempt.objects.create(
+        job=job,
+        number=job.attempt,
+        node=node,
+        node_name=node.name,
+        boot_id=node.boot_id,
+        slot=slot,
+        supervisor_pid=pid,
+        supervisor_started_at=pid_started_at,
+        started_from=start,
+        started_step=start.step if start else 0,
+    )
+
+
+def _held(attempt: Attempt):
+    return TrainingJob.objects.filter(pk=attempt.job_id, attempt=attempt.number, status=Status.RUNNING)
+
+
+def _renew(attempt: Attempt, changes: dict[str, Any]) -> TrainingJob:
+    """The fenced UPDATE that every worker's transaction begins with. It renews the lease and locks the row."""
+    if _held(attempt).update(lease_expires_at=lease_end(), updated_at=Now(), **changes) != 1:
+        raise StaleAttempt(f"{attempt} is over: another attempt owns the job, or it has ended.")
+    return TrainingJob.objects.select_related("latest_checkpoint").get(pk=attempt.job_id)
+
+
+def _read(attempt: Attempt) -> TrainingJob:
+    jobs = TrainingJob.objects.select_related("latest_checkpoint").select_for_update(of=("self",))
+    job = jobs.filter(pk=attempt.job_id).first()
+    if job is None or job.attempt != attempt.number or job.status != Status.RUNNING:
+        raise StaleAttempt(f"{attempt} is over: another attempt owns the job, or it has ended.")
+    return job
+
+
+def _close(attempt: Attempt, verb: Verb, act, *, exit_code: int | None = None, detail: str = "") -> None:
+    """Run a transition that ends the attempt, again if a stop request came in between."""
+    while True:
+        try:
+            with transaction.atomic():
+                job = _read(attempt)
+                act(job)
+                close_attempt(
+                    job,
+                    attempt.number,
+                    verb,
+                    exit_code=exit_code,
+                    detail=_shortened(detail, MAX_DETAIL_CHARACTERS),
+                )
+                return
+        except Raced:
+            continue
+
+
+def _land(
+    job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint | None, reason: str, delay_seconds: float
+) -> Landing:
+    changes: dict[str, Any] = {}
+    if stored:
+        _record(job, attempt, stored)
+        changes |= _standing_at(stored)
+    elif rolled_back(job, job.latest_checkpoint) and job.stop != Stop.CANCEL:
+        reason = f"{reason} Rolled back to step {job.latest_checkpoint.step if job.latest_checkpoint else 0}.".strip()
+        changes |= to_checkpoint(job, job.latest_checkpoint)
+    if delay_seconds and not job.stop:
+        changes["not_before"] = in_seconds(delay_seconds)
+    said = _landing_words(job)
+    move(job, Verb.LAND, by=WORKER, message=f"{said} {reason}".strip(), changes=changes)
+    close_attempt(job, attempt.number, Verb.LAND, detail=reason)
+    if job.status == Status.QUEUED and not delay_seconds:
+        queue.wake()
+    return Landing(job.status)
+
+
+def _standing_at(stored: StoredCheckpoint) -> dict[str, Any]:
+    """A trainer that stopped stands where its last checkpoint was taken."""
+    return {"current_step": stored.step, "current_epoch": stored.epoch}
+
+
+def _landing_words(job: TrainingJob) -> str:
+    if job.stop == Stop.PAUSE:
+        return "Paused."
+    if job.stop == Stop.CANCEL:
+        return "Cancelled."
+    return "Preempted: back in the queue." if job.stop == Stop.PREEMPT else "Back in the queue."
+
+
+def _record(job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint) -> Checkpoint:
+    """Row and pointer. The same file stored again only gains the new kinds."""
+    facts = {
+        "attempt": attempt.number,
+        "generation": job.generation,
+        "step": stored.step,
+        "epoch": stored.epoch,
+        "size": stored.size,
+        "digest": stored.digest,
+        "file_sha256": stored.file_sha256,
+        "val_loss": finite(stored.val_loss),
+        "kinds": sorted(stored.kinds),
+    }
+    row, is_new = Checkpoint.objects.get_or_create(file=stored.name, defaults={"job": job, **facts})
+    if not is_new:
+        row.kinds = sorted({*row.kinds, *stored.kinds})
+        row.save(update_fields=["kinds"])
+    TrainingJob.objects.filter(pk=job.pk).update(
+        checkpoint=stored.name,
+        latest_checkpoint=row,
+        checkpoints_stored=F("checkpoints_stored") + int(is_new),
+        crashes_since_checkpoint=0,
+    )
+    job.refresh_from_db()
+    shown = ", ".join(sorted(stored.kinds))
+    data = {"checkpoint": row.pk, "digest": stored.digest, "kinds": sorted(stored.kinds)}
+    _event(job, "checkpoint", f"Checkpoint at step {stored.step} ({shown}).", data=data)
+    return row
+
+
+def _event(job: TrainingJob, kind: str, message: str, *, data: dict[str, Any] | None = None) -> None:
+    """An event inside a transaction that already holds the job's row."""
+    TrainingJob.objects.filter(pk=job.pk).update(event_seq=F("event_seq") + 1, updated_at=Now())
+    job.event_seq += 1
+    add_event(job, kind, message, by=WORKER, data=data)
+
+
+def _news(steps, epochs, phase, step_seconds, progress) -> dict[str, Any]:
+    """The job's columns that the news changes."""
+    changes: dict[str, Any] = {}
+    if steps:
+        changes |= {
+            "current_step": steps[-1]["step"],
+            "learning_rate": finite(steps[-1].get("learning_rate")),
+        }
+    if epochs:
+        last = epochs[-1]
+        changes |= newest_of(finite(last["values"])) | {
+            "current_epoch": last["epoch"],
+            "best_epoch": last.get("best_epoch"),
+            "best_val_loss": finite(last.get("best_val_loss")),
+        }
+    if progress:
+        changes |= {"current_step": progress["done"], "total_steps": progress["total"]}
+        changes |= {"metrics": finite(progress.get("values") or {})}
+    if phase is not None:
+        changes["phase"] = phase[:20]
+    if step_seconds is not None:
+        changes["step_seconds"] = finite(step_seconds)
+    return changes
+
+
+def _add_metrics(job: TrainingJob, steps: list[dict[str, Any]], epochs: list[dict[str, Any]]) -> None:
+    rows = [
+        Metric(
+            job=job,
+            step=row["step"],
+            epoch=row["epoch"],
+            attempt=job.attempt,
+            values=finite({name: value for name, value in row.items() if name not in {"step", "epoch"}}),
+        )
+        for row in steps
+    ]
+    # A row that is there already came with a commit whose answer was lost.
+    Metric.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
+    for message in epochs:
+        Metric.objects.filter(job=job, step=message["step"]).update(epoch_values=finite(message["values"]))
+
+
+def _add_epoch_event(job: TrainingJob, message: dict[str, Any]) -> None:
+    """One event an epoch, however often it was repeated after a crash; a repetition must give the same values."""
+    values = finite(message["values"])
+    before = Event.objects.filter(
+        job=job, kind="epoch", epoch=message["epoch"], data__generation=job.generation
+    ).first()
+    if before is None:
+        loss = values.get("val_loss", values.get("train_loss"))
+        said = f"Epoch {message['epoch']} of {job.total_epochs} finished" + (
+            f", loss {loss:.6g}." if loss else "."
+        )
+        _event(job, "epoch", said, data={"generation": job.generation, "values": values})
+    elif before.data.get("values") != values and not job.approximate:
+        said = f"Epoch {message['epoch']} was repeated and gave other values than before."
+        _event(job, "replay_differs", said, data={"before": before.data.get("values"), "values": values})
+
+
+def _note_execution(attempt: Attempt, steps: int, trainer_pid: int | None) -> None:
+    changes: dict[str, Any] = {}
+    if steps:
+        changes |= {
+            "steps_executed": F("steps_executed") + steps,
+            "first_step_at": Coalesce(F("first_step_at"), Now()),
+        }
+    if trainer_pid is not None:
+        changes["trainer_pid"] = trainer_pid
+    if changes:
+        Attempt.objects.filter(pk=attempt.pk).update(**changes)
+
+
+def _is_crash_loop(deaths: dict[str, Any]) -> bool:
+    return (
+        deaths["crashes_at_step"] >= settings.CRASHES_AT_ONE_STEP
+        or deaths["crashes_since_checkpoint"] >= settings.CRASHES_WITHOUT_CHECKPOINT
+    )
+
+
+def _fail_for_crashing(job: TrainingJob, exit_code: int | None, detail: str, deaths: dict[str, Any]) -> None:
+    times = deaths["crashes_at_step"]
+    sentence = f"The trainer died {times} times in succession near step {deaths['crash_step']}"
+    if times < settings.CRASHES_AT_ONE_STEP:
+        sentence = f"The trainer died {deaths['crashes_since_checkpoint']} times without a newer checkpoint"
+    sentence += f" ({how_it_died(exit_code)})."
+    shown = _shortened(f"{sentence}\n{detail}".strip(), MAX_DETAIL_CHARACTERS)
+    changes = deaths | {"error_code": "crash_loop", "error_message": shown}
+    move(job, Verb.FAIL, by=WORKER, message=sentence, changes=changes, data={"exit_code": exit_code})
+
+
+def _shortened(text: str, limit: int) -> str:
+    text = text.replace("\x00", "\\0")  # PostgreSQL stores no NUL
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"

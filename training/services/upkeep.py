@@ -1,0 +1,133 @@
+"""Nodes, retention of checkpoints, orphaned files, and the scheduler's one wish."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import transaction
+from django.db.models import ProtectedError
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from training import checkpoints
+from training.errors import StorageUnavailable
+from training.lifecycle import RULES, StopAt, Verb
+from training.models import Attempt, Checkpoint, Node, TrainingJob, checkpoint_storage
+from training.policy import System
+from training.services.transition import Raced, move
+
+SCHEDULER = System("scheduler")
+_KEPT_KINDS = {Checkpoint.Kind.FINAL}
+
+
+def boot_id() -> str:
+    """Changes with each boot of this host; empty where the host does not tell."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else ""
+
+
+def register_node() -> Node:
+    """This host's row, with this boot and this worker written down."""
+    facts: dict[str, Any] = {
+        "boot_id": boot_id(),
+        "slots": settings.SLOTS,
+        "devices": [f"cuda:{index}" for index in settings.GPUS] or ["cpu"],
+        "worker_pid": os.getpid(),
+        "worker_started_at": Now(),
+        "last_seen_at": Now(),
+        "draining": False,
+    }
+    node, _ = Node.objects.update_or_create(name=settings.NODE_NAME, defaults=facts)
+    node.refresh_from_db()
+    return node
+
+
+def beat_node(node: Node) -> None:
+    Node.objects.filter(pk=node.pk).update(last_seen_at=Now())
+
+
+def set_draining(node: Node, draining: bool) -> None:
+    """A draining host claims nothing."""
+    Node.objects.filter(pk=node.pk).update(draining=draining)
+
+
+def preempt(job: TrainingJob, *, for_job: TrainingJob) -> bool:
+    """Ask a running job to make room for one of higher priority; False where it changed meanwhile."""
+    if (Verb.PREEMPT, job.status, job.stop) not in RULES:
+        return False
+    try:
+        with transaction.atomic():
+            said = f"Makes room for job {for_job.pk}, which has a higher priority."
+            move(job, Verb.PREEMPT, by=SCHEDULER, message=said, stop_at=StopAt.STEP)
+    except Raced:
+        return False
+    return True
+
+
+def retire_checkpoints(job: TrainingJob) -> int:
+    """Delete the checkpoints that the job's retention no longer keeps; return how many.
+
+    Kept: pinned and final ones, the newest keep_last, the best keep_best, what the job would resume from, and what
+    an open attempt started from.
+    """
+    job = TrainingJob.objects.get(pk=job.pk)
+    rows = list(Checkpoint.objects.filter(job=job).order_by("-step", "-id"))
+    kept = _kept(job, rows)
+    return sum(_delete_checkpoint(row) for row in rows if row.pk not in kept)
+
+
+def delete_orphaned_files(*, grace_seconds: float | None = None) -> list[str]:
+    """Delete files of the store that no row names and that are older than the grace; return their names."""
+    grace = settings.ORPHAN_GRACE_SECONDS if grace_seconds is None else grace_seconds
+    storage, limit, deleted = checkpoint_storage(), timezone.now() - timedelta(seconds=grace), []
+    for name in checkpoints.stored_names():
+        if Checkpoint.objects.filter(file=name).exists():
+            continue
+        try:
+            if storage.get_modified_time(name) < limit and not Checkpoint.objects.filter(file=name).exists():
+                checkpoints.delete_file(name)
+                deleted.append(name)
+        except (OSError, ObjectDoesNotExist, StorageUnavailable):
+            continue  # gone meanwhile, or to be tried again at the next sweep
+    return deleted
+
+
+def _kept(job: TrainingJob, rows: list[Checkpoint]) -> set[int]:
+    """The ids of the checkpoints that stay."""
+    good = [row for row in rows if row.quarantined_at is None and row.generation == job.generation]
+    by_loss = sorted(
+        (row for row in good if "best" in row.kinds and row.val_loss is not None),
+        key=lambda row: (row.val_loss, row.step),
+    )
+    open_starts = Attempt.objects.filter(job=job, ended_at=None).values_list("started_from", flat=True)
+    stays = {job.latest_checkpoint_id, *open_starts}
+    stays |= {row.pk for row in good[: job.config.get("keep_last", 3)]}
+    stays |= {row.pk for row in by_loss[: job.config.get("keep_best", 1)]}
+    stays |= {row.pk for row in rows if row.pinned or _KEPT_KINDS & set(row.kinds)}
+    stays |= {row.pk for row in rows if row not in good and not _is_old(row)}
+    return {pk for pk in stays if pk is not None}
+
+
+def _is_old(row: Checkpoint) -> bool:
+    """Older than the time for which what was set aside or given up is kept."""
+    return row.created_at < timezone.now() - timedelta(seconds=settings.DISCARDED_KEEP_SECONDS)
+
+
+def _delete_checkpoint(row: Checkpoint) -> bool:
+    name = str(row.file)
+    try:
+        with transaction.atomic():
+            Attempt.objects.filter(started_from=row, ended_at__isnull=False).update(started_from=None)
+            row.delete()
+    except ProtectedError:
+        return False  # somebody came to stand on it since we looked
+    try:
+        checkpoints.delete_file(name)
+    except StorageUnavailable:
+        pass  # the sweep of orphaned files comes back to it
+    return True

@@ -1,0 +1,331 @@
+"""What people and programs ask for. Each verb checks who, checks from where, writes once and leaves an event."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth.models import Group
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from training import checkpoints, lifecycle, policy, queue
+from training.errors import InvalidInput, NotFound, StorageUnavailable, TransitionRefused
+from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
+from training.models import Attempt, Checkpoint, Metric, TrainingJob
+from training.recipes import registry
+from training.services.transition import (
+    Raced,
+    Result,
+    add_event,
+    move,
+    rolled_back,
+    start_again,
+    to_checkpoint,
+    write,
+)
+
+NAME_LENGTH, DESCRIPTION_LENGTH = 200, 10_000
+_TRIES = 20  # a verb that loses this many races in a row gives up
+
+
+def submit(
+    *,
+    by: Any,
+    job_name: str,
+    recipe: str,
+    config: dict[str, Any],
+    description: str = "",
+    team: Group | None = None,
+    priority: int = 0,
+    parent: TrainingJob | None = None,
+) -> Result:
+    """Queue a new job. Raises InvalidInput with the fields that were refused."""
+    info = registry.get(recipe)
+    resolved = registry.validate(recipe, config)
+    fields = {
+        "job_name": _clean_name(job_name),
+        "description": _clean_description(description),
+        "priority": _clean_priority(priority),
+        "team": _clean_team(team, by),
+    }
+    with transaction.atomic():
+        job = TrainingJob.objects.create(
+            **fields,
+            job_type=info.job_type,
+            recipe=recipe,
+            config=resolved,
+            owner=by,
+            parent=parent,
+            total_epochs=resolved["epochs"] if info.job_type == JobType.TRAINING else 0,
+            event_seq=1,
+        )
+        job.refresh_from_db()
+        add_event(job, "submit", f"Submitted by {by}.", by=by)
+        task = queue.wake()
+    return Result(job, Answer.NOTED, f"Job {job.pk} is queued.", task_id=task)
+
+
+def pause(job: TrainingJob, *, by: Any, at: str = "epoch") -> Result:
+    """Ask a running job to pause, or pause a queued one at once. Raises InvalidInput for another `at`."""
+    if at not in {StopAt.EPOCH, StopAt.STEP}:
+        raise InvalidInput({"at": [f"{at!r} is neither 'epoch' nor 'step'."]})
+    return _ask(Verb.PAUSE, job, by, lambda seen, rule: _pause(seen, by, StopAt(at)))
+
+
+def resume(job: TrainingJob, *, by: Any) -> Result:
+    """Queue a stopped job from its newest good checkpoint, or withdraw a pause that has not landed yet."""
+    return _ask(Verb.RESUME, job, by, lambda seen, rule: _resume(seen, rule, by))
+
+
+def restart(job: TrainingJob, *, by: Any) -> Result:
+    """Queue a failed or cancelled job at step 0. Its checkpoints stay for the retention time."""
+    return _ask(Verb.RESTART, job, by, lambda seen, rule: _restart(seen, by))
+
+
+def cancel(job: TrainingJob, *, by: Any) -> Result:
+    return _ask(Verb.CANCEL, job, by, lambda seen, rule: _cancel(seen, rule, by))
+
+
+def discard(job: TrainingJob, *, by: Any) -> Result:
+    """Give a paused job up. Its checkpoints stay for the retention time."""
+    return _ask(Verb.DISCARD, job, by, lambda seen, rule: _discard(seen, by))
+
+
+def delete(job: TrainingJob, *, by: Any) -> Result:
+    """Remove a finished job with its history and its files."""
+    return _ask(Verb.DELETE, job, by, lambda seen, rule: _delete(seen))
+
+
+VERBS: dict[str, Callable[..., Result]] = {
+    "pause": pause,
+    "resume": resume,
+    "restart": restart,
+    "cancel": cancel,
+    "discard": discard,
+    "delete": delete,
+}
+
+
+def edit(
+    job: TrainingJob,
+    *,
+    by: Any,
+    job_name: str | None = None,
+    description: str | None = None,
+    priority: int | None = None,
+) -> TrainingJob:
+    """Change what a job is called or how urgent it is. What it computes never changes."""
+    policy.require(by, policy.EDIT, job)
+    changes: dict[str, Any] = {}
+    if job_name is not None:
+        changes["job_name"] = _clean_name(job_name)
+    if description is not None:
+        changes["description"] = _clean_description(description)
+    if priority is not None:
+        changes["priority"] = _clean_priority(priority)
+    return _edit(job, by, changes) if changes else job
+
+
+def pin(checkpoint: Checkpoint, *, by: Any, pinned: bool) -> Checkpoint:
+    """Keep a checkpoint for as long as its job, whatever the retention says; or no longer."""
+    policy.require(by, policy.EDIT, checkpoint.job)
+    with transaction.atomic():
+        job = _read(checkpoint.job_id, lock=True)
+        if not Checkpoint.objects.filter(pk=checkpoint.pk).update(pinned=pinned):
+            raise NotFound(f"There is no checkpoint {checkpoint.pk}.")
+        _raise_seq(job)
+        word = "Pinned" if pinned else "Unpinned"
+        add_event(job, "pin", f"{word} the checkpoint at step {checkpoint.step}.", by=by)
+    checkpoint.refresh_from_db()
+    return checkpoint
+
+
+def _ask(verb: Verb, job: TrainingJob, by: Any, act: Callable[[TrainingJob, Rule], Result]) -> Result:
+    """Decide on the job as it is now; when somebody else was faster, read again and decide again."""
+    for _ in range(_TRIES):
+        try:
+            with transaction.atomic():
+                seen = _read(job.pk)
+                policy.require(by, verb, seen)
+                rule = _allowed(verb, seen, by)
+                if not rule.writes:
+                    return Result(seen, Answer.ALREADY, f"Job {seen.pk} is {_words(seen)} already.")
+                return act(seen, rule)
+        except Raced:
+            continue
+    raise TransitionRefused(f"Job {job.pk} changes too fast; try again.")
+
+
+def _allowed(verb: Verb, job: TrainingJob, by: Any) -> Rule:
+    status, stop = Status(job.status), Stop(job.stop)
+    sentence = lifecycle.refusal(verb, status, stop, job.facts)
+    if sentence:
+        possible = (
+            other for other in lifecycle.offered(status, stop, job.facts) if policy.may(by, other, job)
+        )
+        raise TransitionRefused(sentence, status=status, stop=stop, verbs=tuple(possible))
+    return lifecycle.RULES[verb, status, stop]
+
+
+def _pause(job: TrainingJob, by: Any, at: StopAt) -> Result:
+    if job.status == Status.QUEUED:
+        move(job, Verb.PAUSE, by=by, message="Paused while queued.", changes={"not_before": None})
+        return Result(job, Answer.DONE, f"Job {job.pk} is paused.")
+    if (job.stop, job.stop_at) == (Stop.PAUSE, StopAt.STEP):
+        at = StopAt.STEP  # a wish may be strengthened, never weakened
+    when = "at the next step" if at is StopAt.STEP else f"at the end of epoch {job.current_epoch + 1}"
+    if (job.stop, job.stop_at) != (Stop.PAUSE, at):
+        move(job, Verb.PAUSE, by=by, message=f"Asked to pause {when}.", stop_at=at)
+    return Result(job, Answer.NOTED, f"Job {job.pk} will pause {when}.")
+
+
+def _resume(job: TrainingJob, rule: Rule, by: Any) -> Result:
+    if rule.to_status == Status.RUNNING:
+        move(job, Verb.RESUME, by=by, message="The pause was withdrawn.")
+        return Result(
+            job, Answer.DONE, f"Job {job.pk} goes on: its pause was withdrawn.", resumes_from=_place(job)
+        )
+    start = job.latest_checkpoint
+    changes = (
+        start_again(job) | to_checkpoint(job, start) | {"crashes_at_step": 0, "crashes_since_checkpoint": 0}
+    )
+    step, epoch = (start.step, start.epoch) if start else (0, 0)
+    repeats = f" Rolled back to step {step}." if rolled_back(job, start) else ""
+    move(job, Verb.RESUME, by=by, message=f"Resumed from step {step}.{repeats}", changes=changes)
+    return Result(
+        job,
+        Answer.NOTED,
+        f"Job {job.pk} is queued and goes on from step {step}.",
+        task_id=queue.wake(),
+        resumes_from={"epoch": epoch, "step": step},
+    )
+
+
+def _restart(job: TrainingJob, by: Any) -> Result:
+    Metric.objects.filter(job_id=job.pk).delete()
+    changes = start_again(job) | {
+        "generation": F("generation") + 1,
+        "checkpoint": "",
+        "latest_checkpoint": None,
+        "checkpoints_stored": 0,
+        "crashes_at_step": 0,
+        "crash_step": None,
+        "crashes_since_checkpoint": 0,
+        "current_step": 0,
+        "current_epoch": 0,
+        "environment": {},
+        "approximate": [],
+        "train_loss": None,
+        "val_loss": None,
+        "learning_rate": None,
+        "metrics": {},
+        "best_epoch": None,
+        "best_val_loss": None,
+        "started_at": None,
+    }
+    move(job, Verb.RESTART, by=by, message="Restarted at step 0, on purpose.", changes=changes)
+    return Result(
+        job,
+        Answer.NOTED,
+        f"Job {job.pk} is queued and begins again at step 0.",
+        task_id=queue.wake(),
+        resumes_from={"epoch": 0, "step": 0},
+    )
+
+
+def _cancel(job: TrainingJob, rule: Rule, by: Any) -> Result:
+    if rule.to_status == Status.CANCELLED:
+        move(job, Verb.CANCEL, by=by, message="Cancelled while queued.")
+        return Result(job, Answer.DONE, f"Job {job.pk} is cancelled.")
+    move(job, Verb.CANCEL, by=by, message="Asked to cancel.", stop_at=StopAt.STEP)
+    return Result(job, Answer.NOTED, f"Job {job.pk} will be cancelled at its next step.")
+
+
+def _discard(job: TrainingJob, by: Any) -> Result:
+    move(job, Verb.DISCARD, by=by, message="Discarded while paused.")
+    return Result(job, Answer.DONE, f"Job {job.pk} is given up; its checkpoints stay for a while.")
+
+
+def _delete(job: TrainingJob) -> Result:
+    write(job, {"latest_checkpoint": None, "checkpoint": ""})  # decides the race; the rest is ours
+    names = list(Checkpoint.objects.filter(job=job).values_list("file", flat=True))
+    Attempt.objects.filter(job=job).update(started_from=None)
+    pk = job.pk
+    job.delete()
+    job.pk = pk  # Django clears it; the doors still name the job
+    transaction.on_commit(lambda: _delete_files(names))
+    return Result(job, Answer.DONE, f"Job {pk} and its files are deleted.")
+
+
+def _delete_files(names: list[str]) -> None:
+    for name in names:
+        try:
+            checkpoints.delete_file(name)
+        except StorageUnavailable:
+            return  # the sweep of orphaned files comes back to them
+
+
+def _edit(job: TrainingJob, by: Any, changes: dict[str, Any]) -> TrainingJob:
+    with transaction.atomic():
+        seen = _read(job.pk, lock=True)
+        TrainingJob.objects.filter(pk=seen.pk).update(**changes)
+        _raise_seq(seen)
+        shown = ", ".join(sorted(changes))
+        add_event(seen, "edit", f"Changed {shown}.", by=by, data={"fields": sorted(changes)})
+    return seen
+
+
+def _raise_seq(job: TrainingJob) -> None:
+    if not TrainingJob.objects.filter(pk=job.pk).update(event_seq=F("event_seq") + 1, updated_at=Now()):
+        raise NotFound(f"There is no job {job.pk}.")
+    job.refresh_from_db()
+
+
+def _read(pk: int, *, lock: bool = False) -> TrainingJob:
+    jobs = TrainingJob.objects.select_related("latest_checkpoint", "owner", "team")
+    try:
+        return (jobs.select_for_update(of=("self",)) if lock else jobs).get(pk=pk)
+    except TrainingJob.DoesNotExist:
+        raise NotFound(f"There is no job {pk}.") from None
+
+
+def _place(job: TrainingJob) -> dict[str, int]:
+    return {"epoch": job.current_epoch, "step": job.current_step}
+
+
+def _words(job: TrainingJob) -> str:
+    return lifecycle.describe(Status(job.status), Stop(job.stop))
+
+
+def _clean_name(name: Any) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidInput({"job_name": ["Give the job a name."]})
+    name = name.strip()
+    if len(name) > NAME_LENGTH:
+        raise InvalidInput({"job_name": [f"The name has {len(name)} characters; at most {NAME_LENGTH} fit."]})
+    if any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in name):
+        raise InvalidInput({"job_name": ["The name holds a control character; remove it."]})
+    return name
+
+
+def _clean_description(text: Any) -> str:
+    if not isinstance(text, str) or len(text) > DESCRIPTION_LENGTH:
+        raise InvalidInput({"description": [f"Give a text of at most {DESCRIPTION_LENGTH} characters."]})
+    if any(unicodedata.category(sign) in {"Cc", "Cs"} and sign not in "\n\r\t" for sign in text):
+        raise InvalidInput({"description": ["The description holds a control character; remove it."]})
+    return text
+
+
+def _clean_priority(priority: Any) -> int:
+    if isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100:
+        raise InvalidInput({"priority": ["Give a whole number from -100 to 100."]})
+    return priority
+
+
+def _clean_team(team: Group | None, by: Any) -> Group | None:
+    if team is None or by.is_superuser or by.groups.filter(pk=team.pk).exists():
+        return team
+    raise InvalidInput({"team": ["You are not in this team."]})

@@ -1,0 +1,71 @@
+"""A folder as a store of checkpoints that a power cut cannot tear.
+
+Django's FileSystemStorage writes under the final name and never calls fsync. Here a file appears under its name
+whole and durable, or not at all, and a name is never written twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from django.core.files import File
+from django.core.files.storage import FileSystemStorage
+from django.utils.deconstruct import deconstructible
+
+
+@deconstructible(path="training.storage.AtomicFileSystemStorage")
+class AtomicFileSystemStorage(FileSystemStorage):
+    """FileSystemStorage whose files are written aside, made durable and renamed into place."""
+
+    def take(self, name: str, staged: Path) -> None:
+        """Move a durable staged file to `name`. A rename on one file system, else a durable copy."""
+        target = self._new_place(name)
+        try:
+            os.rename(staged, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with open(staged, "rb") as source:
+                self._write_aside(target, source)
+            os.unlink(staged)
+        sync_folder(target.parent)
+
+    def _save(self, name: str, content: File) -> str:
+        target = self._new_place(name)
+        content.open("rb")
+        self._write_aside(target, content)
+        sync_folder(target.parent)
+        return name
+
+    def _new_place(self, name: str) -> Path:
+        target = Path(self.path(name))
+        missing = [folder for folder in (target.parent, *target.parents) if not folder.exists()]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for folder in missing:  # a new folder's entry must be durable too
+            sync_folder(folder.parent)
+        return target
+
+    def _write_aside(self, target: Path, source) -> None:
+        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+        try:
+            with open(aside, "xb") as file:
+                shutil.copyfileobj(source, file, 4 * 1024 * 1024)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(aside, target)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries durable: a rename is not, until its folder is synced."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
