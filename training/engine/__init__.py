@@ -1,1 +1,1 @@
-"""Training with torch: the loop, its parts, the checkpoint file and the trainer process. Knows nothing of Django."""
+"""Training with torch: the loop, its parts, the checkpoint file, the trainer process. No Django here."""

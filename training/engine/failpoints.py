@@ -1,6 +1,6 @@
 """Named points where a test kills, stops or breaks the process. Free when off.
 
-`HEIMDALL_FAILPOINTS="staged=kill,before_rename=raise:3"`: what happens, and at which passage (the first one if unsaid).
+`HEIMDALL_FAILPOINTS="staged=kill,before_write=raise:3"`: what happens, and at which passage (else the first).
 """
 
 import os

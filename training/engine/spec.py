@@ -1,7 +1,7 @@
 """What a recipe gives the engine.
 
-A package's `recipe.py` has one class named `Recipe`. For a training it extends `TrainingRecipe`; for synthetic data,
-`GenerationRecipe`. Its config is the package's own `Config`, checked and complete.
+A package's `recipe.py` has one class named `Recipe`. For a training it extends `TrainingRecipe`, for synthetic
+data `GenerationRecipe`. Its config is the package's own `Config`, checked and complete.
 """
 
 import hashlib
@@ -30,8 +30,8 @@ class Samples(Protocol):
     def sample(self, index: int, seed: int | None) -> Any:
         """One sample. The seed is another one at each epoch; None (in validation) asks for it as it is.
 
-        Samples that are quicker to make together may have `batch(indices, seeds)` beside `sample`: it gets two
-        lists of equal length and returns the finished batch, and `collate` is not asked.
+        Samples that are quicker to make together may have `batch(indices, seeds)` beside `sample`: it gets
+        two lists of equal length and returns the finished batch, and `collate` is not asked.
         """
 
 
@@ -57,7 +57,7 @@ class Plan:
 
 
 class Evaluation:
-    """What one validation adds up; a new one is made for each. This one takes the mean of the recipe's loss."""
+    """What one validation adds up; each has a new one. This one takes the mean of the recipe's loss."""
 
     def __init__(self, recipe: "TrainingRecipe") -> None:
         self.recipe = recipe
@@ -120,7 +120,7 @@ class TrainingRecipe(ABC):
         return {}
 
     def fingerprint(self, training: Samples, validation: Samples | None) -> str:
-        """Names the data: a training is never resumed on other data. This one looks at up to 64 samples of each."""
+        """Names the data: no training is resumed on other data. This one takes up to 64 samples of each."""
         digest = hashlib.sha256()
         for samples in (training, validation):
             if samples is not None:
@@ -141,9 +141,9 @@ class GenerationRecipe(ABC):
 
     @abstractmethod
     def generate(self, shard: int, folder: Path) -> tuple[Path, dict[str, Any]]:
-        """Write shard 0, 1, ... as one file in the folder; return its path and a summary (numbers and short texts).
+        """Write shard 0, 1, ... as one file in the folder; return its path and a summary (numbers, texts).
 
-        What it writes depends on the config and the shard's number alone: a shard that was cut short is made again.
+        The config and the shard's number alone say what it writes: a shard that was cut short is made again.
         """
 
 

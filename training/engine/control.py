@@ -1,0 +1,56 @@
+"""The question that the loop asks between two steps: go on, stop here, or stop when the epoch is closed?"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+STEP, EPOCH = "step", "epoch"
+
+
+class Control(Protocol):
+    def poll(self) -> str:
+        """ "" to go on; STEP to stop before the next step; EPOCH to stop when the epoch is closed."""
+
+
+class Wishes:
+    """What the supervisor wants, as its messages say it. One thread fills it, the training reads it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._stop = ""
+        self._exiting = False
+        self.on_stored: Callable[[str], None] = lambda path: None
+
+    def poll(self) -> str:
+        return self._stop
+
+    @property
+    def is_exiting(self) -> bool:
+        return self._exiting
+
+    def receive(self, message: dict[str, Any]) -> None:
+        with self._changed:
+            match message.get("kind"):
+                case "stop":
+                    self._stop = EPOCH if message.get("at") == EPOCH else STEP
+                case "go_on":
+                    self._stop = ""
+                case "stored":
+                    self.on_stored(message["path"])
+                case "exit":
+                    self._stop, self._exiting = STEP, True
+            self._changed.notify_all()
+
+    def wait_for_answer(self) -> bool:
+        """Wait, stopped, until the wish is withdrawn (True) or the process may go (False)."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._exiting or not self._stop)
+            return not self._exiting
+
+    def wait_for_exit(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._exiting)
+
+    def wait_for_change(self, timeout: float) -> None:
+        with self._changed:
+            self._changed.wait(timeout)

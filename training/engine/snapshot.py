@@ -1,0 +1,236 @@
+"""From the state of the parts to a staged file: a copy in memory on the training thread, the rest beside it.
+
+snapshot (in memory) -> staged file (durable on this machine) -> stored (the supervisor's work)
+"""
+
+import copy
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.engine import codec
+from training.engine.failpoints import failpoint
+from training.engine.spec import Part
+
+BUFFERS = 2
+MOST_UNSTORED = 8
+_PLAIN = (int, float, str, bool, bytes, type(None))
+
+
+def state_of(parts: Mapping[str, Part]) -> dict[str, Any]:
+    return {name: part.state_dict() for name, part in parts.items()}
+
+
+class Buffer:
+    """CPU memory for one snapshot, used again by the next one."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[tuple[Any, ...], Tensor] = {}
+
+    @torch.no_grad()
+    def copy(self, state: Any) -> Any:
+        """The same tree over copied tensors. Shared tensors stay shared; containers and values are new."""
+        found: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+        used: dict[tuple[Any, ...], Tensor] = {}
+        tree = self._copied(state, (), found, used)
+        self._tensors = used
+        targets = [target for target, _ in found.values()]
+        sources = [source for _, source in found.values()]
+        _copy_all(targets, sources)
+        return tree
+
+    def _copied(
+        self, value: Any, path: tuple[Any, ...], found: dict[Any, Any], used: dict[Any, Tensor]
+    ) -> Any:
+        kind = type(value)
+        if kind in _PLAIN:
+            return value
+        if kind is dict or kind is OrderedDict:
+            return kind((key, self._copied(item, (*path, key), found, used)) for key, item in value.items())
+        if kind is list or kind is tuple:
+            return kind(self._copied(item, (*path, number), found, used) for number, item in enumerate(value))
+        if isinstance(value, Tensor):
+            return self._place_for(value.detach(), path, found, used)
+        return copy.deepcopy(value)
+
+    def _place_for(
+        self, tensor: Tensor, path: tuple[Any, ...], found: dict[Any, Any], used: dict[Any, Tensor]
+    ) -> Tensor:
+        if not tensor.is_contiguous():
+            # Its memory may overlap with that of others; on its own it has none of that.
+            tensor = tensor.contiguous()
+        same: Any = (
+            path if not tensor.numel() else (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape)
+        )
+        if same in found:
+            return found[same][0]  # type: ignore[no-any-return]
+        place = self._tensors.get(path)
+        if place is None or place.shape != tensor.shape or place.dtype != tensor.dtype:
+            place = torch.empty_like(tensor, device="cpu", pin_memory=tensor.device.type == "cuda")
+        used[path] = place
+        found[same] = (place, tensor)
+        return place
+
+
+@dataclass
+class Ticket:
+    """One snapshot on its way to a staged file."""
+
+    kinds: list[str]
+    step: int
+    epoch: int
+    val_loss: float | None
+    about: dict[str, Any]
+    path: Path
+    tree: Any = None
+    buffer: Buffer | None = None
+    started_at: float = field(default_factory=time.perf_counter)
+    saved: codec.Saved | None = None
+    error: BaseException | None = None
+    is_needed: bool = False
+    """Somebody waits for it, and gives it back."""
+    written: threading.Event = field(default_factory=threading.Event)
+
+    def message(self) -> dict[str, Any]:
+        assert self.saved is not None
+        return {
+            "kind": "staged",
+            "path": self.saved.path,
+            "key": f"s{self.step}-{self.saved.digest[:16]}",
+            "step": self.step,
+            "epoch": self.epoch,
+            "kinds": self.kinds,
+            "digest": self.saved.digest,
+            "size": self.saved.size,
+            "file_sha256": self.saved.file_sha256,
+            "val_loss": self.val_loss,
+            "stage_seconds": round(time.perf_counter() - self.started_at, 6),
+        }
+
+
+class Announcer:
+    """Tells of staged files. Only so many may wait to be stored: a store that is away fills no disk."""
+
+    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+        self._send = send
+        self._lock = threading.Lock()
+        self._unstored: set[str] = set()
+        self._held: Ticket | None = None
+
+    @property
+    def waiting(self) -> int:
+        return len(self._unstored)
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._unstored) < MOST_UNSTORED
+
+    def announce(self, ticket: Ticket) -> None:
+        """The newest best one beyond the limit is held back, in place of the one held before it."""
+        with self._lock:
+            held, self._held = self._held, None
+            if not ticket.is_needed and not self.has_room:
+                self._held = ticket
+                if held is not None:
+                    held.path.unlink(missing_ok=True)
+                return
+            for each in (held, ticket):
+                if each is not None:
+                    self._tell(each)
+
+    def stored(self, path: str) -> None:
+        """The file has been taken over."""
+        with self._lock:
+            self._unstored.discard(path)
+            if self._held is not None and self.has_room:
+                held, self._held = self._held, None
+                self._tell(held)
+
+    def _tell(self, ticket: Ticket) -> None:
+        self._unstored.add(str(ticket.path))
+        self._send(ticket.message())
+
+
+class Stager:
+    """Takes snapshots into reused buffers and writes them, one after the other, in a thread of its own."""
+
+    def __init__(self, folder: Path, *, finished: Callable[[Ticket], None]) -> None:
+        """`finished` is called on the writing thread with each ticket that has been written or has failed."""
+        self._folder = folder
+        self._finished = finished
+        self._free: queue.SimpleQueue[Buffer] = queue.SimpleQueue()
+        for _ in range(BUFFERS):
+            self._free.put(Buffer())
+        self._waiting: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
+        self._count = 0
+        self._thread = threading.Thread(target=self._write_all, name="stager", daemon=True)
+        self._thread.start()
+
+    @property
+    def has_room(self) -> bool:
+        return not self._free.empty()
+
+    def snapshot(
+        self,
+        parts: Mapping[str, Part],
+        *,
+        kinds: list[str],
+        step: int,
+        epoch: int,
+        val_loss: float | None,
+        about: dict[str, Any],
+    ) -> Ticket:
+        """Copy the state now; wait for a buffer if both are still being written. The file comes later."""
+        buffer = self._free.get()
+        self._count += 1
+        path = self._folder / f"s{step}-{self._count}.safetensors"
+        ticket = Ticket(kinds, step, epoch, val_loss, about, path, buffer=buffer)
+        ticket.tree = buffer.copy(state_of(parts))
+        failpoint("snapshot_taken")
+        return ticket
+
+    def write(self, ticket: Ticket) -> None:
+        """Queue it for writing, for the first time or once more after a failure."""
+        ticket.error = None
+        ticket.written.clear()
+        self._waiting.put(ticket)
+
+    def release(self, ticket: Ticket) -> None:
+        """The snapshot is not needed any more, written or not."""
+        if ticket.buffer is not None:
+            self._free.put(ticket.buffer)
+        ticket.buffer = ticket.tree = None
+
+    def close(self) -> None:
+        """Finish what is waiting and end the thread."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _write_all(self) -> None:
+        while (ticket := self._waiting.get()) is not None:
+            try:
+                failpoint("before_write")
+                ticket.saved = codec.save(ticket.path, ticket.tree, ticket.about)
+                failpoint("file_staged")
+            except BaseException as error:
+                ticket.error = error
+            self._finished(ticket)
+            ticket.written.set()
+
+
+def _copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
+    on_cuda = any(source.device.type == "cuda" for source in sources)
+    for target, source in zip(targets, sources, strict=True) if on_cuda else ():
+        target.copy_(source, non_blocking=True)
+    if on_cuda:
+        torch.cuda.synchronize()
+    elif targets:
+        torch._foreach_copy_(targets, sources)
