@@ -1,0 +1,68 @@
+# `make` says what it can do. Everything is installed into .venv from the pins in requirements*.txt and constraints.txt.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MANAGE := $(BIN)/python manage.py
+PYTEST := $(BIN)/python -m pytest
+WORKERS ?= 2
+KILLS ?= 8
+SEED ?= 0
+COUNT ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format prove exact chaos schemathesis diagram migrations constraints demo clean
+
+help:  ## Say what make can do
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+run: $(VENV)/.run  ## Start Heimdall on http://127.0.0.1:8000 (Ctrl-C drains and stops)
+	@exec $(MANAGE) start
+
+test: $(VENV)/.dev  ## Run every test
+	$(PYTEST) -n $(WORKERS) --dist loadgroup
+
+lint: $(VENV)/.dev  ## ruff, ruff format, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## Let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+prove: $(VENV)/.run  ## Prove on the running server that a paused and resumed job ends bit-identical
+	@$(MANAGE) prove
+
+exact: $(VENV)/.dev  ## COUNT random interruptions of the engine, each compared bit for bit (COUNT=20 SEED=0)
+	$(BIN)/python -m tests.engine.exact --count $(COUNT) --seed $(SEED)
+
+chaos: $(VENV)/.dev  ## KILLS random kills of live processes, replayable by SEED (KILLS=8 SEED=0)
+	$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
+
+schemathesis: $(VENV)/.dev  ## Fuzz the API against its schema with 50 examples an operation
+	HEIMDALL_FUZZ_EXAMPLES=50 $(PYTEST) tests/api -k schema -q
+
+diagram: $(VENV)/.run  ## Draw docs/lifecycle.md again from the table of rules
+	$(BIN)/python -m training.diagram > docs/lifecycle.md
+
+migrations: $(VENV)/.run  ## Make the migrations that the models ask for
+	$(MANAGE) makemigrations training
+
+constraints: $(VENV)/.dev  ## Pin what the pinned packages pull in
+	$(BIN)/pip freeze | grep -vE '^(torch|nvidia-|triton|cuda-)' > constraints.txt
+
+clean:  ## Remove the virtual environment and the caches; your data in var/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Heimdall needs Python 3.11 or newer; say which: make run PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python requirements.txt constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	@touch $@
