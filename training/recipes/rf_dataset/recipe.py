@@ -1,0 +1,33 @@
+"""One shard of the dataset at a time."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from training.engine.spec import GenerationRecipe
+from training.recipes.localization import dataset
+from training.recipes.localization.generator import Generator
+from training.recipes.rf_dataset.config import Config
+
+
+class Recipe(GenerationRecipe):
+    config: Config
+
+    @cached_property
+    def _generator(self) -> Generator:
+        return Generator(self.config.scene, self.config.seed)
+
+    def generate(self, shard: int, folder: Path) -> tuple[Path, dict[str, Any]]:
+        config = self.config
+        first = config.first_sample
+        start, stop = dataset.ranges(first, first + config.samples, config.samples_per_shard)[shard]
+        made = dataset.write_shard(self._generator, start, stop, folder)
+        refused = {f"refused_{reason}": count for reason, count in made.refused.items()}
+        about = {
+            "start": start,
+            "stop": stop,
+            "samples": made.samples,
+            "bytes": made.bytes,
+            "sha256": made.sha256,
+        }
+        return folder / made.name, about | refused
