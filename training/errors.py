@@ -24,10 +24,13 @@ class TransitionRefused(HeimdallError):
 
     code = "transition_refused"
 
-    def __init__(self, message: str, *, status: str = "", stop: str = "", verbs: tuple[str, ...] = ()):
+    def __init__(
+        self, message: str, *, status: str = "", stop: str = "", stop_at: str = "", verbs: tuple[str, ...] = ()
+    ):
         super().__init__(message)
         self.status = status
         self.stop = stop
+        self.stop_at = stop_at
         self.verbs = verbs
 
 

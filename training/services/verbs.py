@@ -166,7 +166,9 @@ def _allowed(verb: Verb, job: TrainingJob, by: Any) -> Rule:
         possible = (
             other for other in lifecycle.offered(status, stop, job.facts) if policy.may(by, other, job)
         )
-        raise TransitionRefused(sentence, status=status, stop=stop, verbs=tuple(possible))
+        raise TransitionRefused(
+            sentence, status=status, stop=stop, stop_at=job.stop_at, verbs=tuple(possible)
+        )
     return lifecycle.RULES[verb, status, stop]
 
 

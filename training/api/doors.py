@@ -1,0 +1,68 @@
+"""What every view of the API has in common: JSON only, a login first, one job looked up in one way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
+from drf_spectacular.views import SpectacularAPIView
+from rest_framework.exceptions import MethodNotAllowed
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from training import policy, queries
+from training.api import bodies, params
+from training.api.renderers import AlwaysJson, Json
+from training.api.serializers import Input
+from training.api.throttles import VerbThrottle
+from training.errors import NotFound
+from training.models import Checkpoint, TrainingJob
+
+SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+class Door(APIView):
+    renderer_classes = (Json,)
+    content_negotiation_class = AlwaysJson
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if request.method not in self.allowed_methods:
+            raise MethodNotAllowed(str(request.method))  # before the login: it is so for everybody
+        super().initial(request, *args, **kwargs)
+
+    def get_throttles(self) -> list[Any]:
+        return [] if self.request.method in SAFE else [VerbThrottle()]
+
+
+class Described(SpectacularAPIView):
+    """The description of the API: JSON, or YAML for who asks for it."""
+
+    permission_classes = (IsAuthenticated,)
+    renderer_classes = (OpenApiJsonRenderer, OpenApiYamlRenderer)
+
+
+def given(request: Request, shape: type[Input]) -> dict[str, Any]:
+    """The body, checked for its form. Query parameters have no meaning beside a body and are refused."""
+    params.read(request, ())
+    serializer = shape(data=bodies.read_object(request))
+    serializer.is_valid(raise_exception=True)
+    return serializer.validated_data
+
+
+def find_job(request: Request, pk: int) -> TrainingJob:
+    """The job, if the user may see it."""
+    visible = queries.with_relations(policy.visible_jobs(request.user))
+    job = visible.filter(pk=pk).first()
+    if job is None:
+        raise NotFound(f"There is no job {str(pk)[:20]}.")
+    return job
+
+
+def find_checkpoint(request: Request, pk: int, checkpoint: int) -> Checkpoint:
+    """A checkpoint of a job that the user may see."""
+    job = find_job(request, pk)
+    found = Checkpoint.objects.select_related("job").filter(job=job, pk=checkpoint).first()
+    if found is None:
+        raise NotFound(f"Job {job.pk} has no checkpoint {str(checkpoint)[:20]}.")
+    return found

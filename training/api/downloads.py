@@ -1,0 +1,93 @@
+"""Streaming a checkpoint's file: in pieces, with its digest, from where an earlier download broke off."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import IO
+
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+
+from training import checkpoints
+from training.models import Checkpoint
+
+PIECE = 1024 * 1024
+MEDIA_TYPE = "application/vnd.safetensors"
+_RANGE = re.compile(r"bytes=([0-9]{1,19})-([0-9]{1,19})?")
+
+
+def send(request: HttpRequest, checkpoint: Checkpoint) -> HttpResponseBase:
+    """The whole file, or the part that a `Range` header asks for."""
+    start, end, status = _part(request, checkpoint)
+    if status == 416:
+        return HttpResponse(status=416, headers={"Content-Range": f"bytes */{checkpoint.size}"})
+    if request.method == "HEAD":
+        response: HttpResponseBase = HttpResponse(content_type=MEDIA_TYPE, status=status)
+    else:
+        response = _stream(request, checkpoints.open_for_download(checkpoint), start, end, status)
+    for name, value in _headers(checkpoint, start, end, status).items():
+        response[name] = value
+    return response
+
+
+def _part(request: HttpRequest, checkpoint: Checkpoint) -> tuple[int, int, int]:
+    """First byte, the byte after the last, and the status. A range that cannot be read is ignored, as HTTP asks."""
+    match = _RANGE.fullmatch(request.headers.get("Range", "").strip())
+    changed = request.headers.get("If-Range", _etag(checkpoint)) != _etag(checkpoint)
+    if not match or changed:
+        return 0, checkpoint.size, 200
+    start = int(match[1])
+    end = min(int(match[2]) + 1, checkpoint.size) if match[2] else checkpoint.size
+    return start, end, 206 if start < end else 416
+
+
+def _headers(checkpoint: Checkpoint, start: int, end: int, status: int) -> dict[str, str]:
+    sha256 = base64.b64encode(bytes.fromhex(checkpoint.file_sha256)).decode()
+    name = f"job-{checkpoint.job_id}-step-{checkpoint.step}-{checkpoint.digest[:12]}.safetensors"
+    headers = {
+        "Content-Length": str(end - start),
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "ETag": _etag(checkpoint),
+        "Repr-Digest": f"sha-256=:{sha256}:",
+        "X-Checkpoint-Digest": checkpoint.digest,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-transform",
+    }
+    return headers | (
+        {"Content-Range": f"bytes {start}-{end - 1}/{checkpoint.size}"} if status == 206 else {}
+    )
+
+
+def _etag(checkpoint: Checkpoint) -> str:
+    return f'"{checkpoint.file_sha256}"'
+
+
+def _stream(
+    request: HttpRequest, file: IO[bytes], start: int, end: int, status: int
+) -> StreamingHttpResponse:
+    """An async iterator under ASGI, where Django would gather a plain one in memory first."""
+    file.seek(start)
+    inner = getattr(request, "_request", request)
+    pieces = (
+        _async_pieces(file, end - start) if isinstance(inner, ASGIRequest) else _pieces(file, end - start)
+    )
+    response = StreamingHttpResponse(pieces, content_type=MEDIA_TYPE, status=status)
+    response._resource_closers.append(file.close)
+    return response
+
+
+def _pieces(file: IO[bytes], left: int) -> Iterator[bytes]:
+    while left > 0 and (piece := file.read(min(PIECE, left))):
+        left -= len(piece)
+        yield piece
+
+
+async def _async_pieces(file: IO[bytes], left: int) -> AsyncIterator[bytes]:
+    read = sync_to_async(file.read, thread_sensitive=False)
+    while left > 0 and (piece := await read(min(PIECE, left))):
+        left -= len(piece)
+        yield piece

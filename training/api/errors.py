@@ -1,0 +1,131 @@
+"""One error shape for the whole API: {"error": {"code", "message", "fields"?, "status"?, "stop"?, "verbs"?}}."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import OperationalError
+from django.http import Http404, HttpRequest, JsonResponse
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from training import errors
+from training.api.shapes import stop_shape
+
+logger = logging.getLogger(__name__)
+
+STATUS_OF: dict[type[errors.HeimdallError], int] = {
+    errors.InvalidInput: 400,
+    errors.NotAllowed: 403,
+    errors.NotFound: 404,
+    errors.TransitionRefused: 409,
+    errors.StaleAttempt: 409,
+    errors.BadCheckpoint: 410,
+    errors.NoGoodCheckpoint: 410,
+    errors.StorageUnavailable: 503,
+}
+CODE_OF_STATUS = {
+    400: "invalid",
+    401: "not_authenticated",
+    403: "not_allowed",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+    429: "throttled",
+    500: "server_error",
+}
+
+
+class TooLarge(exceptions.APIException):
+    status_code = 413
+    default_code = "too_large"
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's exception handler. None for a mistake of our own: Django logs it and `answer_500` answers."""
+    if isinstance(error, errors.HeimdallError):
+        return _ours(error)
+    if isinstance(error, exceptions.APIException):
+        return _drf(error)
+    if isinstance(error, Http404):
+        return _answer(404, "not_found", str(error) or "There is nothing here.")
+    if isinstance(error, PermissionDenied):
+        return _answer(403, "not_allowed", str(error) or "You may not do this.")
+    if isinstance(error, RequestDataTooBig):
+        return _answer(413, "too_large", "The body of the request is too large.")
+    if isinstance(error, SuspiciousOperation):
+        return _answer(400, "invalid", "The request cannot be read.")
+    if isinstance(error, OperationalError):
+        logger.error("The database did not answer a request: %s", error)
+        return _answer(503, "database_unavailable", "The database is busy; try again.", retry_after=1)
+    return None
+
+
+def body(code: str, message: str, **more: Any) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message} | more}
+
+
+def describe(error: errors.HeimdallError) -> dict[str, Any]:
+    """The error shape of one of our own errors; the commands print it too."""
+    more: dict[str, Any] = {}
+    if isinstance(error, errors.InvalidInput):
+        more["fields"] = error.fields
+    if isinstance(error, errors.TransitionRefused):
+        more["status"] = error.status or None
+        more["stop"] = stop_shape(error.stop, error.stop_at)
+        more["verbs"] = [str(verb) for verb in error.verbs]
+    return body(error.code, str(error), **more)
+
+
+def answer_400(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return JsonResponse(body("invalid", "The request cannot be read."), status=400)
+
+
+def answer_500(request: HttpRequest) -> JsonResponse:
+    return JsonResponse(body("server_error", "Heimdall made a mistake; its log says more."), status=500)
+
+
+def _ours(error: errors.HeimdallError) -> Response:
+    status = next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), 400)
+    response = Response(describe(error), status=status)
+    if status == 503:
+        response["Retry-After"] = "5"
+    return response
+
+
+def _drf(error: exceptions.APIException) -> Response:
+    status = error.status_code
+    code = CODE_OF_STATUS.get(status, error.default_code)
+    if isinstance(error, exceptions.ValidationError):
+        fields = flatten(error.detail)
+        message = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in fields.items())
+        return _answer(400, code, message, fields=fields)
+    if isinstance(error, exceptions.ParseError):
+        code = "unreadable"
+    response = _answer(status, code, str(error.detail))
+    if getattr(error, "auth_header", None):
+        response["WWW-Authenticate"] = error.auth_header
+    if getattr(error, "wait", None) is not None:
+        response["Retry-After"] = str(max(1, round(error.wait)))
+    return response
+
+
+def flatten(detail: Any, name: str = "") -> dict[str, list[str]]:
+    """DRF's nested details as {"field.inner": [sentences]}."""
+    if isinstance(detail, dict):
+        found: dict[str, list[str]] = {}
+        for key, inner in detail.items():
+            found |= flatten(inner, f"{name}.{key}" if name else str(key))
+        return found
+    texts = detail if isinstance(detail, list) else [detail]
+    return {name or "body": [str(text) for text in texts]}
+
+
+def _answer(status: int, code: str, message: str, *, retry_after: int | None = None, **more: Any) -> Response:
+    response = Response(body(code, message, **more), status=status)
+    if retry_after is not None:
+        response["Retry-After"] = str(retry_after)
+    return response

@@ -1,0 +1,63 @@
+"""Which jobs a list shows and in which order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import Q, QuerySet
+
+from training.api.params import BIGGEST, Number, Param
+from training.lifecycle import JobType, Status
+from training.models import TrainingJob
+
+_SORTABLE = ("id", "job_name", "status", "priority", "created_at", "started_at", "completed_at", "updated_at")
+ORDERINGS = tuple(sign + name for name in _SORTABLE for sign in ("", "-"))
+
+FILTERS: tuple[Param, ...] = (
+    Param("status", "Only jobs in one of these statuses.", choices=tuple(map(str, Status)), many=True),
+    Param("job_type", "Only jobs of this type.", choices=tuple(map(str, JobType))),
+    Param("recipe", "Only jobs of this recipe."),
+    Param("owner", "Only jobs of the user with this name.", longest=150),
+    Param("team", "Only jobs of the team with this name.", longest=150),
+    Number("parent", "Only jobs that were made from this one."),
+    Param("search", "Only jobs with this text in their name or description, or with this id."),
+    Param("ordering", "By which field; a minus turns the order around.", default="-id", choices=ORDERINGS),
+)
+
+
+class JobFilter(django_filters.FilterSet):
+    """The filters of the API, and of any other list that wants the same ones."""
+
+    status = django_filters.MultipleChoiceFilter(choices=[(str(status), str(status)) for status in Status])
+    job_type = django_filters.ChoiceFilter(choices=[(str(kind), str(kind)) for kind in JobType])
+    recipe = django_filters.CharFilter(strip=False)
+    owner = django_filters.CharFilter(field_name="owner__username", strip=False)
+    team = django_filters.CharFilter(field_name="team__name", strip=False)
+    parent = django_filters.NumberFilter(field_name="parent_id", min_value=0, max_value=BIGGEST)
+    search = django_filters.CharFilter(method="in_text", strip=False)
+    ordering = django_filters.OrderingFilter(fields=[(name, name) for name in _SORTABLE])
+
+    class Meta:
+        model = TrainingJob
+        fields: list[str] = []
+
+    def in_text(self, jobs: QuerySet[TrainingJob], name: str, text: str) -> QuerySet[TrainingJob]:
+        found = Q(job_name__icontains=text) | Q(description__icontains=text)
+        if text.isascii() and text.isdigit() and int(text) <= BIGGEST:
+            found |= Q(pk=int(text))
+        return jobs.filter(found)
+
+
+def filtered(jobs: QuerySet[TrainingJob], values: dict[str, Any]) -> QuerySet[TrainingJob]:
+    """The jobs that fit, in the order asked for; equal ones by their number."""
+    if any(isinstance(value, str) and "\x00" in value for value in values.values()):
+        return jobs.none()  # no text in the database holds a NUL, and PostgreSQL refuses the question
+    given = {name: value for name, value in values.items() if value is not None}
+    found = JobFilter(given, queryset=jobs).qs
+    first = str(values.get("ordering") or "-id")
+    return (
+        found
+        if first.lstrip("-") == "id"
+        else found.order_by(first, "-id" if first.startswith("-") else "id")
+    )

@@ -1,0 +1,57 @@
+"""One page shape for every list: {"count", "next", "previous", "results"}."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rest_framework.pagination import PageNumberPagination
+from rest_framework.request import Request
+from rest_framework.utils.urls import replace_query_param
+
+from training.errors import NotFound
+
+
+class Pages(PageNumberPagination):
+    """What a list made by DRF itself would use; it answers in the same shape."""
+
+    page_size = 50
+    page_size_query_param = "page_size"
+    max_page_size = 200
+
+
+def numbered(
+    request: Request, *, page: int, size: int, count: int, rows: Callable[[int, int], Sequence]
+) -> dict:
+    """A page by its number; `rows` takes an offset and an end, and is not asked for what is not there."""
+    start, last = (page - 1) * size, max(1, -(-count // size))
+    if page > last:
+        raise NotFound(f"There is no page {page}; the last is page {last}.")
+    return {
+        "count": count,
+        "next": _link(request, page=page + 1) if page < last else None,
+        "previous": _link(request, page=page - 1) if page > 1 else None,
+        "results": list(rows(start, start + size)) if count else [],
+    }
+
+
+def following(request: Request, rows: Sequence[dict], *, count: int, cursor: str) -> dict[str, Any]:
+    """What follows a cursor. `count` counts all that follows it, `next` goes on after the last one shown."""
+    more = count > len(rows) and rows
+    return {
+        "count": count,
+        "next": _link(request, after=rows[-1][cursor]) if more else None,
+        "previous": None,
+        "results": list(rows),
+    }
+
+
+def whole(rows: Sequence[dict]) -> dict[str, Any]:
+    return {"count": len(rows), "next": None, "previous": None, "results": list(rows)}
+
+
+def _link(request: Request, **changes: Any) -> str:
+    url = request.build_absolute_uri()
+    for name, value in changes.items():
+        url = replace_query_param(url, name, value)
+    return url

@@ -1,0 +1,303 @@
+"""What the API takes and gives. Input is checked here for its form; what it means is checked by the services.
+
+The output classes describe the answers for the schema. Answers are made by queries.py, as plain dicts: a list of
+jobs never passes through a serializer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.validators import RegexValidator
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
+from rest_framework import serializers
+
+from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
+from training.models import Checkpoint
+from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH
+
+# At least one sign that is no space, and no control character. The schema shows the same expression.
+_SPACES = r"\x20\xa0\u1680\u2000-\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
+_CONTROLS = r"\x00-\x1f\x7f-\x9f"
+NAME = RegexValidator(
+    rf"\A[^{_CONTROLS}]*[^{_CONTROLS}{_SPACES}][^{_CONTROLS}]*\Z",
+    "Give a name that is not blank and holds no control character.",
+)
+TEXT_PATTERN = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"
+TEXT = RegexValidator(TEXT_PATTERN[:-1] + r"\Z", "The text holds a control character; remove it.")
+
+
+class Text(serializers.CharField):
+    """A string, and nothing that could be turned into one."""
+
+    def __init__(self, **options: Any):
+        super().__init__(trim_whitespace=False, **options)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            raise serializers.ValidationError("Give a text.")
+        return super().to_internal_value(data)
+
+
+@extend_schema_field({"type": "string", "maxLength": DESCRIPTION_LENGTH, "pattern": TEXT_PATTERN})
+class Description(Text):
+    """A text that may be empty and have several lines."""
+
+    def __init__(self, **options: Any):
+        super().__init__(max_length=DESCRIPTION_LENGTH, allow_blank=True, validators=[TEXT], **options)
+
+
+class Whole(serializers.IntegerField):
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, float) and data.is_integer():
+            data = int(data)  # JSON knows no difference between 1 and 1.0
+        if isinstance(data, bool) or not isinstance(data, int):
+            raise serializers.ValidationError("Give a whole number.")
+        return super().to_internal_value(data)
+
+
+class YesNo(serializers.BooleanField):
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            raise serializers.ValidationError("Give true or false.")
+        return data
+
+
+class Object(serializers.DictField):
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            raise serializers.ValidationError("Give an object of fields and values.")
+        return data
+
+
+class Input(serializers.Serializer):
+    """A field that is not known is refused, so that a typing mistake is never taken for a default."""
+
+    def to_internal_value(self, data: dict[str, Any]) -> dict[str, Any]:
+        unknown = {
+            name[:100]: [f"There is no field {name[:100]}."] for name in data if name not in self.fields
+        }
+        if unknown:
+            raise serializers.ValidationError(unknown)
+        return super().to_internal_value(data)
+
+
+def _name(**options: Any) -> Text:
+    return Text(
+        max_length=NAME_LENGTH,
+        validators=[NAME],
+        help_text="What people call the job.",
+        **options,
+    )
+
+
+def _priority(**options: Any) -> Whole:
+    return Whole(min_value=-100, max_value=100, help_text="Higher goes first.", **options)
+
+
+class NewJob(Input):
+    job_name = _name()
+    recipe = Text(max_length=200, help_text="One of the names in /v1/training/recipes.")
+    config = Object(required=False, help_text="Fields of the recipe; those left out take their defaults.")
+    description = Description(required=False)
+    priority = _priority(required=False)
+    team = Text(
+        max_length=150,
+        required=False,
+        allow_null=True,
+        help_text="A group of yours whose members may help run the job.",
+    )
+
+
+class JobChange(Input):
+    job_name = _name(required=False)
+    description = Description(required=False)
+    priority = _priority(required=False)
+
+
+class PauseOptions(Input):
+    at = serializers.ChoiceField(
+        choices=[StopAt.EPOCH.value, StopAt.STEP.value],
+        default=StopAt.EPOCH.value,
+        help_text="At the end of the epoch, or after the step under way.",
+    )
+
+
+class Nothing(Input):
+    """A verb that takes no options."""
+
+
+class CheckpointChange(Input):
+    pinned = YesNo(help_text="A pinned checkpoint is kept for as long as its job.")
+
+
+# What the answers look like.
+
+
+def _whole(**options: Any) -> serializers.IntegerField:
+    return serializers.IntegerField(min_value=0, **options)
+
+
+def _number(**options: Any) -> serializers.FloatField:
+    return serializers.FloatField(allow_null=True, **options)
+
+
+def _time(**options: Any) -> serializers.DateTimeField:
+    return serializers.DateTimeField(**options)
+
+
+def _one_of(members: Any, **options: Any) -> serializers.ChoiceField:
+    return serializers.ChoiceField(choices=[str(member) for member in members if str(member)], **options)
+
+
+@extend_schema_field({"type": "object", "additionalProperties": {}})
+class Free(serializers.JSONField):
+    """An object whose names are the recipe's own."""
+
+
+@extend_schema_serializer(component_name="Stop")
+class StopShape(serializers.Serializer):
+    kind = _one_of(Stop)
+    at = _one_of(StopAt)
+
+
+class Place(serializers.Serializer):
+    epoch = _whole()
+    step = _whole()
+
+
+@extend_schema_serializer(component_name="Checkpoint")
+class CheckpointShape(serializers.Serializer):
+    id = _whole()
+    job = _whole()
+    kinds = serializers.ListField(child=_one_of(Checkpoint.Kind))
+    epoch = _whole(help_text="Finished epochs.")
+    step = _whole(help_text="Finished steps of the whole job.")
+    attempt = _whole()
+    size = _whole(help_text="Bytes of the file.")
+    digest = serializers.CharField(help_text="SHA-256 over the state and nothing else.")
+    file_sha256 = serializers.CharField(help_text="SHA-256 of the file.")
+    val_loss = _number()
+    pinned = serializers.BooleanField()
+    quarantined_at = _time(allow_null=True)
+    quarantine_reason = serializers.CharField(allow_blank=True)
+    created_at = _time()
+
+
+@extend_schema_serializer(component_name="Job")
+class JobShape(serializers.Serializer):
+    id = _whole()
+    job_name = serializers.CharField()
+    description = serializers.CharField()
+    job_type = _one_of(JobType)
+    recipe = serializers.CharField()
+    owner = serializers.CharField()
+    team = serializers.CharField(allow_null=True)
+    parent = _whole(allow_null=True)
+    priority = serializers.IntegerField()
+    status = _one_of(Status)
+    stop = StopShape(allow_null=True)
+    headline = serializers.CharField(help_text="What is going on, in a few words.")
+    phase = serializers.CharField(help_text="What the trainer does now; empty when it does nothing.")
+    attempt = _whole()
+    config = Free(help_text="Complete, with every default.")
+    current_epoch = _whole(help_text="Finished epochs.")
+    total_epochs = _whole(help_text="0 for synthetic data.")
+    current_step = _whole(help_text="Finished steps of the whole job.")
+    total_steps = _whole(allow_null=True)
+    progress_percent = serializers.FloatField(min_value=0, max_value=100)
+    eta_seconds = _number()
+    train_loss = _number()
+    val_loss = _number()
+    metrics = Free(help_text="The newest epoch's values of the recipe's own.")
+    learning_rate = _number()
+    best_epoch = _whole(allow_null=True)
+    best_val_loss = _number()
+    error_code = serializers.CharField()
+    error_message = serializers.CharField()
+    checkpoint = CheckpointShape(allow_null=True, help_text="Where a resume starts.")
+    environment = Free(help_text="Settled when the job first ran.")
+    approximate = serializers.ListField(
+        child=serializers.CharField(), help_text="Why a resume was not exact."
+    )
+    event_seq = _whole()
+    created_at = _time()
+    queued_at = _time()
+    started_at = _time(allow_null=True)
+    completed_at = _time(allow_null=True)
+    updated_at = _time()
+    verbs = serializers.ListField(child=_one_of(USER_VERBS), help_text="What you may ask of the job now.")
+
+
+@extend_schema_serializer(component_name="JobAndAnswer")
+class VerbAnswer(JobShape):
+    answer = _one_of(Answer)
+    message = serializers.CharField(help_text="What happened, or when it will.")
+    task_id = serializers.CharField(allow_null=True)
+    resumes_from = Place(allow_null=True)
+
+
+@extend_schema_serializer(component_name="Event")
+class EventShape(serializers.Serializer):
+    seq = _whole()
+    job = _whole()
+    kind = serializers.CharField()
+    message = serializers.CharField()
+    actor = serializers.CharField()
+    attempt = _whole()
+    status = _one_of(Status)
+    stop = _one_of(Stop, allow_null=True)
+    step = _whole()
+    epoch = _whole()
+    data = Free()
+    created_at = _time()
+
+
+@extend_schema_serializer(component_name="Metric")
+class MetricShape(serializers.Serializer):
+    """Beside these, the values that the recipe records, such as loss, learning_rate and grad_norm."""
+
+    step = _whole()
+    epoch = _whole()
+
+
+@extend_schema_serializer(component_name="Log")
+class LogShape(serializers.Serializer):
+    id = _whole()
+    attempt = _whole()
+    text = serializers.CharField()
+    created_at = _time()
+
+
+@extend_schema_serializer(component_name="Recipe")
+class RecipeShape(serializers.Serializer):
+    name = serializers.CharField()
+    title = serializers.CharField()
+    description = serializers.CharField()
+    job_type = _one_of(JobType)
+    schema = Free(help_text="The JSON schema of the config.")
+
+
+class ErrorDetail(serializers.Serializer):
+    code = serializers.CharField()
+    message = serializers.CharField()
+    fields = serializers.DictField(child=serializers.ListField(child=serializers.CharField()), required=False)
+    status = _one_of(Status, required=False, allow_null=True)
+    stop = StopShape(required=False, allow_null=True)
+    verbs = serializers.ListField(child=_one_of(USER_VERBS), required=False)
+
+
+class Error(serializers.Serializer):
+    error = ErrorDetail()
+
+
+def page_of(shape: type[serializers.Serializer]) -> type[serializers.Serializer]:
+    """The page shape around one kind of result."""
+    name = shape.__name__.removesuffix("Shape") + "Page"
+    fields = {
+        "count": _whole(),
+        "next": serializers.CharField(allow_null=True),
+        "previous": serializers.CharField(allow_null=True),
+        "results": shape(many=True),
+    }
+    return type(name, (serializers.Serializer,), fields)

@@ -1,0 +1,103 @@
+"""How often one may ask: a sliding minute in the memory of this web process. No cache, no pickle, no disk.
+
+Several web processes count each for themselves.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse
+from rest_framework.throttling import BaseThrottle
+
+_PERIODS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_RATE = re.compile(r"([1-9][0-9]{0,6})/(s|m|h|d)(?:ec|econd|in|inute|our|ay)?")
+_MOST_CLIENTS = 10_000
+
+
+def parse_rate(text: str, name: str = "The rate") -> tuple[int, float]:
+    """'600/min' as (600, 60.0)."""
+    match = _RATE.fullmatch(text.strip().lower())
+    if not match:
+        raise ImproperlyConfigured(f"{name}={text!r} is not a rate: use a form like 600/min.")
+    return int(match[1]), _PERIODS[match[2]]
+
+
+class Window:
+    """Counts what each client did within the last period. Remembers a bounded number of clients."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, deque[float]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, client: str, rate: tuple[int, float]) -> float:
+        """Count one more for the client: 0.0 if it fits, else the seconds until it would."""
+        most, period = rate
+        now = time.monotonic()
+        with self._lock:
+            times = self._seen.pop(client, None) or deque()
+            self._seen[client] = times  # last: the client that was seen longest ago is forgotten first
+            while times and times[0] <= now - period:
+                times.popleft()
+            if len(times) >= most:
+                return times[0] + period - now
+            times.append(now)
+            while len(self._seen) > _MOST_CLIENTS:
+                self._seen.pop(next(iter(self._seen)))
+            return 0.0
+
+    def forget(self) -> None:
+        with self._lock:
+            self._seen.clear()
+
+
+verbs = Window()
+logins = Window()
+
+
+class VerbThrottle(BaseThrottle):
+    """For the verbs and for submitting, per user."""
+
+    _wait: float = 0.0
+
+    def allow_request(self, request: Any, view: Any) -> bool:
+        self._wait = verbs.take(f"user {request.user.pk}", _rate("verbs"))
+        return self._wait == 0.0
+
+    def wait(self) -> float:
+        return self._wait
+
+
+def throttle_login(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Bound how often passwords may be tried from one address."""
+
+    @wraps(view)
+    def throttled(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        wait = (
+            logins.take(request.META.get("REMOTE_ADDR", ""), _rate("login"))
+            if request.method == "POST"
+            else 0.0
+        )
+        if not wait:
+            return view(request, *args, **kwargs)
+        seconds = max(1, round(wait))
+        return HttpResponse(
+            f"Too many attempts to log in. Try again in {seconds} s.",
+            status=429,
+            content_type="text/plain; charset=utf-8",
+            headers={"Retry-After": str(seconds)},
+        )
+
+    return throttled
+
+
+def _rate(scope: str) -> tuple[int, float]:
+    return parse_rate(settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"][scope])

@@ -1,0 +1,35 @@
+"""The addresses of the API. Its page and its description need a login like everything else."""
+
+from django.contrib.auth.decorators import login_required
+from django.urls import path, re_path
+from drf_spectacular.views import SpectacularSwaggerSplitView
+
+from training.api import serializers, views
+from training.api.doors import Described
+from training.api.views import verb_view
+
+app_name = "api"
+
+JOB = "training/jobs/<int:pk>"
+CHECKPOINT = f"{JOB}/checkpoints/<int:checkpoint>"
+
+urlpatterns = [
+    path("training/jobs", views.Jobs.as_view(), name="jobs"),
+    path(JOB, views.Job.as_view(), name="job"),
+    path(f"{JOB}/pause", verb_view("pause", "Pause a job", serializers.PauseOptions), name="pause"),
+    path(f"{JOB}/resume", verb_view("resume", "Resume a job, or withdraw its pause"), name="resume"),
+    path(f"{JOB}/restart", verb_view("restart", "Begin again at step 0"), name="restart"),
+    path(f"{JOB}/cancel", verb_view("cancel", "Cancel a job"), name="cancel"),
+    path(f"{JOB}/discard", verb_view("discard", "Give a paused job up"), name="discard"),
+    path(f"{JOB}/metrics", views.Metrics.as_view(), name="metrics"),
+    path(f"{JOB}/events", views.Events.as_view(), name="events"),
+    path(f"{JOB}/logs", views.Logs.as_view(), name="logs"),
+    path(f"{JOB}/checkpoints", views.Checkpoints.as_view(), name="checkpoints"),
+    path(CHECKPOINT, views.OneCheckpoint.as_view(), name="checkpoint"),
+    path(f"{CHECKPOINT}/download", views.Download.as_view(), name="download"),
+    path("training/recipes", views.Recipes.as_view(), name="recipes"),
+    path("training/recipes/<str:name>", views.Recipe.as_view(), name="recipe"),
+    path("schema/", Described.as_view(), name="schema"),
+    path("docs/", login_required(SpectacularSwaggerSplitView.as_view(url_name="api:schema")), name="docs"),
+    re_path(r"", views.Nowhere.as_view()),
+]
