@@ -50,8 +50,8 @@ def test_the_digest_is_what_the_documentation_says(tmp_path: Path) -> None:
         sha = hashlib.sha256(data[begin:end]).hexdigest()
         shape = json.dumps(header[name]["shape"], separators=(",", ":"))
         lines.append(f"{json.dumps(name)} {header[name]['dtype']} {shape} {sha}\n")
-    for name in ("parts", "aliases"):
-        lines.append(f"{name} {hashlib.sha256(metadata[name].encode()).hexdigest()}\n")
+    texts = ("parts", "aliases")
+    lines += [f"{name} {hashlib.sha256(metadata[name].encode()).hexdigest()}\n" for name in texts]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     assert digest == saved.digest == codec.verify(path).digest == metadata["digest"]
     assert saved.file_sha256 == hashlib.sha256(raw).hexdigest()

@@ -1,4 +1,4 @@
-"""A checkpoint takes its name when it is whole and durable; whatever goes wrong before leaves nothing behind."""
+"""A checkpoint takes its name when it is whole and durable; what goes wrong before leaves nothing behind."""
 
 import os
 import resource
@@ -26,7 +26,7 @@ def no_failpoints():
 def test_a_disk_that_fails_leaves_the_file_before_and_no_other(point: str, tmp_path: Path) -> None:
     before = codec.save(tmp_path / "state", {"n": 1}, {})
     failpoints.configure(f"{point}=raise")
-    with pytest.raises(OSError):
+    with pytest.raises(failpoints.FailpointReached):
         codec.save(tmp_path / "state", PARTS, {})
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
     assert codec.verify(tmp_path / "state").digest == before.digest
@@ -52,7 +52,7 @@ def test_a_full_disk_is_an_os_error_and_leaves_nothing(tmp_path: Path) -> None:
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="File too large"):
             codec.save(tmp_path / "state", PARTS, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

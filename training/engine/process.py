@@ -1,15 +1,16 @@
-"""The trainer as a process of its own: how it is started, talked to and ended. Imports no torch and no Django.
+"""The trainer as a process of its own: how it is started, talked to and ended. No torch, no Django.
 
 Three pipes join supervisor and trainer: control (down), messages (up) and the log (stdout and stderr, up).
-Control and messages carry one JSON object a line; NaN and the infinities travel as the strings "nan", "inf" and
-"-inf". The first line down is the TrainerSpec. The supervisor's side is `Trainer`, the trainer's is `Channel`:
+Control and messages carry one JSON object a line; NaN and the infinities travel as the strings "nan", "inf"
+and "-inf". The first line down is the TrainerSpec. The supervisor has a `Trainer`, the trainer a `Channel`:
 
     if __name__ == "__main__":                      # of training.engine.trainer
         channel = process.connect()                 # before torch is imported
         from training.engine import ...
         channel.finish(run(channel))
 
-A trainer never outlives its supervisor: the kernel kills it (Linux), and at the end of the control pipe it exits.
+A trainer never outlives its supervisor: on Linux the kernel kills it,
+and at the end of the control pipe it exits.
 """
 
 import codecs
@@ -202,7 +203,7 @@ def own_environment(spec: TrainerSpec) -> dict[str, str]:
         own["CUDA_VISIBLE_DEVICES"] = str(spec.gpu)
     if spec.threads is not None:
         threads = str(spec.threads)
-        own |= {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        own |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
     return own
 
 
@@ -390,7 +391,7 @@ class Channel:
         self._wake.set()
 
     def step(self, row: Message) -> None:
-        """Report a step. Rows go up together, after BATCH_SECONDS at the latest and before the next message."""
+        """Report a step. Rows go up together, after BATCH_SECONDS or before the next message."""
         self._waiting.append(("row", row))
 
     def flush(self, timeout: float = 10) -> bool:

@@ -1,4 +1,4 @@
-"""The fields that recipes share. A recipe's own `Config` adds to them; pages, API and commands read only the schema.
+"""The fields that recipes share. A recipe's own `Config` adds to them; every door reads the schema.
 
 Nothing here imports torch or Django: the web process reads it.
 """
@@ -20,7 +20,7 @@ def in_group(name: str) -> dict[str, Any]:
 
 
 def shared(name: str, default: Any) -> Any:
-    """A shared field with another default; its bounds, title and help stay: `epochs: int = shared("epochs", 3)`."""
+    """A shared field with another default; all else of it stays: `epochs: int = shared("epochs", 3)`."""
     for base in (TrainingConfig, GenerationConfig):
         if name in base.model_fields:
             field = copy.copy(base.model_fields[name])
@@ -139,7 +139,7 @@ class TrainingConfig(RecipeConfig):
         ge=0,
         le=0.9,
         title="Validation part",
-        description="Share of the data that is kept for validation; 0 trains on all of it, without validation.",
+        description="Share of the data that is kept for validation; 0 trains on all of it.",
         json_schema_extra=in_group("Data"),
     )
     seed: int = Field(
@@ -147,7 +147,7 @@ class TrainingConfig(RecipeConfig):
         ge=0,
         le=2**32 - 1,
         title="Seed",
-        description="Fixes first weights, order of the data and every random draw. Equal seeds give equal trainings.",
+        description="Fixes first weights, order of data and every random draw: equal seeds, equal trainings.",
         json_schema_extra=in_group("Reproducibility"),
     )
     num_workers: int = Field(
@@ -155,7 +155,7 @@ class TrainingConfig(RecipeConfig):
         ge=0,
         le=16,
         title="Loader workers",
-        description="Processes that prepare batches; 0 prepares them in the trainer. The samples are the same.",
+        description="Processes that prepare batches; 0: the trainer itself. The samples are the same.",
         json_schema_extra=in_group("Data"),
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
@@ -169,7 +169,7 @@ class TrainingConfig(RecipeConfig):
         ge=0,
         lt=1,
         title="Average of the weights: decay",
-        description="Keeps a moving average of the weights and validates with it; 0 turns it off, 0.999 is usual.",
+        description="Keeps a moving average of the weights and validates with it; 0 turns it off.",
         json_schema_extra=in_group("Optimisation"),
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -181,7 +181,7 @@ class TrainingConfig(RecipeConfig):
     deterministic: bool = Field(
         True,
         title="Deterministic",
-        description="Use only algorithms that give the same bits each time. Without it a resume is approximate.",
+        description="Use only algorithms that give the same bits each time. Else a resume is approximate.",
         json_schema_extra=in_group("Reproducibility"),
     )
     checkpoint_every_epochs: int = Field(

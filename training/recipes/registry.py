@@ -43,7 +43,7 @@ class RecipeInfo:
     config_class: type[RecipeConfig]
 
     def estimate_memory_bytes(self, config: dict[str, Any]) -> int | None:
-        """What a training with this resolved config will about need, or None where the recipe does not say."""
+        """What a training with this resolved config needs, about; None where the recipe does not say."""
         estimate = getattr(_config_module(self.package), "estimate_memory_bytes", None)
         return int(estimate(self.config_class.model_validate_json(json.dumps(config)))) if estimate else None
 
@@ -61,7 +61,7 @@ def get(name: str) -> RecipeInfo:
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The JSON schema of a recipe's config: fields in order, with title, help, default, bounds, choices and group."""
+    """The JSON schema of a recipe's config: fields in order, with help, default, bounds and group."""
     info = get(name)
     return info.config_class.model_json_schema() | {"title": info.title, "description": info.description}
 
@@ -216,7 +216,7 @@ def _message(field: str, detail: dict[str, Any], config_class: type[RecipeConfig
 
 
 def _wanted(field: dict[str, Any]) -> str:
-    """What a field takes, in words, read from its schema; empty where its schema is more than a simple type."""
+    """What a field takes, in words, from its schema; empty where that is more than a simple type."""
     if "enum" in field:
         return "one of " + ", ".join(map(str, field["enum"]))
     bounds = _bounds(field)

@@ -1,0 +1,92 @@
+"""A trainer that does what it is told, and no training."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from training.engine import process
+
+
+def main() -> None:
+    channel = process.connect()
+    exiting = threading.Event()
+    heard: list[dict] = []
+
+    def receive(message: dict) -> None:
+        heard.append(message)
+        match message["kind"]:
+            case "exit":
+                exiting.set()
+            case "echo":
+                channel.send({"kind": "echo", "value": message["value"]})
+            case "print":
+                print(message["text"], end="", flush=True)
+                print(message["text"], end="", file=sys.stderr, flush=True)
+                channel.send({"kind": "printed"})
+            case "rows":
+                begin = time.perf_counter()
+                for step in range(message["count"]):
+                    channel.step({"step": step, "loss": float("nan")})
+                channel.send({"kind": "rows sent", "seconds": time.perf_counter() - begin})
+            case "raise":
+                os.kill(os.getpid(), getattr(signal, message["signal"]))
+            case "fork":
+                channel.send({"kind": "forked", "pid": _fork(message["keep"])})
+            case "exec":
+                child = subprocess.Popen(
+                    [sys.executable, "-c", _FDS], stdout=subprocess.PIPE, close_fds=False
+                )
+                channel.send({"kind": "fds", "fds": json.loads(child.communicate()[0])})
+
+    names = ("CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    channel.send(
+        {
+            "kind": "started",
+            "pid": os.getpid(),
+            "session": os.getsid(0),
+            "title": channel.spec.name_title,
+            "config": channel.spec.config,
+            "environment": {name: os.environ.get(name) for name in (*names, "PYTHONHASHSEED")},
+            "heimdall": sorted(name for name in os.environ if name.startswith(("HEIMDALL_", "DATABASE"))),
+            "modules": sorted({"torch", "django"} & set(sys.modules)),
+            "fds": _open_fds(),
+        }
+    )
+    channel.listen(receive)
+    exiting.wait()
+    channel.send({"kind": "finished", "heard": [message["kind"] for message in heard]})
+    channel.finish(3)
+
+
+def _fork(keep: bool) -> int:
+    """A loader worker: one that goes with its parent, or one that hangs on."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        if not keep:
+            process.die_with_parent(parent)
+        time.sleep(60)
+        os._exit(0)
+    return pid
+
+
+def _open_fds() -> list[str]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+        except OSError:
+            continue
+    return sorted(link for link in found if "pipe" in link)
+
+
+_FDS = "import os, json; print(json.dumps([os.readlink('/proc/self/fd/%s' % n) for n in range(3, 50) "
+_FDS += "if os.path.exists('/proc/self/fd/%s' % n)]))"
+
+
+if __name__ == "__main__":
+    main()

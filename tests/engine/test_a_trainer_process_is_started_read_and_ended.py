@@ -1,0 +1,290 @@
+"""Supervisor and trainer: a start in a session of its own, messages both ways, the log, and an end in every case."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from training.engine.process import (
+    ColdLauncher,
+    Trainer,
+    TrainerSpec,
+    _Log,
+    base_environment,
+    number,
+    to_line,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+STANDIN = ColdLauncher("tests.engine.standin_trainer")
+
+
+def spec_of(folder: Path, **changes: object) -> TrainerSpec:
+    return TrainerSpec(package="none", config={"x": 1}, staging=str(folder), scratch=str(folder), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Trainer]]:
+    started = []
+
+    def start(most_messages: int = 100_000, **changes: object) -> Trainer:
+        trainer = Trainer.start(spec_of(tmp_path, **changes), launcher=STANDIN, most_messages=most_messages)
+        started.append(trainer)
+        return trainer
+
+    yield start
+    for trainer in started:
+        trainer.close()
+
+
+def wait_for(trainer: Trainer, kind: str, seconds: float = 20) -> dict:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        message = trainer.receive(0.5)
+        if message is not None and message["kind"] == kind:
+            return message
+    raise AssertionError(f"no message {kind!r}; log: {trainer.read_log()}")
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)
+
+
+def is_alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_it_starts_in_its_own_session_with_its_own_environment(
+    start: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEIMDALL_SECRET_KEY", "secret")
+    monkeypatch.setenv("HEIMDALL_RECIPES", "some.package")
+    monkeypatch.setenv("DATABASE_URL", "postgres://user:secret@host/db")
+    trainer = start(gpu=1, threads=1, name_title="heimdall trainer job 12")
+    started = wait_for(trainer, "started")
+    assert started["pid"] == trainer.pid == started["session"] != os.getsid(0)
+    assert started["config"] == {"x": 1}
+    assert started["environment"] == {
+        "CUDA_VISIBLE_DEVICES": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+    }
+    assert started["heimdall"] == ["HEIMDALL_RECIPES"]
+    assert started["modules"] == []
+    assert psutil.Process(trainer.pid).cmdline()[0] == "heimdall trainer job 12"
+
+
+def test_messages_go_both_ways_in_order_and_the_exit_comes_last(start: Callable[..., Trainer]) -> None:
+    trainer = start()
+    wait_for(trainer, "started")
+    for value in range(200):
+        trainer.send({"kind": "echo", "value": value})
+    trainer.send({"kind": "exit"})
+    until(lambda: not is_alive(trainer.pid))
+    assert trainer.exit_status() is None  # there are messages left
+    values = [wait_for(trainer, "echo")["value"] for _ in range(200)]
+    assert values == list(range(200))
+    assert wait_for(trainer, "finished")["heard"] == ["echo"] * 200 + ["exit"]
+    until(lambda: trainer.exit_status() == 3)
+    assert trainer.receive(0) is None
+
+
+def test_the_steps_come_in_few_messages_and_cost_next_to_nothing(start: Callable[..., Trainer]) -> None:
+    trainer = start()
+    wait_for(trainer, "started")
+    trainer.send({"kind": "rows", "count": 5000})
+    rows, messages = [], 0
+    while len(rows) < 5000:
+        message = trainer.receive(10)
+        assert message is not None
+        if message["kind"] == "steps":
+            rows += message["rows"]
+            messages += 1
+    assert [row["step"] for row in rows] == list(range(5000))
+    assert math.isnan(number(rows[0]["loss"]))
+    assert messages <= 60
+
+
+def test_a_supervisor_that_does_not_read_holds_up_no_step(start: Callable[..., Trainer]) -> None:
+    trainer = start(most_messages=10)
+    wait_for(trainer, "started")
+    # Ten times what the pipe and the queue take in.
+    trainer.send({"kind": "rows", "count": 200_000})
+    trainer.send({"kind": "echo", "value": "still here"})
+    rows = 0
+    while (message := trainer.receive(10)) is not None and message["kind"] == "steps":
+        rows += len(message["rows"])
+    assert message is not None
+    assert rows == 200_000
+    assert message["kind"] == "rows sent"
+    assert message["seconds"] < 5
+
+
+def test_the_log_is_what_was_printed(start: Callable[..., Trainer]) -> None:
+    trainer = start()
+    wait_for(trainer, "started")
+    trainer.send({"kind": "print", "text": "gr\u00fc\u00df dich\n"})
+    wait_for(trainer, "printed")
+    text = ""
+    deadline = time.monotonic() + 5
+    while text.count("\n") < 2 and time.monotonic() < deadline:
+        text += trainer.read_log()
+        time.sleep(0.01)
+    assert text == "gr\u00fc\u00df dich\n" * 2
+
+
+def test_a_long_log_keeps_its_beginning_and_its_end() -> None:
+    log = _Log(most=1000)
+    log.add(b"begin ")
+    for number_ in range(1000):
+        log.add(f"line {number_}\n".encode())
+    text = log.take()
+    assert text.startswith("begin line 0\n")
+    assert text.endswith("line 999\n")
+    assert "characters of the log were left out" in text
+    assert len(text) < 1300
+    log.add("\u00fc".encode()[:1])
+    assert log.take() == ""
+    log.add("\u00fc".encode()[1:])
+    assert log.take() == "\u00fc"
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT"])
+def test_a_death_by_signal_is_told(name: str, start: Callable[..., Trainer]) -> None:
+    trainer = start()
+    wait_for(trainer, "started")
+    trainer.send({"kind": "raise", "signal": name})
+    until(lambda: trainer.exit_status() is not None)
+    assert trainer.exit_status() == -getattr(signal, name)
+    trainer.send({"kind": "exit"})  # to nobody, without harm
+    assert trainer.receive(0.2) is None
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_to_everybody_does_not_end_it(name: str, start: Callable[..., Trainer]) -> None:
+    trainer = start()
+    wait_for(trainer, "started")
+    trainer.send({"kind": "raise", "signal": name})
+    trainer.send({"kind": "echo", "value": 1})
+    wait_for(trainer, "echo")
+
+
+def test_closing_ends_it_at_once(start: Callable[..., Trainer]) -> None:
+    trainer = start()
+    wait_for(trainer, "started")
+    begin = time.monotonic()
+    trainer.close()
+    assert time.monotonic() - begin < 1
+    assert not is_alive(trainer.pid)
+
+
+def test_one_that_is_stopped_is_killed_with_all_of_its_session(start: Callable[..., Trainer]) -> None:
+    trainer = start()
+    wait_for(trainer, "started")
+    trainer.send({"kind": "fork", "keep": True})
+    worker = wait_for(trainer, "forked")["pid"]
+    os.kill(trainer.pid, signal.SIGSTOP)
+    trainer.kill()
+    until(lambda: trainer.exit_status() == -signal.SIGKILL)
+    until(lambda: not is_alive(worker))
+
+
+def test_its_pipe_ends_belong_to_nobody_else(start: Callable[..., Trainer]) -> None:
+    first, second = start(), start()
+    fds = [set(wait_for(trainer, "started")["fds"]) for trainer in (first, second)]
+    assert len(fds[0]) == len(fds[1]) == 3  # control, messages, and the log twice
+    assert not fds[0] & fds[1]
+    first.send({"kind": "exec"})
+    assert wait_for(first, "fds")["fds"] == []
+    # A forked worker that hangs on does not hide the trainer's end: it holds no end of the message pipe.
+    first.send({"kind": "fork", "keep": True})
+    worker = wait_for(first, "forked")["pid"]
+    os.kill(first.pid, signal.SIGKILL)
+    begin = time.monotonic()
+    until(lambda: first.exit_status() is not None)
+    assert time.monotonic() - begin < 0.9
+    os.kill(worker, signal.SIGKILL)
+
+
+def test_a_loader_worker_goes_with_its_trainer(start: Callable[..., Trainer]) -> None:
+    trainer = start()
+    wait_for(trainer, "started")
+    trainer.send({"kind": "fork", "keep": False})
+    worker = wait_for(trainer, "forked")["pid"]
+    os.kill(trainer.pid, signal.SIGKILL)
+    until(lambda: not is_alive(worker), seconds=1)
+
+
+_SUPERVISOR = """
+import sys, time
+from training.engine import process
+spec = process.TrainerSpec(package="none", config={}, staging=".")
+trainer = process.Trainer.start(spec, launcher=process.ColdLauncher("tests.engine.standin_trainer"))
+while trainer.receive(1) is None:
+    pass
+print(trainer.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+def test_it_dies_within_a_second_of_its_supervisor(stopped: bool) -> None:
+    supervisor = subprocess.Popen([sys.executable, "-c", _SUPERVISOR], stdout=subprocess.PIPE, text=True)
+    assert supervisor.stdout is not None
+    pid = int(supervisor.stdout.readline())
+    if stopped:
+        os.kill(pid, signal.SIGSTOP)  # now only the kernel can end it
+    supervisor.kill()
+    begin = time.monotonic()
+    supervisor.communicate()
+    until(lambda: not is_alive(pid), seconds=1)
+    assert time.monotonic() - begin < 1
+
+
+def test_the_end_of_the_control_pipe_is_enough(tmp_path: Path) -> None:
+    """As on a system without the kernel's help: the parent lives on, the pipe ends."""
+    trainer = Trainer.start(spec_of(tmp_path), launcher=STANDIN)
+    wait_for(trainer, "started")
+    trainer._outbox.put(None)
+    until(lambda: trainer.exit_status() == 70, seconds=1)
+    trainer.close()
+
+
+def test_a_trainer_that_cannot_start_says_why(tmp_path: Path) -> None:
+    trainer = Trainer.start(spec_of(tmp_path), launcher=ColdLauncher("tests.engine.no_such_module"))
+    until(lambda: trainer.exit_status() == 1)
+    assert "no_such_module" in trainer.read_log()
+    trainer.close()
+
+
+def test_what_json_has_no_word_for_travels_all_the_same() -> None:
+    assert (
+        to_line({"a": math.nan, "b": [math.inf, -math.inf], "c": 1.5})
+        == b'{"a":"nan","b":["inf","-inf"],"c":1.5}\n'
+    )
+    assert math.isnan(number("nan"))
+    assert number("-inf") == -math.inf
+    assert to_line({"path": Path("/tmp")}) == b'{"path":"/tmp"}\n'
+
+
+def test_the_spec_comes_through_as_it_was(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, gpu=3, about={"job": 1}, expected={"step": 2}, checkpoint="/a/b")
+    assert TrainerSpec.from_message(spec.to_message()) == spec
+
+
+def test_the_python_path_leads_to_heimdall() -> None:
+    passed = base_environment({"PYTHONPATH": "/somewhere"})
+    root = str(Path(__file__).resolve().parents[2])
+    assert passed["PYTHONPATH"] == f"{root}{os.pathsep}/somewhere"
