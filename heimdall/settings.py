@@ -124,6 +124,7 @@ SCRATCH_DIR = DATA_DIR / "scratch"
 
 STATIC_URL = "static/"
 STATIC_ROOT = Path(env.text("HEIMDALL_STATIC_ROOT", str(DATA_DIR / "static")))
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise warns where there is none
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # no collectstatic needed before the first start
 
@@ -165,6 +166,7 @@ warnings.filterwarnings("ignore", message="Retry and timeout are misconfigured")
 Q_CLUSTER = {
     "name": "heimdall",
     "orm": "default",
+    "broker_class": "training.queue.Broker",
     "workers": SLOTS + 1,
     "poll": 0.05,
     "retry": 2_147_483_647 // 100,

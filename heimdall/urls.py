@@ -2,8 +2,12 @@
 
 from django.contrib import admin
 from django.contrib.auth import views as auth
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
+from django.views import defaults
+
+from training.api import errors
+from training.api.throttles import throttle_login
 
 
 def healthz(request: HttpRequest) -> JsonResponse:
@@ -11,14 +15,23 @@ def healthz(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "ok"})
 
 
+def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if request.path.startswith("/v1/"):
+        return errors.answer_400(request, exception)
+    return defaults.bad_request(request, exception)
+
+
+def handler500(request: HttpRequest) -> HttpResponse:
+    return errors.answer_500(request) if request.path.startswith("/v1/") else defaults.server_error(request)
+
+
+login = auth.LoginView.as_view(template_name="login.html", redirect_authenticated_user=True)
+
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
-    path(
-        "login/",
-        auth.LoginView.as_view(template_name="login.html", redirect_authenticated_user=True),
-        name="login",
-    ),
+    path("login/", throttle_login(login), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
+    path("admin/login/", throttle_login(admin.site.login)),
     path("admin/", admin.site.urls),
     path("v1/", include("training.api.urls")),
     path("", include("training.urls")),

@@ -1,0 +1,37 @@
+"""Clients that speak to the API as one of the people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from rest_framework.authtoken.models import Token
+from rest_framework.test import APIClient
+
+from training.api import throttles
+
+
+@pytest.fixture(autouse=True)
+def _fresh_throttles():
+    throttles.verbs.forget()
+    throttles.logins.forget()
+    yield
+
+
+@pytest.fixture
+def client_of(db) -> Callable[[User | None], APIClient]:
+    def make(user: User | None) -> APIClient:
+        client = APIClient()
+        if user is not None:
+            token, _ = Token.objects.get_or_create(user=user)
+            client.credentials(HTTP_AUTHORIZATION=f"Token {token.key}")
+        return client
+
+    return make
+
+
+@pytest.fixture
+def api(client_of, alice) -> APIClient:
+    """Alice's client."""
+    return client_of(alice)
