@@ -489,6 +489,7 @@ def _add_metrics(job: TrainingJob, steps: list[dict[str, Any]], epochs: list[dic
 def _add_epoch_event(job: TrainingJob, message: dict[str, Any]) -> None:
     """One event an epoch, however often it was repeated after a crash; a repetition must give the same values."""
     values = finite(message["values"])
+    job.current_epoch, job.current_step = message["epoch"], message["step"]  # the event's place; news came together
     before = Event.objects.filter(
         job=job, kind="epoch", epoch=message["epoch"], data__generation=job.generation
     ).first()

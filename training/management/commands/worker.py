@@ -1,0 +1,244 @@
+"""Run this host's worker: a django-q2 cluster in a session of its own, and its guard.
+
+The guard outlives clusters. It starts a fresh one when the old one is dead or takes no messages, and leaves running
+attempts alone when it does. On SIGTERM or SIGINT it tells the supervisors to land, then stops the cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, close_old_connections
+from setproctitle import setproctitle
+
+from training import host, queue, services
+from training.errors import HeimdallError
+from training.models import Node
+from training.recipes import registry
+
+logger = logging.getLogger(__name__)
+TICK_SECONDS = 0.05
+ONE_STOP_SECONDS = 1.0  # signals that come closer together are one wish: a terminal signals a whole group
+
+
+class Command(BaseCommand):
+    help = "Run this host's worker. SIGTERM or Ctrl-C lands every job; again, and it leaves at once."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--cluster-of", type=int, help=argparse.SUPPRESS)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["cluster_of"]:
+            queue.run_cluster(options["cluster_of"])
+            return
+        setproctitle("heimdall worker")
+        lock = host.guard()
+        if not lock.take():
+            raise CommandError(f"A worker runs on this host already (process {lock.holder()}).")
+        try:
+            Guard(_join()).run()
+        finally:
+            lock.give_back()
+
+
+def _join() -> Node:
+    for problem in registry.problems():
+        raise CommandError(problem)
+    try:
+        services.join_installation()
+        return services.register_node()
+    except HeimdallError as error:
+        raise CommandError(str(error)) from error
+    except DatabaseError as error:
+        raise CommandError(f"The database cannot be used: {error}. Run manage.py migrate first?") from error
+
+
+class Guard:
+    """The loop of the worker's main process."""
+
+    def __init__(self, node: Node):
+        self.node = node
+        self.cluster = Cluster()
+        self.pulse = Pulse(node)
+        self.stops: list[float] = []
+        self.supervisors = host.supervisors()
+
+    def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked_to_stop)
+        self.cluster.start()
+        self.pulse.start()
+        logger.info("Worker %s is ready with %d slots.", self.node.name, settings.SLOTS)
+        while not self.stops:
+            # 1. A cluster that died, or that takes no messages, is replaced.
+            if not self.cluster.is_alive():
+                logger.warning("The cluster died; starting a fresh one.")
+                self._replace_cluster()
+            elif self.pulse.is_wedged():
+                logger.warning("The cluster takes no messages; starting a fresh one.")
+                self._replace_cluster()
+            # 2. A supervisor that vanished is looked after at once.
+            self._watch_supervisors()
+            time.sleep(TICK_SECONDS)
+        self._drain()
+
+    def _asked_to_stop(self, *_: object) -> None:
+        now = time.monotonic()
+        if not self.stops or now - self.stops[-1] > ONE_STOP_SECONDS:
+            self.stops.append(now)
+
+    def _replace_cluster(self) -> None:
+        self.cluster.abandon()
+        self.cluster.start()
+        self.pulse.begin_again()
+
+    def _watch_supervisors(self) -> None:
+        now = host.supervisors()
+        left = {pid for slot, pid in self.supervisors.items() if now.get(slot) != pid}
+        lost = sorted(pid for pid in left if not host.is_running(pid))
+        self.supervisors = now
+        if lost:
+            logger.warning("Supervisor %s is gone.", ", ".join(map(str, lost)))
+            self.pulse.hurry()
+
+    def _drain(self) -> None:
+        """Everything ends: the supervisors first, each with its landing, then the cluster."""
+        logger.info("Draining: running jobs are checkpointed and go back to the queue.")
+        started, told = time.monotonic(), set[int]()
+        self.pulse.drain()
+        self.cluster.stop()
+        while True:
+            running = set(host.supervisors().values())
+            for pid in running - told:  # one may take its slot only now
+                _signal(pid, signal.SIGTERM)
+            told |= running
+            if len(self.stops) > 1 or time.monotonic() - started > settings.DRAIN_GRACE_SECONDS + 5:
+                self._leave_at_once(running)
+                break
+            if not running and not self.cluster.is_alive():
+                break
+            if not running and time.monotonic() - started > 3:
+                break  # nothing of value is left in the cluster
+            time.sleep(TICK_SECONDS)
+        self.cluster.abandon()
+        self.cluster.kill_session()
+        self.pulse.end()
+        logger.info("Drained in %.1f s.", time.monotonic() - started)
+
+    def _leave_at_once(self, running: set[int]) -> None:
+        logger.warning("Leaving at once; jobs go on from their last checkpoints.")
+        for pid in running:
+            _signal(pid, signal.SIGKILL)
+
+
+class Cluster:
+    """django-q2's process tree, in a session of its own so that no terminal reaches it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, sys.argv[0], "worker", "--cluster-of", str(os.getpid())]
+        self._process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
+
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        if self._process and self.is_alive():
+            self._process.terminate()
+
+    def abandon(self) -> None:
+        """Kill the head. Idle processes follow it at once; a supervisor at work finishes its attempt first."""
+        if self._process and self.is_alive():
+            self._process.kill()
+        if self._process:
+            self._process.wait()
+
+    def kill_session(self) -> None:
+        with suppress(ProcessLookupError):
+            if self._process:
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class Pulse(threading.Thread):
+    """Speaks to the database, so that the guard's loop never waits for it: beats, and sends the canary.
+
+    The canary is the announcement of housekeeping. A cluster that does not execute it for CANARY_SECONDS, while the
+    database answers, is wedged: django-q2 does not notice that a killed process kept the queue's lock.
+    """
+
+    def __init__(self, node: Node):
+        super().__init__(name="pulse", daemon=True)
+        self._node = node
+        self._hurry, self._ended, self._draining = threading.Event(), threading.Event(), threading.Event()
+        self._number, self._message = time.time_ns() // 1_000, 0
+        self._unanswered_since: float | None = None
+        self._wedged = threading.Event()
+
+    def is_wedged(self) -> bool:
+        return self._wedged.is_set()
+
+    def begin_again(self) -> None:
+        self._unanswered_since = None
+        self._message = 0
+        self._wedged.clear()
+        self._hurry.set()
+
+    def hurry(self) -> None:
+        self._hurry.set()
+
+    def drain(self) -> None:
+        self._draining.set()
+        self._hurry.set()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._hurry.set()
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self._look()
+            except DatabaseError as error:
+                logger.warning("The database does not answer: %s", error)
+                self._unanswered_since = None  # the cluster cannot work either
+                close_old_connections()
+            hurried = self._hurry.wait(settings.SWEEP_SECONDS)
+            self._hurry.clear()
+            if hurried and not self._ended.is_set():
+                self._message = 0
+
+    def _look(self) -> None:
+        services.beat_node(self._node)
+        if self._draining.is_set():
+            services.set_draining(self._node, True)
+            return
+        now = time.monotonic()
+        if host.canary_answer() == self._number:
+            self._unanswered_since = None
+        elif self._unanswered_since is not None and now - self._unanswered_since > settings.CANARY_SECONDS:
+            queue.forget_housekeeping()
+            self._wedged.set()
+            return
+        if self._unanswered_since is None or not self._message or not queue.is_waiting(self._message):
+            self._number += 1
+            self._message = queue.announce_housekeeping(self._number)
+            self._unanswered_since = self._unanswered_since or now
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

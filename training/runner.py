@@ -1,0 +1,631 @@
+"""One attempt, from its claim to its landing: the only file that knows both the database's side and the trainer's.
+
+The trainer never waits for the database or the store: its messages are drained by a thread, files are stored by
+another, and the loop below joins the two worlds a few times a second. It imports no torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+from setproctitle import setproctitle
+
+from training import checkpoints, host, services
+from training.checkpoints import StoredCheckpoint
+from training.engine.failpoints import failpoint
+from training.engine.process import Message, Trainer, TrainerSpec
+from training.errors import BadCheckpoint, HeimdallError, NoGoodCheckpoint, StaleAttempt, StorageUnavailable
+from training.lifecycle import Stop
+from training.models import Attempt, Node
+from training.recipes import registry
+from training.services import Landing, Wish
+
+logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LISTEN_SECONDS = 0.1  # how long the loop waits for the trainer's next message
+WISH_SECONDS = 0.1  # how old the known wish may get
+NEWS_SECONDS = 0.25  # how long news may wait for the next beat
+EXIT_SECONDS = 5.0  # how long a trainer may take to leave when its work is done
+LONGEST_DELAY_SECONDS = 300.0
+LOG_TAIL_CHARACTERS = 8_000
+MOST_TRIES = 5  # to store what a dead trainer left behind
+ENDINGS = frozenset({"pause", "final"})  # kinds of checkpoints that an attempt ends with
+AWAY = (OperationalError, InterfaceError)
+
+
+def run_jobs() -> bool:
+    """Take the best queued job, and the next, until none waits. False where no slot was free."""
+    with host.orders.at_work():
+        while not host.orders.must_leave():
+            with host.free_slot() as slot:
+                if slot is None:
+                    return False
+                _run_in(slot)
+            # One that came while the slot was held woke somebody who found no slot.
+            if not services.waiting_jobs().exists():
+                break
+    return True
+
+
+def _run_in(slot: int) -> None:
+    node = Node.objects.get(name=settings.NODE_NAME)
+    pid = os.getpid()
+    while not host.orders.must_leave():
+        attempt = services.claim(node, slot=slot, pid=pid, pid_started_at=host.started_at(pid))
+        if attempt is None:
+            return
+        setproctitle(f"heimdall supervisor slot {slot} job {attempt.job_id}")
+        Supervision(attempt, slot).run()
+        setproctitle(f"heimdall supervisor slot {slot}")
+
+
+class GraceIsOver(Exception):
+    """The host drains, and the attempt could not land in time."""
+
+
+class BadStart(Exception):
+    """The trainer could not load the checkpoint it was to start from."""
+
+
+@dataclass
+class News:
+    """What the trainer said and the database does not know yet."""
+
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    phase: str | None = None
+    progress: dict[str, Any] | None = None
+    log: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.steps or self.epochs or self.log or self.phase is not None or self.progress)
+
+
+class Supervision:
+    """Holds one attempt. `run` returns when the attempt is over, whoever ended it."""
+
+    def __init__(self, attempt: Attempt, slot: int):
+        self.attempt = attempt
+        self.job = attempt.job
+        self.slot = slot
+        self.staging = settings.STAGING_DIR / f"{attempt.job_id}-a{attempt.number}"
+        self.scratch = settings.SCRATCH_DIR / str(attempt.job_id)
+        self.storing = Storing(attempt)
+        self.landed_by: float | None = None
+
+    def run(self) -> None:
+        self._log("started")
+        try:
+            self.staging.mkdir(parents=True, exist_ok=True)
+            self.scratch.mkdir(parents=True, exist_ok=True)
+            self._supervise()
+        except StaleAttempt as error:
+            self._log(f"dropped: {error}")
+        except GraceIsOver:
+            self._log("left without landing: the grace of the drain is over")
+        except Exception:
+            logger.exception("Job %s: the supervisor failed", self.job.pk)
+            self._fail("internal_error", f"Heimdall itself failed.\n{traceback.format_exc()}")
+        finally:
+            self.storing.close()
+            shutil.rmtree(self.staging, ignore_errors=True)
+
+    def _supervise(self) -> None:
+        while True:
+            try:
+                start = self._fetch_start()
+            except NoGoodCheckpoint as error:
+                return self._fail(error.code, str(error))
+            except StorageUnavailable as error:
+                self.persist(services.release, self.attempt, reason=str(error), delay_seconds=self._delay())
+                return None
+            if start is None and self._lands_before_it_starts():
+                return None
+            try:
+                package = registry.get(self.job.recipe).package
+            except HeimdallError as error:
+                return self._fail(error.code, str(error))
+            try:
+                return Training(self, self._spec(package, start)).follow()
+            except BadStart as error:
+                try:
+                    self._set_aside(str(error))
+                except NoGoodCheckpoint as none_left:
+                    return self._fail(none_left.code, str(none_left))
+
+    def _fetch_start(self) -> Path | None:
+        """A verified local copy of the newest good checkpoint; None for a start at step 0."""
+        while self.attempt.started_from is not None:
+            try:
+                return self._wait_for(checkpoints.fetch, self.attempt.started_from, self.staging)
+            except BadCheckpoint as error:
+                self._set_aside(str(error))
+        return None
+
+    def _set_aside(self, reason: str) -> None:
+        checkpoint = self.attempt.started_from
+        if checkpoint is None:
+            raise NoGoodCheckpoint(reason)
+        self.persist(services.quarantine, self.attempt, checkpoint, reason)
+
+    def _wait_for(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do slow work in a thread, and keep the lease meanwhile."""
+        future = self.storing.submit(work, *args, **kwargs)
+        beaten_at = 0.0
+        while not future.done():
+            if time.monotonic() - beaten_at > settings.HEARTBEAT_SECONDS:
+                self.persist(services.beat, self.attempt)
+                beaten_at = time.monotonic()
+            self.must_land()
+            if self.landed_by is not None and time.monotonic() > self.landed_by:
+                raise GraceIsOver
+            time.sleep(0.01)
+        return future.result()
+
+    def _lands_before_it_starts(self) -> bool:
+        draining = self.must_land()
+        return draining and self.persist(services.land, self.attempt, draining=True) is not Landing.GO_ON
+
+    def _spec(self, package: str, start: Path | None) -> TrainerSpec:
+        job, checkpoint = self.job, self.attempt.started_from
+        expected = (
+            {"step": checkpoint.step, "epoch": checkpoint.epoch, "digest": checkpoint.digest}
+            if checkpoint
+            else {}
+        )
+        return TrainerSpec(
+            package=package,
+            config=job.config,
+            staging=str(self.staging),
+            about={"job": job.pk, "attempt": self.attempt.number, "job_name": job.job_name},
+            checkpoint=str(start) if start else None,
+            device=job.config.get("device", "auto"),
+            gpu=settings.GPUS[self.slot] if self.slot < len(settings.GPUS) else None,
+            threads=job.environment.get("threads"),
+            pinned=job.environment,
+            expected=expected,
+            scratch=str(self.scratch),
+            name_title=f"heimdall trainer job {job.pk}",
+        )
+
+    def must_land(self) -> bool:
+        """Whether the host drains. The grace counts from the first time that it is seen."""
+        if not host.orders.must_land():
+            return False
+        if self.landed_by is None:
+            self.landed_by = time.monotonic() + settings.DRAIN_GRACE_SECONDS
+        return True
+
+    def persist(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Write to the database under this attempt, however long that takes. Only a drain sets a limit."""
+        delay = 0.1
+        while True:
+            try:
+                return write(*args, **kwargs)
+            except AWAY as error:
+                logger.warning("Job %s: the database does not answer: %s", self.job.pk, error)
+                connection.close()
+            if self.must_land() and time.monotonic() > (self.landed_by or 0):
+                raise GraceIsOver
+            time.sleep(delay)
+            delay = min(2 * delay, 2.0)
+
+    def _fail(self, code: str, message: str) -> None:
+        try:
+            self.persist(services.fail, self.attempt, code=code, message=message)
+        except (StaleAttempt, GraceIsOver):
+            self._log("dropped")
+
+    def _delay(self) -> float:
+        """Twice as long each time that the checkpoint could not be read."""
+        earlier = Attempt.objects.filter(job=self.job, number__lt=self.attempt.number).order_by("-number")
+        times = 0
+        for attempt in earlier[:10]:
+            if attempt.steps_executed or attempt.outcome != "land":
+                break
+            times += 1
+        return min(5.0 * 2**times, LONGEST_DELAY_SECONDS)
+
+    def _log(self, what: str) -> None:
+        logger.info(
+            "Attempt %d of job %d %s",
+            self.attempt.number,
+            self.job.pk,
+            what,
+            extra={"job": self.job.pk, "attempt": self.attempt.number, "verb": what},
+        )
+
+
+class Storing:
+    """Moves staged files into the store, one after the other, in a thread: an upload holds up nothing."""
+
+    def __init__(self, attempt: Attempt):
+        self._attempt = attempt
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="storing")
+        self._waiting: deque[Message] = deque()
+        self._future: Future[StoredCheckpoint] | None = None
+        self._retry_at = 0.0
+        self.failures = 0
+        self.error = ""
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._waiting
+
+    def add(self, staged: Message) -> None:
+        self._waiting.append(staged)
+
+    def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        return self._thread.submit(work, *args, **kwargs)
+
+    def advance(self) -> tuple[Message, StoredCheckpoint | None] | None:
+        """A staged file that is done with: stored, or (None) left out because a newer one exists. Never waits."""
+        if self._future is not None and self._future.done():
+            future, self._future = self._future, None
+            try:
+                stored = future.result()
+            except StorageUnavailable as error:
+                self.failures += 1
+                self.error = str(error)
+                self._retry_at = time.monotonic() + min(0.5 * 2**self.failures, 30.0)
+            else:
+                self.failures, self.error = 0, ""
+                return self._waiting.popleft(), stored
+        if self._future is None and self._waiting and time.monotonic() >= self._retry_at:
+            if self.failures and len(self._waiting) > 1 and not ENDINGS & set(self._waiting[0]["kinds"]):
+                return self._waiting.popleft(), None
+            self._future = self.submit(
+                _store, self._waiting[0], job_id=self._attempt.job_id, attempt=self._attempt.number
+            )
+        return None
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _store(staged: Message, *, job_id: int, attempt: int) -> StoredCheckpoint:
+    failpoint("before_upload")
+    stored = checkpoints.store(staged, job_id=job_id, attempt=attempt)
+    failpoint("after_upload")
+    return stored
+
+
+class Training:
+    """The part of an attempt in which there is a trainer."""
+
+    def __init__(self, supervision: Supervision, spec: TrainerSpec):
+        self.supervision = supervision
+        self.attempt = supervision.attempt
+        self.storing = supervision.storing
+        self.spec = spec
+        self.news = News()
+        self.log_tail = ""
+        self.wish = Wish(Stop.NONE, "")
+        self.told = ""
+        self.has_started = False
+        self.stopped: Message | None = None  # the trainer waits at this place
+        self.finished: Message | None = None
+        self.failed: Message | None = None
+        self.ending: StoredCheckpoint | None = None  # stored, and to be recorded by the landing
+        self.exit_code: int | None = None
+        self.beaten_at = self.heard_at = 0.0
+        self.moved_at = self.stepped_at = time.monotonic()
+        self.step_seconds: float | None = None
+
+    def follow(self) -> None:
+        """Supervise the trainer to its end. Whatever happens, it does not outlive this call."""
+        self.trainer = Trainer.start(self.spec)
+        try:
+            while not self._turn():
+                pass
+        finally:
+            self.trainer.kill()
+            self.trainer.close()
+
+    def _turn(self) -> bool:
+        """One turn of the loop; True when the attempt is over."""
+        # 1. What the trainer said.
+        self._listen()
+        # 2. What was stored meanwhile becomes the job's checkpoint.
+        self._take_stored()
+        # 3. The database hears the news and says what is wished.
+        self._beat()
+        # 4. The end, by whatever comes first.
+        if self._is_over():
+            return True
+        # 5. The trainer hears the wish.
+        self._tell()
+        return False
+
+    # 1. What the trainer said.
+
+    def _listen(self) -> None:
+        until = time.monotonic() + LISTEN_SECONDS
+        if self.exit_code is not None:
+            time.sleep(0.02)  # only the store is waited for
+        message = self.trainer.receive(LISTEN_SECONDS)
+        while message is not None:
+            self._hear(message)
+            message = self.trainer.receive(0) if time.monotonic() < until else None
+        log = self.trainer.read_log()
+        self.news.log += log
+        self.log_tail = (self.log_tail + log)[-LOG_TAIL_CHARACTERS:]
+        self.exit_code = self.trainer.exit_status()
+
+    def _hear(self, message: Message) -> None:
+        match message["kind"]:
+            case "started":
+                self.has_started = True
+                self._persist(services.note_started, self.attempt, message)
+                self.stepped_at = time.monotonic()
+            case "steps":
+                self.news.steps.extend(message["rows"])
+                self._measure_pace(len(message["rows"]))
+            case "epoch":
+                self.news.epochs.append(message)
+            case "phase":
+                self.news.phase = message["phase"]
+            case "progress":
+                self.news.progress = message
+            case "staged":
+                self.storing.add(message)
+            case "stopped" if self.told:  # else it was on its way when the wish was withdrawn
+                self.stopped = message
+            case "finished":
+                self.finished = message
+            case "failed":
+                self.failed = message
+            case "checkpoint_failed":
+                kinds = ", ".join(message.get("kinds", []))
+                said = f"A checkpoint ({kinds}) could not be written: {message['error']}"
+                self._persist(services.note, self.attempt, "checkpoint_failed", said)
+                return  # no progress
+        self.moved_at = time.monotonic()
+
+    def _measure_pace(self, steps: int) -> None:
+        now = time.monotonic()
+        pace = (now - self.stepped_at) / max(steps, 1)
+        self.stepped_at = now
+        self.step_seconds = pace if self.step_seconds is None else 0.8 * self.step_seconds + 0.2 * pace
+
+    # 2. What was stored meanwhile.
+
+    def _take_stored(self) -> None:
+        failures = self.storing.failures
+        done = self.storing.advance()
+        if self.storing.failures > failures and self.storing.failures & (self.storing.failures - 1) == 0:
+            said = f"A checkpoint could not be stored yet (try {self.storing.failures}): {self.storing.error}"
+            self._persist(services.note, self.attempt, "checkpoint_failed", said)
+        if done is None:
+            return
+        staged, stored = done
+        if stored is None:
+            Path(staged["path"]).unlink(missing_ok=True)
+        elif ENDINGS & set(stored.kinds):
+            self._record_ending()  # an older one, whose pause was withdrawn
+            self.ending = stored
+        else:
+            self._record(stored)
+        self.trainer.send({"kind": "stored", "path": staged["path"]})
+
+    def _record(self, stored: StoredCheckpoint) -> None:
+        self._flush()
+        self._persist(services.record_checkpoint, self.attempt, stored)
+        failpoint("recorded")
+        self.storing.submit(_retire, self.attempt)
+
+    def _record_ending(self) -> None:
+        if self.ending is not None:
+            ending, self.ending = self.ending, None
+            self._record(ending)
+
+    # 3. The database hears the news and says what is wished.
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        since = now - self.beaten_at
+        try:
+            if since >= settings.HEARTBEAT_SECONDS or (self.news and since >= NEWS_SECONDS):
+                self.wish = self._send_news()
+                self.beaten_at = self.heard_at = time.monotonic()
+            elif now - self.heard_at >= WISH_SECONDS:
+                self.wish = services.wish(self.attempt)
+                self.heard_at = time.monotonic()
+        except AWAY as error:
+            # The training goes on; the news are kept and sent later.
+            logger.warning("Job %s: the database does not answer: %s", self.attempt.job_id, error)
+            connection.close()
+            self.beaten_at = self.heard_at = time.monotonic()
+
+    def _send_news(self) -> Wish:
+        news = self.news
+        wish = services.beat(
+            self.attempt,
+            steps=news.steps,
+            epochs=news.epochs,
+            log=news.log,
+            phase=news.phase,
+            trainer_pid=None if self.has_started else self.trainer.pid,
+            step_seconds=self.step_seconds if news.steps else None,
+            progress=news.progress,
+        )
+        self.news = News()
+        return wish
+
+    def _flush(self) -> None:
+        if self.news:
+            self.wish = self._persist(self._send_news)
+
+    # 4. The end, by whatever comes first.
+
+    def _is_over(self) -> bool:
+        if self.failed is not None:
+            return self._fail(self.failed)
+        if self.finished is not None and self.ending is not None:
+            return self._complete()
+        if self.wish.stop is Stop.CANCEL and (self.finished is None or self.storing.failures):
+            return self._cancel()
+        if self.finished is not None:
+            return self._mind_the_grace()
+        if self.stopped is not None and self.ending is not None and self._wanted():
+            return self._land()
+        if self._wanted() == "step" and not self.has_started:
+            return self._leave()
+        if self.exit_code is not None:
+            return self._crash(self.exit_code, self.log_tail)
+        if self._is_stalled():
+            return self._end_stalled()
+        return self._mind_the_grace()
+
+    def _complete(self) -> bool:
+        self._flush()
+        self._persist(services.complete, self.attempt, self.ending)
+        self._let_go("completed")
+        _retire(self.attempt)
+        return True
+
+    def _fail(self, message: Message) -> bool:
+        self._flush()
+        if message["code"] == "bad_checkpoint" and self.attempt.started_from is not None:
+            raise BadStart(message["error"])
+        text = f"{message['error']}\n{message.get('traceback', '')}".strip()
+        self._persist(services.fail, self.attempt, code=message["code"], message=text)
+        self._let_go("failed")
+        return True
+
+    def _cancel(self) -> bool:
+        """No checkpoint is made for a cancelled job, but one that exists already is kept."""
+        if not self.storing.is_idle and not self.storing.failures:
+            return self._mind_the_grace()
+        self._stop_at_once()
+        stored, self.ending = self.ending, None
+        self._persist(services.land, self.attempt, stored, final=True)
+        self.supervision._log("cancelled")
+        return True
+
+    def _land(self) -> bool:
+        """The trainer waits at the place of the stored checkpoint: land by the stop as it is now."""
+        assert self.ending is not None
+        self._flush()
+        stored = self.ending
+        if self.wish.stop is not Stop.PAUSE:
+            stored = replace(
+                stored, kinds=tuple("drain" if kind == "pause" else kind for kind in stored.kinds)
+            )
+        failpoint("before_landing")
+        landing = self._persist(
+            services.land,
+            self.attempt,
+            stored,
+            draining=self._is_draining(),
+            final=self.exit_code is not None,  # then the trainer cannot go on
+        )
+        failpoint("after_landing")
+        if landing is Landing.GO_ON:
+            self.wish = Wish(Stop.NONE, "")
+            return False
+        self._let_go(f"landed: {landing}")
+        _retire(self.attempt)
+        return True
+
+    def _leave(self) -> bool:
+        """Nothing was executed yet: there is nothing to store."""
+        self._stop_at_once()
+        landing = self._persist(services.land, self.attempt, draining=self._is_draining(), final=True)
+        self.supervision._log(f"landed before its first step: {landing}")
+        return True
+
+    def _crash(self, exit_code: int, detail: str) -> bool:
+        """The trainer died. What it had staged is durable and counts."""
+        if not self.storing.is_idle and self.storing.failures < MOST_TRIES:
+            return self._mind_the_grace()
+        self._flush()
+        self._record_ending()
+        status = self._persist(services.crash, self.attempt, exit_code=exit_code, detail=detail)
+        self.supervision._log(f"crashed with {exit_code}, now {status}")
+        return True
+
+    def _end_stalled(self) -> bool:
+        seconds = settings.STALL_SECONDS
+        self._stop_at_once()
+        return self._crash(
+            -9, f"No progress for {seconds:g} s: the trainer was killed.\n{self.log_tail}".strip()
+        )
+
+    def _is_stalled(self) -> bool:
+        waits = self.stopped is not None or self.exit_code is not None
+        return not waits and time.monotonic() - self.moved_at > settings.STALL_SECONDS
+
+    def _mind_the_grace(self) -> bool:
+        """While draining, an upload may take only so long; then the job goes back to its last checkpoint."""
+        if not self._is_draining() or time.monotonic() < (self.supervision.landed_by or 0):
+            return False
+        self._stop_at_once()
+        reason = f"Its checkpoint was not stored within {settings.DRAIN_GRACE_SECONDS:g} s of the drain."
+        services.land(self.attempt, draining=True, final=True, reason=reason)
+        raise GraceIsOver
+
+    def _stop_at_once(self) -> None:
+        """Kill the trainer and hear what it had still said."""
+        self.trainer.kill()
+        deadline = time.monotonic() + EXIT_SECONDS
+        while self.exit_code is None and time.monotonic() < deadline:
+            self._listen()
+        self._flush()
+
+    def _let_go(self, what: str) -> None:
+        self.supervision._log(what)
+        self.trainer.send({"kind": "exit"})
+        deadline = time.monotonic() + EXIT_SECONDS
+        while self.trainer.exit_status() is None and time.monotonic() < deadline:
+            self.trainer.receive(0.02)
+
+    # 5. The trainer hears the wish.
+
+    def _tell(self) -> None:
+        wanted = self._wanted()
+        if wanted == self.told:
+            return
+        if self.told and wanted != "step":  # withdrawn, or asked again for later
+            self.stopped = None
+            self.trainer.send({"kind": "go_on"})
+            self._record_ending()
+        if wanted:
+            self.trainer.send({"kind": "stop", "at": wanted})
+        self.told = wanted
+
+    def _wanted(self) -> str:
+        """The effective stop: nothing, at the epoch's end, or at the next step."""
+        if self._is_draining() or self.wish.stop is Stop.PREEMPT:
+            return "step"
+        return str(self.wish.stop_at) if self.wish.stop is Stop.PAUSE else ""
+
+    def _is_draining(self) -> bool:
+        return self.supervision.must_land()
+
+    def _persist(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.supervision.persist(write, *args, **kwargs)
+
+
+def _retire(attempt: Attempt) -> None:
+    """Delete what the retention no longer keeps. A failure only leaves it for the next time."""
+    try:
+        services.retire_checkpoints(attempt.job)
+    except (HeimdallError, *AWAY) as error:
+        logger.warning("Job %s: old checkpoints stay for now: %s", attempt.job_id, error)
+    finally:
+        connection.close()

@@ -1,0 +1,145 @@
+"""Who runs next, and what a host looks after every few seconds.
+
+Nothing here is needed for safety: messages may be lost, and lost attempts are fenced.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from django.conf import settings
+
+from training import host, services
+from training.errors import HeimdallError
+from training.lifecycle import Status, Stop
+from training.models import Attempt, Node, TrainingJob
+from training.services.transition import in_seconds
+
+logger = logging.getLogger(__name__)
+RETIRE_SECONDS = 600
+
+
+def keep_house(number: int) -> None:
+    """One round of this host's housekeeping."""
+    host.answer_canary(number)
+    node = Node.objects.get(name=settings.NODE_NAME)
+    reap_dead_supervisors(node)
+    reap_expired()
+    wake_waiting()
+    make_room()
+    sweep_staging(node)
+    if _is_due("retire", RETIRE_SECONDS):
+        retire()
+
+
+def wake_waiting() -> int:
+    """Send again what may have been lost: a wake-up for each waiting job that this host has a slot for."""
+    return services.wake(settings.SLOTS - len(host.supervisors()))
+
+
+def make_room() -> TrainingJob | None:
+    """Ask the least urgent running job to stop where a more urgent one waits and no slot is free."""
+    best = services.waiting_jobs().first()
+    if best is None or _num_free_slots() > 0:
+        return None
+    running = TrainingJob.objects.filter(status=Status.RUNNING)
+    if running.filter(stop=Stop.PREEMPT).exists():
+        return None  # room is being made already
+    victim = (
+        running.filter(stop=Stop.NONE, priority__lt=best.priority).order_by("priority", "-started_at").first()
+    )
+    if victim and services.preempt(victim, for_job=best):
+        return victim
+    return None
+
+
+def reap_dead_supervisors(node: Node) -> list[Attempt]:
+    """Attempts of this host whose process is known to be gone: an earlier boot, or no such process. At once."""
+    lost = services.orphaned_attempts(node, host.is_alive)
+    reason = "Its supervisor is gone."
+    return [attempt for attempt in lost if services.reap(attempt, reason=reason, even_if_leased=True)]
+
+
+def reap_expired() -> list[Attempt]:
+    """Attempts of any host whose lease ran out, seen so in two looks that are a heartbeat apart.
+
+    Looks are kept by this host's monotonic clock; a look that fails changes nothing.
+    """
+    first_seen = _read_looks()
+    expired = {_look(attempt): attempt for attempt in services.expired_attempts()}
+    now = time.monotonic()
+    seen = {look: first_seen.get(look, now) for look in expired}
+    _write_looks(seen)
+    due = [expired[look] for look, since in seen.items() if now - since >= settings.HEARTBEAT_SECONDS]
+    return [attempt for attempt in due if services.reap(attempt)]
+
+
+def sweep_staging(node: Node) -> None:
+    """Remove the staging folders of attempts of this host that are over."""
+    if not settings.STAGING_DIR.is_dir():
+        return
+    for folder in settings.STAGING_DIR.iterdir():
+        job, _, number = folder.name.partition("-a")
+        if not (job.isdigit() and number.isdigit()):
+            continue
+        attempt = Attempt.objects.filter(job_id=int(job), number=int(number)).first()
+        if attempt is None or (attempt.node_id == node.pk and attempt.ended_at is not None):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def retire() -> None:
+    """What is done now and then: retention, and files that no row names."""
+    try:
+        for job in (
+            TrainingJob.objects.exclude(status=Status.RUNNING).filter(checkpoints__isnull=False).distinct()
+        ):
+            services.retire_checkpoints(job)
+        services.delete_orphaned_files()
+    except HeimdallError as error:
+        logger.warning("The store of checkpoints was not swept: %s", error)
+
+
+def _num_free_slots() -> int:
+    recent = in_seconds(-max(settings.LEASE_SECONDS, 2 * settings.SWEEP_SECONDS))
+    hosts = Node.objects.filter(draining=False, last_seen_at__gt=recent)
+    slots = sum(hosts.values_list("slots", flat=True))
+    return slots - TrainingJob.objects.filter(status=Status.RUNNING).count()
+
+
+def _look(attempt: Attempt) -> str:
+    return f"{attempt.pk} {attempt.job.lease_expires_at.isoformat()}"
+
+
+def _read_looks() -> dict[str, float]:
+    with suppress(OSError, ValueError):
+        kept = json.loads(_looks_file().read_text())
+        if kept["boot"] == _boot_id():  # a monotonic clock starts anew with each boot
+            return kept["looks"]
+    return {}
+
+
+def _write_looks(looks: dict[str, float]) -> None:
+    host.write_aside(_looks_file(), json.dumps({"boot": _boot_id(), "looks": looks}))
+
+
+def _boot_id() -> str:
+    return Node.objects.filter(name=settings.NODE_NAME).values_list("boot_id", flat=True).first() or ""
+
+
+def _looks_file() -> Path:
+    return host.folder() / "expired.json"
+
+
+def _is_due(name: str, seconds: float) -> bool:
+    """Whether the thing was last done so long ago; if so, it counts as done now."""
+    mark = host.folder() / f"{name}.done"
+    with suppress(OSError):
+        if time.time() - mark.stat().st_mtime < seconds:
+            return False
+    mark.touch()
+    return True

@@ -1,0 +1,14 @@
+"""What queue messages name. They carry an integer and say only that there may be something to do."""
+
+from training import runner, scheduler
+
+
+def supervise(hint: int) -> None:
+    """Take the best queued job from its claim to its landing, and the next, while there are any."""
+    if not runner.run_jobs():
+        scheduler.make_room()
+
+
+def housekeep(number: int) -> None:
+    """Wake what waits, reap what is lost, and show that the cluster lives."""
+    scheduler.keep_house(number)
