@@ -5,11 +5,11 @@ import importlib
 import importlib.util
 import json
 import os
-import pkgutil
 import re
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -92,12 +92,15 @@ def problems() -> list[str]:
 
 
 def _packages() -> dict[str, str]:
-    shipped = {module.name: f"{recipes.__name__}.{module.name}" for module in _shipped() if module.ispkg}
+    shipped = {name: f"{recipes.__name__}.{name}" for name in _shipped()}
     return shipped | _users_own(os.environ.get(VARIABLE, ""), frozenset(shipped))
 
 
-def _shipped() -> list[pkgutil.ModuleInfo]:
-    return sorted(pkgutil.iter_modules(recipes.__path__), key=lambda module: module.name)
+@lru_cache
+def _shipped() -> tuple[str, ...]:
+    """Packages beside this file that are recipes; others hold what recipes share."""
+    folders = (folder for place in recipes.__path__ for folder in Path(place).iterdir())
+    return tuple(sorted(folder.name for folder in folders if (folder / "recipe.py").is_file()))
 
 
 @lru_cache
