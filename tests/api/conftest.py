@@ -16,7 +16,7 @@ from training.api import throttles
 def _fresh_throttles():
     throttles.verbs.forget()
     throttles.logins.forget()
-    yield
+    return
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 
 class Door(APIView):
     renderer_classes = (Json,)
+    parser_classes = (bodies.Untouched,)
     content_negotiation_class = AlwaysJson
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
