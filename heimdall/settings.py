@@ -125,6 +125,7 @@ SCRATCH_DIR = DATA_DIR / "scratch"
 STATIC_URL = "static/"
 STATIC_ROOT = Path(env.text("HEIMDALL_STATIC_ROOT", str(DATA_DIR / "static")))
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise warns where there is none
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # no collectstatic needed before the first start
 

@@ -73,7 +73,6 @@ class Facts:
     job_type: JobType = JobType.TRAINING
     has_checkpoint: bool = False  # a stored checkpoint that has not failed its check
     ever_stored: bool = False  # any checkpoint row at all, quarantined ones included
-    at_start: bool = True  # no step is counted
 
 
 @dataclass(frozen=True)
@@ -90,13 +89,6 @@ PAUSABLE = Guard(
     lambda facts: facts.job_type is not JobType.SYNTHETIC_DATA,
     "Cannot pause synthetic data generation jobs.",
 )
-RESTS_ON_A_CHECKPOINT = Guard(
-    "rests_on_a_checkpoint",
-    lambda facts: facts.has_checkpoint or facts.at_start,
-    "This job's progress is not covered by any checkpoint.",
-)
-
-
 HAS_A_START = Guard(
     "has_a_start",
     lambda facts: facts.has_checkpoint or not facts.ever_stored,
@@ -152,7 +144,7 @@ RULES: dict[tuple[Verb, Status, Stop], Rule] = {
     (Verb.PAUSE, *_R): _to(_R_PAUSE, Answer.NOTED, PAUSABLE),
     (Verb.PAUSE, *_R_PAUSE): _to(_R_PAUSE, Answer.NOTED, PAUSABLE),  # again, or epoch -> step
     (Verb.PAUSE, *_R_PREEMPT): _to(_R_PAUSE, Answer.NOTED, PAUSABLE),
-    (Verb.PAUSE, *_Q): _to(_P, Answer.DONE, PAUSABLE, RESTS_ON_A_CHECKPOINT),
+    (Verb.PAUSE, *_Q): _to(_P, Answer.DONE, PAUSABLE),
     (Verb.PAUSE, *_P): _to(_P, Answer.ALREADY, PAUSABLE),
     (Verb.RESUME, *_P): _to(_Q, Answer.NOTED, HAS_A_START),
     (Verb.RESUME, *_F): _to(_Q, Answer.NOTED, HAS_A_START),
@@ -174,7 +166,7 @@ RULES: dict[tuple[Verb, Status, Stop], Rule] = {
     (Verb.CLAIM, *_Q): _to(_R),
     (Verb.PREEMPT, *_R): _to(_R_PREEMPT, Answer.NOTED),
     (Verb.LAND, *_R): _to(_Q),  # a drain, or a pause withdrawn too late to go on
-    (Verb.LAND, *_R_PAUSE): _to(_P, Answer.DONE, PAUSABLE, RESTS_ON_A_CHECKPOINT),
+    (Verb.LAND, *_R_PAUSE): _to(_P, Answer.DONE, PAUSABLE),
     (Verb.LAND, *_R_PREEMPT): _to(_Q),
     (Verb.LAND, *_R_CANCEL): _to(_X),
     (Verb.COMPLETE, *_R): _to(_C),
@@ -190,7 +182,7 @@ RULES: dict[tuple[Verb, Status, Stop], Rule] = {
 for _verb in (Verb.CRASH, Verb.REAP):
     RULES |= {
         (_verb, *_R): _to(_Q),
-        (_verb, *_R_PAUSE): _to(_P, Answer.DONE, PAUSABLE, RESTS_ON_A_CHECKPOINT),
+        (_verb, *_R_PAUSE): _to(_P, Answer.DONE, PAUSABLE),
         (_verb, *_R_PREEMPT): _to(_Q),
         (_verb, *_R_CANCEL): _to(_X),
     }

@@ -163,7 +163,6 @@ class TrainingJob(models.Model):
             job_type=JobType(self.job_type),
             has_checkpoint=self.latest_checkpoint_id is not None,
             ever_stored=self.checkpoints_stored > 0,
-            at_start=self.current_step == 0,
         )
 
 
