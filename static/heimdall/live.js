@@ -1,0 +1,151 @@
+// The live client: one socket a page. A change of state fetches the page's fragments again; numbers are written in place.
+import { Curve } from "./chart.js";
+import * as format from "./format.js";
+import { refresh, say } from "./pages.js";
+
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+const AGAIN = [500, 1000, 2000, 4000, 8000, 15000];
+
+class Socket {
+  constructor(path, query, receive) {
+    Object.assign(this, { path, query, receive, tries: 0, heard: 0 });
+    this.open();
+    setInterval(() => this.check(), 10000);
+    addEventListener("online", () => this.hurry());
+    document.addEventListener("visibilitychange", () => document.hidden || this.hurry());
+    addEventListener("pagehide", () => { this.ended = true; this.socket.close(); });
+    addEventListener("pageshow", (event) => { if (event.persisted) { this.ended = false; this.open(); } });
+  }
+  open() {
+    clearTimeout(this.waiting);
+    this.waiting = 0;
+    const scheme = location.protocol === "https:" ? "wss://" : "ws://", query = this.query();
+    const socket = new WebSocket(scheme + location.host + this.path + (query ? "?" + query : ""));
+    this.socket = socket;
+    socket.onopen = () => { this.heard = Date.now(); };
+    socket.onmessage = (event) => {
+      if (socket !== this.socket) return;
+      this.heard = Date.now();
+      this.tries = 0;
+      state("open", "live");
+      const message = JSON.parse(event.data);
+      if (message.type !== "pong") this.receive(message);
+    };
+    socket.onclose = (event) => { if (socket === this.socket && !this.ended) this.closed(event.code); };
+  }
+  closed(code) {
+    if (code === 4401) return location.reload();
+    if (code === 4404) { state("waiting", "gone"); return say("This job was deleted, or is not visible to you any longer.", "warning"); }
+    if (code === 4403) return state("waiting", "not live");
+    state("waiting", "reconnecting");
+    this.waiting = setTimeout(() => this.open(), AGAIN[Math.min(this.tries++, AGAIN.length - 1)]);
+  }
+  reopen() { const old = this.socket; this.open(); old.close(); }
+  hurry() { if (this.waiting) this.open(); else this.check(); }
+  check() {
+    if (this.socket.readyState !== WebSocket.OPEN) return;
+    if (Date.now() - this.heard > 30000) { state("waiting", "reconnecting"); this.reopen(); } else this.socket.send('{"type":"ping"}');
+  }
+}
+
+function state(word, text) {
+  const mark = $("#link-state");
+  if (mark.dataset.state === word && mark.textContent === text) return;
+  mark.dataset.state = word;
+  mark.textContent = text;
+}
+
+// The same expression stands in templatetags/heimdall.py.
+function keyOf(job) {
+  const stop = job.stop || { kind: "", at: "" };
+  return [job.status, stop.kind, stop.at, job.verbs.join(" "), job.attempt, job.job_name].join("|");
+}
+
+const derived = {
+  more: (job) => (job.headline === job.status ? "" : job.headline),
+  progress_words: (job) => (job.total_epochs ? `epoch ${format.count(job.current_epoch)} of ${format.count(job.total_epochs)}` : `${format.count(job.current_step)}${format.of(job.total_steps)} shards`),
+  epoch_percent: (job) => {
+    if (!job.total_steps || !job.total_epochs) return 0;
+    const steps = job.total_steps / job.total_epochs, inside = job.current_step - job.current_epoch * steps;
+    return inside <= 0 && job.current_epoch > 0 ? 100 : 100 * Math.min(Math.max(inside / steps, 0), 1);
+  },
+};
+
+function write(root, job) {
+  for (const place of $$("[data-f]", root)) {
+    const name = place.dataset.f, kind = place.dataset.as;
+    const value = derived[name] ? derived[name](job) : name.startsWith("metrics.") ? job.metrics[name.slice(8)] : job[name];
+    if (kind === "value") { if (place.value !== (value ?? 0)) place.value = value ?? 0; continue; }
+    const text = kind ? format[kind](value) : (value ?? "");
+    if (place.textContent !== text) place.textContent = text;
+  }
+}
+
+function list(root, path) {
+  const rows = () => $$("tr[data-job]", root);
+  const plain = root.dataset.plain === "1";
+  const wanted = () => (plain ? "" : "ids=" + rows().slice(0, 200).map((row) => row.dataset.job).join(","));
+  let seen = wanted(), first = true;
+  const socket = plain || rows().length ? new Socket(path, wanted, receive) : null;
+
+  function receive(message) {
+    let stale = false;
+    for (const job of message.jobs) {
+      const row = document.getElementById(`job-${job.id}`);
+      if (row && row.dataset.key === keyOf(job)) write(row, job); else stale = true;
+    }
+    stale ||= (message.gone || []).some((id) => document.getElementById(`job-${id}`));
+    if (message.type === "picture" && !first) stale = true;
+    first = false;
+    if (stale) refresh();
+  }
+  if (!plain) {
+    setInterval(() => document.hidden || refresh(), 5000);
+    document.addEventListener("refreshed", () => { if (socket && wanted() !== seen) { seen = wanted(); socket.reopen(); } });
+  }
+}
+
+function job(root, path) {
+  const curve = new Curve($("#chart"), $("#legend"), $("#log-scale"));
+  const log = new Log($("#log"), $("#follow"));
+  let next = "", attempt = null;
+  new Socket(path, () => next, (message) => {
+    const { job: now, epochs, steps, events } = message;
+    next = message.next ?? next;
+    if (message.type === "picture") { log.clear(); curve.load(); }
+    else {
+      if (message.rolled_back_to != null) curve.rollBack(message.rolled_back_to);
+      curve.add(steps, epochs);
+    }
+    log.add(message.log);
+    if (attempt !== null && attempt !== now.attempt) curve.load(1000);
+    attempt = now.attempt;
+    write(root, now);
+    document.title = `${now.status === "running" ? Math.floor(now.progress_percent) + " % " : ""}${now.job_name} \u00b7 Heimdall`;
+    if ($("#head").dataset.key !== keyOf(now)) refresh();
+    else if (events.length && message.type !== "picture") refresh(700);
+  });
+}
+
+class Log {
+  constructor(place, follow) {
+    Object.assign(this, { place, follow });
+    this.down();
+    place.addEventListener("scroll", () => { follow.checked = place.scrollHeight - place.scrollTop - place.clientHeight < 24; });
+    follow.addEventListener("change", () => this.down());
+  }
+  clear() { this.place.textContent = ""; }
+  add(chunks) {
+    if (!chunks.length) return;
+    this.place.append(chunks.map((chunk) => chunk.text).join(""));
+    while (this.place.childNodes.length > 400) this.place.firstChild.remove();
+    this.down();
+  }
+  down() { if (this.follow.checked) this.place.scrollTop = this.place.scrollHeight; }
+}
+
+const path = document.querySelector("script[data-socket]").dataset.socket;
+const jobs = $("[data-live-list]"), one = $("[data-live-job]");
+if (jobs) list(jobs, path);
+if (one) job(one, path);

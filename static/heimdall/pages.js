@@ -1,0 +1,132 @@
+// What every page does: times, theme, menus, and verbs in a dialog. Without it all of this works as plain forms.
+import { ago } from "./format.js";
+
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+const dialog = $("#dialog");
+
+export function dress(root = document) {
+  for (const time of $$("time[datetime]", root)) {
+    const moment = Date.parse(time.dateTime);
+    if (Number.isNaN(moment)) continue;
+    const at = new Date(moment);
+    time.title = at.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
+    const text = "ago" in time.dataset ? ago(moment) : at.toLocaleString(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+    if (time.textContent !== text) time.textContent = text;
+  }
+}
+
+export function say(text, level = "success") {
+  const line = document.createElement("p"), close = document.createElement("button");
+  line.className = `message ${level}`;
+  line.append(document.createTextNode(text), close);
+  close.className = "link";
+  close.type = "button";
+  close.textContent = "Close";
+  close.addEventListener("click", () => line.remove());
+  $("#messages").replaceChildren(line);
+  if (level === "success") setTimeout(() => line.remove(), 8000);
+}
+
+// The page as the server has it now, put into the page that is shown: focus, open menus and scrolling stay.
+let running = null, again = false, timer = 0;
+export function refresh(delay = 0) {
+  if (delay) {
+    timer ||= setTimeout(() => { timer = 0; refresh(); }, delay);
+    return;
+  }
+  if (running) { again = true; return; }
+  running = load().finally(() => { running = null; if (again) { again = false; refresh(150); } });
+}
+
+async function load() {
+  let answer;
+  try { answer = await fetch(location.href, { headers: { Accept: "text/html" } }); } catch { return; }
+  if (answer.redirected && new URL(answer.url).pathname !== location.pathname) return location.assign(answer.url);
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const old of $$("[data-fragment]")) {
+    const now = fresh.getElementById(old.id);
+    if (now) morph(old, now);
+  }
+  dress();
+  document.dispatchEvent(new Event("refreshed"));
+}
+
+function morph(old, now) {
+  if (old.nodeType !== 1) { if (old.data !== now.data) old.data = now.data; return; }
+  for (const { name } of [...old.attributes]) if (!now.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  for (const { name, value } of now.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  const byId = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
+  let at = old.firstChild;
+  for (const child of [...now.childNodes]) {
+    const same = child.id ? byId.get(child.id) : at && !at.id && at.nodeName === child.nodeName ? at : null;
+    if (!same) { old.insertBefore(document.importNode(child, true), at); continue; }
+    if (same === at) at = at.nextSibling; else old.insertBefore(same, at);
+    morph(same, child);
+  }
+  while (at) { const next = at.nextSibling; at.remove(); at = next; }
+}
+
+// A verb: its confirmation page in a dialog, then the answer as a message.
+async function ask(button) {
+  const address = button.formAction;
+  let form = null;
+  try {
+    const answer = await fetch(address, { headers: { Accept: "text/html" } });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    form = page.querySelector("form[data-ask]");
+  } catch { /* shown as a plain page below */ }
+  if (!form) return location.assign(address);
+  dialog.replaceChildren(document.importNode(form, true));
+  dialog.showModal();
+  ($("button:not([type=button])", dialog) || $("[data-close]", dialog)).focus();
+}
+
+async function answer(form, submitter) {
+  if (submitter) submitter.disabled = true;
+  try {
+    const reply = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "application/json" } });
+    const { message, gone } = await reply.json();
+    dialog.close();
+    if (gone && $("[data-live-job]")) return location.assign("/");
+    say(message, reply.ok ? "success" : "warning");
+    refresh();
+  } catch {
+    dialog.close();
+    say("The server did not answer. Nothing is known about whether it was done; look again in a moment.", "error");
+  }
+}
+
+function closeMenus(except) {
+  for (const menu of $$("details.menu[open]")) if (menu !== except) menu.open = false;
+}
+
+document.addEventListener("click", (event) => {
+  closeMenus(event.target.closest("details.menu"));
+  const verb = event.target.closest("button[data-verb]");
+  if (verb) { event.preventDefault(); closeMenus(); ask(verb); }
+  if (dialog?.open && (event.target === dialog || event.target.closest("[data-close]"))) { event.preventDefault(); dialog.close(); }
+});
+dialog?.addEventListener("submit", (event) => { event.preventDefault(); answer(event.target, event.submitter); });
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") closeMenus();
+  const search = $("input[type=search]");
+  if (event.key === "/" && search && !event.target.closest("input, textarea, select, dialog") && !event.ctrlKey && !event.metaKey) { event.preventDefault(); search.focus(); search.select(); }
+});
+for (const select of $$(".filters select")) select.addEventListener("change", () => select.form.requestSubmit());
+for (const shown of $$("[data-js]")) shown.hidden = false;
+
+const themes = $("#theme");
+if (themes) {
+  themes.hidden = false;
+  themes.addEventListener("click", () => {
+    const root = document.documentElement;
+    const now = root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+    root.dataset.theme = now === "dark" ? "light" : "dark";
+    try { localStorage.setItem("heimdall-theme", root.dataset.theme); } catch { /* for this page only */ }
+    document.dispatchEvent(new Event("themed"));
+  });
+}
+dress();
+setInterval(dress, 15000);

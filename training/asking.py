@@ -1,0 +1,131 @@
+"""What the pages and the admin ask before a verb: the title, the sentence, the choices and the buttons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from training.lifecycle import Status, Stop, StopAt, Verb
+
+
+@dataclass(frozen=True)
+class Choice:
+    value: str
+    label: str
+    text: str
+    checked: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """A confirmation as people read it."""
+
+    title: str
+    text: str
+    button: str
+    icon: str
+    css: str = "main"
+    keep: str = "Not now"
+    choices: tuple[Choice, ...] = ()
+
+
+def question(job: dict[str, Any], verb: str) -> Question:
+    """What to ask before the verb is done to the job (a dict of queries.job_dict)."""
+    return _ASKERS[Verb(verb)](job, f"job {job['id']}, {job['job_name']}")
+
+
+def question_for_many(verb: str, how_many: int) -> Question:
+    """The same for several jobs at once."""
+    noun = f"{how_many} job" + ("" if how_many == 1 else "s")
+    word = str(verb).capitalize()
+    text = "Jobs whose state does not allow it are left as they are, and are named afterwards."
+    css = "danger solid" if verb in {Verb.CANCEL, Verb.DISCARD, Verb.DELETE} else "main"
+    choices = _when() if verb == Verb.PAUSE else ()
+    return Question(f"{word} {noun}?", text, word, _ICONS[Verb(verb)], css, choices=choices)
+
+
+_ICONS = {
+    Verb.PAUSE: "pause",
+    Verb.RESUME: "resume",
+    Verb.RESTART: "restart",
+    Verb.CANCEL: "cancelled",
+    Verb.DISCARD: "cancelled",
+    Verb.DELETE: "delete",
+}
+
+
+def _when(epoch: int | None = None, sooner: bool = False) -> tuple[Choice, ...]:
+    end = "At the end of the epoch" if epoch is None else f"At the end of epoch {epoch}"
+    return (
+        Choice(
+            StopAt.EPOCH.value,
+            end,
+            "The usual choice: the epoch is finished and validated first.",
+            not sooner,
+        ),
+        Choice(
+            StopAt.STEP.value,
+            "At the next step",
+            "Frees the device in seconds; the result is the same.",
+            sooner,
+        ),
+    )
+
+
+def _pause(job: dict[str, Any], name: str) -> Question:
+    if job["status"] == Status.QUEUED:
+        text = "It stays where it is and is not started until somebody resumes it."
+        return Question(f"Pause {name}?", text, "Pause", "pause")
+    text = "A checkpoint is stored, then the device is free. Resumed later, it goes on as if nothing had happened."
+    sooner = bool(job["stop"] and job["stop"]["kind"] == Stop.PAUSE)
+    epoch = min(job["current_epoch"] + 1, max(job["total_epochs"], 1))
+    return Question(
+        f"Pause {name}?", text, "Pause", "pause", keep="Keep training", choices=_when(epoch, sooner)
+    )
+
+
+def _resume(job: dict[str, Any], name: str) -> Question:
+    if job["status"] == Status.RUNNING:
+        text = "The request to pause is withdrawn. The training was never stopped."
+        return Question(f"Keep training {name}?", text, "Keep training", "resume")
+    where = (
+        f"epoch {job['checkpoint']['epoch']}, step {job['checkpoint']['step']}"
+        if job["checkpoint"]
+        else "step 0"
+    )
+    text = f"It is queued and goes on from {where}, as soon as a worker is free."
+    return Question(f"Resume {name}?", text, "Resume", "resume")
+
+
+def _restart(job: dict[str, Any], name: str) -> Question:
+    text = "It begins again at step 0. Its metrics are removed; its checkpoints stay for a while."
+    return Question(f"Restart {name}?", text, "Restart from step 0", "restart", "danger solid")
+
+
+def _cancel(job: dict[str, Any], name: str) -> Question:
+    text = (
+        "It leaves the queue."
+        if job["status"] == Status.QUEUED
+        else "The training stops after the step under way."
+    )
+    return Question(f"Cancel {name}?", text, "Cancel the job", "cancelled", "danger solid", "Keep it")
+
+
+def _discard(job: dict[str, Any], name: str) -> Question:
+    text = "The paused job is given up and becomes cancelled. Its checkpoints stay for a while."
+    return Question(f"Discard {name}?", text, "Discard", "cancelled", "danger solid", "Keep it")
+
+
+def _delete(job: dict[str, Any], name: str) -> Question:
+    text = "The job, its history, its log and all of its checkpoints are removed. This cannot be undone."
+    return Question(f"Delete {name}?", text, "Delete for good", "delete", "danger solid", "Keep it")
+
+
+_ASKERS = {
+    Verb.PAUSE: _pause,
+    Verb.RESUME: _resume,
+    Verb.RESTART: _restart,
+    Verb.CANCEL: _cancel,
+    Verb.DISCARD: _discard,
+    Verb.DELETE: _delete,
+}

@@ -1,0 +1,196 @@
+"""Forms made from a recipe's schema: the page for a new job and the admin's add page use the same one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.contrib.auth.models import Group
+
+from training.errors import InvalidInput
+from training.models import TrainingJob
+from training.recipes import registry
+from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH
+
+PREFIX = "config."
+_JOB_GROUP = "Job"
+_OTHER_GROUP = "More settings"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A field as a template shows it."""
+
+    bound: forms.BoundField
+
+    @property
+    def wide(self) -> bool:
+        return isinstance(self.bound.field.widget, forms.Textarea) or self.bound.name == "job_name"
+
+    @property
+    def tick(self) -> bool:
+        return isinstance(self.bound.field, forms.BooleanField)
+
+
+class JobForm(forms.Form):
+    """The fields that describe any job."""
+
+    job_name = forms.CharField(
+        label="Name", max_length=NAME_LENGTH, help_text="What people call the job.", strip=True
+    )
+    description = forms.CharField(
+        label="Notes",
+        required=False,
+        max_length=DESCRIPTION_LENGTH,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="For people; it changes nothing.",
+    )
+    priority = forms.IntegerField(
+        label="Priority",
+        min_value=-100,
+        max_value=100,
+        initial=0,
+        help_text="From -100 to 100. Higher goes first, and may preempt a running job of lower priority.",
+    )
+
+    @property
+    def shown(self) -> list[Shown]:
+        return [Shown(self[name]) for name in self.fields]
+
+    def refuse(self, error: InvalidInput) -> None:
+        """Put the services' refusal beside the fields it names."""
+        for name, messages in error.fields.items():
+            field = next((known for known in (name, PREFIX + name) if known in self.fields), None)
+            for message in messages:
+                self.add_error(field, message)
+
+
+class NewJobForm(JobForm):
+    """A new job of one recipe: the job's own fields, then the recipe's, grouped as its schema says."""
+
+    def __init__(self, recipe: registry.RecipeInfo, user: Any, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.recipe = recipe
+        self._properties = registry.schema(recipe.name)["properties"]
+        teams = Group.objects.all() if user.is_superuser else user.groups.all()
+        if teams.exists():
+            self.fields["team"] = forms.ModelChoiceField(
+                teams,
+                required=False,
+                label="Team",
+                help_text="Its members may see, pause, resume and cancel it.",
+            )
+        for name, schema in self._properties.items():
+            self.fields[PREFIX + name] = _field(name, schema)
+
+    @property
+    def groups(self) -> list[tuple[str, list[Shown]]]:
+        found: dict[str, list[Shown]] = {_JOB_GROUP: []}
+        for name in self.fields:
+            schema = self._properties.get(name.removeprefix(PREFIX), {}) if name.startswith(PREFIX) else {}
+            group = schema.get("group", _OTHER_GROUP) if name.startswith(PREFIX) else _JOB_GROUP
+            found.setdefault(group, []).append(Shown(self[name]))
+        return list(found.items())
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        unreadable = any(name.startswith(PREFIX) for name in self.errors)
+        if not unreadable:
+            try:
+                registry.validate(self.recipe.name, self.config)
+            except InvalidInput as error:
+                self.refuse(error)
+        return cleaned
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What was entered, as the recipe wants it; an empty field takes the recipe's default."""
+        return {
+            name.removeprefix(PREFIX): value
+            for name, value in self.cleaned_data.items()
+            if name.startswith(PREFIX) and value is not None
+        }
+
+    def submission(self) -> dict[str, Any]:
+        """The arguments of services.submit, without who and which parent."""
+        job = {name: self.cleaned_data.get(name) for name in ("job_name", "description", "priority")}
+        return job | {
+            "team": self.cleaned_data.get("team"),
+            "recipe": self.recipe.name,
+            "config": self.config,
+        }
+
+
+class EditForm(JobForm):
+    @classmethod
+    def of(cls, job: TrainingJob, *args: Any) -> EditForm:
+        names = ("job_name", "description", "priority")
+        return cls(*args, initial={name: getattr(job, name) for name in names})
+
+
+def initial_from(job: TrainingJob) -> dict[str, Any]:
+    """What a clone's form starts with."""
+    start = {
+        "job_name": f"{job.job_name} (copy)"[:NAME_LENGTH],
+        "description": job.description,
+        "priority": job.priority,
+        "team": job.team_id,
+    }
+    return start | {PREFIX + name: value for name, value in job.config.items()}
+
+
+def config_groups(job: TrainingJob) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The job's settings by group, each with its default; a recipe that is gone leaves the bare values."""
+    try:
+        properties = registry.schema(job.recipe)["properties"]
+    except (InvalidInput, registry.BadRecipe):
+        properties = {}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in [
+        *(known for known in properties if known in job.config),
+        *(set(job.config) - set(properties)),
+    ]:
+        schema, value = properties.get(name, {}), job.config[name]
+        found.setdefault(schema.get("group", _OTHER_GROUP), []).append(
+            {
+                "name": name,
+                "title": schema.get("title", name),
+                "help": schema.get("description", ""),
+                "value": _as_text(value),
+                "default": _as_text(schema.get("default")),
+                "changed": "default" in schema and schema["default"] != value,
+            }
+        )
+    return list(found.items())
+
+
+def _field(name: str, schema: dict[str, Any]) -> forms.Field:
+    common: dict[str, Any] = {
+        "label": schema.get("title", name),
+        "help_text": schema.get("description", ""),
+        "initial": schema.get("default"),
+        "required": "default" not in schema,
+    }
+    if "enum" in schema and all(isinstance(choice, str) for choice in schema["enum"]):
+        return forms.ChoiceField(choices=[(choice, choice) for choice in schema["enum"]], **common)
+    match schema.get("type"):
+        case "integer":
+            return forms.IntegerField(
+                min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common
+            )
+        case "number":
+            bounds = {"min_value": schema.get("minimum"), "max_value": schema.get("maximum")}
+            return forms.FloatField(widget=forms.NumberInput(attrs={"step": "any"}), **bounds, **common)
+        case "boolean":
+            return forms.BooleanField(**(common | {"required": False}))
+        case "string":
+            return forms.CharField(max_length=schema.get("maxLength", 1000), strip=False, **common)
+    return forms.JSONField(widget=forms.Textarea(attrs={"class": "json", "rows": 2}), **common)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,225 @@
+"""How the pages write things: numbers, times, states, and the buttons of a job. live.js writes the same way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from training.lifecycle import Status, Stop, Verb, describe
+
+register = template.Library()
+NOTHING = "\u2013"
+
+
+@dataclass(frozen=True)
+class Button:
+    """One verb as a button: what it says, and how it looks."""
+
+    verb: str
+    label: str
+    icon: str
+    css: str = ""
+    disabled: bool = False
+    why: str = ""
+
+
+_BUTTONS = (
+    Button("resume", "Resume", "resume", "main"),
+    Button("pause", "Pause", "pause"),
+    Button("restart", "Restart", "restart"),
+    Button("cancel", "Cancel", "cancelled"),
+    Button("discard", "Discard", "cancelled", "danger"),
+    Button("delete", "Delete", "delete", "danger"),
+)
+_IN_MENU = {Verb.DISCARD}
+_NO_DELETE = Button(
+    "delete",
+    "Delete",
+    "delete",
+    "danger",
+    True,
+    "A paused job cannot be deleted. Resume it, or discard it first.",
+)
+
+
+def buttons_of(job: dict[str, Any], compact: bool = False) -> dict[str, list[Button]]:
+    """The buttons beside a job and those in its menu: exactly the verbs, and for a paused job Delete, disabled."""
+    shown = [_relabelled(button, job) for button in _BUTTONS if button.verb in job["verbs"]]
+    if Verb.DISCARD in job["verbs"]:
+        shown.append(_NO_DELETE)
+    beside = _beside_a_row(job["verbs"]) if compact else {button.verb for button in shown} - _IN_MENU
+    return {
+        "main": [button for button in shown if button.verb in beside],
+        "menu": [button for button in shown if button.verb not in beside],
+    }
+
+
+def _beside_a_row(verbs: list[str]) -> set[str]:
+    """A row of the list has room for one button: the way back where there is one."""
+    return {Verb.RESUME} if Verb.RESUME in verbs else {Verb.PAUSE}
+
+
+def _relabelled(button: Button, job: dict[str, Any]) -> Button:
+    if job["stop"] and button.verb == Verb.RESUME:
+        return Button("resume", "Keep training", "resume")
+    if job["stop"] and job["stop"]["kind"] == Stop.PAUSE and button.verb == Verb.PAUSE:
+        return Button("pause", "Pause sooner", "pause")
+    return button
+
+
+@register.simple_tag
+def buttons(job: dict[str, Any], compact: bool = False) -> dict[str, list[Button]]:
+    return buttons_of(job, bool(compact))
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    return format_html(
+        '<svg class="icon" aria-hidden="true"><use href="{}#{}"/></svg>', static("heimdall/icons.svg"), name
+    )
+
+
+@register.filter
+def state_word(job: dict[str, Any]) -> str:
+    return describe(Status(job["status"]), Stop(job["stop"]["kind"] if job["stop"] else ""))
+
+
+@register.filter
+def state_icon(job: dict[str, Any]) -> str:
+    word = state_word(job)
+    return {"paused": "pause", "cancelling": "cancelled", "preempted": "queued"}.get(word, word)
+
+
+@register.filter
+def state_key(job: dict[str, Any]) -> str:
+    """Changes when something changes that live.js does not write by itself. The same expression stands there."""
+    stop = job["stop"] or {"kind": "", "at": ""}
+    parts = (job["status"], stop["kind"], stop["at"], " ".join(job["verbs"]), job["attempt"], job["job_name"])
+    return "|".join(map(str, parts))
+
+
+@register.filter
+def more(job: dict[str, Any]) -> str:
+    """The headline, where it says more than the badge beside it."""
+    return "" if job["headline"] in {job["status"], state_word(job)} else job["headline"]
+
+
+@register.filter
+def progress_words(job: dict[str, Any]) -> str:
+    if job["total_epochs"]:
+        return f"epoch {count(job['current_epoch'])} of {count(job['total_epochs'])}"
+    return f"{count(job['current_step'])}{of(job['total_steps'])} shards"
+
+
+@register.filter
+def epoch_percent(job: dict[str, Any]) -> float:
+    """How far the epoch under way is. A finished epoch shows full until the next one has a step."""
+    if not job["total_steps"] or not job["total_epochs"]:
+        return 0.0
+    steps = job["total_steps"] / job["total_epochs"]
+    inside = job["current_step"] - job["current_epoch"] * steps
+    full = inside <= 0 and job["current_epoch"] > 0
+    return 100.0 if full else round(100.0 * min(max(inside / steps, 0.0), 1.0), 2)
+
+
+@register.filter
+def count(value: Any) -> str:
+    return NOTHING if value is None else f"{value:,}"
+
+
+@register.filter
+def of(value: int | None) -> str:
+    return "" if value is None else f" of {value:,}"
+
+
+@register.filter
+def at_epoch(value: int | None) -> str:
+    return "" if value is None else f", epoch {value:,}"
+
+
+@register.filter
+def percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{math.floor(value * 10 + 1e-6) / 10:.1f} %"
+
+
+@register.filter
+def loss(value: Any) -> str:
+    """Four digits that matter, zeros kept, so that a column does not jump."""
+    return _number(value, keep_zeros=True)
+
+
+@register.filter
+def number(value: Any) -> str:
+    return _number(value, keep_zeros=False)
+
+
+def _number(value: Any, *, keep_zeros: bool) -> str:
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return NOTHING if value is None else str(value)
+    if not math.isfinite(value):
+        return str(value)
+    if value and not 1e-3 <= abs(value) < 1e6:
+        digits, _, exponent = f"{value:.3e}".partition("e")
+        return f"{digits if keep_zeros else digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    whole = math.floor(math.log10(abs(value))) + 1 if value else 1
+    text = f"{value:.{max(4 - whole, 0)}f}"
+    return text if keep_zeros or "." not in text else text.rstrip("0").rstrip(".")
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return NOTHING
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    if total < 600:
+        return f"{total // 60} min {total % 60:02d} s"
+    if total < 3_600:
+        return f"{total // 60} min"
+    if total < 86_400:
+        return f"{total // 3_600} h {total % 3_600 // 60:02d} min"
+    return f"{total // 86_400} d {total % 86_400 // 3_600} h"
+
+
+@register.filter
+def iso(moment: datetime | str | None) -> str:
+    found = _moment(moment)
+    return found.isoformat(timespec="seconds").replace("+00:00", "Z") if found else ""
+
+
+@register.filter
+def clock(moment: datetime | str | None) -> str:
+    found = _moment(moment)
+    return timezone.localtime(found).strftime("%b %d, %H:%M:%S") if found else NOTHING
+
+
+@register.simple_tag
+def when(moment: datetime | str | None) -> SafeString | str:
+    """A time that live.js turns into "3 min ago"; without it the absolute time stands there."""
+    found = _moment(moment)
+    if found is None:
+        return NOTHING
+    shown = timezone.localtime(found).strftime("%Y-%m-%d %H:%M")
+    return format_html('<time datetime="{}" data-ago>{}</time>', iso(found), shown)
+
+
+@register.filter
+def unlocal(value: Any) -> str:
+    """A number as HTML attributes want it."""
+    return str(value if value is not None else 0)
+
+
+def _moment(moment: datetime | str | None) -> datetime | None:
+    return parse_datetime(moment) if isinstance(moment, str) else moment
