@@ -1,0 +1,159 @@
+"""Another process that writes into a server's database: one JSON command a line in, one JSON answer a line out.
+
+    python -m tests.live.writer       with the environment of the server
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.contrib.auth.models import Group, User  # noqa: E402
+from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from rest_framework.authtoken.models import Token  # noqa: E402
+
+from training import services  # noqa: E402
+from training.checkpoints import StoredCheckpoint  # noqa: E402
+from training.models import Attempt, TrainingJob  # noqa: E402
+
+COMMANDS = {}
+
+
+def command(function):
+    COMMANDS[function.__name__] = function
+    return function
+
+
+@command
+def migrate() -> None:
+    call_command("migrate", verbosity=0)
+
+
+@command
+def person(name: str, team: str = "", superuser: bool = False) -> dict[str, str]:
+    """Somebody with a session and a token."""
+    user = User.objects.create(username=name, is_superuser=superuser)
+    user.set_unusable_password()
+    user.save()
+    if team:
+        user.groups.add(Group.objects.get_or_create(name=team)[0])
+    session = SessionStore()
+    session["_auth_user_id"] = str(user.pk)
+    session["_auth_user_backend"] = "django.contrib.auth.backends.ModelBackend"
+    session["_auth_user_hash"] = user.get_session_auth_hash()
+    session.create()
+    return {"name": name, "session": session.session_key, "token": Token.objects.create(user=user).key}
+
+
+@command
+def submit(by: str, name: str = "a job", team: str = "") -> int:
+    group = Group.objects.get(name=team) if team else None
+    user = User.objects.get(username=by)
+    return services.submit(by=user, job_name=name, recipe="tiny", config={}, team=group).job.pk
+
+
+@command
+def claim(job: int) -> int:
+    attempt = services.claim(services.register_node(), slot=0, pid=1, job_id=job)
+    assert attempt
+    return attempt.number
+
+
+@command
+def beat(job: int, first: int = 1, last: int = 0, epoch: int = 1, log: str = "", closes: bool = False) -> None:
+    """Steps first..last of an epoch, a piece of log, and with `closes` the epoch's values."""
+    steps = [{"step": step, "epoch": epoch, "loss": 1 / step} for step in range(first, last + 1)]
+    values = {"train_loss": 1 / last, "val_loss": 2 / last, "odd": "nan"} if closes else {}
+    epochs = [{"epoch": epoch, "step": last, "values": values}] if closes else []
+    services.beat(_attempt(job), steps=steps, epochs=epochs, log=log)
+
+
+@command
+def store(job: int, step: int, epoch: int) -> None:
+    digest = f"{job:032x}{step:032x}"
+    stored = StoredCheckpoint(f"jobs/{job}/{digest}", step, epoch, ("periodic",), digest, 1, digest)
+    services.record_checkpoint(_attempt(job), stored)
+
+
+@command
+def crash(job: int) -> None:
+    services.crash(_attempt(job), exit_code=-9)
+
+
+@command
+def verb(verb: str, job: int, by: str) -> None:
+    services.VERBS[verb](TrainingJob.objects.get(pk=job), by=User.objects.get(username=by))
+
+
+@command
+def note(job: int, count: int, pause: float = 0.0) -> list[float]:
+    """That many events; and when each was committed, by the clock that the processes of a host share."""
+    attempt, moments = _attempt(job), []
+    for number in range(count):
+        services.note(attempt, "note", f"note {number}")
+        moments.append(time.monotonic())
+        time.sleep(pause)
+    return moments
+
+
+@command
+def touch(job: int, count: int, pause: float) -> float:
+    """A beat with one step, again and again: how long the slowest took."""
+    slowest = 0.0
+    for number in range(count):
+        began = time.monotonic()
+        beat(job, number + 1, number + 1)
+        slowest = max(slowest, time.monotonic() - began)
+        time.sleep(pause)
+    return slowest
+
+
+@command
+def log_out(session: str) -> None:
+    SessionStore(session).delete()
+
+
+@command
+def revoke(token: str) -> None:
+    Token.objects.filter(key=token).delete()
+
+
+@command
+def deactivate(name: str) -> None:
+    User.objects.filter(username=name).update(is_active=False)
+
+
+@command
+def leave_team(name: str, team: str) -> None:
+    User.objects.get(username=name).groups.remove(Group.objects.get(name=team))
+
+
+@command
+def join_team(name: str, team: str) -> None:
+    User.objects.get(username=name).groups.add(Group.objects.get(name=team))
+
+
+def _attempt(job: int) -> Attempt:
+    return Attempt.objects.select_related("job").get(job=job, ended_at=None)
+
+
+def main() -> None:
+    for line in sys.stdin:
+        message: dict[str, Any] = json.loads(line)
+        try:
+            answer = {"result": COMMANDS[message["call"]](**message["with"])}
+        except Exception:
+            answer = {"error": traceback.format_exc()}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

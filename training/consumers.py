@@ -1,0 +1,352 @@
+"""The sockets: one job, or the list. docs/live.md is the protocol.
+
+A socket's writer runs one path for what happened before it was opened and for what happens now: read what lies
+beyond its place, send, remember the place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import weakref
+from collections import defaultdict
+from urllib.parse import parse_qs
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.db import Error
+
+from training import feeds
+from training.feeds import JobFeed, ListFeed, Place, in_database
+from training.logins import Credential, Login, credential_of, look_up
+from training.push import Changes, board
+
+logger = logging.getLogger(__name__)
+
+NO_LOGIN, NOT_ALLOWED, NOT_FOUND, TOO_MUCH = 4401, 4403, 4404, 1008
+FOLD_SECONDS = 0.25  # between two messages of a socket, unless an event came
+CHECK_SECONDS = 5.0  # how often logins are looked up again after a change of the database
+CHECK_ANYWAY_SECONDS = 60.0  # ... and without one: sessions end by the clock
+RETRY_SECONDS = 1.0
+MAX_IDS = 200
+MAX_NUMBER = 2**63 - 1
+MAX_MESSAGES_A_SECOND = 50  # from a client
+
+
+class BadQuery(ValueError):
+    """The address asks for something that cannot be."""
+
+
+class LiveConsumer(AsyncWebsocketConsumer):
+    """A socket: opened for a login, woken by the board, closed when the login holds no more."""
+
+    channel_layer_alias = None  # nobody sends to a socket: it is woken and reads
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.login: Login | None = None
+        self.credential: Credential | None = None
+        self._news, self._urgent = asyncio.Event(), asyncio.Event()
+        self._writer: asyncio.Task | None = None
+        self._pong: asyncio.Task | None = None
+        self._window, self._num_received = 0.0, 0
+
+    async def connect(self) -> None:
+        await self.accept()  # a browser is told a close code only after it
+        self.credential = credential_of(self.scope)
+        self.login = await in_database(look_up)(self.credential)
+        if self.login is None:
+            return await self.close(NO_LOGIN)
+        try:
+            self.begin(parse_qs(self.scope["query_string"].decode("latin1"), keep_blank_values=True))
+        except BadQuery:
+            return await self.close(NOT_ALLOWED)
+        desk().join(self)
+        self._news.set()
+        self._writer = asyncio.ensure_future(self._write())
+
+    async def disconnect(self, code: int) -> None:
+        self._end()
+        if self._writer:
+            self._writer.cancel()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """A ping is answered, at most one at a time; anything else is ignored."""
+        now = time.monotonic()
+        if now - self._window > 1:
+            self._window, self._num_received = now, 0
+        self._num_received += 1
+        if self._num_received > MAX_MESSAGES_A_SECOND:
+            return await self.leave(TOO_MUCH)
+        if _is_ping(text_data) and (self._pong is None or self._pong.done()):
+            self._pong = asyncio.ensure_future(self.send('{"type":"pong"}'))
+
+    async def leave(self, code: int) -> None:
+        self._end()
+        await self.close(code)
+
+    def begin(self, query: dict[str, list[str]]) -> None:
+        """Follow what the address names. Raises BadQuery."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Follow nothing any more. May be called twice."""
+        raise NotImplementedError
+
+    async def tell(self) -> bool:
+        """Read and send what is new. False when the socket was left."""
+        raise NotImplementedError
+
+    async def check(self, login: Login) -> None:
+        """The login was looked up again."""
+        self.login = login
+
+    def hurry(self) -> None:
+        self._urgent.set()
+        self._news.set()
+
+    def soon(self) -> None:
+        self._news.set()
+
+    async def _write(self) -> None:
+        """1. wait until there may be news  2. fold  3. tell."""
+        told_at = -FOLD_SECONDS
+        try:
+            while True:
+                await self._news.wait()
+                await self._fold(told_at + FOLD_SECONDS - time.monotonic())
+                self._news.clear()
+                self._urgent.clear()
+                told_at = time.monotonic()
+                if not await self._try_to_tell():
+                    return
+        except Exception:
+            logger.exception("A socket failed.")
+            await self.leave(1011)
+
+    async def _fold(self, seconds: float) -> None:
+        if seconds > 0 and not self._urgent.is_set():
+            try:
+                await asyncio.wait_for(self._urgent.wait(), seconds)
+            except TimeoutError:
+                pass
+
+    async def _try_to_tell(self) -> bool:
+        try:
+            return await self.tell()
+        except Error as error:
+            logger.warning("A socket waits for the database: %s", error)
+            await asyncio.sleep(RETRY_SECONDS)
+            self._news.set()
+            return True
+
+    def _end(self) -> None:
+        if self.login:
+            self.end()
+            desk().leave(self)
+
+
+class JobConsumer(LiveConsumer):
+    """One job."""
+
+    def begin(self, query: dict[str, list[str]]) -> None:
+        self.job: int = self.scope["url_route"]["kwargs"]["job"]
+        self.place: Place | None = None
+        self.shown: str | None = None
+        names = {"after", "step", "row", "epoch", "closed", "log"}
+        self.asked = {name: _number(query[name]) for name in names & query.keys()}
+        if self.job <= MAX_NUMBER:
+            board().follow(self, [self.job])
+        self.feed = desk().feed(self.job)
+
+    def end(self) -> None:
+        board().unfollow(self, [self.job])
+
+    def wake(self, changes: Changes) -> None:
+        seq = changes.jobs.get(self.job)
+        if seq is None or self.place is None or seq > self.place.after:
+            self.hurry()
+        else:
+            self.soon()
+
+    async def tell(self) -> bool:
+        assert self.login
+        has_more = self.job <= MAX_NUMBER
+        while has_more:
+            batch = await self.feed.read(self.place, self.asked if self.place is None else {})
+            shown = await self.feed.job_json(batch, self.login) if batch.job else None
+            if shown is None:
+                break
+            if not batch.is_empty or shown != self.shown:
+                await self.send(f'{{"type":"{batch.kind}","job":{shown},{batch.rows}}}')
+            self.place, self.shown, has_more = batch.place, shown, batch.has_more
+        else:
+            if self.place is not None:
+                return True
+        await self.leave(NOT_FOUND)
+        return False
+
+    async def check(self, login: Login) -> None:
+        assert self.login
+        has_changed = login.rights != self.login.rights
+        await super().check(login)
+        if has_changed:
+            self.hurry()
+
+
+class ListConsumer(LiveConsumer):
+    """The newest jobs that the user can see, or some by their ids."""
+
+    def begin(self, query: dict[str, list[str]]) -> None:
+        self.ids = _ids(query["ids"]) if "ids" in query else None
+        self.shown: dict[int, int] | None = None  # a fingerprint of what was sent, by job
+        self.newest = 0
+        self.dirty: set[int] = set()
+        self.has_new = False
+        self.feed: ListFeed = desk().lists
+        if self.ids is None:
+            board().follow(self, (), new=True)
+
+    def end(self) -> None:
+        board().unfollow(self, self.shown or (), new=True)
+        self.shown = {}
+
+    def wake(self, changes: Changes) -> None:
+        self.dirty |= changes.jobs.keys()
+        self.has_new |= changes.has_new
+        self.soon()
+
+    async def tell(self) -> bool:
+        assert self.login
+        if self.shown is None:
+            await self._show_picture(self.login)
+        else:
+            await self._show_changes(self.login, self.shown)
+        return True
+
+    async def check(self, login: Login) -> None:
+        """Take in what became visible or invisible without a change of the job itself."""
+        await super().check(login)
+        if self.shown is None:
+            return
+        page = set(await in_database(feeds.page_of)(login.user, self.ids))
+        if page != self.shown.keys():
+            self.dirty |= page ^ self.shown.keys()
+            self.soon()
+
+    async def _show_picture(self, login: Login) -> None:
+        self.newest, jobs = await in_database(feeds.picture_of_list)(login.user, self.ids)
+        self.shown = {job: hash(text) for job, text in jobs.items()}
+        board().follow(self, jobs, new=self.ids is None)
+        await self.send(f'{{"type":"picture","jobs":[{",".join(jobs.values())}]}}')
+
+    async def _show_changes(self, login: Login, shown: dict[int, int]) -> None:
+        dirty, has_new = self.dirty, self.has_new
+        self.dirty, self.has_new = set(), False
+        try:
+            found = await self.feed.changed(frozenset(dirty), self.newest if has_new else None)
+            jobs = await self.feed.jsons(found, login)
+        except Error:
+            self.dirty, self.has_new = self.dirty | dirty, self.has_new or has_new
+            raise
+        self.newest = max([self.newest, *jobs])
+        now = {job: mark for job, mark in shown.items() if job not in dirty}
+        now |= {
+            job: hash(text) for job, text in jobs.items() if text and (self.ids is None or job in self.ids)
+        }
+        if self.ids is None:
+            now = {job: now[job] for job in sorted(now, reverse=True)[: feeds.PAGE]}
+        changed = [str(jobs[job]) for job in sorted(now, reverse=True) if now[job] != shown.get(job)]
+        gone = sorted(shown.keys() - now.keys())
+        self.shown = now
+        board().follow(self, now.keys() - shown.keys(), new=self.ids is None)
+        board().unfollow(self, gone)
+        if changed or gone:
+            await self.send(f'{{"type":"jobs","jobs":[{",".join(changed)}],"gone":{json.dumps(gone)}}}')
+
+
+class NowhereConsumer(AsyncWebsocketConsumer):
+    """An address that shows nothing: the handshake is refused."""
+
+    channel_layer_alias = None
+
+    async def connect(self) -> None:
+        await self.close()
+
+
+class Desk:
+    """The open sockets of one event loop: their shared reads, and the rounds that look logins up again."""
+
+    def __init__(self) -> None:
+        self.sockets: set[LiveConsumer] = set()
+        self.lists = ListFeed()
+        self._feeds: weakref.WeakValueDictionary[int, JobFeed] = weakref.WeakValueDictionary()
+        self._rounds: asyncio.Task | None = None
+
+    def feed(self, job: int) -> JobFeed:
+        return self._feeds.setdefault(job, JobFeed(job))
+
+    def join(self, socket: LiveConsumer) -> None:
+        self.sockets.add(socket)
+        if self._rounds is None or self._rounds.done():
+            self._rounds = asyncio.ensure_future(self._go_round())
+
+    def leave(self, socket: LiveConsumer) -> None:
+        self.sockets.discard(socket)
+        if not self.sockets and self._rounds:
+            self._rounds.cancel()
+            self._rounds = None
+
+    async def _go_round(self) -> None:
+        """1. wait  2. skip the round if nothing was written since the last  3. look each login up once."""
+        num_commits, checked_at = -1, time.monotonic()
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            if num_commits == board().num_commits and time.monotonic() - checked_at < CHECK_ANYWAY_SECONDS:
+                continue
+            num_commits, checked_at = board().num_commits, time.monotonic()
+            try:
+                await self._check()
+            except Error as error:
+                num_commits = -1
+                logger.warning("The logins of open sockets cannot be looked up now: %s", error)
+
+    async def _check(self) -> None:
+        by_credential: dict[Credential | None, list[LiveConsumer]] = defaultdict(list)
+        for socket in self.sockets:
+            by_credential[socket.credential].append(socket)
+        for credential, sockets in by_credential.items():
+            login = await in_database(look_up)(credential)
+            for socket in sockets:
+                await (socket.check(login) if login else socket.leave(NO_LOGIN))
+
+
+_desks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Desk] = weakref.WeakKeyDictionary()
+
+
+def desk() -> Desk:
+    """The desk of the running event loop."""
+    return _desks.setdefault(asyncio.get_running_loop(), Desk())
+
+
+def _is_ping(text: str | None) -> bool:
+    try:
+        message = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(message, dict) and message.get("type") == "ping"
+
+
+def _number(values: list[str]) -> int:
+    text = values[-1]
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= MAX_NUMBER):
+        raise BadQuery(text)
+    return int(text)
+
+
+def _ids(values: list[str]) -> tuple[int, ...]:
+    words = [word for word in ",".join(values).split(",") if word]
+    if len(words) > MAX_IDS:
+        raise BadQuery(f"{len(words)} ids")
+    return tuple(_number([word]) for word in words)

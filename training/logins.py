@@ -1,0 +1,65 @@
+"""Who stands behind a socket: a session for people, a token for programs. Looked up again while it is open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any, Literal
+
+from django.conf import settings
+from django.contrib.auth import get_user
+from rest_framework.authtoken.models import Token
+
+from training import policy
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What a socket came with."""
+
+    kind: Literal["session", "token"]
+    key: str
+
+
+@dataclass(frozen=True, eq=False)
+class Login:
+    """A credential that holds. Two logins of equal `rights` see the same."""
+
+    credential: Credential
+    user: Any
+    rights: tuple
+
+
+def credential_of(scope: dict[str, Any]) -> Credential | None:
+    """The token, where there is an Authorization header, else the session."""
+    header = authorization(scope)
+    if header is not None:
+        word, _, key = header.partition(" ")
+        return Credential("token", key.strip()) if word.lower() == "token" and key.strip() else None
+    key = getattr(scope.get("session"), "session_key", None)
+    return Credential("session", key) if key else None
+
+
+def authorization(scope: dict[str, Any]) -> str | None:
+    values = [value for name, value in scope["headers"] if name == b"authorization"]
+    return values[0].decode("latin1") if values else None
+
+
+def look_up(credential: Credential | None) -> Login | None:
+    """The active user that the credential stands for now, with the rights of now; None where it does not hold."""
+    user = _user(credential) if credential else None
+    if credential is None or user is None or not user.is_active:
+        return None
+    groups = tuple(sorted(user.groups.values_list("pk", flat=True)))
+    return Login(
+        credential, user, (user.pk, user.is_superuser, groups, user.has_perm(policy.VIEW_PERMISSION))
+    )
+
+
+def _user(credential: Credential) -> Any:
+    if credential.kind == "token":
+        token = Token.objects.select_related("user").filter(key=credential.key).first()
+        return token.user if token else None
+    store = import_module(settings.SESSION_ENGINE).SessionStore
+    return get_user(SimpleNamespace(session=store(credential.key)))

@@ -1,0 +1,92 @@
+"""Who listens in this web process, and how listeners are woken.
+
+A listener is woken, never told: it then reads the database beyond what it has. So a wake-up that is lost, doubled
+or late does no harm, and nothing that writes ever waits for somebody who listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Iterable
+from typing import Protocol
+
+from training.tailer import Changes, Tailer
+
+
+class Listener(Protocol):
+    """Somebody who wants to know. Called in the event loop; returns at once."""
+
+    def wake(self, changes: Changes) -> None: ...
+
+
+class Board:
+    """The listeners of one event loop, by the jobs they follow. The tailer runs while there is one."""
+
+    def __init__(self) -> None:
+        self._by_job: dict[int, set[Listener]] = {}
+        self._for_new: set[Listener] = set()
+        self._ticks: dict[int, int] = {}
+        self._tailer: Tailer | None = None
+        self.num_wakes = 0
+
+    def follow(self, listener: Listener, jobs: Iterable[int], *, new: bool = False) -> None:
+        """Wake the listener when one of the jobs changes or goes, and with `new` when jobs are added.
+
+        It is also woken once soon for every job that nobody followed so far: nothing falls between its first read
+        and the tailer's first look.
+        """
+        for job in jobs:
+            self._by_job.setdefault(job, set()).add(listener)
+        if new:
+            self._for_new.add(listener)
+        self._tell()
+
+    def unfollow(self, listener: Listener, jobs: Iterable[int], *, new: bool = False) -> None:
+        for job in jobs:
+            listeners = self._by_job.get(job, set())
+            listeners.discard(listener)
+            if not listeners:
+                self._by_job.pop(job, None)
+                self._ticks.pop(job, None)
+        if new:
+            self._for_new.discard(listener)
+        self._tell()
+
+    def tick(self, job: int) -> int:
+        """Another number after every change of the job: what was read at this tick may be shared."""
+        return self._ticks.get(job, 0)
+
+    @property
+    def num_commits(self) -> int:
+        """Goes up when the database was changed by anybody. 0 while nobody listens."""
+        return self._tailer.num_commits if self._tailer else 0
+
+    def wake(self, changes: Changes) -> None:
+        self.num_wakes += 1
+        listeners = set(self._for_new) if changes.has_new else set()
+        for job in changes.jobs:
+            if job in self._by_job:
+                self._ticks[job] = self.num_wakes
+                listeners |= self._by_job[job]
+        for listener in listeners:
+            listener.wake(changes)
+
+    def _tell(self) -> None:
+        if not self._by_job and not self._for_new:
+            if self._tailer:
+                self._tailer.stop()
+                self._tailer = None
+            return
+        if self._tailer is None:
+            self._tailer = Tailer(asyncio.get_running_loop(), self.wake)
+            self._tailer.start()
+        self._tailer.follow(frozenset(self._by_job), new=bool(self._for_new))
+
+
+_boards: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Board] = weakref.WeakKeyDictionary()
+
+
+def board() -> Board:
+    """The board of the running event loop."""
+    return _boards.setdefault(asyncio.get_running_loop(), Board())

@@ -1,0 +1,176 @@
+"""One thread a web process that notices changes of the database, whoever made them, and says of which jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import Error, connection
+from django.db.models import Max
+
+from training.models import TrainingJob
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.05
+FULL_LOOK_SECONDS = 5.0  # a look whatever the signal says
+AGAIN_SECONDS = 1.0  # a second wake after a change: two commits within one millisecond look like one
+RETRY_SECONDS = 1.0
+IDS_A_QUERY = 500
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What one look found. `jobs` gives each changed job's newest event number; None where the job is gone."""
+
+    jobs: dict[int, int | None] = field(default_factory=dict)
+    has_new: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.jobs) or self.has_new
+
+
+class Tailer:
+    """Looks, compares with what it saw before, and hands the difference to the event loop.
+
+    Each job is compared by (event_seq, updated_at), which every write of a job changes. Nothing rests on the
+    order or on the clock of updated_at: a clock that is set back hides no change.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_changes: Callable[[Changes], None]) -> None:
+        self._loop, self._on_changes = loop, on_changes
+        self._stopped = threading.Event()
+        self._followed: frozenset[int] = frozenset()
+        self._follows_new = False
+        self._is_asked = False
+        self._seen: dict[int, tuple[int, Any] | None] = {}
+        self._newest: int | None = None
+        self._again: dict[int, float] = {}
+        self._num_failures = 0
+        self.num_commits = 0
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="tailer", daemon=True).start()
+
+    def stop(self) -> None:
+        """Returns at once; the thread ends within one poll and takes its connection with it."""
+        self._stopped.set()
+
+    def follow(self, jobs: frozenset[int], *, new: bool) -> None:
+        self._followed, self._follows_new = jobs, new
+        self._is_asked = True
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                self._guarded(self._watch)
+        finally:
+            connection.close()
+
+    def _watch(self) -> None:
+        """1. wait for a sign of change, a full look that is due, or another set of jobs  2. look  3. tell."""
+        signal = signal_of_changes()
+        next_full_look = 0.0
+        while not self._stopped.wait(POLL_SECONDS):
+            has_moved = signal.has_moved()
+            self.num_commits += has_moved
+            now = time.monotonic()
+            due = {job for job, at in self._again.items() if at <= now}
+            if not (has_moved or due or self._is_asked or now >= next_full_look):
+                continue
+            self._is_asked = False
+            next_full_look = now + FULL_LOOK_SECONDS
+            changes = self._look(due)
+            self._num_failures = 0
+            if changes:
+                self._tell(changes)
+
+    def _look(self, due: set[int]) -> Changes:
+        followed, now = self._followed, time.monotonic()
+        rows = _fingerprints(followed)
+        jobs: dict[int, int | None] = {}
+        for job in followed:
+            row = rows.get(job)
+            if job not in self._seen or self._seen[job] != row:
+                self._again[job] = now + AGAIN_SECONDS
+            elif job in due:
+                del self._again[job]
+            else:
+                continue
+            jobs[job] = row[0] if row else None
+        self._seen = {job: rows.get(job) for job in followed}
+        self._again = {job: at for job, at in self._again.items() if job in followed}
+        return Changes(jobs, self._has_new())
+
+    def _has_new(self) -> bool:
+        if not self._follows_new:
+            self._newest = None
+            return False
+        newest = TrainingJob.objects.aggregate(newest=Max("pk"))["newest"] or 0
+        before, self._newest = self._newest, newest
+        return newest != before
+
+    def _tell(self, changes: Changes) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._on_changes, changes)
+        except RuntimeError:  # the loop was closed under us
+            self._stopped.set()
+
+    def _guarded(self, watch: Callable[[], None]) -> None:
+        """A database that cannot be read now is waited for; what changed meanwhile is found by the next look."""
+        try:
+            watch()
+        except Error as error:
+            connection.close()
+            self._num_failures += 1
+            if self._num_failures == 1:
+                logger.warning("Live updates wait for the database: %s", error)
+            self._stopped.wait(RETRY_SECONDS)
+
+
+class SqliteSignal:
+    """PRAGMA data_version: moves with every commit of another connection, costs a few microseconds."""
+
+    def __init__(self) -> None:
+        self._version: int | None = None
+
+    def has_moved(self) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA data_version")
+            version = cursor.fetchone()[0]
+        before, self._version = self._version, version
+        return version != before
+
+
+class ClockSignal:
+    """For a database that does not say when it changed: look this often."""
+
+    SECONDS = 0.5
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def has_moved(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self.SECONDS
+        return True
+
+
+def signal_of_changes() -> SqliteSignal | ClockSignal:
+    return SqliteSignal() if connection.vendor == "sqlite" else ClockSignal()
+
+
+def _fingerprints(jobs: frozenset[int]) -> dict[int, tuple[int, Any]]:
+    ids = sorted(jobs)
+    rows: dict[int, tuple[int, Any]] = {}
+    for start in range(0, len(ids), IDS_A_QUERY):
+        some = TrainingJob.objects.filter(pk__in=ids[start : start + IDS_A_QUERY])
+        rows |= {pk: (seq, moment) for pk, seq, moment in some.values_list("pk", "event_seq", "updated_at")}
+    return rows
