@@ -92,9 +92,9 @@ def fetch(checkpoint: Checkpoint, folder: Path) -> Path:
 
 def open_for_download(checkpoint: Checkpoint) -> IO[bytes]:
     with _unavailable("read", checkpoint.file.name):
-        if not checkpoint.file.storage.exists(checkpoint.file.name):
+        if not checkpoint_storage().exists(checkpoint.file.name):
             raise BadCheckpoint(f"The file of checkpoint {checkpoint.pk} is missing from the store.")
-        return checkpoint.file.storage.open(checkpoint.file.name, "rb")
+        return checkpoint_storage().open(checkpoint.file.name, "rb")
 
 
 def delete_file(name: str) -> None:
@@ -127,7 +127,7 @@ def store_id() -> str:
 
 
 def _copy(checkpoint: Checkpoint, target: Path) -> None:
-    storage = checkpoint.file.storage
+    storage = checkpoint_storage()
     if not storage.exists(checkpoint.file.name):
         raise BadCheckpoint(f"The file of checkpoint {checkpoint.pk} is missing from the store.")
     with storage.open(checkpoint.file.name, "rb") as source, open(target, "xb") as file:

@@ -25,6 +25,7 @@ class AtomicFileSystemStorage(FileSystemStorage):
         """Move a durable staged file to `name`. A rename on one file system, else a durable copy."""
         target = self._new_place(name)
         try:
+            os.utime(staged)  # its age counts from here: the sweep of orphaned files spares the young
             os.rename(staged, target)
         except OSError as error:
             if error.errno != errno.EXDEV:

@@ -1,0 +1,140 @@
+"""Two ask at once, on a real database file with a connection each: one conditional UPDATE decides."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+
+import pytest
+from django.db import connection, connections
+
+from tests.conftest import build_job
+from training import services
+from training.checkpoints import StoredCheckpoint
+from training.errors import StaleAttempt, TransitionRefused
+from training.models import Attempt, Checkpoint, Event, TrainingJob
+
+pytestmark = pytest.mark.django_db(transaction=True)
+ROUNDS = 40
+
+
+def at_once(*acts: Callable[[], object]) -> list[object]:
+    """Run the acts in threads that start together; what each returned, or the error that it raised."""
+    barrier, results = threading.Barrier(len(acts)), [None] * len(acts)
+
+    def run(place: int, act: Callable[[], object]) -> None:
+        barrier.wait(10)
+        try:
+            results[place] = act()
+        except Exception as error:
+            results[place] = error
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=(place, act)) for place, act in enumerate(acts)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    return results
+
+
+def assert_whole(job: TrainingJob) -> TrainingJob:
+    """The history has no gap, and the row obeys its own constraints and tells the same as its last event."""
+    job = TrainingJob.objects.get(pk=job.pk)
+    events = list(Event.objects.filter(job=job).order_by("seq"))
+    assert [event.seq for event in events] == list(range(1, job.event_seq + 1))
+    assert not events or (events[-1].status, events[-1].stop) == (job.status, job.stop)
+    job.validate_constraints()
+    running = job.status == "running"
+    assert Attempt.objects.filter(job=job, ended_at=None).count() == int(running)
+    return job
+
+
+def test_two_people_resume_at_once_and_one_is_refused(alice):
+    job = build_job(owner=alice, status="paused")
+    for number in range(ROUNDS):
+        results = at_once(*[lambda: services.resume(job, by=alice)] * 2)
+        refused = [result for result in results if isinstance(result, TransitionRefused)]
+        assert len(refused) == 1, results
+        assert refused[0].status == "queued"
+        assert assert_whole(job).event_seq == 2 * number + 1
+        services.pause(job, by=alice)
+
+
+def test_six_supervisors_claim_each_job_once(alice, node):
+    jobs = [
+        services.submit(by=alice, job_name=f"job {number}", recipe="tiny", config={}).job
+        for number in range(20)
+    ]
+
+    def claim_all() -> list[int]:
+        return [attempt.job_id for attempt in iter(lambda: services.claim(node, slot=0, pid=1), None)]
+
+    taken = list(itertools.chain(*at_once(*[claim_all] * 6)))
+    assert sorted(taken) == sorted(job.pk for job in jobs)
+
+
+def stored(attempt: Attempt) -> StoredCheckpoint:
+    name = f"jobs/{attempt.job_id}/a{attempt.number}/s4-{'0' * 32}.safetensors"
+    return StoredCheckpoint(name, 4, 1, ("pause",), "0" * 64, 10, "0" * 64)
+
+
+WORKER_STEPS: dict[str, Callable[[Attempt], object]] = {
+    "beat": lambda attempt: services.beat(attempt, steps=[{"step": 5, "epoch": 2, "loss": 1.0}]),
+    "record": lambda attempt: services.record_checkpoint(attempt, stored(attempt)),
+    "land": lambda attempt: services.land(attempt, stored(attempt)),
+    "drain": lambda attempt: services.land(attempt, stored(attempt), draining=True),
+    "complete": lambda attempt: services.complete(attempt, stored(attempt)),
+    "fail": lambda attempt: services.fail(attempt, code="recipe_error", message="no"),
+    "crash": lambda attempt: services.crash(attempt, exit_code=-9),
+    "reap": lambda attempt: services.reap(attempt, even_if_leased=True),
+}
+PEOPLE: dict[str, Callable] = {
+    "pause": lambda job, by: services.pause(job, by=by, at="step"),
+    "resume": lambda job, by: services.resume(job, by=by),
+    "cancel": lambda job, by: services.cancel(job, by=by),
+}
+
+
+@pytest.mark.parametrize("step", WORKER_STEPS)
+def test_every_verb_meets_every_worker_step(alice, node, step):
+    """Whoever is first: an accepted wish is kept, and nothing is left half done."""
+    for number, (verb, stop) in enumerate(itertools.product(PEOPLE, ["", "pause", "preempt", "cancel"])):
+        job = build_job(owner=alice, step=4, epoch=1, with_checkpoint=True, status="running", stop=stop)
+        attempt = Attempt.objects.get(job=job)
+        acts = {"person": lambda: PEOPLE[verb](job, alice), "worker": lambda: WORKER_STEPS[step](attempt)}  # noqa: B023
+        order = sorted(acts, reverse=bool(number % 2))
+        results = dict(zip(order, at_once(*[acts[who] for who in order]), strict=True))
+        expected = (services.Result, services.Wish, str, bool, Checkpoint, type(None))
+        assert isinstance(results["person"], (TransitionRefused, *expected)), results
+        assert isinstance(results["worker"], (StaleAttempt, *expected)), results
+        job = assert_whole(job)
+        if verb == "cancel" and isinstance(results["person"], services.Result):
+            assert job.status in {"cancelled", "completed"} or (job.status, job.stop) == ("running", "cancel")
+
+
+def test_four_writers_never_see_a_locked_database(alice, node):
+    jobs = [build_job(owner=alice, status="running") for _ in range(4)]
+    attempts = [Attempt.objects.get(job=job) for job in jobs]
+
+    def write(attempt: Attempt) -> int:
+        for number in range(1, 26):
+            services.beat(attempt, steps=[{"step": number, "epoch": 1, "loss": 1.0}], log="a line")
+            services.note(attempt, "note", "something")
+        return number
+
+    assert at_once(*[lambda attempt=attempt: write(attempt) for attempt in attempts]) == [25] * 4
+    for job in jobs:
+        assert_whole(job)
+
+
+def test_the_database_is_a_file_in_wal_mode_with_full_synchronous_writes(db):
+    if connection.vendor != "sqlite":
+        pytest.skip("SQLite only")
+    with connection.cursor() as cursor:
+        assert cursor.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert cursor.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert cursor.execute("PRAGMA foreign_keys").fetchone() == (1,)
