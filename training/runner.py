@@ -149,6 +149,8 @@ class Supervision:
 
     def _fetch_start(self) -> Path | None:
         """A verified local copy of the newest good checkpoint; None for a start at step 0."""
+        if self.attempt.started_from is None and self.job.checkpoints_stored:
+            raise NoGoodCheckpoint("Every checkpoint of this job failed its check; restart begins at step 0.")
         while self.attempt.started_from is not None:
             try:
                 return self._wait_for(checkpoints.fetch, self.attempt.started_from, self.staging)
