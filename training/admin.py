@@ -1,0 +1,593 @@
+"""The admin: jobs with their verbs, for one or many, and read-only history. It only translates; services decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, User
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect
+from django.template.defaultfilters import filesizeformat
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.html import format_html, format_html_join
+from django_q import admin as queue_admin
+from django_q.models import Failure, OrmQ, Schedule, Success
+from rest_framework.authtoken.admin import TokenAdmin as RestTokenAdmin
+from rest_framework.authtoken.models import TokenProxy
+from unfold import widgets
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.decorators import display
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from training import policy, queries, services
+from training.asking import question, question_for_many
+from training.errors import InvalidInput, NotAllowed, NotFound
+from training.forms import NewJobForm
+from training.lifecycle import Verb
+from training.models import Attempt, Checkpoint, Event, Node, TrainingJob
+from training.recipes import registry
+from training.templatetags.heimdall import buttons_of, clock, loss, percent, state_word
+from training.views import ANSWER, attempt_verb, how_it_ended
+
+ASKS_FIRST = {Verb.RESTART, Verb.CANCEL, Verb.DISCARD, Verb.DELETE}
+MAX_AT_ONCE = 1_000
+_LABELS = {
+    "queued": "info",
+    "running": "primary",
+    "pausing": "warning",
+    "preempted": "warning",
+    "cancelling": "warning",
+    "completed": "success",
+    "failed": "danger",
+}
+_STYLES = forms.Media(css={"all": ["heimdall/admin.css"]})
+
+
+class History(ModelAdmin):
+    """Rows that tell what happened: to be read, never to be changed."""
+
+    list_per_page = 50
+    show_full_result_count = False
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_active and request.user.is_staff
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self.has_module_permission(request)
+
+    def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class OfVisibleJobs(History):
+    """History that belongs to jobs: only of those that the user can see."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).filter(job__in=policy.visible_jobs(request.user))
+
+
+class HistoryInline(TabularInline):
+    extra = 0
+    per_page = 20
+    can_delete = False
+    show_change_link = True
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return True  # whoever sees the job sees its history
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class AttemptInline(HistoryInline):
+    model = Attempt
+    fields = readonly_fields = (
+        "number",
+        "node_name",
+        "slot",
+        "started_at",
+        "started_step",
+        "ended_step",
+        "outcome",
+    )
+    ordering = ("-number",)
+
+
+class CheckpointInline(HistoryInline):
+    model = Checkpoint
+    fk_name = "job"
+    fields = readonly_fields = (
+        "step",
+        "epoch",
+        "kinds_shown",
+        "size_shown",
+        "val_loss",
+        "pinned",
+        "created_at",
+    )
+    ordering = ("-step", "-id")
+
+    @display(description="Kinds")
+    def kinds_shown(self, checkpoint: Checkpoint) -> str:
+        return ", ".join(checkpoint.kinds)
+
+    @display(description="Size")
+    def size_shown(self, checkpoint: Checkpoint) -> str:
+        return filesizeformat(checkpoint.size)
+
+
+class EventInline(HistoryInline):
+    model = Event
+    fields = readonly_fields = ("seq", "created_at", "kind", "message", "actor")
+    ordering = ("-seq",)
+
+
+def _action(verb: str, label: str, **options: Any) -> Callable:
+    """An admin action that does a verb to each selected job."""
+
+    def act(model_admin: JobAdmin, request: HttpRequest, jobs: QuerySet[TrainingJob]) -> HttpResponse | None:
+        return model_admin.do_to_many(request, jobs, act.__name__, verb, **options)
+
+    act.__name__ = "_at_".join([str(verb), *options.values()])
+    act.short_description = label  # type: ignore[attr-defined]
+    return act
+
+
+@admin.register(TrainingJob)
+class JobAdmin(ModelAdmin):
+    list_display = ("named", "state", "verbs", "progress", "train", "best", "owner", "recipe", "created")
+    list_display_links = ("named",)
+    list_filter = (
+        "status",
+        "job_type",
+        ("recipe", admin.AllValuesFieldListFilter),
+        ("owner", admin.RelatedOnlyFieldListFilter),
+        ("team", admin.RelatedOnlyFieldListFilter),
+        "created_at",
+    )
+    search_fields = ("job_name", "description", "=id")
+    search_help_text = "A part of the name or of the notes, or a job's number"
+    list_select_related = ("owner", "team", "latest_checkpoint")
+    list_per_page = 50
+    show_full_result_count = False
+    fields = (
+        "state_and_headline", "verbs", "progress", "job_name", "description", "priority", "recipe", "job_type",
+        "owner", "team", "parent", "losses", "settings", "error_message", "created_at", "started_at", "completed_at",
+    )  # fmt: skip
+    readonly_fields = (
+        "state_and_headline", "verbs", "progress", "recipe", "job_type", "owner", "team", "parent", "losses",
+        "settings", "error_message", "created_at", "started_at", "completed_at",
+    )  # fmt: skip
+    inlines = (AttemptInline, CheckpointInline, EventInline)
+    actions = (
+        _action("pause", "Pause at the end of the epoch", at="epoch"),
+        _action("pause", "Pause at the next step", at="step"),
+        _action("resume", "Resume"),
+        _action("restart", "Restart at step 0"),
+        _action("cancel", "Cancel"),
+        _action("discard", "Discard paused jobs"),
+        _action("delete", "Delete finished jobs"),
+    )
+
+    @property
+    def media(self) -> forms.Media:
+        return super().media + _STYLES
+
+    # What is shown.
+
+    @display(description="Job", ordering="job_name")
+    def named(self, job: TrainingJob) -> str:
+        return format_html('<span class="heimdall-name"><b>{}</b> #{}</span>', job.job_name, job.pk)
+
+    @display(description="Created", ordering="id")
+    def created(self, job: TrainingJob) -> str:
+        return clock(job.created_at)
+
+    @display(description="State", ordering="status", label=_LABELS)
+    def state(self, job: TrainingJob) -> str:
+        return state_word(_shown(job))
+
+    @display(description="State")
+    def state_and_headline(self, job: TrainingJob) -> str:
+        word, headline = state_word(_shown(job)), queries.headline(job)
+        return format_html("<b>{}</b> {}", word, "" if headline == word else headline)
+
+    @display(description="Progress")
+    def progress(self, job: TrainingJob) -> str:
+        done = queries.progress_percent(job)
+        words = (
+            f"epoch {job.current_epoch} of {job.total_epochs}"
+            if job.total_epochs
+            else f"step {job.current_step}"
+        )
+        return format_html(
+            '<span class="heimdall-progress"><span>{} &middot; {}</span>'
+            '<progress max="100" value="{}" aria-label="Progress of job {}"></progress></span>',
+            words,
+            percent(done),
+            done,
+            job.pk,
+        )
+
+    @display(description="Train loss", ordering="train_loss")
+    def train(self, job: TrainingJob) -> str:
+        return loss(job.train_loss)
+
+    @display(description="Best val loss", ordering="best_val_loss")
+    def best(self, job: TrainingJob) -> str:
+        return loss(job.best_val_loss)
+
+    @display(description="Losses")
+    def losses(self, job: TrainingJob) -> str:
+        return (
+            f"train {loss(job.train_loss)}, validation {loss(job.val_loss)}, best {loss(job.best_val_loss)}"
+        )
+
+    @display(description="Settings")
+    def settings(self, job: TrainingJob) -> str:
+        rows = format_html_join("", "<div><dt>{}</dt><dd>{}</dd></div>", sorted(job.config.items()))
+        return format_html('<dl class="heimdall-settings">{}</dl>', rows)
+
+    @display(description="Actions")
+    def verbs(self, job: TrainingJob) -> str:
+        """A button for each verb that the user has here: links to its confirmation."""
+        offered = getattr(job, "offered_verbs", [])
+        shown = buttons_of(_shown(job) | {"verbs": offered})
+        links = (
+            (
+                reverse("admin:training_trainingjob_verb", args=[job.pk, button.verb]),
+                button.verb,
+                button.label,
+            )
+            for button in (*shown["main"], *shown["menu"])
+            if not button.disabled
+        )
+        return format_html(
+            '<span class="heimdall-verbs">{}</span>',
+            format_html_join("", '<a href="{}" data-verb="{}">{}</a>', links),
+        )
+
+    def view_on_site(self, job: TrainingJob) -> str:
+        return reverse("job", args=[job.pk])
+
+    # Who may.
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TrainingJob]:
+        return policy.visible_jobs(request.user)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_active and request.user.is_staff
+
+    def has_view_permission(self, request: HttpRequest, obj: TrainingJob | None = None) -> bool:
+        return self.has_module_permission(request) and (
+            obj is None or policy.may(request.user, policy.SEE, obj)
+        )
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self.has_module_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: TrainingJob | None = None) -> bool:
+        """Without a job: whether the list offers actions at all. Each verb asks the policy for each job."""
+        return self.has_module_permission(request) and (
+            obj is None or policy.may(request.user, policy.EDIT, obj)
+        )
+
+    def has_delete_permission(self, request: HttpRequest, obj: TrainingJob | None = None) -> bool:
+        return False  # deleting is a verb
+
+    # What is done.
+
+    def get_urls(self) -> list:
+        one = path(
+            "<int:job_id>/do/<slug:verb>/",
+            self.admin_site.admin_view(self.verb_view),
+            name="training_trainingjob_verb",
+        )
+        return [one, *super().get_urls()]
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        found = super().get_changelist_instance(request)
+        for job in found.result_list:
+            job.offered_verbs = queries.available_verbs(job, request.user)
+        return found
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> TrainingJob | None:
+        job = super().get_object(request, object_id, from_field)
+        if job is not None:
+            job.offered_verbs = queries.available_verbs(job, request.user)
+        return job
+
+    def save_model(self, request: HttpRequest, job: TrainingJob, form: forms.ModelForm, change: bool) -> None:
+        changed = {name: form.cleaned_data[name] for name in form.changed_data}
+        services.edit(job, by=request.user, **changed)
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, *args: Any, **options: Any
+    ) -> Any:
+        try:
+            return super().changeform_view(request, object_id, *args, **options)
+        except InvalidInput as error:
+            messages.error(request, str(error))
+            return redirect(request.path)
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict | None = None
+    ) -> HttpResponse:
+        """Submit a job: the form of the recipe that the address names."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        known = registry.names()
+        wanted = request.GET.get("recipe") or (known[0] if known else "")
+        if wanted not in known:
+            raise Http404("There is no such recipe.")
+        form = NewJobForm(registry.get(wanted), request.user, request.POST or None)
+        if form.is_valid():
+            try:
+                result = services.submit(by=request.user, **form.submission())
+                messages.success(request, result.message)
+                return redirect("admin:training_trainingjob_changelist")
+            except InvalidInput as error:
+                form.refuse(error)
+        _dress(form)
+        recipes = [registry.get(name) for name in known]
+        context = {
+            "title": "Submit a job",
+            "form": form,
+            "recipes": recipes,
+            "recipe": form.recipe,
+            "opts": self.opts,
+        }
+        return self._page(request, "admin/training/submit.html", context, 400 if form.errors else 200)
+
+    def verb_view(self, request: HttpRequest, job_id: int, verb: str) -> HttpResponse:
+        """One job's verb: GET asks, POST does it."""
+        job = queries.with_relations(policy.visible_jobs(request.user)).filter(pk=job_id).first()
+        if job is None or verb not in services.VERBS:
+            raise Http404("There is no such job or verb.")
+        try:
+            policy.require(request.user, verb, job)
+        except NotAllowed as error:
+            messages.error(request, str(error))
+            return _answer(redirect("admin:training_trainingjob_changelist"), ["not_allowed"], 403)
+        if request.method != "POST":
+            shown = queries.job_dict(job, request.user)
+            context = {"title": question(shown, verb).title, "ask": question(shown, verb), "jobs": [job]}
+            return self._page(request, "admin/training/ask.html", context)
+        answers = self._do(request, [job], verb, **_options(request, verb))
+        return _answer(redirect("admin:training_trainingjob_changelist"), answers)
+
+    def do_to_many(
+        self, request: HttpRequest, jobs: QuerySet[TrainingJob], action: str, verb: str, **options: str
+    ) -> HttpResponse:
+        """An action's body. What cannot be taken back is asked first."""
+        chosen = list(queries.with_relations(jobs)[: MAX_AT_ONCE + 1])
+        if len(chosen) > MAX_AT_ONCE:
+            messages.error(request, f"At most {MAX_AT_ONCE} jobs at once. Nothing was done.")
+            return HttpResponseRedirect(request.get_full_path())
+        if Verb(verb) in ASKS_FIRST and "confirmed" not in request.POST:
+            ask = question_for_many(verb, len(chosen))
+            context = {"title": ask.title, "ask": ask, "jobs": chosen, "action": action}
+            return self._page(request, "admin/training/ask.html", context)
+        answers = self._do(request, chosen, verb, **options)
+        return _answer(HttpResponseRedirect(request.get_full_path()), answers)
+
+    def _do(self, request: HttpRequest, jobs: Iterable[TrainingJob], verb: str, **options: str) -> list[str]:
+        """Do the verb to each job, and tell how many were done and why others were not."""
+        answers, done, not_done = [], [], []
+        for job in jobs:
+            name = f"Job {job.pk}, {job.job_name}"
+            try:
+                word, sentence = attempt_verb(job, verb, request.user, **options)
+            except (NotAllowed, NotFound) as error:
+                word, sentence = error.code, str(error)
+            answers.append(word)
+            (done if word in {"done", "noted", "already"} else not_done).append(f"{name}: {sentence}")
+        if done:
+            messages.success(request, _told(f"{verb.capitalize()}: {len(done)} done.", done))
+        if not_done:
+            messages.warning(request, _told(f"{verb.capitalize()}: {len(not_done)} not done.", not_done))
+        return answers
+
+    def _page(
+        self, request: HttpRequest, template: str, context: dict, status: int = 200
+    ) -> TemplateResponse:
+        site = self.admin_site.each_context(request)
+        return TemplateResponse(
+            request, template, site | {"media": self.media, "opts": self.opts} | context, status=status
+        )
+
+
+@admin.register(Attempt)
+class AttemptAdmin(OfVisibleJobs):
+    list_display = (
+        "__str__",
+        "job",
+        "node_name",
+        "slot",
+        "started_at",
+        "ended_at",
+        "steps_executed",
+        "outcome",
+        "ended",
+    )
+    list_filter = ("outcome", "node_name", "started_at")
+    search_fields = ("job__job_name", "=job__id", "node_name")
+    list_select_related = ("job",)
+    ordering = ("-id",)
+
+    @display(description="Trainer")
+    def ended(self, attempt: Attempt) -> str:
+        return how_it_ended(attempt.exit_code)
+
+
+@admin.register(Checkpoint)
+class CheckpointAdmin(OfVisibleJobs):
+    list_display = (
+        "__str__",
+        "job",
+        "kinds_shown",
+        "epoch",
+        "step",
+        "size_shown",
+        "val_loss",
+        "pinned",
+        "quarantined_at",
+        "created_at",
+    )
+    list_filter = ("pinned", "created_at")
+    search_fields = ("job__job_name", "=job__id", "digest")
+    list_select_related = ("job",)
+    exclude = ("file", "kinds", "size")
+    readonly_fields = ("kinds_shown", "size_shown")
+
+    @display(description="Kinds")
+    def kinds_shown(self, checkpoint: Checkpoint) -> str:
+        return ", ".join(checkpoint.kinds)
+
+    @display(description="Size", ordering="size")
+    def size_shown(self, checkpoint: Checkpoint) -> str:
+        return filesizeformat(checkpoint.size)
+
+
+@admin.register(Event)
+class EventAdmin(OfVisibleJobs):
+    list_display = ("created_at", "job", "seq", "kind", "message", "actor", "status", "step")
+    list_filter = ("kind", "created_at")
+    search_fields = ("job__job_name", "=job__id", "message", "actor")
+    list_select_related = ("job",)
+    ordering = ("-id",)
+
+
+@admin.register(Node)
+class NodeAdmin(History):
+    list_display = ("name", "slots", "worker_pid", "worker_started_at", "last_seen_at", "draining")
+
+
+# The apps beside ours, in the same clothes.
+
+for _model in (User, Group, TokenProxy, Success, Failure, Schedule, OrmQ):
+    if admin.site.is_registered(_model):
+        admin.site.unregister(_model)
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, ModelAdmin):
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+    pass
+
+
+class ForSuperusers(ModelAdmin):
+    """Nobody else may even know that it is there."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_active and request.user.is_superuser
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self.has_module_permission(request) and super().has_view_permission(request, obj)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self.has_module_permission(request) and super().has_add_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self.has_module_permission(request) and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self.has_module_permission(request) and super().has_delete_permission(request, obj)
+
+
+@admin.register(TokenProxy)
+class TokenAdmin(ForSuperusers, RestTokenAdmin):
+    list_display = ("user", "beginning", "created")
+    readonly_fields = ("key", "created")
+    fields = ("user", "key", "created")
+
+    @display(description="Key")
+    def beginning(self, token: TokenProxy) -> str:
+        return f"{token.key[:6]}..."
+
+
+# A queue message names any function and carries a pickle: whoever may write one may run anything.
+
+
+@admin.register(Success)
+class SuccessAdmin(ForSuperusers, queue_admin.TaskAdmin):
+    pass
+
+
+@admin.register(Failure)
+class FailureAdmin(ForSuperusers, queue_admin.FailAdmin):
+    pass
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(ForSuperusers, queue_admin.ScheduleAdmin):
+    pass
+
+
+@admin.register(OrmQ)
+class QueueAdmin(ForSuperusers, queue_admin.QueueAdmin):
+    pass
+
+
+def _shown(job: TrainingJob) -> dict[str, Any]:
+    return {"status": job.status, "stop": {"kind": job.stop, "at": job.stop_at} if job.stop else None}
+
+
+def _options(request: HttpRequest, verb: str) -> dict[str, str]:
+    return {"at": request.POST.get("at") or "epoch"} if verb == Verb.PAUSE else {}
+
+
+def _told(first: str, sentences: list[str]) -> str:
+    """The count, then each job's sentence; a long list is cut."""
+    shown = [*sentences[:10], *([f"... and {len(sentences) - 10} more."] if len(sentences) > 10 else [])]
+    return " ".join([first, *shown])
+
+
+def _answer(response: HttpResponse, answers: list[str], status: int | None = None) -> HttpResponse:
+    """The same header as on the pages, where all jobs gave the same answer."""
+    if len(set(answers)) == 1:
+        response[ANSWER] = answers[0]
+    return response
+
+
+def _dress(form: NewJobForm) -> None:
+    """Give the form's fields unfold's widgets."""
+    for field in form.fields.values():
+        old = field.widget
+        attrs = {name: value for name, value in old.attrs.items() if name != "class"}
+        if isinstance(old, forms.CheckboxInput):
+            field.widget = widgets.UnfoldBooleanSwitchWidget(attrs=attrs)
+        elif isinstance(old, forms.Select):
+            field.widget = widgets.UnfoldAdminSelectWidget(attrs=attrs, choices=field.choices)  # type: ignore[attr-defined]
+        elif isinstance(old, forms.Textarea):
+            field.widget = widgets.UnfoldAdminTextareaWidget(attrs=attrs)
+        elif isinstance(old, forms.NumberInput):
+            field.widget = widgets.UnfoldAdminDecimalFieldWidget(attrs=attrs)
+        else:
+            field.widget = widgets.UnfoldAdminTextInputWidget(attrs=attrs)
+        field.widget.is_required = field.required
