@@ -38,11 +38,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--cluster-of", type=int, help=argparse.SUPPRESS)
+        parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["cluster_of"]:
             queue.run_cluster(options["cluster_of"])
             return
+        if options["parent"]:
+            host.die_with_parent(options["parent"], signal.SIGTERM)
         setproctitle("heimdall worker")
         lock = host.guard()
         if not lock.take():

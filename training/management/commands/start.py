@@ -1,0 +1,255 @@
+"""Start Heimdall on this machine: prepare the database, then the web server and a worker, until Ctrl-C."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from rest_framework.authtoken.models import Token
+from setproctitle import setproctitle
+
+from training import services
+from training.models import TrainingJob
+from training.recipes import registry
+
+ADMIN = "admin"
+READY_SECONDS = 60.0
+WEB_EXIT_SECONDS = 5.0
+MOST_DEATHS = 5  # of one child in a minute, before everything is given up
+DEMO_RECIPE = "language_model"
+
+
+class Command(BaseCommand):
+    help = "Prepare the database, then run the web server and a worker until Ctrl-C, which lands every job."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: Any) -> None:
+        parser.add_argument(
+            "--prepare-only",
+            action="store_true",
+            help="Make the database, the superuser and the token, and stop.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        setproctitle("heimdall start")
+        if options["prepare_only"]:
+            self._prepare()
+            return
+        with _listen() as listener:
+            self._prepare()
+            Site(listener, self._say).run()
+
+    def _prepare(self) -> None:
+        for problem in registry.problems():
+            raise CommandError(problem)
+        try:
+            _migrate()
+            password = _make_admin()
+            token = _keep_token()
+            if password:
+                self._introduce(password, token)
+                _queue_demo()
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be used: {error}.") from error
+
+    def _introduce(self, password: str, token: str) -> None:
+        self._say("This is the first start. The following is shown only once:")
+        self._say(f"  log in as  {ADMIN}")
+        self._say(f"  password   {password}")
+        self._say(f"  API token  {token}  (kept in {token_file()})")
+
+    def _say(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()
+
+
+def token_file() -> Path:
+    return settings.DATA_DIR / "api-token"
+
+
+def _listen() -> socket.socket:
+    """The web server's socket, opened first: a port that is in use stops the start before anything is changed."""
+    where = f"HEIMDALL_HOST={settings.HOST}, HEIMDALL_PORT={settings.PORT}"
+    try:
+        found = socket.getaddrinfo(
+            settings.HOST, settings.PORT, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(512)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CommandError(
+                f"Port {settings.PORT} on {settings.HOST} is in use. Is Heimdall running already? "
+                "Choose another port with HEIMDALL_PORT."
+            ) from error
+        raise CommandError(f"Cannot listen there ({where}): {error.strerror}.") from error
+    return listener
+
+
+def _migrate() -> None:
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        call_command("migrate", verbosity=0, interactive=False)
+
+
+def _make_admin() -> str:
+    """The new superuser's password; empty where there is a superuser."""
+    if User.objects.filter(is_superuser=True).exists():
+        return ""
+    password = secrets.token_urlsafe(12)
+    user, _ = User.objects.get_or_create(username=ADMIN)
+    user.is_staff = user.is_superuser = user.is_active = True
+    user.set_password(password)
+    user.save()
+    return password
+
+
+def _keep_token() -> str:
+    """The superuser's API token, kept in a file that only this account can read."""
+    superusers = User.objects.filter(is_superuser=True, is_active=True).order_by("pk")
+    user = superusers.filter(username=ADMIN).first() or superusers.first()
+    if user is None:
+        return ""
+    token, _ = Token.objects.get_or_create(user=user)
+    path = token_file()
+    if not path.exists() or path.read_text().strip() != token.key:
+        aside = path.with_suffix(".new")
+        aside.unlink(missing_ok=True)
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(token.key + "\n")
+        aside.replace(path)
+    return token.key
+
+
+def _queue_demo() -> None:
+    if not settings.DEMO or DEMO_RECIPE not in registry.names() or TrainingJob.objects.exists():
+        return
+    services.submit(
+        by=User.objects.get(username=ADMIN),
+        job_name="Demo: a small language model",
+        description="Learns to write Python from the standard library's source. Pause it, resume it, break it.",
+        recipe=DEMO_RECIPE,
+        config={},
+    )
+
+
+class Site:
+    """The web server and the worker, each in a session of its own, so that Ctrl-C reaches this process alone."""
+
+    def __init__(self, listener: socket.socket, say: Any):
+        self.listener = listener
+        self.say = say
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.deaths: list[float] = []
+        self.stops = 0
+
+    def run(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._asked_to_stop)
+        self._start("worker")
+        self._start("web")
+        try:
+            self._wait_until_ready()
+            while not self.stops:
+                self._replace_dead()
+                time.sleep(0.1)
+        finally:
+            self._stop()
+
+    def _asked_to_stop(self, *_: object) -> None:
+        self.stops += 1
+        if self.stops > 1:
+            self._tell("worker", signal.SIGTERM)
+
+    def _start(self, name: str) -> None:
+        command = [sys.executable, sys.argv[0], name, "--parent", str(os.getpid())]
+        passed: tuple[int, ...] = ()
+        if name == "web":
+            passed = (self.listener.fileno(),)
+            command += ["--fd", str(self.listener.fileno())]
+        self.children[name] = subprocess.Popen(
+            command, start_new_session=True, stdin=subprocess.DEVNULL, pass_fds=passed
+        )
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not self.stops:
+            for name, child in self.children.items():
+                if child.poll() is not None:
+                    raise CommandError(f"The {name} did not start (exit code {child.returncode}); see above.")
+            if _answers():
+                self.say(
+                    f"Heimdall is at {address()}  (Ctrl-C stops it; running jobs go on at the next start)"
+                )
+                return
+            if time.monotonic() > deadline:
+                raise CommandError(f"The web server did not answer within {READY_SECONDS:g} s.")
+            time.sleep(0.05)
+
+    def _replace_dead(self) -> None:
+        for name, child in list(self.children.items()):
+            if child.poll() is None:
+                continue
+            now = time.monotonic()
+            self.deaths = [moment for moment in self.deaths if now - moment < 60] + [now]
+            if len(self.deaths) > MOST_DEATHS:
+                raise CommandError(f"The {name} died {MOST_DEATHS} times in a minute; giving up.")
+            self.say(f"The {name} ended ({child.returncode}); starting it again.")
+            self._start(name)
+
+    def _stop(self) -> None:
+        self.say("Stopping: running jobs are checkpointed and go back to the queue.")
+        for name in self.children:
+            self._tell(name, signal.SIGTERM)
+        stopped_at = time.monotonic()
+        while self.children["worker"].poll() is None:
+            if time.monotonic() - stopped_at > settings.DRAIN_GRACE_SECONDS + 10:
+                self._tell("worker", signal.SIGKILL)
+            time.sleep(0.02)
+        while self.children["web"].poll() is None:
+            if time.monotonic() - stopped_at > WEB_EXIT_SECONDS:
+                self._tell("web", signal.SIGKILL)
+            time.sleep(0.02)
+        self.say("Stopped.")
+
+    def _tell(self, name: str, number: int) -> None:
+        child = self.children.get(name)
+        if child is not None and child.poll() is None:
+            child.send_signal(number)
+
+
+def address() -> str:
+    shown = "127.0.0.1" if settings.HOST in {"0.0.0.0", "::", ""} else settings.HOST
+    return f"http://[{shown}]:{settings.PORT}" if ":" in shown else f"http://{shown}:{settings.PORT}"
+
+
+def _answers() -> bool:
+    request = urllib.request.Request(
+        f"{address()}/healthz", headers={"Host": settings.ALLOWED_HOSTS[0].lstrip(".")}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=2) as answer:
+            return answer.status == 200
+    except urllib.error.HTTPError:
+        return True  # it answers, if with a redirect to https
+    except OSError:
+        return False
