@@ -128,7 +128,7 @@ class Nothing(Input):
 
 
 class CheckpointChange(Input):
-    pinned = YesNo(help_text="A pinned checkpoint is kept for as long as its job.")
+    pinned = YesNo(required=False, help_text="A pinned checkpoint is kept for as long as its job.")
 
 
 # What the answers look like.

@@ -35,7 +35,10 @@ LIST = (*FILTERS, PAGE, PAGE_SIZE)
 
 class Jobs(Door):
     @document(
-        "list_jobs", "Find jobs", params=LIST, answers=answers(200, serializers.page_of(serializers.JobShape))
+        "list_jobs",
+        "Find jobs",
+        params=LIST,
+        answers=answers(200, serializers.page_of(serializers.JobShape), 404),
     )
     def get(self, request: Request) -> Response:
         values = params.read(request, LIST)
@@ -221,7 +224,8 @@ class OneCheckpoint(Door):
     def patch(self, request: Request, pk: int, checkpoint: int) -> Response:
         found = find_checkpoint(request, pk, checkpoint)
         policy.require(request.user, policy.EDIT, found.job)
-        changed = services.pin(found, by=request.user, **given(request, serializers.CheckpointChange))
+        change = given(request, serializers.CheckpointChange)
+        changed = services.pin(found, by=request.user, **change) if change else found
         return Response(queries.checkpoint_dict(changed))
 
 
