@@ -1,0 +1,81 @@
+import pytest
+from django.contrib import admin as django_admin
+from django.contrib.auth.models import Permission
+from unfold.admin import ModelAdmin
+
+from training import services
+from training.models import Attempt, Checkpoint, Event
+
+pytestmark = pytest.mark.django_db
+HISTORY = ("attempt", "checkpoint", "event", "node")
+
+
+@pytest.fixture
+def job(alice, node):
+    services.submit(by=alice, job_name="seen by alice", recipe="tiny", config={})
+    return services.claim(node, slot=0, pid=1).job
+
+
+def test_every_page_of_the_admin_opens(client, admin_user, make_job):
+    from rest_framework.authtoken.models import Token
+
+    job = make_job(status="running", with_checkpoint=True, step=1)
+    Token.objects.create(user=admin_user)
+    client.force_login(admin_user)
+    assert client.get("/admin/").status_code == 200
+    for model, model_admin in django_admin.site._registry.items():
+        base = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+        assert client.get(base).status_code == 200, base
+        for row in model.objects.all()[:1]:
+            answer = client.get(f"{base}{row.pk}/change/")
+            assert answer.status_code == 200, (base, answer)
+        assert isinstance(model_admin, ModelAdmin), f"{model} is not shown in the theme"
+    assert job.attempts.count() == 1
+
+
+@pytest.mark.parametrize("name", HISTORY)
+def test_history_cannot_be_added_changed_or_deleted_not_even_by_a_superuser(client, admin_user, job, name):
+    client.force_login(admin_user)
+    base = f"/admin/training/{name}/"
+    rows = {"attempt": Attempt, "checkpoint": Checkpoint, "event": Event}.get(name, Event).objects.count()
+    assert client.get(base + "add/").status_code == 403
+    assert client.post(base + "1/change/", {}).status_code in {302, 403}
+    assert client.post(base + "1/delete/", {"post": "yes"}).status_code in {302, 403}
+    assert client.get(base).status_code == 200
+    assert {"attempt": Attempt, "checkpoint": Checkpoint, "event": Event}.get(
+        name, Event
+    ).objects.count() == rows
+
+
+def test_history_shows_only_jobs_that_one_can_see(client, job, mallory, bob, team):
+    for user in (mallory, bob):
+        user.is_staff = True
+        user.save()
+    client.force_login(mallory)
+    assert "seen by alice" not in client.get("/admin/training/event/").content.decode()
+    assert client.get(f"/admin/training/event/{Event.objects.first().pk}/change/").status_code == 302
+    job.team = team
+    job.save(update_fields=["team"])
+    client.force_login(bob)
+    assert "seen by alice" in client.get("/admin/training/event/").content.decode()
+
+
+def test_queue_messages_and_tokens_are_for_superusers_whatever_permissions_others_have(
+    client, admin_user, bob, job
+):
+    bob.is_staff = True
+    bob.save()
+    bob.user_permissions.set(Permission.objects.all())
+    pages = [f"/admin/django_q/{name}/" for name in ("ormq", "success", "failure", "schedule")]
+    pages.append("/admin/authtoken/tokenproxy/")
+    client.force_login(bob)
+    assert [client.get(page).status_code for page in pages] == [403] * 5
+    assert client.get("/admin/django_q/schedule/add/").status_code == 403
+    assert "django_q" not in client.get("/admin/").content.decode()
+    client.force_login(admin_user)
+    assert [client.get(page).status_code for page in pages] == [200] * 5
+
+
+def test_people_who_are_not_staff_do_not_get_in(client, alice, job):
+    client.force_login(alice)
+    assert client.get("/admin/training/trainingjob/").status_code == 302
