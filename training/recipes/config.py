@@ -123,7 +123,7 @@ class TrainingConfig(RecipeConfig):
         ge=0,
         le=100_000,
         title="Early stopping: patience",
-        description="Stop after this many epochs in a row without a better validation loss; 0 turns it off.",
+        description="Stop after so many epochs in a row without a better loss; 0 turns it off.",
         json_schema_extra=in_group("Early stopping"),
     )
     early_stop_delta: float = Field(
@@ -139,7 +139,7 @@ class TrainingConfig(RecipeConfig):
         ge=0,
         le=0.9,
         title="Validation part",
-        description="Share of the data that is kept for validation; 0 trains on all of it.",
+        description="Share of the data kept for validation; 0 trains on all of it and goes by the training loss.",
         json_schema_extra=in_group("Data"),
     )
     seed: int = Field(
@@ -221,10 +221,6 @@ class TrainingConfig(RecipeConfig):
     def _fields_fit_together(self) -> Self:
         if self.warmup_epochs > self.epochs:
             refuse("warmup_epochs", f"warmup_epochs must not exceed epochs ({self.epochs}).")
-        if self.early_stop_patience and not self.validation_split:
-            refuse(
-                "early_stop_patience", "early_stop_patience needs a validation_split above 0, or must be 0."
-            )
         return self
 
 
