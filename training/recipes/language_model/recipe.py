@@ -41,7 +41,7 @@ class Pieces:
         drawn = [self._draw(index, seed) for index, seed in zip(indices, seeds, strict=True)]
         starts = torch.tensor([start for start, _ in drawn])
         pieces = self.tokens[starts[:, None] + self._offsets].long()
-        inputs, targets = pieces[:, :-1].contiguous(), pieces[:, 1:].contiguous()
+        inputs, targets = pieces[:, :-1].clone(), pieces[:, 1:].contiguous()
         if self._hidden:
             inputs[torch.stack([chances for _, chances in drawn]) < self._hidden] = UNKNOWN
         return inputs, targets
