@@ -4,7 +4,7 @@ Nothing of them is stored but the position, and a resume starts there without go
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from training.engine.rng import mix, mix_range
 from training.engine.spec import Samples, TrainingRecipe
 
 TRAINING, VALIDATION = "training", "validation"
+BLOCK_SAMPLES = 4096  # whose order and seeds are worked out together
 
 
 class Batch(NamedTuple):
@@ -29,7 +30,7 @@ class Key(NamedTuple):
 
     source: str
     indices: list[int]
-    seeds: list[int | None]
+    seeds: Sequence[int | None]
 
 
 class Data:
@@ -194,9 +195,13 @@ def _training_keys(position: Position, size: int, batch_size: int, seed: int) ->
     generator = torch.Generator().manual_seed(mix(seed, "order", position.epoch))
     order = torch.randperm(size, generator=generator)
     seeds_from = mix(seed, "samples", position.epoch)
-    for start in range(position.batches * batch_size, size, batch_size):
-        stop = min(start + batch_size, size)
-        yield Key(TRAINING, order[start:stop].tolist(), list(mix_range(seeds_from, start, stop)))
+    block = batch_size * max(1, BLOCK_SAMPLES // batch_size)
+    for first in range(position.batches * batch_size, size, block):
+        last = min(first + block, size)
+        indices, seeds = order[first:last].tolist(), mix_range(seeds_from, first, last)
+        for start in range(0, last - first, batch_size):
+            part = slice(start, start + batch_size)
+            yield Key(TRAINING, indices[part], seeds[part])
 
 
 class _Keys:
