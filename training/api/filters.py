@@ -51,8 +51,8 @@ class JobFilter(django_filters.FilterSet):
 
 def filtered(jobs: QuerySet[TrainingJob], values: dict[str, Any]) -> QuerySet[TrainingJob]:
     """The jobs that fit, in the order asked for; equal ones by their number."""
-    if any(isinstance(value, str) and "\x00" in value for value in values.values()):
-        return jobs.none()  # no text in the database holds a NUL, and PostgreSQL refuses the question
+    if any(isinstance(value, str) and _is_nowhere(value) for value in values.values()):
+        return jobs.none()
     given = {name: value for name, value in values.items() if value is not None}
     found = JobFilter(given, queryset=jobs).qs
     first = str(values.get("ordering") or "-id")
@@ -61,3 +61,8 @@ def filtered(jobs: QuerySet[TrainingJob], values: dict[str, Any]) -> QuerySet[Tr
         if first.lstrip("-") == "id"
         else found.order_by(first, "-id" if first.startswith("-") else "id")
     )
+
+
+def _is_nowhere(text: str) -> bool:
+    """No text in the database holds a NUL or half of a surrogate pair, and databases refuse to look for one."""
+    return "\x00" in text or any("\ud800" <= sign <= "\udfff" for sign in text)

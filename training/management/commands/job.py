@@ -1,0 +1,442 @@
+"""The command line door: `manage.py job VERB`. docs/commands.md lists the verbs and the exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.contrib.auth.models import Group, User
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+
+from training import policy, queries, services
+from training.api import params
+from training.api.errors import describe
+from training.api.filters import FILTERS, filtered
+from training.errors import HeimdallError, InvalidInput, NotAllowed, NotFound, TransitionRefused
+from training.lifecycle import TERMINAL, JobType, Status, StopAt, Verb
+from training.management.progress import Progress, printable, table
+from training.models import TrainingJob
+
+REFUSED, NOT_ALLOWED, NOT_FOUND = 3, 4, 5
+FAILED, CANCELLED, PAUSED = 6, 7, 8
+TIMED_OUT = 124
+AT_REST = {*TERMINAL, Status.PAUSED}
+ENDED = {Status.COMPLETED: 0, Status.FAILED: FAILED, Status.CANCELLED: CANCELLED, Status.PAUSED: PAUSED}
+LOOK_SECONDS = 0.25
+DONE_SAYS = {
+    Verb.PAUSE: "Ask jobs to pause, at the end of the epoch or (--at step) after the step under way",
+    Verb.RESUME: "Resume paused or stopped jobs, or withdraw a pause",
+    Verb.RESTART: "Begin failed or cancelled jobs again at step 0",
+    Verb.CANCEL: "Cancel queued or running jobs",
+    Verb.DISCARD: "Give paused jobs up",
+    Verb.DELETE: "Delete finished jobs with their files",
+}
+
+
+class Command(BaseCommand):
+    help = "Submit, watch and steer jobs."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+        def add(name: str, does: str, act: Callable[..., int]) -> CommandParser:
+            found = verbs.add_parser(name, help=does, description=does + ".")
+            found.add_argument(
+                "--as",
+                dest="user",
+                metavar="USER",
+                help="who asks (default: $HEIMDALL_USER, else the administrator)",
+            )
+            found.add_argument(
+                "--json", action="store_true", dest="as_json", help="print JSON, one object a line"
+            )
+            found.set_defaults(act=act)
+            return found
+
+        _submit_options(add("submit", "Submit a job", self.submit))
+        _list_options(add("list", "List jobs, newest first", self.list))
+        _id(add("show", "Show everything about a job", self.show))
+        for verb in services.VERBS:
+            one = add(verb, DONE_SAYS[Verb(verb)], self.ask)
+            one.add_argument("ids", metavar="ID", type=_whole, nargs="+")
+            if verb == Verb.PAUSE:
+                one.add_argument(
+                    "--at", choices=[StopAt.EPOCH.value, StopAt.STEP.value], default=StopAt.EPOCH.value
+                )
+            if verb != Verb.DELETE:
+                _wait_options(one, optional=True)
+        waiting = add("wait", "Wait until a job is completed, failed, cancelled or paused", self.wait)
+        _id(waiting)
+        _wait_options(waiting, optional=False)
+        logs = add("logs", "Print what a job's trainer printed", self.logs)
+        _id(logs)
+        logs.add_argument("-f", "--follow", action="store_true", help="go on until the job is at rest")
+        logs.add_argument(
+            "--after", type=int, default=0, metavar="CHUNK", help="only what follows this piece"
+        )
+        _id(add("checkpoints", "List a job's checkpoints, newest first", self.checkpoints))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.as_json = options["as_json"]
+        self.user = _user(options["user"])
+        try:
+            code = options["act"](options)
+        except HeimdallError as error:
+            self._refuse(error)
+            raise CommandError(str(error), returncode=_code_of(error)) from error
+        except DatabaseError as error:
+            raise CommandError(f"The database does not answer: {error}. Was it migrated?") from error
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        if code:
+            sys.exit(code)
+
+    def submit(self, options: dict[str, Any]) -> int:
+        result = services.submit(
+            by=self.user,
+            job_name=options["name"] or options["recipe"],
+            recipe=options["recipe"],
+            config=_config(options),
+            description=options["description"],
+            team=_team(options["team"], self.user),
+            priority=options["priority"],
+        )
+        self._say(_answer(result, self.user), result.message)
+        return self._wait(result.job.pk, options) if options["wait"] else 0
+
+    def list(self, options: dict[str, Any]) -> int:
+        values = {param.name: options.get(param.name) for param in FILTERS}
+        jobs = queries.with_relations(filtered(policy.visible_jobs(self.user), values))[: options["limit"]]
+        found = queries.dicts(jobs, self.user)
+        if self.as_json:
+            for job in found:
+                self._say(job, "")
+            return 0
+        rows = [
+            (
+                job["id"],
+                job["headline"],
+                f"{job['progress_percent']:.1f}%",
+                _epochs(job),
+                _loss(job),
+                job["owner"],
+                job["job_name"],
+            )
+            for job in found
+        ]
+        self.stdout.write(
+            table(("ID", "STATE", "DONE", "EPOCHS", "LOSS", "OWNER", "NAME"), rows) if rows else "No jobs."
+        )
+        return 0
+
+    def show(self, options: dict[str, Any]) -> int:
+        job = queries.job_dict(self._find(options["id"]), self.user)
+        lines = (f"{name:18}{_words(value)}".rstrip() for name, value in job.items())
+        self._say(job, printable("\n".join(lines)))
+        return 0
+
+    def ask(self, options: dict[str, Any]) -> int:
+        """Ask each job; the exit code is that of the first that was refused."""
+        codes = [self._ask_one(pk, options) for pk in options["ids"]]
+        return next((code for code in codes if code), 0)
+
+    def _ask_one(self, pk: int, options: dict[str, Any]) -> int:
+        more = {"at": options["at"]} if options["verb"] == Verb.PAUSE else {}
+        try:
+            result = services.VERBS[options["verb"]](self._find(pk), by=self.user, **more)
+        except HeimdallError as error:
+            self._refuse(error)
+            self.stderr.write(f"job {pk}: {error}")
+            return _code_of(error)
+        if options["verb"] == Verb.DELETE:
+            self._say({"id": pk, "answer": str(result.answer), "message": result.message}, result.message)
+            return 0
+        self._say(_answer(result, self.user), result.message)
+        return self._wait(pk, options) if options["wait"] else 0
+
+    def wait(self, options: dict[str, Any]) -> int:
+        return self._wait(options["id"], options)
+
+    def logs(self, options: dict[str, Any]) -> int:
+        pk, after = self._find(options["id"]).pk, options["after"]
+        with _told_to_stop() as told:
+            while True:
+                # 1. The state first: what is printed before the job came to rest is then read below.
+                at_rest = self._find(pk).status in AT_REST
+                # 2. Everything that is there now.
+                after = self._print_log(pk, after)
+                # 3. Again, unless there is nothing more to come.
+                if not options["follow"] or at_rest:
+                    return 0
+                if told.wait(LOOK_SECONDS):
+                    return 130
+
+    def _print_log(self, pk: int, after: int) -> int:
+        while chunks := queries.log_after(pk, after, 200):
+            for chunk in chunks:
+                if self.as_json:
+                    shape = {
+                        "id": chunk.pk,
+                        "attempt": chunk.attempt,
+                        "text": chunk.text,
+                        "created_at": queries.iso(chunk.created_at),
+                    }
+                    self._say(shape, "")
+                else:
+                    self.stdout.write(
+                        printable(chunk.text) if self.stdout.isatty() else chunk.text, ending=""
+                    )
+            self.stdout.flush()
+            after = chunks[-1].pk
+        return after
+
+    def checkpoints(self, options: dict[str, Any]) -> int:
+        found = [
+            queries.checkpoint_dict(row) for row in self._find(options["id"]).checkpoints.order_by("-id")
+        ]
+        if self.as_json:
+            for row in found:
+                self._say(row, "")
+            return 0
+        rows = [
+            (
+                row["id"],
+                row["step"],
+                row["epoch"],
+                ",".join(row["kinds"]),
+                _size(row["size"]),
+                row["digest"][:16],
+                _marks(row),
+            )
+            for row in found
+        ]
+        head = ("ID", "STEP", "EPOCH", "KINDS", "SIZE", "DIGEST", "")
+        self.stdout.write(table(head, rows) if rows else "No checkpoints.")
+        return 0
+
+    def _wait(self, pk: int, options: dict[str, Any]) -> int:
+        """Show the progress until the job is at rest; the exit code says how it ended."""
+        shown = Progress(self.stderr, is_terminal=self.stderr.isatty())
+        limit = options["timeout"]
+        end = None if limit is None else time.monotonic() + limit
+        with _told_to_stop() as told:
+            try:
+                while True:
+                    # 1. Look and show.
+                    job = self._find(pk)
+                    shape = queries.job_dict(job, self.user)
+                    shown.show(shape)
+                    # 2. At rest?
+                    if job.status in AT_REST:
+                        break
+                    # 3. Out of time, or told to stop? The job goes on in any case.
+                    if end is not None and time.monotonic() >= end:
+                        return TIMED_OUT
+                    if told.wait(LOOK_SECONDS):
+                        return 130
+            finally:
+                shown.close()
+        self._say(
+            shape,
+            f"Job {pk} is {job.status}." + (f" {printable(job.error_message)}" if job.error_message else ""),
+        )
+        wanted = {Verb.PAUSE: Status.PAUSED, Verb.CANCEL: Status.CANCELLED, Verb.DISCARD: Status.CANCELLED}
+        return 0 if job.status == wanted.get(options["verb"]) else ENDED[Status(job.status)]
+
+    def _find(self, pk: int) -> TrainingJob:
+        visible = queries.with_relations(policy.visible_jobs(self.user))
+        job = visible.filter(pk=pk).first()
+        if job is None:
+            raise NotFound(f"There is no job {pk}.")
+        return job
+
+    def _say(self, shape: dict[str, Any], sentence: str) -> None:
+        self.stdout.write(json.dumps(shape) if self.as_json else sentence)
+
+    def _refuse(self, error: HeimdallError) -> None:
+        if self.as_json:
+            self.stdout.write(json.dumps(describe(error)))
+
+
+def _id(parser: CommandParser) -> None:
+    parser.add_argument("id", metavar="ID", type=_whole)
+
+
+def _submit_options(parser: CommandParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE")
+    parser.add_argument("--name", default="", help="what to call the job (default: the recipe)")
+    parser.add_argument(
+        "--config", metavar="FILE", help="a JSON object of config fields; - reads standard input"
+    )
+    parser.add_argument(
+        "--set",
+        dest="fields",
+        metavar="FIELD=VALUE",
+        action="append",
+        default=[],
+        help="one config field; may be given again",
+    )
+    parser.add_argument("--description", default="")
+    parser.add_argument("--priority", type=int, default=0, help="-100 to 100, higher goes first")
+    parser.add_argument("--team", help="a group whose members may help run the job")
+    _wait_options(parser, optional=True)
+
+
+def _list_options(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--status", action="append", choices=[str(status) for status in Status], help="may be given again"
+    )
+    parser.add_argument("--job-type", choices=[str(kind) for kind in JobType])
+    for name in ("recipe", "owner", "team", "search"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--parent", type=_whole, metavar="ID")
+    parser.add_argument(
+        "--ordering",
+        choices=FILTERS[-1].choices,
+        default="-id",
+        metavar="FIELD",
+        help="a minus turns it around: --ordering=-priority",
+    )
+    parser.add_argument("--limit", type=_whole, default=50, metavar="N")
+
+
+def _wait_options(parser: CommandParser, *, optional: bool) -> None:
+    if optional:
+        parser.add_argument(
+            "--wait", action="store_true", help="wait until the job is at rest, and show its progress"
+        )
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="wait no longer than this (exit code 124)"
+    )
+
+
+def _whole(text: str) -> int:
+    try:
+        return params.Number("number", "").read_one(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _user(name: str | None) -> User:
+    """Who asks: anybody who can run this may read the database, so a name is enough."""
+    name = name or os.environ.get("HEIMDALL_USER")
+    people = User.objects.filter(is_active=True)
+    try:
+        user = (
+            people.filter(username=name).first()
+            if name
+            else people.filter(is_superuser=True).order_by("pk").first()
+        )
+    except DatabaseError as error:
+        raise CommandError(f"The database does not answer: {error}. Was it migrated?") from error
+    if user is None:
+        raise CommandError(
+            f"There is no active user {name}."
+            if name
+            else "There is no administrator; say who asks: --as USER."
+        )
+    return user
+
+
+def _team(name: str | None, user: User) -> Group | None:
+    if name is None:
+        return None
+    team = (Group.objects.all() if user.is_superuser else user.groups.all()).filter(name=name).first()
+    if team is None:
+        raise InvalidInput({"team": ["You are not in this team."]})
+    return team
+
+
+def _config(options: dict[str, Any]) -> dict[str, Any]:
+    config = _config_file(options["config"]) if options["config"] else {}
+    for text in options["fields"]:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise InvalidInput({"config": [f"{text!r} is not of the form FIELD=VALUE."]})
+        try:
+            config[name] = json.loads(value)
+        except ValueError:
+            config[name] = value
+    return config
+
+
+def _config_file(path: str) -> dict[str, Any]:
+    try:
+        with contextlib.nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8") as file:
+            config = json.load(file)
+    except OSError as error:
+        raise InvalidInput({"config": [f"{path} cannot be read: {error.strerror}."]}) from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput({"config": [f"{path} is not JSON: {error}."]}) from error
+    if not isinstance(config, dict):
+        raise InvalidInput({"config": [f"{path} is not an object of fields and values."]})
+    return config
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """A flag that SIGINT and SIGTERM set while something is waited for. The job itself never notices."""
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = {
+        number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _code_of(error: HeimdallError) -> int:
+    codes = {TransitionRefused: REFUSED, NotAllowed: NOT_ALLOWED, NotFound: NOT_FOUND}
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), 1)
+
+
+def _answer(result: services.Result, user: User) -> dict[str, Any]:
+    more = {"task_id": result.task_id, "resumes_from": result.resumes_from}
+    return (
+        queries.job_dict(result.job, user) | {"answer": str(result.answer), "message": result.message} | more
+    )
+
+
+def _epochs(job: dict[str, Any]) -> str:
+    return f"{job['current_epoch']}/{job['total_epochs']}" if job["total_epochs"] else ""
+
+
+def _loss(job: dict[str, Any]) -> str:
+    return "" if job["train_loss"] is None else f"{job['train_loss']:.4g}"
+
+
+def _marks(row: dict[str, Any]) -> str:
+    return " ".join(
+        word for word, there in (("pinned", row["pinned"]), ("bad", row["quarantined_at"])) if there
+    )
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value)
