@@ -24,10 +24,11 @@ from training.push import Changes, board
 
 logger = logging.getLogger(__name__)
 
-NO_LOGIN, NOT_ALLOWED, NOT_FOUND, TOO_MUCH = 4401, 4403, 4404, 1008
+NO_LOGIN, NOT_ALLOWED, NOT_FOUND, TOO_MUCH, FAILED = 4401, 4403, 4404, 4408, 4500
 FOLD_SECONDS = 0.25  # between two messages of a socket, unless an event came
-CHECK_SECONDS = 5.0  # how often logins are looked up again after a change of the database
-CHECK_ANYWAY_SECONDS = 60.0  # ... and without one: sessions end by the clock
+CHECK_SECONDS = (1.0, 8.0)  # between two rounds that look logins up again, at least and at most
+CHECK_SHARE = 0.05  # of the time, at most, goes into these rounds
+CHECK_ANYWAY_SECONDS = 60.0  # a round although nothing was written: sessions end by the clock
 RETRY_SECONDS = 1.0
 MAX_IDS = 200
 MAX_NUMBER = 2**63 - 1
@@ -123,7 +124,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
                     return
         except Exception:
             logger.exception("A socket failed.")
-            await self.leave(1011)
+            await self.leave(FAILED)
 
     async def _fold(self, seconds: float) -> None:
         if seconds > 0 and not self._urgent.is_set():
@@ -300,9 +301,9 @@ class Desk:
 
     async def _go_round(self) -> None:
         """1. wait  2. skip the round if nothing was written since the last  3. look each login up once."""
-        num_commits, checked_at = -1, time.monotonic()
+        num_commits, checked_at, took = -1, time.monotonic(), 0.0
         while True:
-            await asyncio.sleep(CHECK_SECONDS)
+            await asyncio.sleep(min(max(took / CHECK_SHARE, CHECK_SECONDS[0]), CHECK_SECONDS[1]))
             if num_commits == board().num_commits and time.monotonic() - checked_at < CHECK_ANYWAY_SECONDS:
                 continue
             num_commits, checked_at = board().num_commits, time.monotonic()
@@ -311,6 +312,7 @@ class Desk:
             except Error as error:
                 num_commits = -1
                 logger.warning("The logins of open sockets cannot be looked up now: %s", error)
+            took = time.monotonic() - checked_at
 
     async def _check(self) -> None:
         by_credential: dict[Credential | None, list[LiveConsumer]] = defaultdict(list)

@@ -48,5 +48,3 @@ def running(writer, person):
     job = writer.submit(by=who["name"])
     writer.claim(job=job)
     return who, job
-
-

@@ -27,6 +27,7 @@ class Server:
     """daphne in a process of its own."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
         self.environment = os.environ | {
             "HEIMDALL_DATA_DIR": str(folder),
             "DJANGO_SETTINGS_MODULE": "heimdall.settings",
@@ -40,7 +41,16 @@ class Server:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(self.port), "heimdall.asgi:application"],
+            [
+                sys.executable,
+                "-m",
+                "daphne",
+                "-b",
+                "127.0.0.1",
+                "-p",
+                str(self.port),
+                "heimdall.asgi:application",
+            ],
             cwd=ROOT,
             env=self.environment,
             stdout=subprocess.DEVNULL,
@@ -171,7 +181,13 @@ class Client:
 
 
 async def connect(
-    server: Server, path: str, *, session: str = "", token: str = "", origin: str | None = "own", **options: Any
+    server: Server,
+    path: str,
+    *,
+    session: str = "",
+    token: str = "",
+    origin: str | None = "own",
+    **options: Any,
 ) -> Any:
     headers = {}
     if session:

@@ -105,7 +105,7 @@ async def test_nobody_listens_and_nothing_is_read(server, writer, running):
     who, job = running
     socket = await connect(server, f"/ws/training/{job}/", session=who["session"])
     await socket.recv()
-    assert _reading(server) >= 1
+    wait_until(lambda: _reading(server) > 0)
     await socket.close()
     wait_until(lambda: _reading(server) == 0)
 

@@ -1,6 +1,6 @@
 """Another process that writes into a server's database: one JSON command a line in, one JSON answer a line out.
 
-    python -m tests.live.writer       with the environment of the server
+python -m tests.live.writer       with the environment of the server
 """
 
 from __future__ import annotations
@@ -54,10 +54,12 @@ def person(name: str, team: str = "", superuser: bool = False) -> dict[str, str]
 
 
 @command
-def submit(by: str, name: str = "a job", team: str = "") -> int:
+def submit(by: str, name: str = "a job", team: str = "", epochs: int = 3) -> int:
     group = Group.objects.get(name=team) if team else None
     user = User.objects.get(username=by)
-    return services.submit(by=user, job_name=name, recipe="tiny", config={}, team=group).job.pk
+    return services.submit(
+        by=user, job_name=name, recipe="tiny", config={"epochs": epochs}, team=group
+    ).job.pk
 
 
 @command
@@ -68,7 +70,9 @@ def claim(job: int) -> int:
 
 
 @command
-def beat(job: int, first: int = 1, last: int = 0, epoch: int = 1, log: str = "", closes: bool = False) -> None:
+def beat(
+    job: int, first: int = 1, last: int = 0, epoch: int = 1, log: str = "", closes: bool = False
+) -> None:
     """Steps first..last of an epoch, a piece of log, and with `closes` the epoch's values."""
     steps = [{"step": step, "epoch": epoch, "loss": 1 / step} for step in range(first, last + 1)]
     values = {"train_loss": 1 / last, "val_loss": 2 / last, "odd": "nan"} if closes else {}
@@ -114,6 +118,12 @@ def touch(job: int, count: int, pause: float) -> float:
         slowest = max(slowest, time.monotonic() - began)
         time.sleep(pause)
     return slowest
+
+
+@command
+def long_log(job: int, chunks: int, characters: int) -> None:
+    for number in range(chunks):
+        services.beat(_attempt(job), log=chr(97 + number % 26) * characters)
 
 
 @command

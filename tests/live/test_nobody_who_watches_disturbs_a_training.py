@@ -1,0 +1,89 @@
+"""A broken channel layer, a web process that hangs, and a client that does not read: the writers notice nothing."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.live.server import Client, Server, connect, watching
+
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("live")]
+
+
+async def test_a_channel_layer_that_raises_and_hangs_has_no_effect(server, writer, running):
+    """On what its web process writes and on what its sockets show."""
+    who, job = running
+    broken = Server(server.folder, DJANGO_SETTINGS_MODULE="tests.live.broken_layer")
+    try:
+        await asyncio.to_thread(broken.start)
+        async with watching(broken, f"/ws/training/{job}/", session=who["session"]) as client:
+            await client.receive()
+            assert await asyncio.to_thread(ask_to_pause, broken, job, who["token"]) == 202
+            writer.beat(job=job, first=1, last=20)
+            await client.until(lambda seen: seen.job["stop"] and len(seen.steps) == 20)
+    finally:
+        broken.kill()
+
+
+def ask_to_pause(server: Server, job: int, token: str) -> int:
+    address = f"http://127.0.0.1:{server.port}/v1/training/jobs/{job}/pause"
+    headers = {"Authorization": f"Token {token}", "Content-Type": "application/json"}
+    with urlopen(Request(address, data=b"{}", headers=headers, method="POST"), timeout=20) as answer:
+        return answer.status
+
+
+async def test_a_web_process_that_hangs_delays_no_beat(server, writer, running):
+    who, job = running
+    async with watching(server, f"/ws/training/{job}/", session=who["session"]) as client:
+        await client.receive()
+        writer.beat(job=job, first=1, last=1)  # it is reading about now
+        os.kill(server.process.pid, signal.SIGSTOP)
+        try:
+            assert await asyncio.to_thread(writer.touch, job=job, count=30, pause=0.01) < 5
+        finally:
+            os.kill(server.process.pid, signal.SIGCONT)
+        await client.until(lambda seen: len(seen.steps) == 30)
+
+
+async def test_a_client_that_does_not_read_costs_no_memory_and_loses_nothing(server, writer, running):
+    who, job = running
+    pipe = socket.socket()
+    pipe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    pipe.connect(("127.0.0.1", server.port))
+    slow = Client(server, f"/ws/training/{job}/")
+    slow.socket = await connect(
+        server, slow.path, token=who["token"], origin=None, sock=pipe, max_queue=1, ping_interval=None
+    )
+    await slow.receive()
+    async with watching(server, f"/ws/training/{job}/", session=who["session"]) as quick:
+        await quick.receive()
+        await write_log(writer, quick, job, 60)  # buffers grow to their size
+        before = server.memory_bytes()
+        await write_log(writer, quick, job, 120)
+        assert server.memory_bytes() - before < 4_000_000
+        assert len(slow.log) == 0
+        await slow.until(lambda seen: len(seen.log) == len(quick.log))
+    assert slow.log == quick.log
+    await slow.close()
+
+
+async def write_log(writer, client, job, chunks):
+    written = len(client.log) + 60_000 * chunks
+    writing = asyncio.ensure_future(
+        asyncio.to_thread(writer.long_log, job=job, chunks=chunks, characters=60_000)
+    )
+    await client.until(lambda seen: len(seen.log) == written)
+    await writing
+
+
+async def test_a_flood_of_messages_ends_the_connection(server, running):
+    who, job = running
+    async with watching(server, f"/ws/training/{job}/", session=who["session"]) as client:
+        await client.receive()
+        for _ in range(200):
+            await client.socket.send(json.dumps({"type": "noise"}))
+        assert await client.closed_with() == 4408

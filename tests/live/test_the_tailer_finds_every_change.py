@@ -1,0 +1,151 @@
+"""The tailer by itself, on a database file, against writers that make it hard."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from tests.live.server import ROOT
+from training.feeds import Shared, to_json
+
+pytestmark = pytest.mark.xdist_group("live")
+
+SCRIPT = """
+import asyncio, os, sqlite3, threading, django
+django.setup()
+from django.db import connection
+from training import services, tailer
+from training.models import TrainingJob
+from training.push import Board
+
+from django.contrib.auth.models import User
+owner = User.objects.create(username="tailed")
+jobs = [services.submit(by=owner, job_name="a", recipe="tiny", config={}).job.pk for _ in range(3)]
+path = connection.settings_dict["NAME"]
+connection.close()
+
+class Ear:
+    def __init__(self): self.heard, self.changed = [], asyncio.Event()
+    def wake(self, changes): self.heard.append(changes); self.changed.set()
+    async def until(self, holds):
+        async with asyncio.timeout(10):
+            while not any(holds(one) for one in self.heard):
+                self.changed.clear()
+                await self.changed.wait()
+        self.heard.clear()
+
+def write(statement, *values):
+    other = sqlite3.connect(path, timeout=10)
+    with other: other.execute(statement, values)
+    other.close()
+
+def tailers(): return [one for one in threading.enumerate() if one.name == "tailer"]
+
+async def main():
+    board, ear = Board(), Ear()
+    assert not tailers()
+    board.follow(ear, jobs[:2])
+    await ear.until(lambda one: set(one.jobs) == set(jobs[:2]))      # once soon, in any case
+    assert len(tailers()) == 1
+
+    write("UPDATE training_trainingjob SET updated_at = '2001-01-01 00:00:00' WHERE id = ?", jobs[0])
+    await ear.until(lambda one: set(one.jobs) == {jobs[0]})          # a clock that was set back
+    write("UPDATE training_trainingjob SET job_name = 'b' WHERE id = ?", jobs[0])
+    await ear.until(lambda one: set(one.jobs) == {jobs[0]})          # the same millisecond again: looked at again
+    write("UPDATE training_trainingjob SET updated_at = '2002-01-01 00:00:00' WHERE id = ?", jobs[2])
+    write("UPDATE training_trainingjob SET event_seq = 9 WHERE id = ?", jobs[1])
+    await ear.until(lambda one: one.jobs == {jobs[1]: 9})            # not the one that nobody follows
+
+    await asyncio.to_thread(lock_for_a_while)                        # a database that cannot be read
+    write("UPDATE training_trainingjob SET event_seq = 10 WHERE id = ?", jobs[1])
+    await ear.until(lambda one: one.jobs.get(jobs[1]) == 10)
+
+    board.follow(ear, (), new=True)
+    await ear.until(lambda one: one.has_new)
+    write("PRAGMA foreign_keys = OFF")
+    write("DELETE FROM training_event WHERE job_id = ?", jobs[0])
+    write("DELETE FROM training_trainingjob WHERE id = ?", jobs[0])
+    await ear.until(lambda one: one.jobs.get(jobs[0], 0) is None)    # gone
+    new = await asyncio.to_thread(submit)
+    await ear.until(lambda one: one.has_new)
+
+    board.unfollow(ear, jobs[:2], new=True)
+    async with asyncio.timeout(5):
+        while tailers(): await asyncio.sleep(0.02)                   # nobody listens: no tailer
+
+def submit():
+    pk = services.submit(by=owner, job_name="a", recipe="tiny", config={}).job.pk
+    connection.close()
+    return pk
+
+def lock_for_a_while():
+    look, fails = tailer._fingerprints, []
+    def raising(jobs):
+        if len(fails) < 2:
+            fails.append(1)
+            raise django.db.OperationalError("disk I/O error")
+        return look(jobs)
+    tailer._fingerprints = raising
+    write("UPDATE training_trainingjob SET event_seq = event_seq WHERE id = ?", jobs[1])
+
+asyncio.run(main())
+print("found every change")
+"""
+
+
+@pytest.mark.processes
+def test_every_change_is_found(server):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=ROOT,
+        env=server.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "found every change", done.stderr
+
+
+async def test_a_read_is_shared_until_something_changes():
+    tick, num_reads = [0], [0]
+    shared = Shared(lambda: tick[0])
+
+    async def read():
+        num_reads[0] += 1
+        await asyncio.sleep(0)
+        return num_reads[0]
+
+    assert await asyncio.gather(*(shared.get("place", read) for _ in range(500))) == [1] * 500
+    assert await shared.get("another place", read) == 2
+    tick[0] += 1
+    assert await shared.get("place", read) == 3
+
+
+async def test_a_read_that_failed_is_tried_again_and_one_that_is_waited_for_by_others_goes_on():
+    shared, outcomes = Shared(lambda: 0), [sqlite3.OperationalError("locked"), "rows"]
+    gate = asyncio.Event()
+
+    async def read():
+        await gate.wait()
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    waiting = [asyncio.ensure_future(shared.get("place", read)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    gate.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [
+        asyncio.CancelledError,
+        sqlite3.OperationalError,
+        sqlite3.OperationalError,
+    ]
+    assert await shared.get("place", read) == "rows"
+
+
+def test_numbers_that_json_does_not_know_are_null():
+    assert to_json({"a": [float("nan"), 1.5, {"b": float("inf")}]}) == '{"a":[null,1.5,{"b":null}]}'
