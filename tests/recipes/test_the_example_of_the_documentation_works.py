@@ -1,0 +1,93 @@
+"""The recipe that the documentation teaches is short, is found, and trains in a real trainer, resumed or not."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.engine.process import Trainer, TrainerSpec
+from training.recipes import registry
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
+
+
+def _files() -> dict[str, str]:
+    return dict(re.findall(r"^`(wave/\w+\.py)`\n\n```python\n(.*?)^```", DOCUMENT.read_text(), re.M | re.S))
+
+
+@pytest.fixture
+def wave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name, text in ({"wave/__init__.py": ""} | _files()).items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("HEIMDALL_RECIPES", "wave")
+    return "wave"
+
+
+def _train(
+    folder: Path, *, stop_after: int = 0, **resumed: Any
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The last staged checkpoint, and the steps that led to it."""
+    folder.mkdir(exist_ok=True)
+    spec = TrainerSpec(
+        package=registry.get("wave").package,
+        config=registry.validate("wave", {"batch_size": 64, "seed": 5}),
+        staging=str(folder),
+        scratch=str(folder / "scratch"),
+        device="cpu",
+        threads=1,
+        **resumed,
+    )
+    trainer = Trainer.start(spec)
+    staged: dict[str, Any] = {}
+    steps: list[dict[str, Any]] = []
+    try:
+        deadline = time.monotonic() + 90
+        while trainer.exit_status() is None:
+            assert time.monotonic() < deadline, trainer.read_log()
+            message = trainer.receive(0.2) or {"kind": ""}
+            match message["kind"]:
+                case "started" if stop_after:
+                    trainer.send({"kind": "stop", "at": "step"})
+                case "steps":
+                    steps += message["rows"]
+                case "staged":
+                    staged = message
+                case "stopped" | "finished":
+                    trainer.send({"kind": "exit"})
+        assert trainer.exit_status() == 0, trainer.read_log()
+        return staged, steps
+    finally:
+        trainer.close()
+
+
+def test_it_is_short() -> None:
+    files = _files()
+    assert set(files) == {"wave/config.py", "wave/recipe.py"}
+    assert sum(len(text.splitlines()) for text in files.values()) < 60
+
+
+def test_it_is_listed_with_a_form(wave: str) -> None:
+    assert wave in registry.names()
+    assert registry.problems() == []
+    fields = registry.schema(wave)["properties"]
+    assert fields["epochs"]["default"] == 4
+    assert fields["width"]["maximum"] == 4096
+
+
+def test_it_trains_and_a_resumed_one_ends_alike(wave: str, tmp_path: Path) -> None:
+    whole, steps = _train(tmp_path / "whole")
+    assert whole["epoch"] == 4
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    paused, first = _train(tmp_path / "paused", stop_after=1)
+    assert paused["step"] < whole["step"]
+    expected = {name: paused[name] for name in ("step", "epoch", "digest")}
+    resumed, rest = _train(tmp_path / "resumed", checkpoint=paused["path"], expected=expected)
+    assert resumed["digest"] == whole["digest"]
+    assert [row["step"] for row in first + rest] == [row["step"] for row in steps]
+    assert [row["loss"] for row in first + rest] == [row["loss"] for row in steps]
