@@ -20,9 +20,11 @@ PASSWORD = "long enough for a test"
 
 
 @pytest.fixture(autouse=True)
-def _quick_passwords(settings) -> None:
-    """Hashing a password slowly is a virtue that each test would pay for."""
+def _quick(settings) -> None:
+    """Hashing a password slowly is a virtue that each test would pay for; reading all static files for each
+    client, too."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.WHITENOISE_AUTOREFRESH = True
 
 
 @pytest.fixture
