@@ -107,7 +107,7 @@ else:
     DATABASES["default"].setdefault("CONN_HEALTH_CHECKS", True)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Where checkpoints lie.
+# Where checkpoints and datasets lie.
 STORAGES = {
     "default": {
         "BACKEND": "training.storage.AtomicFileSystemStorage",
@@ -116,6 +116,10 @@ STORAGES = {
     "checkpoints": {
         "BACKEND": "training.storage.AtomicFileSystemStorage",
         "OPTIONS": {"location": DATA_DIR / "checkpoints"},
+    },
+    "datasets": {
+        "BACKEND": "training.storage.AtomicFileSystemStorage",
+        "OPTIONS": {"location": DATA_DIR / "datasets"},
     },
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from django.core.files import File
+from django.core.files.storage import Storage
 
 from training.engine import codec
 from training.errors import BadCheckpoint, StorageUnavailable
@@ -60,20 +61,24 @@ def store(staged: dict, *, job_id: int, attempt: int) -> StoredCheckpoint:
         file_sha256=staged["file_sha256"],
         val_loss=staged.get("val_loss"),
     )
-    storage = checkpoint_storage()
-    with _unavailable("store", name):
-        if storage.exists(name):  # the same state was stored before: by a retry, or under another kind
-            path.unlink(missing_ok=True)
-        elif hasattr(storage, "take"):
-            storage.take(name, path)
-        else:
-            with open(path, "rb") as file:
-                storage.save(name, File(file))
-            path.unlink(missing_ok=True)
-        if storage.size(name) != stored.size:
-            storage.delete(name)
-            raise StorageUnavailable(f"The store holds {name} in another size than was sent; it was removed.")
+    with unavailable("store", name):
+        take(checkpoint_storage(), name, path, size=stored.size)
     return stored
+
+
+def take(storage: Storage, name: str, path: Path, *, size: int) -> None:
+    """Move a local file into a store under a new name; a file of that name is there from an earlier try."""
+    if storage.exists(name):
+        path.unlink(missing_ok=True)
+    elif hasattr(storage, "take"):
+        storage.take(name, path)
+    else:
+        with open(path, "rb") as file:
+            storage.save(name, File(file))
+        path.unlink(missing_ok=True)
+    if storage.size(name) != size:
+        storage.delete(name)
+        raise StorageUnavailable(f"The store holds {name} in another size than was sent; it was removed.")
 
 
 def fetch(checkpoint: Checkpoint, folder: Path) -> Path:
@@ -81,7 +86,7 @@ def fetch(checkpoint: Checkpoint, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"start-{checkpoint.pk}-{uuid.uuid4().hex[:8]}.safetensors"
     try:
-        with _unavailable("read", checkpoint.file.name):
+        with unavailable("read", checkpoint.file.name):
             _copy(checkpoint, target)
         _verify(checkpoint, target)
     except BaseException:
@@ -91,21 +96,21 @@ def fetch(checkpoint: Checkpoint, folder: Path) -> Path:
 
 
 def open_for_download(checkpoint: Checkpoint) -> IO[bytes]:
-    with _unavailable("read", checkpoint.file.name):
+    with unavailable("read", checkpoint.file.name):
         if not checkpoint_storage().exists(checkpoint.file.name):
             raise BadCheckpoint(f"The file of checkpoint {checkpoint.pk} is missing from the store.")
         return checkpoint_storage().open(checkpoint.file.name, "rb")
 
 
 def delete_file(name: str) -> None:
-    with _unavailable("delete", name):
+    with unavailable("delete", name):
         checkpoint_storage().delete(name)
 
 
 def stored_names(folder: str = "jobs") -> Iterator[str]:
     """The names of all files in the store, for the sweep of orphans."""
     storage = checkpoint_storage()
-    with _unavailable("list", folder):
+    with unavailable("list", folder):
         if not storage.exists(folder):
             return
         folders, files = storage.listdir(folder)
@@ -117,7 +122,7 @@ def stored_names(folder: str = "jobs") -> Iterator[str]:
 def store_id() -> str:
     """The mark that tells this store from every other; made on first use."""
     storage, name = checkpoint_storage(), "heimdall-store-id"
-    with _unavailable("read", name):
+    with unavailable("read", name):
         if not storage.exists(name):
             from django.core.files.base import ContentFile
 
@@ -154,7 +159,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class _unavailable:
+class unavailable:
     """Turn the store's own errors into ours, and let ours pass."""
 
     def __init__(self, doing: str, name: str):

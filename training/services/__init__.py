@@ -23,6 +23,13 @@ from training.services.attempts import (
     release,
     wish,
 )
+from training.services.datasets import (
+    dataset_named,
+    delete_dataset,
+    finished_shards,
+    record_shard,
+    visible_datasets,
+)
 from training.services.hosts import join_installation, waiting_jobs, wake
 from training.services.lost import expired_attempts, orphaned_attempts, reap
 from training.services.transition import Result
@@ -34,7 +41,19 @@ from training.services.upkeep import (
     retire_checkpoints,
     set_draining,
 )
-from training.services.verbs import VERBS, cancel, delete, discard, edit, pause, pin, restart, resume, submit
+from training.services.verbs import (
+    VERBS,
+    cancel,
+    delete,
+    discard,
+    edit,
+    extend,
+    pause,
+    pin,
+    restart,
+    resume,
+    submit,
+)
 
 __all__ = [
     "VERBS",
@@ -47,12 +66,16 @@ __all__ = [
     "claim",
     "complete",
     "crash",
+    "dataset_named",
     "delete",
+    "delete_dataset",
     "delete_orphaned_files",
     "discard",
     "edit",
     "expired_attempts",
+    "extend",
     "fail",
+    "finished_shards",
     "join_installation",
     "land",
     "note",
@@ -64,6 +87,7 @@ __all__ = [
     "quarantine",
     "reap",
     "record_checkpoint",
+    "record_shard",
     "register_node",
     "release",
     "restart",
@@ -71,6 +95,7 @@ __all__ = [
     "retire_checkpoints",
     "set_draining",
     "submit",
+    "visible_datasets",
     "waiting_jobs",
     "wake",
     "wish",

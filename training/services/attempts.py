@@ -13,7 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from training import queue
@@ -94,7 +94,7 @@ def beat(
     """
     changes = _news(steps, epochs, phase, step_seconds, progress)
     with transaction.atomic():
-        job = _renew(attempt, changes)
+        job = renew(attempt, changes)
         _add_metrics(job, steps, epochs)
         for message in epochs:
             _add_epoch_event(job, message)
@@ -108,7 +108,7 @@ def note_started(attempt: Attempt, message: dict[str, Any]) -> None:
     """The trainer has built everything and stands at `step`: keep what it resolved, say how exact the resume is."""
     with transaction.atomic():
         total = message.get("total_steps")
-        job = _renew(attempt, {"phase": "training", "approximate": message.get("approximate") or []})
+        job = renew(attempt, {"phase": "training", "approximate": message.get("approximate") or []})
         resolved = {} if job.environment else {"environment": message.get("environment") or {}}
         TrainingJob.objects.filter(pk=job.pk).update(total_steps=total, **resolved)
         environment = message.get("environment") or {}
@@ -122,7 +122,7 @@ def note_started(attempt: Attempt, message: dict[str, Any]) -> None:
 def record_checkpoint(attempt: Attempt, stored: StoredCheckpoint) -> Checkpoint:
     """The stored file becomes the job's checkpoint: row and pointer in one fenced transaction."""
     with transaction.atomic():
-        job = _renew(attempt, {})
+        job = renew(attempt, {})
         return _record(job, attempt, stored)
 
 
@@ -210,7 +210,7 @@ def quarantine(attempt: Attempt, checkpoint: Checkpoint, reason: str) -> Checkpo
     Raises NoGoodCheckpoint where there is none: never a silent start from scratch.
     """
     with transaction.atomic():
-        job = _renew(attempt, {})
+        job = renew(attempt, {})
         Checkpoint.objects.filter(pk=checkpoint.pk, quarantined_at=None).update(
             quarantined_at=Now(), quarantine_reason=reason
         )
@@ -236,7 +236,7 @@ def quarantine(attempt: Attempt, checkpoint: Checkpoint, reason: str) -> Checkpo
 def note(attempt: Attempt, kind: str, message: str, data: dict[str, Any] | None = None) -> None:
     """Leave an event that is no transition, such as a checkpoint that could not be written."""
     with transaction.atomic():
-        _event(_renew(attempt, {}), kind, message, data=data)
+        _event(renew(attempt, {}), kind, message, data=data)
 
 
 def newest_good_checkpoint(job: TrainingJob) -> Checkpoint | None:
@@ -293,8 +293,21 @@ def finite(value: Any) -> Any:
     return None if value in ("nan", "inf", "-inf") else value
 
 
+def claimable_jobs() -> QuerySet[TrainingJob]:
+    """Queued jobs whose time has come. A training waits for the dataset that another job still makes."""
+    making = TrainingJob.objects.filter(
+        dataset=OuterRef("dataset"),
+        job_type=JobType.SYNTHETIC_DATA,
+        status__in=[Status.QUEUED, Status.RUNNING],
+    )
+    waits = Q(job_type=JobType.TRAINING) & Exists(making)
+    return TrainingJob.objects.filter(
+        Q(not_before=None) | Q(not_before__lte=Now()), ~waits, status=Status.QUEUED
+    )
+
+
 def _next_in_queue(job_id: int | None) -> TrainingJob | None:
-    jobs = TrainingJob.objects.filter(Q(not_before=None) | Q(not_before__lte=Now()), status=Status.QUEUED)
+    jobs = claimable_jobs()
     if job_id is not None:
         jobs = jobs.filter(pk=job_id)
     return (
@@ -340,7 +353,7 @@ def _held(attempt: Attempt):
     return TrainingJob.objects.filter(pk=attempt.job_id, attempt=attempt.number, status=Status.RUNNING)
 
 
-def _renew(attempt: Attempt, changes: dict[str, Any]) -> TrainingJob:
+def renew(attempt: Attempt, changes: dict[str, Any]) -> TrainingJob:
     """The fenced UPDATE that every worker's transaction begins with. It renews the lease and locks the row."""
     if _held(attempt).update(lease_expires_at=lease_end(), updated_at=Now(), **changes) != 1:
         raise StaleAttempt(f"{attempt} is over: another attempt owns the job, or it has ended.")
@@ -489,7 +502,10 @@ def _add_metrics(job: TrainingJob, steps: list[dict[str, Any]], epochs: list[dic
 def _add_epoch_event(job: TrainingJob, message: dict[str, Any]) -> None:
     """One event an epoch, however often it was repeated after a crash; a repetition must give the same values."""
     values = finite(message["values"])
-    job.current_epoch, job.current_step = message["epoch"], message["step"]  # the event's place; news came together
+    job.current_epoch, job.current_step = (
+        message["epoch"],
+        message["step"],
+    )  # the event's place; news came together
     before = Event.objects.filter(
         job=job, kind="epoch", epoch=message["epoch"], data__generation=job.generation
     ).first()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import QuerySet
 
 from training import checkpoints, queue
 from training.errors import HeimdallError
-from training.lifecycle import Status
 from training.models import Installation, Node, TrainingJob
+from training.services.attempts import claimable_jobs
 from training.services.transition import in_seconds
 
 
@@ -38,10 +37,7 @@ def join_installation() -> None:
 
 def waiting_jobs() -> QuerySet[TrainingJob]:
     """Jobs that a supervisor could claim now, the best first."""
-    ready = TrainingJob.objects.filter(status=Status.QUEUED).filter(
-        Q(not_before=None) | Q(not_before__lte=Now())
-    )
-    return ready.order_by("-priority", "queued_at", "id")
+    return claimable_jobs().order_by("-priority", "queued_at", "id")
 
 
 def wake(num_slots: int) -> int:

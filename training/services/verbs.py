@@ -14,8 +14,9 @@ from django.db.models.functions import Now
 from training import checkpoints, lifecycle, policy, queue
 from training.errors import InvalidInput, NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
-from training.models import Attempt, Checkpoint, Metric, TrainingJob
+from training.models import Attempt, Checkpoint, Dataset, Metric, TrainingJob
 from training.recipes import registry
+from training.services.datasets import dataset_named, name_dataset
 from training.services.transition import (
     Raced,
     Result,
@@ -41,8 +42,12 @@ def submit(
     team: Group | None = None,
     priority: int = 0,
     parent: TrainingJob | None = None,
+    dataset: Dataset | None = None,
 ) -> Result:
-    """Queue a new job. Raises InvalidInput with the fields that were refused."""
+    """Queue a new job. Raises InvalidInput with the fields that were refused.
+
+    A synthetic-data job begins a dataset, named after it, unless it is given the one that it extends.
+    """
     info = registry.get(recipe)
     resolved = registry.validate(recipe, config)
     fields = {
@@ -54,6 +59,7 @@ def submit(
     with transaction.atomic():
         job = TrainingJob.objects.create(
             **fields,
+            dataset=dataset or _dataset_for(info.job_type, recipe, resolved, fields, by),
             job_type=info.job_type,
             recipe=recipe,
             config=resolved,
@@ -66,6 +72,31 @@ def submit(
         add_event(job, "submit", f"Submitted by {by}.", by=by)
         task = queue.wake()
     return Result(job, Answer.NOTED, f"Job {job.pk} is queued.", task_id=task)
+
+
+def extend(job: TrainingJob, *, by: Any, samples: int) -> Result:
+    """Make so many samples more of a dataset: a new job writes exactly those that would have come next."""
+    policy.require(by, policy.EDIT, job)
+    dataset = job.dataset
+    if job.job_type != JobType.SYNTHETIC_DATA or dataset is None:
+        raise TransitionRefused("Only a job that made a dataset can be extended.")
+    if "first_sample" not in job.config:
+        raise TransitionRefused(f"The data of recipe {job.recipe} cannot be extended.")
+    unfinished = dataset.jobs.filter(job_type=JobType.SYNTHETIC_DATA).exclude(status=Status.COMPLETED).first()
+    if unfinished:
+        raise TransitionRefused(
+            f"Dataset {dataset.name} is not finished: job {unfinished.pk} is {unfinished.status}. "
+            "Resume it, or wait for its end."
+        )
+    return submit(
+        by=by,
+        job_name=f"{job.job_name[:180]} (extended)",
+        recipe=job.recipe,
+        config=job.config | {"first_sample": dataset.samples, "samples": samples},
+        team=job.team,
+        parent=job,
+        dataset=dataset,
+    )
 
 
 def pause(job: TrainingJob, *, by: Any, at: str = "epoch") -> Result:
@@ -268,6 +299,13 @@ def _delete_files(names: list[str]) -> None:
             checkpoints.delete_file(name)
         except StorageUnavailable:
             return  # the sweep of orphaned files comes back to them
+
+
+def _dataset_for(job_type: str, recipe: str, config: dict, fields: dict, by: Any) -> Dataset | None:
+    """The dataset that the job will write, or the one that its config names."""
+    if job_type == JobType.SYNTHETIC_DATA:
+        return name_dataset(fields["job_name"], recipe=recipe, config=config, owner=by, team=fields["team"])
+    return dataset_named(config["dataset"], by=by) if config.get("dataset") else None
 
 
 def _edit(job: TrainingJob, by: Any, changes: dict[str, Any]) -> TrainingJob:

@@ -1,0 +1,99 @@
+"""Adapter to the store of datasets: shards go in as they are finished, and come to a trainer as one folder.
+
+A dataset is named by its manifest: the recipe and config that made it, and its shards with their digests in order.
+Raises StorageUnavailable where the store cannot be reached, BadDataset where a file is not what was stored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.checkpoints import sha256, take, unavailable
+from training.errors import HeimdallError
+from training.models import Dataset, Shard, dataset_storage
+
+MANIFEST = "manifest.json"
+
+
+class BadDataset(HeimdallError):
+    """A dataset's file is missing or is not what was stored."""
+
+    code = "bad_dataset"
+
+
+@dataclass(frozen=True)
+class StoredShard:
+    """A shard's file that is durable in the store and has no row yet."""
+
+    name: str
+    entry: dict[str, Any]
+
+
+def store(path: Path, entry: dict[str, Any], *, dataset: str, job_id: int, attempt: int) -> StoredShard:
+    """Take a finished shard's file into the store, under a name that no other attempt uses."""
+    name = f"{dataset}/j{job_id}-a{attempt}-{Path(entry['path']).name}"
+    with unavailable("store", name):
+        take(dataset_storage(), name, path, size=entry["size"])
+    return StoredShard(name, entry)
+
+
+def bring(dataset: Dataset, folder: Path) -> Path:
+    """The dataset as a local folder: its manifest and its files, each checked against its digest when it comes.
+
+    A file that is there already stays. Files of a local store are linked, not copied.
+    """
+    target = folder / dataset.name
+    target.mkdir(parents=True, exist_ok=True)
+    rows = list(dataset.shards.order_by("id"))
+    for row in rows:
+        place = target / Path(row.entry["path"]).name
+        if not place.exists() or place.stat().st_size != row.size:
+            with unavailable("read", row.file.name):
+                _copy(row, place)
+    aside = target / f".{MANIFEST}.{os.getpid()}"
+    aside.write_text(json.dumps(manifest(dataset, rows), indent=1, sort_keys=True))
+    aside.replace(target / MANIFEST)
+    return target
+
+
+def manifest(dataset: Dataset, rows: list[Shard]) -> dict[str, Any]:
+    """What a reader needs to know of the dataset, whoever made it."""
+    return {
+        "format": 1,
+        "name": dataset.name,
+        "recipe": dataset.recipe,
+        "config": dataset.config,
+        "fingerprint": dataset.fingerprint,
+        "shards": [row.entry for row in rows],
+    }
+
+
+def delete_files(names: list[str]) -> None:
+    for name in names:
+        with unavailable("delete", name):
+            dataset_storage().delete(name)
+
+
+def _copy(row: Shard, place: Path) -> None:
+    storage = dataset_storage()
+    if not storage.exists(row.file.name):
+        raise BadDataset(f"The file {row.file.name} of dataset {row.dataset.name} is missing from the store.")
+    place.unlink(missing_ok=True)
+    aside = place.with_name(f".{place.name}.{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(storage.path(row.file.name), aside)
+    except (NotImplementedError, OSError):  # a store elsewhere, or on another file system
+        with storage.open(row.file.name, "rb") as source, open(aside, "xb") as file:
+            shutil.copyfileobj(source, file, 4 * 1024 * 1024)
+    if aside.stat().st_size != row.size or sha256(aside) != row.sha256:
+        aside.unlink()
+        raise BadDataset(
+            f"The file {row.file.name} of dataset {row.dataset.name} has changed since it was made."
+        )
+    aside.replace(place)
