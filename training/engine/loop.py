@@ -75,6 +75,11 @@ class Step:
         self._max_grad_norm = max_grad_norm
         self._weights = [weight for group in optimizer.param_groups for weight in group["params"]]
 
+    @property
+    def may_skip(self) -> bool:
+        """Whether a scaler leaves out steps whose gradients overflow."""
+        return self._scaler is not None
+
     def __call__(self, batches: list[Batch]) -> None:
         optimizer, scaler, progress = self._optimizer, self._scaler, self._progress
         optimizer.zero_grad()
@@ -201,6 +206,8 @@ class Loop:
     def _close(self, validated: dict[str, float]) -> ClosedEpoch:
         values: dict[str, float | None] = {**self.totals.means(), "val_loss": None, **validated}
         values["learning_rate"] = self.totals.learning_rate
+        if self.step.may_skip:
+            values["steps_skipped"] = self.progress.steps_skipped
         loss = _the_loss(values)
         self.progress.epochs_completed += 1
         self.position.epoch, self.position.batches = self.progress.epochs_completed, 0

@@ -13,6 +13,7 @@ from training.engine.snapshot import state_of
 from training.engine.spec import Part
 
 GENERATORS = "rng"
+WHOLE_PARTS = ("model", "ema")
 
 
 def restore(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
@@ -24,7 +25,7 @@ def restore(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
         try:
             part.load_state_dict(copy.deepcopy(loaded[name]))
         except (KeyError, ValueError, RuntimeError, TypeError, IndexError, AttributeError) as error:
-            raise _refused(f"its part {name} does not fit the recipe: {_first_line(error)}") from error
+            raise _refused(f"its part {name} does not fit the recipe: {_in_one_line(error)}") from error
     _check_values(parts, loaded)
 
 
@@ -39,7 +40,12 @@ def _check_names(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
 
 def _check_tensors(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
     found = {path: tensor for path, tensor in _leaves(loaded) if isinstance(tensor, Tensor)}
-    for path, wanted in _leaves(state_of(parts)):
+    expected = dict(_leaves(state_of(parts)))
+    for path in found:
+        # Optimizers make their tensors at the first step; models have all of theirs from the beginning.
+        if path not in expected and path[0] in WHOLE_PARTS:
+            raise _refused(f"the recipe builds no tensor {_name(path)}")
+    for path, wanted in expected.items():
         if not isinstance(wanted, Tensor) or _is_of_a_device(path):
             continue
         tensor = found.get(path)
@@ -105,8 +111,8 @@ def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+def _in_one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _refused(sentence: str) -> Refused:

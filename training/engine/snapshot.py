@@ -121,7 +121,7 @@ class Announcer:
 
     def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
         self._send = send
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._unstored: set[str] = set()
         self._held: Ticket | None = None
 

@@ -1,0 +1,125 @@
+"""Attempts of a training that stop at a given place, here or in a process of their own.
+
+`python -m tests.engine.attempts` reads a list of attempts from stdin and writes what happened in each to stdout.
+"""
+
+import faulthandler
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "tests.engine.tiny"
+LONGEST_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Ask for a stop after a step, in the validation of an epoch, or for the end of an epoch (all from 1)."""
+
+    after_step: int = 0
+    in_validation: int = 0
+    at_epoch: int = 0
+
+
+@dataclass
+class Told:
+    """What an attempt told its supervisor."""
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [message for message in self.messages if message["kind"] == kind]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [row for message in self.of("steps") for row in message["rows"]]
+
+    @property
+    def last_staged(self) -> dict[str, Any]:
+        return self.of("staged")[-1]
+
+    @property
+    def end(self) -> str:
+        return str(self.messages[-1]["kind"])
+
+
+def config_of(**fields: Any) -> dict[str, Any]:
+    from tests.engine.tiny.config import Config
+
+    return Config(**fields).model_dump(mode="json")
+
+
+def spec_of(folder: Path, config: dict[str, Any], **fields: Any):
+    from training.engine.process import TrainerSpec
+
+    folder.mkdir(parents=True, exist_ok=True)
+    given = {
+        "package": PACKAGE,
+        "staging": str(folder),
+        "scratch": str(folder),
+        "threads": 1,
+        "device": "cpu",
+    }
+    return TrainerSpec(config=config, **(given | fields))
+
+
+def resumed_from(staged: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a spec that goes on from a staged checkpoint."""
+    return {
+        "checkpoint": staged["path"],
+        "expected": {key: staged[key] for key in ("step", "epoch", "digest")},
+    }
+
+
+def attempt(spec: Any, stop: Stop | None = None) -> Told:
+    """Train in this process until the stop or the end."""
+    from tests.engine.stopping import StoppingWork
+    from training.engine.work import load_recipe
+
+    work = StoppingWork(spec, stop or Stop())
+    work.start(*load_recipe(spec))
+    work.work()
+    return work.told
+
+
+def in_a_new_process(attempts: list[tuple[Any, Stop | None]]) -> list[Told]:
+    """Make these attempts, one after the other, in a process that has seen nothing before."""
+    asked = [
+        {"spec": spec.to_message(), "stop": vars(stop) if stop is not None else None}
+        for spec, stop in attempts
+    ]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.engine.attempts"],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
+        timeout=LONGEST_SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        raise AssertionError(f"the attempts failed:\n{done.stderr}")
+    return [Told(messages) for messages in json.loads(done.stdout)]
+
+
+def main() -> None:
+    faulthandler.dump_traceback_later(LONGEST_SECONDS - 10, exit=True)
+    from training.engine.process import TrainerSpec
+
+    told = [
+        attempt(TrainerSpec.from_message(asked["spec"]), Stop(**asked["stop"]) if asked["stop"] else None)
+        for asked in json.load(sys.stdin)
+    ]
+    json.dump([each.messages for each in told], sys.stdout)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The trainer's real work, with a supervisor in the same process that asks for a stop at a given place."""
+
+from typing import Any
+
+from tests.engine.attempts import Stop, Told
+from training.engine.control import Wishes
+from training.engine.work import TrainingWork
+
+
+class StoppingWork(TrainingWork):
+    def __init__(self, spec: Any, stop: Stop) -> None:
+        self.wishes, self.told, self.stop = Wishes(), Told(), stop
+        super().__init__(spec, send=self.answer, wishes=self.wishes)
+
+    @property
+    def progress(self) -> Any:
+        return self._training.loop.progress
+
+    def answer(self, message: dict[str, Any]) -> None:
+        """Take what the work tells, as a supervisor would."""
+        self.told.messages.append(message)
+        if message["kind"] == "staged":
+            self.wishes.receive({"kind": "stored", "path": message["path"]})
+        elif message["kind"] in ("stopped", "finished"):
+            self.wishes.receive({"kind": "exit"})
+
+    def poll(self) -> str:
+        if self._phase == "validating" and self.progress.epochs_completed + 1 == self.stop.in_validation:
+            # The first question comes before the first batch: stop in the middle.
+            self.polls = getattr(self, "polls", 0) + 1
+            if self.polls == 2:
+                self.wishes.receive({"kind": "stop", "at": "step"})
+        return super().poll()
+
+    def step_finished(self) -> None:
+        super().step_finished()
+        if self.progress.steps_completed == self.stop.after_step:
+            self.wishes.receive({"kind": "stop", "at": "step"})
+        if self.progress.epochs_completed + 1 == self.stop.at_epoch:
+            self.wishes.receive({"kind": "stop", "at": "epoch"})
+
+    def start(self, *arguments: Any) -> None:
+        super().start(*arguments)
+        if self.stop.after_step == -1:
+            self.wishes.receive({"kind": "stop", "at": "step"})

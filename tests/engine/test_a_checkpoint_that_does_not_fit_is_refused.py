@@ -1,0 +1,135 @@
+"""Names, shapes and dtypes are compared before a value is loaded, and the values afterwards."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from tests.engine.attempts import Stop, attempt, config_of, resumed_from, spec_of
+from training.engine import codec
+from training.engine.refused import Refused
+from training.engine.restore import restore
+from training.engine.work import Crashed
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("refused")
+
+
+@pytest.fixture(scope="module")
+def staged(folder):
+    return attempt(spec_of(folder, config_of(epochs=2)), Stop(after_step=3)).last_staged
+
+
+def parts_of(model: nn.Module) -> dict:
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    return {"model": model, "optimizer": optimizer}
+
+
+def state_of(model: nn.Module) -> dict:
+    return {name: part.state_dict() for name, part in parts_of(model).items()}
+
+
+def refusal(model: nn.Module, loaded: dict) -> str:
+    with pytest.raises(Refused) as caught:
+        restore({"model": model, "optimizer": torch.optim.Adam(model.parameters())}, loaded)
+    assert caught.value.code == "bad_checkpoint"
+    return str(caught.value)
+
+
+def test_another_shape():
+    text = refusal(nn.Linear(4, 3), state_of(nn.Linear(4, 2)))
+    assert "model/weight is float32 (2, 4) in it, and float32 (3, 4) is what the recipe builds" in text
+
+
+def test_another_dtype():
+    loaded = state_of(nn.Linear(4, 2))
+    loaded["model"] = {name: tensor.half() for name, tensor in loaded["model"].items()}
+    assert "float16" in refusal(nn.Linear(4, 2), loaded)
+
+
+def test_a_missing_tensor():
+    loaded = state_of(nn.Linear(4, 2))
+    del loaded["model"]["bias"]
+    assert "it has no tensor model/bias" in refusal(nn.Linear(4, 2), loaded)
+
+
+def test_a_tensor_too_many():
+    assert "the recipe builds no tensor model/bias" in refusal(
+        nn.Linear(4, 2, bias=False), state_of(nn.Linear(4, 2))
+    )
+
+
+def test_a_part_too_many():
+    assert "no part scaler" in refusal(nn.Linear(4, 2), state_of(nn.Linear(4, 2)) | {"scaler": {}})
+
+
+def test_an_optimizer_that_casts_silently():
+    loaded = state_of(nn.Linear(4, 2))
+    averages = loaded["optimizer"]["state"][0]
+    averages["exp_avg"] = averages["exp_avg"].double()
+    text = refusal(nn.Linear(4, 2), loaded)
+    assert "optimizer/state/0/exp_avg is not what it was after loading" in text
+
+
+def test_nothing_is_loaded_when_something_does_not_fit():
+    model = nn.Linear(4, 2)
+    before = model.weight.clone()
+    loaded = state_of(nn.Linear(4, 2))
+    loaded["model"]["bias"] = loaded["model"]["bias"].double()
+    refusal(model, loaded)
+    assert torch.equal(model.weight, before)
+
+
+def test_nan_is_equal_to_itself():
+    model = nn.Linear(4, 2)
+    with torch.no_grad():
+        model.weight[0, 0] = float("nan")
+    loaded = state_of(model)
+    other = nn.Linear(4, 2)
+    restore({"model": other, "optimizer": torch.optim.Adam(other.parameters())}, loaded)
+    assert torch.isnan(other.weight[0, 0])
+
+
+@pytest.mark.parametrize("wrong", [{"step": 4}, {"epoch": 1}, {"digest": "0" * 64}])
+def test_another_state_than_expected(wrong, folder, staged):
+    spec = spec_of(folder / "expected", config_of(epochs=2), **resumed_from(staged))
+    with pytest.raises(Refused) as caught:
+        attempt(dataclasses.replace(spec, expected=spec.expected | wrong))
+    assert caught.value.code == "bad_checkpoint"
+
+
+def test_a_damaged_file(folder, staged):
+    damaged = folder / "damaged.safetensors"
+    data = bytearray((folder / staged["path"]).read_bytes())
+    data[-1] ^= 1
+    damaged.write_bytes(data)
+    spec = spec_of(folder / "damaged", config_of(epochs=2), checkpoint=str(damaged))
+    with pytest.raises(Refused, match="damaged"):
+        attempt(spec)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_bad(folder):
+    with pytest.raises(Crashed):
+        attempt(spec_of(folder / "x", config_of(), checkpoint=str(folder / "nowhere.safetensors")))
+
+
+def test_another_config_with_other_parts(folder, staged):
+    spec = spec_of(folder / "other", config_of(epochs=2, ema_decay=0.5), **resumed_from(staged))
+    with pytest.raises(Refused, match="it has no part ema"):
+        attempt(spec)
+
+
+def test_what_was_loaded_is_memory_of_its_own(folder, staged):
+    loaded, _ = codec.load(staged["path"])
+    model, kept = nn.Linear(4, 2), None
+    parts = parts_of(model)
+    kept = {name: part.state_dict() for name, part in parts_of(nn.Linear(4, 2)).items()}
+    restore(parts, kept)
+    with torch.no_grad():
+        parts["optimizer"].state_dict()["state"][0]["exp_avg"].fill_(7)
+    assert not torch.equal(kept["optimizer"]["state"][0]["exp_avg"], torch.full((2, 4), 7.0))
