@@ -220,8 +220,13 @@ class Site:
         return found[0]
 
     def _all(self, path: str) -> list[dict[str, Any]]:
-        answer = self.get(path)
-        return answer["results"] if isinstance(answer, dict) else answer
+        """Every row of a list."""
+        rows, following = [], f"/v1/training{path}"
+        while following:
+            page = self.request("GET", following)
+            rows += page["results"]
+            following = (page["next"] or "").removeprefix(self.url)
+        return rows
 
     # Waiting.
 

@@ -1,18 +1,17 @@
-"""The whole way through real processes, on one worker and one web server."""
+"""What a worker does with jobs, seen from outside: one web server and one worker with one slot."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.running import Site, running
+from tests.running import Answer, Site, running
 
 pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
-SLOW = {"epochs": 4, "step_seconds": 0.05, "samples": 320, "checkpoint_every_minutes": 0}
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("site")) as site:
+    with running(tmp_path_factory.mktemp("site"), HEIMDALL_STALL_SECONDS="4") as site:
         yield site
 
 
@@ -20,31 +19,71 @@ def kinds(site: Site, job: int) -> list[str]:
     return [event["kind"] for event in site.events(job)]
 
 
-def test_a_submitted_job_is_trained_to_its_end(site):
-    job = site.submit(epochs=2)
-    done = site.wait_for_status(job, "completed", "failed")
+def test_a_submitted_job_is_trained_to_its_end_while_others_wait_their_turn(site):
+    first = site.submit(epochs=2, samples=320, step_seconds=0.05)
+    second = site.submit("shards", samples=30, samples_per_shard=10)
+    third = site.submit(epochs=1)
+    site.pause(third)
+    assert site.job(third)["status"] == "paused"  # it was queued: there was nothing to land
+    done = site.wait_for_status(first, "completed", "failed")
     assert (done["status"], done["current_epoch"], done["progress_percent"]) == ("completed", 2, 100.0)
-    assert kinds(site, job).count("epoch") == 2
-    assert len(site.metrics(job)) == done["current_step"] == done["total_steps"]
-    assert site.final(job)["step"] == done["current_step"]
+    assert kinds(site, first).count("epoch") == 2
+    assert len(site.metrics(first)) == done["current_step"] == done["total_steps"]
+    assert site.final(first)["step"] == done["current_step"]
+    generated = site.wait_for_status(second, "completed", "failed")
+    assert (generated["status"], generated["current_step"], generated["total_epochs"]) == ("completed", 3, 0)
+    with pytest.raises(Answer, match="Cannot pause synthetic data generation jobs"):
+        site.pause(second)
+    assert site.job(third)["attempt"] == 0
 
 
-def test_a_pause_at_the_next_step_and_one_at_the_epochs_end_change_no_bit(site):
-    undisturbed, paused = site.submit(**SLOW), site.submit(**SLOW)
-    site.wait_for_status(undisturbed, "completed")
-    site.wait_for_step(paused, 3)
-    site.pause(paused, "step")
-    first = site.wait_for_status(paused, "paused")
-    assert first["current_step"] % 10 or first["phase"] == ""
-    site.verb(paused, "resume")
-    site.wait_for(paused, lambda job: job["status"] == "running" and job["current_step"] > first["current_step"])
-    site.pause(paused)
-    second = site.wait_for_status(paused, "paused", "completed")
-    if second["status"] == "paused":
-        assert second["current_step"] == second["current_epoch"] * (second["total_steps"] // 4)
-        site.verb(paused, "resume")
-    site.wait_for_status(paused, "completed")
-    assert site.final(paused)["digest"] == site.final(undisturbed)["digest"]
-    assert [row["values"] for row in site.metrics(paused)] == [row["values"] for row in site.metrics(undisturbed)]
-    executed = site.rows("select sum(steps_executed) as steps from training_attempt where job_id=?", paused)
-    assert executed[0]["steps"] == second["total_steps"]  # no step was taken twice
+def test_a_more_urgent_job_makes_a_running_one_wait(site):
+    patient = site.submit(epochs=5, samples=320, step_seconds=0.1)
+    site.wait_for_step(patient, 2)
+    urgent = site.submit(epochs=1, priority=10)
+    site.wait_for_status(urgent, "completed")
+    assert "preempt" in kinds(site, patient)
+    site.wait_for(patient, lambda job: job["status"] == "running" and job["attempt"] == 2)
+    site.verb(patient, "cancel")
+    site.wait_for_status(patient, "cancelled")
+    assert site.job(patient)["verbs"] == ["resume", "restart", "delete"]
+
+
+def test_a_recipe_that_raises_fails_once_and_shows_its_traceback(site):
+    job = site.submit("faulty", fault="raise", fault_step=2)
+    seen = site.wait_for_status(job, "failed")
+    assert seen["error_code"] == "recipe_error"
+    assert "ValueError: <script>" in seen["error_message"]  # escaped by those who show it
+    assert seen["attempt"] == 1
+
+
+def test_a_trainer_that_dies_again_and_again_fails_its_job(site):
+    job = site.submit("faulty", fault="abort", fault_step=3)
+    seen = site.wait_for_status(job, "failed", seconds=90)
+    assert (seen["error_code"], seen["attempt"]) == ("crash_loop", 3)
+    assert "SIGABRT" in seen["error_message"]
+
+
+def test_a_trainer_that_hangs_is_killed_and_the_job_goes_on(site, tmp_path):
+    job = site.submit("faulty", epochs=1, fault="hang", fault_step=2, once=str(tmp_path / "hung"))
+    seen = site.wait_for_status(job, "completed", seconds=90)
+    assert seen["attempt"] == 2
+    assert "crash" in kinds(site, job)
+
+
+def test_loader_workers_work_and_end_with_their_trainer(site):
+    job = site.submit(epochs=1, num_workers=2)
+    site.wait_for_status(job, "completed", "failed")
+    assert site.job(job)["status"] == "completed"
+    site.wait_until(lambda: not site.named("trainer"), seconds=10)
+
+
+def test_no_supervisor_has_torch_in_its_memory(site):
+    job = site.submit(epochs=3, samples=640, step_seconds=0.1)
+    site.wait_for_step(job, 1)
+    supervisor = site.the("supervisor")
+    loaded = {row.path for row in supervisor.memory_maps()}
+    assert any("libpython" in path or "python" in path for path in loaded)
+    assert not [path for path in loaded if "/torch/" in path or "numpy" in path]
+    site.verb(job, "cancel")
+    site.wait_for_status(job, "cancelled")

@@ -1,0 +1,167 @@
+"""Prove on the running server that a training which was paused and resumed ends like one which was not.
+
+Speaks REST alone, with the token that `make run` keeps: what it shows, any user can see.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from training.management.commands.start import address, token_file
+
+CONFIG = {
+    "epochs": 3,
+    "samples_per_epoch": 512,
+    "max_chars": 100_000,
+    "validation_split": 0.1,
+    "device": "auto",
+}
+PRIORITY = 50  # ahead of what waits; a running job of lower priority makes room and goes on afterwards
+ENDED = {"completed", "failed", "cancelled"}
+
+
+class Command(BaseCommand):
+    help = "Train two equal small jobs on the running server, pause one of them twice, and compare every bit."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--url", default="", help="The server; by default the one that make run starts here."
+        )
+        parser.add_argument(
+            "--recipe", default="language_model", help="Another recipe, with its default config."
+        )
+        parser.add_argument("--minutes", type=float, default=20, help="Give up after so long (20).")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.server = Server(options["url"] or address())
+        self.deadline = time.monotonic() + options["minutes"] * 60
+        config = CONFIG if options["recipe"] == "language_model" else {}
+        config = config | {"seed": int(time.time()) % 1_000_000}
+        jobs = [
+            self._submit(f"Proof: {name}", options["recipe"], config) for name in ("undisturbed", "paused")
+        ]
+        self._say(f"Two equal jobs: {jobs[0]} runs through, {jobs[1]} is paused and resumed twice.")
+        self._wait(jobs[0], lambda job: job["status"] in ENDED)
+        total = self._wait(jobs[0], lambda job: job["total_steps"])["total_steps"]
+        self._pause(jobs[1], "step", after=max(total // 5, 1))
+        self._pause(jobs[1], "epoch", after=max(total // 2, 2))
+        self._wait(jobs[1], lambda job: job["status"] in ENDED)
+        self._compare(*jobs)
+
+    def _submit(self, name: str, recipe: str, config: dict[str, Any]) -> int:
+        body = {"job_name": name, "recipe": recipe, "config": config, "priority": PRIORITY}
+        return self.server.ask("POST", "/jobs", body)["id"]
+
+    def _pause(self, job: int, at: str, *, after: int) -> None:
+        seen = self._wait(job, lambda seen: seen["current_step"] >= after or seen["status"] in ENDED)
+        if seen["status"] in ENDED:
+            raise CommandError(
+                f"Job {job} was {seen['status']} before it could be paused; nothing is proven."
+            )
+        self.server.ask("POST", f"/jobs/{job}/pause", {"at": at})
+        seen = self._wait(job, lambda seen: seen["status"] not in {"running", "queued"})
+        if seen["status"] != "paused":
+            raise CommandError(
+                f"Job {job} was {seen['status']} before it could be paused; nothing is proven."
+            )
+        words = "at a step" if at == "step" else "at the end of an epoch"
+        self._say(
+            f"Job {job} was paused {words}: step {seen['current_step']} of {seen['total_steps']}. Resuming."
+        )
+        self.server.ask("POST", f"/jobs/{job}/resume", {})
+
+    def _wait(self, job: int, is_so: Any) -> dict[str, Any]:
+        while True:
+            seen = self.server.ask("GET", f"/jobs/{job}")
+            if seen["status"] == "failed":
+                raise CommandError(f"Job {job} failed: {seen['error_message'].splitlines()[0]}")
+            if is_so(seen):
+                return seen
+            if time.monotonic() > self.deadline:
+                raise CommandError(f"Job {job} is still {seen['status']}; giving up. Is a worker running?")
+            time.sleep(0.05)
+
+    def _compare(self, undisturbed: int, paused: int) -> None:
+        seen = [self.server.ask("GET", f"/jobs/{job}") for job in (undisturbed, paused)]
+        finals = [self._final(job) for job in (undisturbed, paused)]
+        rows = [self.server.all(f"/jobs/{job}/metrics") for job in (undisturbed, paused)]
+        for job, final in zip((undisturbed, paused), finals, strict=True):
+            self._say(f"  job {job}: step {final['step']}, digest {final['digest']}")
+        same_state = finals[0]["digest"] == finals[1]["digest"]
+        same_metrics = len(rows[0]) == len(rows[1]) and all(map(_is_same, *rows))
+        losses = [(job["train_loss"], job["val_loss"], job["best_epoch"]) for job in seen]
+        self._say(
+            f"  state: {_word(same_state)} ({finals[0]['size']} bytes: weights, optimizer, generators, progress)"
+        )
+        self._say(f"  metrics of {len(rows[0])} and {len(rows[1])} steps: {_word(same_metrics)}")
+        self._say(f"  final losses {losses[0][:2]} and {losses[1][:2]}: {_word(losses[0] == losses[1])}")
+        if not (same_state and same_metrics and losses[0] == losses[1]):
+            raise CommandError("NOT PROVEN: the two jobs differ.")
+        self._say(
+            self.style.SUCCESS(
+                "PROVEN: the paused and resumed job ended bit-identical to the undisturbed one."
+            )
+        )
+
+    def _final(self, job: int) -> dict[str, Any]:
+        return next(row for row in self.server.all(f"/jobs/{job}/checkpoints") if "final" in row["kinds"])
+
+    def _say(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()
+
+
+def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    ignored = {"id", "job", "attempt", "created_at"}
+    return all(one[name] == other.get(name) for name in one if name not in ignored)
+
+
+def _word(same: bool) -> str:
+    return "identical" if same else "DIFFERENT"
+
+
+class Server:
+    """The REST API, with the token that the server's machine keeps."""
+
+    def __init__(self, url: str):
+        self._url = url.rstrip("/")
+        try:
+            self._token = token_file().read_text().strip()
+        except OSError as error:
+            raise CommandError(
+                f"There is no API token in {token_file()}; start Heimdall with make run."
+            ) from error
+
+    def ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        url = path if path.startswith("http") else f"{self._url}/v1/training{path}"
+        headers = {"Authorization": f"Token {self._token}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(url, data, headers, method=method), timeout=30
+            ) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise CommandError(
+                f"{method} {url}: {error.code} {error.read(500).decode(errors='replace')}"
+            ) from error
+        except OSError as error:
+            raise CommandError(
+                f"{self._url} does not answer ({error}); start Heimdall with make run."
+            ) from error
+
+    def all(self, path: str) -> list[dict[str, Any]]:
+        """Every row of a paged list."""
+        rows, next_page = [], path
+        while next_page:
+            page = self.ask("GET", next_page)
+            rows += page["results"]
+            next_page = page.get("next") or ""
+        return rows
