@@ -20,7 +20,7 @@ from django.core.files import File
 from django.core.files.storage import Storage
 
 from training.engine import codec
-from training.errors import BadCheckpoint, StorageUnavailable
+from training.errors import BadCheckpoint, HeimdallError, StorageUnavailable
 from training.models import Checkpoint, checkpoint_storage
 
 logger = logging.getLogger(__name__)
@@ -169,8 +169,8 @@ class unavailable:
         return None
 
     def __exit__(self, kind, error, trace) -> None:
-        if isinstance(error, Exception) and not isinstance(error, (StorageUnavailable, BadCheckpoint)):
+        if isinstance(error, Exception) and not isinstance(error, HeimdallError):
             logger.warning("Could not %s %s: %s", self.doing, self.name, error)
             raise StorageUnavailable(
-                f"The store of checkpoints cannot {self.doing} {self.name} now: {error}"
+                f"The store cannot {self.doing} {self.name} now: {error}"
             ) from error

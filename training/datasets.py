@@ -36,7 +36,7 @@ class StoredShard:
 
 def store(path: Path, entry: dict[str, Any], *, dataset: str, job_id: int, attempt: int) -> StoredShard:
     """Take a finished shard's file into the store, under a name that no other attempt uses."""
-    name = f"{dataset}/j{job_id}-a{attempt}-{Path(entry['path']).name}"
+    name = f"{dataset}/j{job_id}-a{attempt}/{Path(entry['path']).name}"
     with unavailable("store", name):
         take(dataset_storage(), name, path, size=entry["size"])
     return StoredShard(name, entry)

@@ -18,7 +18,7 @@ from training.engine.assemble import assemble
 from training.engine.control import Wishes
 from training.engine.data import LoaderWorkerSetup
 from training.engine.failpoints import failpoint
-from training.engine.generation import generate, read_manifest
+from training.engine.generation import Generation
 from training.engine.loop import ClosedEpoch, Outcome
 from training.engine.process import Channel, TrainerSpec
 from training.engine.refused import Refused
@@ -30,7 +30,6 @@ Send = Callable[[dict[str, Any]], None]
 
 FLUSH_SECONDS = 0.1
 RETRY_SECONDS = (0.2, 1.0, 5.0, 15.0)
-SHARDS_FOLDER = "shards"
 FAILED, CRASHED = 1, 71
 
 _LOADER_WORKER_DIED = re.compile(r"DataLoader worker \(pid.*(exited unexpectedly|killed by signal)")
@@ -134,6 +133,8 @@ class TrainingWork:
         while not self._wishes.is_exiting:
             outcome = self._training.loop.train(epochs=self._config.epochs, watcher=self)
             self._flush()
+            if self._wishes.is_exiting:
+                return
             if outcome is not Outcome.STOPPED:
                 self._finish(outcome)
                 return
@@ -312,7 +313,7 @@ class TrainingWork:
 def _generate(
     recipe: GenerationRecipe, recipe_digest: str, spec: TrainerSpec, *, send: Send, wishes: Wishes
 ) -> None:
-    folder = Path(spec.scratch) / SHARDS_FOLDER
+    generation = Generation(recipe, Path(spec.staging), finished=spec.finished)
     threads = environment.set_threads(spec.threads)
     found = environment.describe(
         torch.device("cpu"),
@@ -322,11 +323,10 @@ def _generate(
         fingerprint="",
         recipe_digest=recipe_digest,
     )
-    done = len(read_manifest(folder))
     send(
         {
             "kind": "started",
-            "step": done,
+            "step": len(generation.finished),
             "epoch": 0,
             "steps_per_epoch": recipe.shards,
             "total_steps": recipe.shards,
@@ -337,8 +337,8 @@ def _generate(
         }
     )
     while not wishes.is_exiting:
-        is_finished = generate(recipe, folder, send=send, wishes=wishes)
-        where = {"step": len(read_manifest(folder)), "epoch": 0}
+        is_finished = generation.make_missing(send=send, wishes=wishes)
+        where = {"step": len(generation.finished), "epoch": 0}
         if is_finished:
             send({"kind": "finished", **where, "reason": "shards"})
             wishes.wait_for_exit()

@@ -85,14 +85,12 @@ def beat(
     phase: str | None = None,
     trainer_pid: int | None = None,
     step_seconds: float | None = None,
-    progress: dict[str, Any] | None = None,
 ) -> Wish:
     """Renew the lease and write down the news, in one transaction whose first statement is fenced.
 
-    steps: the trainer's step rows; epochs: its `epoch` messages; progress: the newest `progress` message of a
-    synthetic-data job. Doing it twice with the same news changes nothing more.
+    steps: the trainer's step rows; epochs: its `epoch` messages. Doing it twice with the same news changes nothing more.
     """
-    changes = _news(steps, epochs, phase, step_seconds, progress)
+    changes = _news(steps, epochs, phase, step_seconds)
     with transaction.atomic():
         job = renew(attempt, changes)
         _add_metrics(job, steps, epochs)
@@ -457,7 +455,7 @@ def _event(job: TrainingJob, kind: str, message: str, *, data: dict[str, Any] | 
     add_event(job, kind, message, by=WORKER, data=data)
 
 
-def _news(steps, epochs, phase, step_seconds, progress) -> dict[str, Any]:
+def _news(steps, epochs, phase, step_seconds) -> dict[str, Any]:
     """The job's columns that the news changes."""
     changes: dict[str, Any] = {}
     if steps:
@@ -472,9 +470,6 @@ def _news(steps, epochs, phase, step_seconds, progress) -> dict[str, Any]:
             "best_epoch": last.get("best_epoch"),
             "best_val_loss": finite(last.get("best_val_loss")),
         }
-    if progress:
-        changes |= {"current_step": progress["done"], "total_steps": progress["total"]}
-        changes |= {"metrics": finite(progress.get("values") or {})}
     if phase is not None:
         changes["phase"] = phase[:20]
     if step_seconds is not None:

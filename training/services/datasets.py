@@ -56,7 +56,7 @@ def finished_shards(job: TrainingJob) -> list[int]:
     return list(Shard.objects.filter(job=job).order_by("number").values_list("number", flat=True))
 
 
-def record_shard(attempt: Attempt, stored: StoredShard, *, done: int, total: int) -> Shard:
+def record_shard(attempt: Attempt, stored: StoredShard, *, total: int) -> Shard:
     """The stored file becomes a shard of the dataset, in one fenced transaction. Twice is once."""
     with transaction.atomic():
         job = renew(attempt, {"total_steps": total})
@@ -67,7 +67,7 @@ def record_shard(attempt: Attempt, stored: StoredShard, *, done: int, total: int
             "size": entry["size"],
             "sha256": entry["sha256"],
             "samples": entry.get("samples", 0),
-            "entry": entry | {"path": stored.name.rpartition("/")[2]},
+            "entry": entry,
         }
         row, is_new = Shard.objects.get_or_create(job=job, number=entry["shard"], defaults=facts)
         if is_new and job.dataset is not None:
