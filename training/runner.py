@@ -22,12 +22,13 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from setproctitle import setproctitle
 
-from training import checkpoints, host, services
+from training import checkpoints, datasets, host, services
 from training.checkpoints import StoredCheckpoint
+from training.datasets import BadDataset, StoredShard
 from training.engine.failpoints import failpoint
 from training.engine.process import Message, Trainer, TrainerSpec
 from training.errors import BadCheckpoint, HeimdallError, NoGoodCheckpoint, StaleAttempt, StorageUnavailable
-from training.lifecycle import Stop
+from training.lifecycle import JobType, Stop
 from training.models import Attempt, Node
 from training.recipes import registry
 from training.services import Landing, Wish
@@ -42,6 +43,7 @@ NEWS_SECONDS = 0.25  # how long news may wait for the next beat
 EXIT_SECONDS = 5.0  # how long a trainer may take to leave when its work is done
 LONGEST_DELAY_SECONDS = 300.0
 LOG_TAIL_CHARACTERS = 8_000
+LEAST_START_SECONDS = 300.0  # that a trainer may take to build everything
 MOST_TRIES = 5  # to store what a dead trainer left behind
 ENDINGS = frozenset({"pause", "final"})  # kinds of checkpoints that an attempt ends with
 AWAY = (OperationalError, InterfaceError)
@@ -88,11 +90,10 @@ class News:
     steps: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
     phase: str | None = None
-    progress: dict[str, Any] | None = None
     log: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.steps or self.epochs or self.log or self.phase is not None or self.progress)
+        return bool(self.steps or self.epochs or self.log or self.phase is not None)
 
 
 class Supervision:
@@ -136,6 +137,13 @@ class Supervision:
             if start is None and self._lands_before_it_starts():
                 return None
             try:
+                self._bring_dataset()
+            except BadDataset as error:
+                return self._fail(error.code, str(error))
+            except StorageUnavailable as error:
+                self.persist(services.release, self.attempt, reason=str(error), delay_seconds=self._delay())
+                return None
+            try:
                 package = registry.get(self.job.recipe).package
             except HeimdallError as error:
                 return self._fail(error.code, str(error))
@@ -157,6 +165,11 @@ class Supervision:
             except BadCheckpoint as error:
                 self._set_aside(str(error))
         return None
+
+    def _bring_dataset(self) -> None:
+        """The dataset that a training reads, as a local folder beside its scratch files."""
+        if self.job.job_type == JobType.TRAINING and self.job.dataset is not None:
+            self._wait_for(datasets.bring, self.job.dataset, self.scratch / "datasets")
 
     def _set_aside(self, reason: str) -> None:
         checkpoint = self.attempt.started_from
@@ -201,6 +214,7 @@ class Supervision:
             pinned=job.environment,
             expected=expected,
             scratch=str(self.scratch),
+            finished=services.finished_shards(job),
             name_title=f"heimdall trainer job {job.pk}",
         )
 
@@ -253,13 +267,13 @@ class Supervision:
 
 
 class Storing:
-    """Moves staged files into the store, one after the other, in a thread: an upload holds up nothing."""
+    """Moves staged files and shards into their stores, one after the other, in a thread: it holds up nothing."""
 
     def __init__(self, attempt: Attempt):
         self._attempt = attempt
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="storing")
         self._waiting: deque[Message] = deque()
-        self._future: Future[StoredCheckpoint] | None = None
+        self._future: Future[StoredCheckpoint | StoredShard] | None = None
         self._retry_at = 0.0
         self.failures = 0
         self.error = ""
@@ -274,8 +288,8 @@ class Storing:
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         return self._thread.submit(work, *args, **kwargs)
 
-    def advance(self) -> tuple[Message, StoredCheckpoint | None] | None:
-        """A staged file that is done with: stored, or (None) left out because a newer one exists. Never waits."""
+    def advance(self) -> tuple[Message, StoredCheckpoint | StoredShard | None] | None:
+        """A file that is done with: stored, or (None) left out because a newer one exists. Never waits."""
         if self._future is not None and self._future.done():
             future, self._future = self._future, None
             try:
@@ -288,20 +302,30 @@ class Storing:
                 self.failures, self.error = 0, ""
                 return self._waiting.popleft(), stored
         if self._future is None and self._waiting and time.monotonic() >= self._retry_at:
-            if self.failures and len(self._waiting) > 1 and not ENDINGS & set(self._waiting[0]["kinds"]):
+            if self.failures and len(self._waiting) > 1 and _may_be_left_out(self._waiting[0]):
                 return self._waiting.popleft(), None
-            self._future = self.submit(
-                _store, self._waiting[0], job_id=self._attempt.job_id, attempt=self._attempt.number
-            )
+            self._future = self.submit(_store, self._waiting[0], self._attempt)
         return None
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _store(staged: Message, *, job_id: int, attempt: int) -> StoredCheckpoint:
+def _may_be_left_out(message: Message) -> bool:
+    """A checkpoint that neither ends an attempt nor is the newest may go where the store is away."""
+    return message["kind"] == "staged" and not ENDINGS & set(message["kinds"])
+
+
+def _store(message: Message, attempt: Attempt) -> StoredCheckpoint | StoredShard:
     failpoint("before_upload")
-    stored = checkpoints.store(staged, job_id=job_id, attempt=attempt)
+    stored: StoredCheckpoint | StoredShard
+    if message["kind"] == "progress":
+        name = attempt.job.dataset.name if attempt.job.dataset else str(attempt.job_id)
+        stored = datasets.store(
+            Path(message["at"]), message["shard"], dataset=name, job_id=attempt.job_id, attempt=attempt.number
+        )
+    else:
+        stored = checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number)
     failpoint("after_upload")
     return stored
 
@@ -382,7 +406,8 @@ class Training:
             case "phase":
                 self.news.phase = message["phase"]
             case "progress":
-                self.news.progress = message
+                self.storing.add(message)
+                self._measure_pace(1)
             case "staged":
                 self.storing.add(message)
             case "stopped" if self.told:  # else it was on its way when the wish was withdrawn
@@ -415,6 +440,10 @@ class Training:
         if done is None:
             return
         staged, stored = done
+        if isinstance(stored, StoredShard):
+            self._persist(services.record_shard, self.attempt, stored, total=staged["total"])
+            failpoint("recorded")
+            return
         if stored is None:
             Path(staged["path"]).unlink(missing_ok=True)
         elif ENDINGS & set(stored.kinds):
@@ -462,8 +491,7 @@ class Training:
             log=news.log,
             phase=news.phase,
             trainer_pid=None if self.has_started else self.trainer.pid,
-            step_seconds=self.step_seconds if news.steps else None,
-            progress=news.progress,
+            step_seconds=self.step_seconds,
         )
         self.news = News()
         return wish
@@ -477,13 +505,17 @@ class Training:
     def _is_over(self) -> bool:
         if self.failed is not None:
             return self._fail(self.failed)
-        if self.finished is not None and self.ending is not None:
+        if self.finished is not None and (self.ending is not None or self._has_all_shards()):
             return self._complete()
         if self.wish.stop is Stop.CANCEL and (self.finished is None or self.storing.failures):
             return self._cancel()
         if self.finished is not None:
             return self._mind_the_grace()
-        if self.stopped is not None and self.ending is not None and self._wanted():
+        if (
+            self.stopped is not None
+            and self._wanted()
+            and (self.ending is not None or self._has_all_shards())
+        ):
             return self._land()
         if self._wanted() == "step" and not self.has_started:
             return self._leave()
@@ -492,6 +524,10 @@ class Training:
         if self._is_stalled():
             return self._end_stalled()
         return self._mind_the_grace()
+
+    def _has_all_shards(self) -> bool:
+        """Synthetic data has no checkpoint: what was made is recorded."""
+        return self.attempt.job.job_type == JobType.SYNTHETIC_DATA and self.storing.is_idle
 
     def _complete(self) -> bool:
         self._flush()
@@ -521,10 +557,9 @@ class Training:
 
     def _land(self) -> bool:
         """The trainer waits at the place of the stored checkpoint: land by the stop as it is now."""
-        assert self.ending is not None
         self._flush()
         stored = self.ending
-        if self.wish.stop is not Stop.PAUSE:
+        if stored is not None and self.wish.stop is not Stop.PAUSE:
             stored = replace(
                 stored, kinds=tuple("drain" if kind == "pause" else kind for kind in stored.kinds)
             )
@@ -569,8 +604,13 @@ class Training:
         )
 
     def _is_stalled(self) -> bool:
-        waits = self.stopped is not None or self.exit_code is not None
-        return not waits and time.monotonic() - self.moved_at > settings.STALL_SECONDS
+        if self.stopped is not None or self.exit_code is not None:
+            return False
+        # Importing and building say nothing; on a busy machine that takes a while.
+        limit = (
+            settings.STALL_SECONDS if self.has_started else max(settings.STALL_SECONDS, LEAST_START_SECONDS)
+        )
+        return time.monotonic() - self.moved_at > limit
 
     def _mind_the_grace(self) -> bool:
         """While draining, an upload may take only so long; then the job goes back to its last checkpoint."""

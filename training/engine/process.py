@@ -28,7 +28,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -61,6 +63,8 @@ class TrainerSpec:
     pinned: dict[str, Any] = field(default_factory=dict)
     expected: dict[str, Any] = field(default_factory=dict)
     scratch: str = ""
+    finished: list[int] = field(default_factory=list)
+    """Synthetic data: numbers of the shards that need not be made again."""
     name_title: str = "heimdall trainer"
 
     def to_message(self) -> Message:
@@ -128,7 +132,7 @@ class Launcher(Protocol):
 
 
 class ColdLauncher:
-    """Starts a new interpreter. The thread that calls it must outlive the trainer (see `die_with_parent`)."""
+    """Starts a new interpreter."""
 
     def __init__(self, module: str = "training.engine.trainer"):
         self._module = module
@@ -143,14 +147,12 @@ class ColdLauncher:
             str(os.getpid()),
         ]
         return _ColdProcess(
-            subprocess.Popen(
+            start_process(
                 command,
-                stdin=subprocess.DEVNULL,
                 stdout=ends.log,
                 stderr=ends.log,
                 pass_fds=(ends.control, ends.messages),
                 env=child_environment(spec, os.environ),
-                start_new_session=True,
             )
         )
 
@@ -175,6 +177,24 @@ class _ColdProcess:
                 kill_session(self._popen.pid)
 
 
+def start_process(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+    """Start a process in a session of its own, from a thread that lives as long as this process.
+
+    The kernel's signal at a parent's death follows the thread that started the child, not the process.
+    """
+    options |= {"stdin": subprocess.DEVNULL, "start_new_session": True}
+    started: subprocess.Popen[bytes] = (
+        _starter(os.getpid()).submit(lambda: subprocess.Popen(command, **options)).result()
+    )
+    return started
+
+
+@lru_cache(maxsize=1)
+def _starter(pid: int) -> ThreadPoolExecutor:
+    """The thread; a fork has none, and gets its own."""
+    return ThreadPoolExecutor(1, f"starter-{pid}")
+
+
 def kill_session(pid: int) -> None:
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -190,7 +210,11 @@ def base_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
     passed["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, passed.get("PYTHONPATH", "")]))
     passed["PYTHONHASHSEED"] = "0"  # a recipe that walks over a set of strings does so in one order
+    passed["PYTHONUTF8"] = "1"  # text is read in one way on every host
     passed["PYTHONUNBUFFERED"] = "1"
+    # The threads of numpy's BLAS start with its import, so that a fork server could not have them; its sums must
+    # not depend on how the trainer was started.
+    passed["OPENBLAS_NUM_THREADS"] = "1"
     return passed
 
 
@@ -202,8 +226,7 @@ def own_environment(spec: TrainerSpec) -> dict[str, str]:
     elif spec.gpu is not None:
         own["CUDA_VISIBLE_DEVICES"] = str(spec.gpu)
     if spec.threads is not None:
-        threads = str(spec.threads)
-        own |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+        own |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(spec.threads))
     return own
 
 
@@ -236,7 +259,6 @@ class Trainer:
     def start(
         cls, spec: TrainerSpec, *, launcher: Launcher | None = None, most_messages: int = 100_000
     ) -> "Trainer":
-        """Start a trainer. The calling thread must live on: on Linux the trainer ends with it."""
         control_out, control_in = _pipe()
         messages_out, messages_in = _pipe()
         log_out, log_in = _pipe()
@@ -468,13 +490,22 @@ def connect(arguments: list[str] | None = None) -> Channel:
 
 
 def settle(channel: Channel) -> Channel:
-    """Name the process, and leave its end to the supervisor: a signal to everybody must not cost state."""
-    _set_signals(signal.SIG_IGN)
+    """Name the process, and leave its end to the supervisor."""
+    ignore_signals()
+    set_title(channel.spec.name_title)
+    return channel
+
+
+def set_title(title: str) -> None:
     with contextlib.suppress(ImportError):
         from setproctitle import setproctitle
 
-        setproctitle(channel.spec.name_title)
-    return channel
+        setproctitle(title)
+
+
+def ignore_signals() -> None:
+    """Ctrl-C and SIGTERM are meant for the worker, which knows how to drain."""
+    _set_signals(signal.SIG_IGN)
 
 
 def die_with_parent(parent: int) -> None:
