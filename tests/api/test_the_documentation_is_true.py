@@ -1,0 +1,116 @@
+"""Every curl example of docs/api.md is run as it stands there; its tables name what there is and nothing else."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from string import Template
+
+import pytest
+from django.core.files.base import ContentFile
+from django.test import Client
+from rest_framework.authtoken.models import Token
+
+from tests.conftest import give_checkpoint
+from training.api import errors
+from training.api.filters import FILTERS
+from training.models import LogChunk, Metric
+
+TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+EXAMPLES = re.findall(r"```sh\n(curl .*?)```", TEXT, re.DOTALL)
+SHIPPED = "language_model"
+
+
+@pytest.fixture
+def curl(alice, make_job):
+    """Does what curl would do, with a job that each example finds in the right state."""
+
+    def run(text: str):
+        job = _job_for(text, make_job)
+        known = {"HEIMDALL": "", "TOKEN": Token.objects.get_or_create(user=alice)[0].key, "JOB": job.pk}
+        words = shlex.split(
+            Template(text.replace("\\\n", " ")).substitute(known | {"CHECKPOINT": job.latest_checkpoint_id})
+        )
+        method, url, headers, body = "GET", "", {}, ""
+        rest = iter(words[1:])
+        for word in rest:
+            match word:
+                case "-s":
+                    pass
+                case "-X":
+                    method = next(rest)
+                case "-H":
+                    name, _, value = next(rest).partition(": ")
+                    headers[name] = value
+                case "-d":
+                    body = next(rest)
+                case "-o":
+                    next(rest)
+                case _:
+                    assert word.startswith("/v1/"), f"the test does not know {word}"
+                    url = word
+        kind = headers.pop("Content-Type", "")
+        return Client().generic(method, url, body, content_type=kind, headers=headers)
+
+    return run
+
+
+def _job_for(text: str, make_job):
+    states = {"/pause": "running", "/resume": "paused", "/cancel": "running", "/restart": "failed"}
+    status = next((status for verb, status in states.items() if verb in text), "completed")
+    job = make_job(status=status, step=0)
+    row = give_checkpoint(job, step=0, epoch=0)
+    row.file.storage.save(row.file.name, ContentFile(b"x"))
+    Metric.objects.create(
+        job=job, step=101, epoch=1, attempt=1, values={"loss": 1.0}, epoch_values={"val_loss": 2.0}
+    )
+    LogChunk.objects.create(job=job, attempt=1, text="hello\n")
+    return job
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=lambda text: " ".join(text.split())[:60])
+def test_the_examples_work(curl, text):
+    answer = curl(text)
+    assert answer.status_code in {200, 201, 202}, answer.content
+    if answer.streaming:
+        assert b"".join(answer.streaming_content) == b"x"
+    elif "/metrics" in text:
+        assert answer.json()["results"]
+
+
+def test_there_are_examples_for_what_there_is():
+    assert len(EXAMPLES) >= 15
+    assert any(SHIPPED in text for text in EXAMPLES)
+
+
+def rows_of(heading: str) -> list[str]:
+    """The names in the first column of the first table after a heading."""
+    table = re.search(r"\n\|.*?\n\n", TEXT[TEXT.index(f"\n{heading}\n") :], re.DOTALL)[0]
+    cells = [line.split("|")[1] for line in table.strip().splitlines()[2:]]
+    return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+
+
+def test_the_table_of_fields_is_complete(api, make_job):
+    shown = api.get(f"/v1/training/jobs/{make_job().pk}").json()
+    assert sorted(rows_of("### Look at one")) == sorted(shown)
+
+
+def test_the_table_of_parameters_is_complete():
+    named = rows_of("### Find some")
+    assert sorted(named) == sorted([*(param.name for param in FILTERS), "page", "page_size"])
+
+
+def test_every_code_of_an_error_is_documented():
+    found = set(re.findall(r"`(\w+)`", TEXT[TEXT.index("## Errors") :]))
+    assert set(errors.CODE_OF_STATUS.values()) - {"server_error"} <= found
+    assert {kind.code for kind in errors.STATUS_OF} - {"stale_attempt", "no_good_checkpoint"} <= found
+
+
+def test_the_error_shown_is_the_error_given(api, make_job):
+    shown = json.loads(re.search(r"```json\n(.*?)```", TEXT, re.DOTALL)[1])
+    given = api.post(f"/v1/training/jobs/{make_job(status='completed').pk}/pause").json()
+    assert shown["error"].keys() == given["error"].keys()
+    assert given["error"]["message"].startswith(shown["error"]["message"].rstrip("."))
+    assert {name: shown["error"][name] for name in ("code", "status", "stop", "verbs")} == {
+        name: given["error"][name] for name in ("code", "status", "stop", "verbs")
+    }
