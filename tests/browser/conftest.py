@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.running import Site, running
+from tests.running import PATIENCE, Site, running
 
 FLAGS = [
     "--no-sandbox",
@@ -55,7 +55,7 @@ def visit(chromium, site) -> Iterator[Callable[..., Any]]:
         context = chromium.new_context(**({"viewport": {"width": 1280, "height": 860}} | options))
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(30_000 * PATIENCE)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "console",
