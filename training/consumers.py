@@ -156,7 +156,7 @@ class JobConsumer(LiveConsumer):
         self.place: Place | None = None
         self.shown: str | None = None
         names = {"after", "step", "row", "epoch", "closed", "log"}
-        self.asked = {name: _number(query[name]) for name in names & query.keys()}
+        self.asked = tuple((name, _number(query[name])) for name in sorted(names & query.keys()))
         if self.job <= MAX_NUMBER:
             board().follow(self, [self.job])
         self.feed = desk().feed(self.job)
@@ -175,13 +175,13 @@ class JobConsumer(LiveConsumer):
         assert self.login
         has_more = self.job <= MAX_NUMBER
         while has_more:
-            batch = await self.feed.read(self.place, self.asked if self.place is None else {})
-            shown = await self.feed.job_json(batch, self.login) if batch.job else None
-            if shown is None:
+            asked = self.asked if self.place is None else ()
+            message = await self.feed.message(self.place, asked, self.shown, self.login)
+            if message.shown is None:
                 break
-            if not batch.is_empty or shown != self.shown:
-                await self.send(f'{{"type":"{batch.kind}","job":{shown},{batch.rows}}}')
-            self.place, self.shown, has_more = batch.place, shown, batch.has_more
+            if message.text:
+                await self.send(message.text)
+            self.place, self.shown, has_more = message.place, message.shown, message.has_more
         else:
             if self.place is not None:
                 return True

@@ -70,29 +70,53 @@ class Found:
     jobs: tuple[TrainingJob, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Message:
+    """What a socket at some place is to be told. `shown` is None where it must not see the job (any longer)."""
+
+    text: str | None
+    shown: str | None
+    place: Place = Place()
+    has_more: bool = False
+
+
 class JobFeed:
     """The reads of one job."""
 
     def __init__(self, job: int) -> None:
         self.job = job
-        self._shared = Shared(lambda: board().tick(job))
+        here = board()
+        self._shared = Shared(lambda: here.tick(job))
 
-    async def read(self, place: Place | None, asked: dict[str, int]) -> Batch:
-        key = (place, tuple(sorted(asked.items())))
-        return await self._shared.get(key, lambda: in_database(read_job)(self.job, place, asked))
+    async def message(
+        self, place: Place | None, asked: tuple[tuple[str, int], ...], shown: str | None, login: Login
+    ) -> Message:
+        """The next message for a socket at this place, which shows the job as `shown`."""
+        key = (place, asked, shown, login.rights)
+        return await self._shared.get(key, lambda: self._compose(place, asked, shown, login))
 
-    async def job_json(self, batch: Batch, login: Login) -> str | None:
-        """The job as the login sees it; None where it cannot see it (any longer)."""
-        return await self._shared.get(
-            (batch, login.rights), lambda: in_database(_job_json)(batch.job, login.user)
-        )
+    async def _compose(
+        self, place: Place | None, asked: tuple[tuple[str, int], ...], shown: str | None, login: Login
+    ) -> Message:
+        read = in_database(read_job)
+        batch = await self._shared.get((place, asked), lambda: read(self.job, place, dict(asked)))
+        if batch.job is None:
+            return Message(None, None)
+        as_json = in_database(_job_json)
+        job = await self._shared.get((batch, login.rights), lambda: as_json(batch.job, login.user))
+        if job is None:
+            return Message(None, None)
+        is_news = not batch.is_empty or job != shown
+        text = f'{{"type":"{batch.kind}","job":{job},{batch.rows}}}' if is_news else None
+        return Message(text, job, batch.place, batch.has_more)
 
 
 class ListFeed:
     """The reads of lists of jobs."""
 
     def __init__(self) -> None:
-        self._shared = Shared(lambda: board().num_wakes)
+        here = board()
+        self._shared = Shared(lambda: here.num_wakes)
 
     async def changed(self, jobs: frozenset[int], newer_than: int | None) -> Found:
         return await self._shared.get((jobs, newer_than), lambda: in_database(read_jobs)(jobs, newer_than))
@@ -118,8 +142,9 @@ class Shared:
         tasks = self._tasks
         if key not in tasks:
             tasks[key] = asyncio.ensure_future(read())
+        task = tasks[key]
         try:
-            return await asyncio.shield(tasks[key])
+            return task.result() if task.done() else await asyncio.shield(task)
         except Exception:
             tasks.pop(key, None)
             raise

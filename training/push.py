@@ -28,6 +28,7 @@ class Board:
         self._for_new: set[Listener] = set()
         self._ticks: dict[int, int] = {}
         self._tailer: Tailer | None = None
+        self._num_ticks = 0
         self.num_wakes = 0
 
     def follow(self, listener: Listener, jobs: Iterable[int], *, new: bool = False) -> None:
@@ -37,7 +38,10 @@ class Board:
         and the tailer's first look.
         """
         for job in jobs:
-            self._by_job.setdefault(job, set()).add(listener)
+            if job not in self._by_job:
+                self._by_job[job] = set()
+                self._tick(job)
+            self._by_job[job].add(listener)
         if new:
             self._for_new.add(listener)
         self._tell()
@@ -54,7 +58,7 @@ class Board:
         self._tell()
 
     def tick(self, job: int) -> int:
-        """Another number after every change of the job: what was read at this tick may be shared."""
+        """Another number after every change of a followed job: what was read at this tick may be shared."""
         return self._ticks.get(job, 0)
 
     @property
@@ -67,10 +71,14 @@ class Board:
         listeners = set(self._for_new) if changes.has_new else set()
         for job in changes.jobs:
             if job in self._by_job:
-                self._ticks[job] = self.num_wakes
+                self._tick(job)
                 listeners |= self._by_job[job]
         for listener in listeners:
             listener.wake(changes)
+
+    def _tick(self, job: int) -> None:
+        self._num_ticks += 1
+        self._ticks[job] = self._num_ticks
 
     def _tell(self) -> None:
         if not self._by_job and not self._for_new:

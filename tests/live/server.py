@@ -19,7 +19,7 @@ from typing import Any
 import websockets
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 20.0
+PATIENCE = 60.0
 RECIPES = "tests.recipes_for_tests.tiny,tests.recipes_for_tests.shards"
 
 
