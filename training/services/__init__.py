@@ -30,7 +30,7 @@ from training.services.datasets import (
     record_shard,
     visible_datasets,
 )
-from training.services.hosts import join_installation, waiting_jobs, wake
+from training.services.hosts import NotOurs, join_installation, waiting_jobs, wake
 from training.services.lost import expired_attempts, orphaned_attempts, reap
 from training.services.transition import Result
 from training.services.upkeep import (
@@ -58,6 +58,7 @@ from training.services.verbs import (
 __all__ = [
     "VERBS",
     "Landing",
+    "NotOurs",
     "Result",
     "Wish",
     "beat",

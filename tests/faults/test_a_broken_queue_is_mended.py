@@ -1,0 +1,121 @@
+"""What django-q2 and the database do when they are hurt, and that running jobs do not notice."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing, suppress
+
+import psutil
+import pytest
+
+from tests.running import PATIENCE, Site, running
+
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+LONG = {"epochs": 500, "samples": 320, "step_seconds": 0.05, "checkpoint_every_epochs": 0}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    with running(folder, HEIMDALL_CANARY_SECONDS="3", HEIMDALL_SQLITE_BUSY_SECONDS="1") as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def job(site):
+    job = site.submit(**LONG)
+    site.wait_for_step(job, 1)
+    return job
+
+
+def head(site: Site) -> psutil.Process:
+    """The main process of the cluster that the guard runs now."""
+    with suppress(psutil.Error):
+        for child in psutil.Process(site.worker.pid).children():
+            return child
+    raise AssertionError("there is no cluster")
+
+
+def idle_workers(cluster: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for process in cluster.children(recursive=True):
+        with suppress(psutil.Error):
+            if " ".join(process.cmdline()).endswith(" idle"):
+                found.append(process)
+    return found
+
+
+def assert_replaced_without_harm(site: Site, job: int, old: psutil.Process) -> None:
+    site.wait_until(lambda: head(site).pid != old.pid, seconds=60)
+    before = site.job(job)
+    site.wait_for_step(job, before["current_step"] + 5)
+    assert site.job(job)["attempt"] == 1
+    site.wait_until(lambda: idle_workers(head(site)), seconds=30)
+
+
+def test_a_killed_idle_process_that_kept_the_queues_lock(site, job):
+    old = head(site)
+    (idle,) = site.wait_until(lambda: idle_workers(old), seconds=30)
+    idle.kill()  # it was reading: nobody can take a message any more
+    assert_replaced_without_harm(site, job, old)
+    assert "takes no messages" in site.log
+
+
+def test_a_killed_head_and_a_killed_sentinel_of_the_cluster(site, job):
+    old = head(site)
+    others = old.children(recursive=True)
+    old.kill()
+    assert_replaced_without_harm(site, job, old)
+    _, alive = psutil.wait_procs(others, timeout=10 * PATIENCE)
+    assert all("supervisor" in " ".join(process.cmdline()) for process in alive)  # nobody else outlived it
+    old = head(site)
+    (sentinel,) = old.children()
+    sentinel.kill()
+    assert_replaced_without_harm(site, job, old)
+    supervisor = site.the("supervisor", f"job {job}")
+    site.verb(job, "cancel")
+    site.wait_for_status(job, "cancelled")
+    supervisor.wait(timeout=20 * PATIENCE)  # its cluster is gone: it leaves with its attempt
+
+
+def test_a_lost_message_delays_a_job_and_no_more(site):
+    pusher = site.the("pusher")
+    pusher.suspend()
+    try:
+        job = site.submit(epochs=1)
+        with site.database() as database:
+            assert database.execute("delete from django_q_ormq").rowcount >= 1
+    finally:
+        pusher.resume()
+    site.wait_for(job, lambda seen: seen["status"] != "queued", seconds=15)
+    site.wait_for_status(job, "completed")
+
+
+def test_messages_that_come_twice_start_nothing_twice(site):
+    job = site.submit(epochs=2, samples=320, step_seconds=0.05)
+    with site.database() as database:
+        for _ in range(3):
+            database.execute(
+                "insert into django_q_ormq (key, payload, lock) select key, payload, lock from django_q_ormq "
+                "where key = 'heimdall' limit 1"
+            )
+    site.wait_for_status(job, "completed")
+    assert len(site.rows("select id from training_attempt where job_id=?", job)) == 1
+
+
+def test_a_database_that_is_locked_while_a_job_ends_loses_nothing(site):
+    job = site.submit(epochs=2, samples=320, step_seconds=0.1)
+    site.wait_for_step(job, 12)
+    with site.database() as database:
+        database.execute("begin immediate")
+        locked_at = time.monotonic()
+        trainer = site.the("heimdall trainer", f"job {job}")
+        staging = site.data / "staging" / f"{job}-a1"
+        with closing(database):
+            site.wait_until(lambda: time.monotonic() - locked_at > 4, seconds=10)  # longer than the lease
+            assert trainer.is_running()
+            assert staging.exists()
+            database.execute("rollback")
+    ended = site.wait_for_status(job, "completed", "failed")
+    assert (ended["status"], ended["attempt"], ended["current_step"]) == ("completed", 1, 18)
+    assert len(site.metrics(job)) == 18

@@ -1,0 +1,124 @@
+"""The reaper looks twice, messages are taken once, and waiting jobs are woken."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+from django_q.models import OrmQ
+
+from training import host, queue, scheduler, services, tasks
+from training.models import Attempt, Node, TrainingJob
+
+pytestmark = pytest.mark.django_db(transaction=True)
+HEARTBEAT = 0.1
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(settings, tmp_path):
+    settings.DATA_DIR = tmp_path
+    settings.HEARTBEAT_SECONDS = HEARTBEAT
+    services.register_node()
+
+
+@pytest.fixture
+def lost_job(make_job) -> TrainingJob:
+    job = make_job(status="running")
+    expire(job)
+    return job
+
+
+def expire(job: TrainingJob) -> None:
+    TrainingJob.objects.filter(pk=job.pk).update(lease_expires_at=Now() - timedelta(seconds=1))
+
+
+def status(job: TrainingJob) -> str:
+    job.refresh_from_db()
+    return job.status
+
+
+def test_one_look_reaps_nothing_and_a_second_one_a_heartbeat_later_does(lost_job):
+    began = time.monotonic()
+    assert scheduler.reap_expired() == []
+    assert status(lost_job) == "running"
+    while not scheduler.reap_expired():
+        assert status(lost_job) == "running"
+    assert time.monotonic() - began >= HEARTBEAT
+    assert status(lost_job) == "queued"
+
+
+def test_a_lease_that_was_renewed_between_two_looks_is_seen_anew(lost_job):
+    attempt = Attempt.objects.get(job=lost_job)
+    scheduler.reap_expired()
+    services.beat(attempt)  # late, but nobody had reaped it
+    expire(lost_job)
+    assert scheduler.reap_expired() == []  # another lease, and its first look
+    seen_at = time.monotonic()
+    while time.monotonic() - seen_at <= HEARTBEAT:
+        pass
+    assert len(scheduler.reap_expired()) == 1
+
+
+def test_a_dead_supervisor_of_this_host_is_noticed_at_once(make_job):
+    job = make_job(status="queued")
+    node = Node.objects.get()
+    services.claim(node, slot=0, pid=2**22 + 1, pid_started_at=1.0, job_id=job.pk)
+    (reaped,) = scheduler.reap_dead_supervisors(node)
+    assert reaped.job_id == job.pk
+    assert status(job) == "queued"
+
+
+def test_waiting_jobs_are_woken_for_the_slots_that_are_free(make_job):
+    make_job(), make_job()
+    OrmQ.objects.all().delete()
+    assert scheduler.wake_waiting() == 1  # one slot
+    assert scheduler.wake_waiting() == 0  # the message waits already
+    OrmQ.objects.all().delete()
+    with host.free_slot() as slot:
+        assert slot == 0
+        assert scheduler.wake_waiting() == 0
+
+
+def test_a_message_is_taken_once_and_a_hosts_own_by_the_host_alone(settings):
+    broker = queue.Broker()
+    queue.wake(7)
+    first, second = broker.dequeue(), broker.dequeue()
+    assert len(first) == 1
+    assert not second
+    assert queue.num_waiting() == 0
+    message = queue.announce_housekeeping(1)
+    assert queue.is_waiting(message)
+    settings.NODE_NAME = "another-host"
+    assert not broker.dequeue()
+    assert queue.is_waiting(message)
+
+
+def test_a_message_without_work_does_nothing_however_often_it_comes(make_job):
+    paused = make_job(status="paused")
+    for _ in range(2):
+        tasks.supervise(paused.pk)
+    assert status(paused) == "paused"
+    assert not Attempt.objects.exists()
+    assert host.supervisors() == {}
+
+
+def test_housekeeping_answers_the_canary_whatever_else_it_finds(lost_job):
+    tasks.housekeep(41)
+    assert host.canary_answer() == 41
+
+
+def test_a_second_host_on_sqlite_and_another_store_are_refused(settings):
+    services.join_installation()
+    services.join_installation()
+    Node.objects.create(name="elsewhere", last_seen_at=Now())
+    with pytest.raises(services.NotOurs, match="SQLite serves one host"):
+        services.join_installation()
+    Node.objects.filter(name="elsewhere").update(last_seen_at=Now() - timedelta(hours=1))
+    services.join_installation()
+    from training.models import Installation
+
+    Installation.objects.update(store_id="f" * 32)
+    with pytest.raises(services.NotOurs, match="not the one that this database belongs to"):
+        services.join_installation()
