@@ -35,14 +35,14 @@ MAY_IMPORT = {
     "training.push": {*PLAIN, "training.models", "training.tailer"},
     "training.checkpoints": {*PLAIN, "training.models", "training.storage", "training.engine.codec"},
     "training.services": READS | ADAPTERS | CONFIGS,
-    "training.runner": READS | ADAPTERS | {"training.services", "training.queries", "training.engine.process",
+    "training.runner": READS | ADAPTERS | {"training.services", "training.queries", "training.engine.process", "training.engine.forkserver",
                                             "training.recipes.registry", "training.engine.failpoints"},
     "training.scheduler": {*READS, *ADAPTERS, "training.services", "training.queries"},
     "training.tasks": {"training.runner", "training.scheduler", "training.queue", "training.host"},
 }  # fmt: skip
 DOORS_MAY = READS | ADAPTERS | CONFIGS | DOORS | {"training.services", "training.queries"}
 TORCH = {"training.engine", "training.recipes"}
-TORCH_FREE = {"training.recipes.config", "training.recipes.registry", "training.engine.process",
+TORCH_FREE = {"training.recipes.config", "training.recipes.registry", "training.engine.process", "training.engine.forkserver",
               "training.engine.codec"}  # fmt: skip
 DJANGO_Q = {"training.queue", "training.admin"}
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import close_old_connections, connections
+from django.utils.module_loading import import_string
 from django_q.brokers.orm import ORM
 from django_q.conf import Conf
 from django_q.models import OrmQ
@@ -23,6 +24,7 @@ from training import host
 
 SUPERVISE = "training.tasks.supervise"
 HOUSEKEEP = "training.tasks.housekeep"
+GET_READY = "training.tasks.get_ready"
 
 
 def wake(hint: int = 0) -> str:
@@ -97,6 +99,7 @@ _forked_by = 0
 def _prepare_supervisor(**_: Any) -> None:
     host.orders.listen()
     host.die_with_parent(os.getppid(), signal.SIGUSR1)
+    import_string(GET_READY)()
 
 
 def _own_key() -> str:

@@ -26,7 +26,8 @@ from training import checkpoints, datasets, host, services
 from training.checkpoints import StoredCheckpoint
 from training.datasets import BadDataset, StoredShard
 from training.engine.failpoints import failpoint
-from training.engine.process import Message, Trainer, TrainerSpec
+from training.engine.forkserver import WarmLauncher
+from training.engine.process import Launcher, Message, Trainer, TrainerSpec
 from training.errors import BadCheckpoint, HeimdallError, NoGoodCheckpoint, StaleAttempt, StorageUnavailable
 from training.lifecycle import JobType, Stop
 from training.models import Attempt, Node
@@ -47,6 +48,18 @@ LEAST_START_SECONDS = 300.0  # that a trainer may take to build everything
 MOST_TRIES = 5  # to store what a dead trainer left behind
 ENDINGS = frozenset({"pause", "final"})  # kinds of checkpoints that an attempt ends with
 AWAY = (OperationalError, InterfaceError)
+
+
+_launcher: Launcher | None = None  # of this process; None starts trainers cold
+
+
+def warm_up() -> None:
+    """Get this process ready to start trainers quickly, where the settings ask for it. Returns at once."""
+    global _launcher
+    if settings.START_METHOD == "warm" and _launcher is None:
+        launcher = WarmLauncher()
+        launcher.warm_up()
+        _launcher = launcher
 
 
 def run_jobs() -> bool:
@@ -354,7 +367,7 @@ class Training:
 
     def follow(self) -> None:
         """Supervise the trainer to its end. Whatever happens, it does not outlive this call."""
-        self.trainer = Trainer.start(self.spec)
+        self.trainer = Trainer.start(self.spec, launcher=_launcher)
         try:
             while not self._turn():
                 pass

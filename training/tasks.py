@@ -12,3 +12,8 @@ def supervise(hint: int) -> None:
 def housekeep(number: int) -> None:
     """Wake what waits, reap what is lost, and show that the cluster lives."""
     scheduler.keep_house(number)
+
+
+def get_ready() -> None:
+    """What a process of the cluster does before its first message."""
+    runner.warm_up()

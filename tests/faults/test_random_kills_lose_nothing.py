@@ -1,0 +1,17 @@
+"""A few random kills in the suite; `make chaos KILLS=500` does more."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos import SETTINGS, Chaos
+from tests.running import running
+
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+
+
+def test_eight_random_kills_lose_nothing_and_change_no_bit(tmp_path):
+    with running(tmp_path, **SETTINGS) as site:
+        chaos = Chaos(site, kills=8, seed=4)
+        chaos.run()
+        print(chaos.report())
