@@ -11,8 +11,7 @@ import time
 from training.engine import process
 
 
-def main() -> None:
-    channel = process.connect()
+def run(channel: process.Channel) -> int:
     exiting = threading.Event()
     heard: list[dict] = []
 
@@ -59,7 +58,7 @@ def main() -> None:
     channel.listen(receive)
     exiting.wait()
     channel.send({"kind": "finished", "heard": [message["kind"] for message in heard]})
-    channel.finish(3)
+    return 3
 
 
 def _fork(keep: bool) -> int:
@@ -81,7 +80,7 @@ def _open_fds() -> list[str]:
             found.append(os.readlink(f"/proc/self/fd/{name}"))
         except OSError:
             continue
-    return sorted(link for link in found if "pipe" in link)
+    return sorted(link for link in found if "pipe:" in link or "socket:" in link)
 
 
 _FDS = "import os, json; print(json.dumps([os.readlink('/proc/self/fd/%s' % n) for n in range(3, 50) "
@@ -89,4 +88,5 @@ _FDS += "if os.path.exists('/proc/self/fd/%s' % n)]))"
 
 
 if __name__ == "__main__":
-    main()
+    channel = process.connect()
+    channel.finish(run(channel))

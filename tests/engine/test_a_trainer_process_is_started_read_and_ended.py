@@ -8,12 +8,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import pytest
 
+from training.engine.forkserver import WarmLauncher
 from training.engine.process import (
     ColdLauncher,
+    Launcher,
     Trainer,
     TrainerSpec,
     _Log,
@@ -23,7 +26,29 @@ from training.engine.process import (
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-STANDIN = ColdLauncher("tests.engine.standin_trainer")
+
+
+class NoLauncher:
+    """Where a warm start is looked at, a cold one in its place would be no proof."""
+
+    def launch(self, *_: object) -> NoReturn:
+        raise AssertionError("the fork server was of no use")
+
+
+def cold() -> ColdLauncher:
+    return ColdLauncher("tests.engine.standin_trainer")
+
+
+def warm() -> WarmLauncher:
+    return WarmLauncher(module="tests.engine.standin_forkserver", cold=NoLauncher())
+
+
+@pytest.fixture(params=[cold, warm], ids=["cold", "warm"])
+def launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
+    launcher = request.param()
+    yield launcher
+    if isinstance(launcher, WarmLauncher):
+        launcher.close()
 
 
 def spec_of(folder: Path, **changes: object) -> TrainerSpec:
@@ -31,11 +56,11 @@ def spec_of(folder: Path, **changes: object) -> TrainerSpec:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Trainer]]:
+def start(tmp_path: Path, launcher: Launcher) -> Iterator[Callable[..., Trainer]]:
     started = []
 
     def start(most_messages: int = 100_000, **changes: object) -> Trainer:
-        trainer = Trainer.start(spec_of(tmp_path, **changes), launcher=STANDIN, most_messages=most_messages)
+        trainer = Trainer.start(spec_of(tmp_path, **changes), launcher=launcher, most_messages=most_messages)
         started.append(trainer)
         return trainer
 
@@ -61,7 +86,10 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_it_starts_in_its_own_session_with_its_own_environment(
@@ -230,8 +258,9 @@ def test_a_loader_worker_goes_with_its_trainer(start: Callable[..., Trainer]) ->
 _SUPERVISOR = """
 import sys, time
 from training.engine import process
+from tests.engine.test_a_trainer_process_is_started_read_and_ended import cold, warm
 spec = process.TrainerSpec(package="none", config={}, staging=".")
-trainer = process.Trainer.start(spec, launcher=process.ColdLauncher("tests.engine.standin_trainer"))
+trainer = process.Trainer.start(spec, launcher={"cold": cold, "warm": warm}[sys.argv[1]]())
 while trainer.receive(1) is None:
     pass
 print(trainer.pid, flush=True)
@@ -239,9 +268,11 @@ time.sleep(60)
 """
 
 
+@pytest.mark.parametrize("start_method", ["cold", "warm"])
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
-def test_it_dies_within_a_second_of_its_supervisor(stopped: bool) -> None:
-    supervisor = subprocess.Popen([sys.executable, "-c", _SUPERVISOR], stdout=subprocess.PIPE, text=True)
+def test_it_dies_within_a_second_of_its_supervisor(stopped: bool, start_method: str) -> None:
+    command = [sys.executable, "-c", _SUPERVISOR, start_method]
+    supervisor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert supervisor.stdout is not None
     pid = int(supervisor.stdout.readline())
     if stopped:
@@ -253,9 +284,9 @@ def test_it_dies_within_a_second_of_its_supervisor(stopped: bool) -> None:
     assert time.monotonic() - begin < 1
 
 
-def test_the_end_of_the_control_pipe_is_enough(tmp_path: Path) -> None:
+def test_the_end_of_the_control_pipe_is_enough(tmp_path: Path, launcher: Launcher) -> None:
     """As on a system without the kernel's help: the parent lives on, the pipe ends."""
-    trainer = Trainer.start(spec_of(tmp_path), launcher=STANDIN)
+    trainer = Trainer.start(spec_of(tmp_path), launcher=launcher)
     wait_for(trainer, "started")
     trainer._outbox.put(None)
     until(lambda: trainer.exit_status() == 70, seconds=1)

@@ -2,12 +2,14 @@
 
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from training.engine.process import Trainer, TrainerSpec
+from training.engine.forkserver import WarmLauncher
+from training.engine.process import Launcher, Trainer, TrainerSpec
 from training.recipes import registry
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
@@ -29,8 +31,16 @@ def wave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "wave"
 
 
+@pytest.fixture
+def launcher(wave: str) -> Iterator[Launcher]:
+    """Torch is imported once for all trainers, where that is possible."""
+    launcher = WarmLauncher()
+    yield launcher
+    launcher.close()
+
+
 def _train(
-    folder: Path, *, stop_after: int = 0, **resumed: Any
+    folder: Path, launcher: Launcher, *, stop: bool = False, **resumed: Any
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The last staged checkpoint, and the steps that led to it."""
     folder.mkdir(exist_ok=True)
@@ -43,7 +53,7 @@ def _train(
         threads=1,
         **resumed,
     )
-    trainer = Trainer.start(spec)
+    trainer = Trainer.start(spec, launcher=launcher)
     staged: dict[str, Any] = {}
     steps: list[dict[str, Any]] = []
     try:
@@ -52,7 +62,7 @@ def _train(
             assert time.monotonic() < deadline, trainer.read_log()
             message = trainer.receive(0.2) or {"kind": ""}
             match message["kind"]:
-                case "started" if stop_after:
+                case "started" if stop:
                     trainer.send({"kind": "stop", "at": "step"})
                 case "steps":
                     steps += message["rows"]
@@ -80,14 +90,14 @@ def test_it_is_listed_with_a_form(wave: str) -> None:
     assert fields["width"]["maximum"] == 4096
 
 
-def test_it_trains_and_a_resumed_one_ends_alike(wave: str, tmp_path: Path) -> None:
-    whole, steps = _train(tmp_path / "whole")
+def test_it_trains_and_a_resumed_one_ends_alike(tmp_path: Path, launcher: Launcher) -> None:
+    whole, steps = _train(tmp_path / "whole", launcher)
     assert whole["epoch"] == 4
     assert steps[-1]["loss"] < steps[0]["loss"]
-    paused, first = _train(tmp_path / "paused", stop_after=1)
+    paused, first = _train(tmp_path / "paused", launcher, stop=True)
     assert paused["step"] < whole["step"]
     expected = {name: paused[name] for name in ("step", "epoch", "digest")}
-    resumed, rest = _train(tmp_path / "resumed", checkpoint=paused["path"], expected=expected)
+    resumed, rest = _train(tmp_path / "resumed", launcher, checkpoint=paused["path"], expected=expected)
     assert resumed["digest"] == whole["digest"]
     assert [row["step"] for row in first + rest] == [row["step"] for row in steps]
     assert [row["loss"] for row in first + rest] == [row["loss"] for row in steps]

@@ -1,0 +1,105 @@
+"""Whatever happens to the fork server, no trainer hangs, none is lost unseen, and the next one starts."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.engine.test_a_trainer_process_is_started_read_and_ended import (
+    cold,
+    is_alive,
+    spec_of,
+    until,
+    wait_for,
+)
+from training.engine.forkserver import MOST_FAILURES, WarmLauncher
+from training.engine.process import Trainer
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork servers are for Linux")
+STANDIN = "tests.engine.standin_forkserver"
+
+
+@pytest.fixture
+def launcher() -> Iterator[WarmLauncher]:
+    launcher = WarmLauncher(module=STANDIN, cold=cold())
+    yield launcher
+    launcher.close()
+
+
+def start(launcher: WarmLauncher, folder: Path) -> Trainer:
+    trainer = Trainer.start(spec_of(folder), launcher=launcher)
+    wait_for(trainer, "started")
+    return trainer
+
+
+def parent_of(trainer: Trainer) -> int:
+    return psutil.Process(trainer.pid).ppid()
+
+
+def test_trainers_side_by_side_end_each_with_its_own_code(launcher: WarmLauncher, tmp_path: Path) -> None:
+    trainers = [start(launcher, tmp_path) for _ in range(3)]
+    assert len({parent_of(trainer) for trainer in trainers} - {os.getpid()}) == 1
+    trainers[0].send({"kind": "exit"})
+    trainers[1].send({"kind": "raise", "signal": "SIGSEGV"})
+    wait_for(trainers[0], "finished")
+    until(lambda: trainers[0].exit_status() == 3)
+    until(lambda: trainers[1].exit_status() == -signal.SIGSEGV)
+    assert trainers[2].exit_status() is None
+    for trainer in trainers:
+        trainer.close()
+
+
+def test_a_server_that_is_killed_takes_its_trainers_along_and_another_comes(
+    launcher: WarmLauncher, tmp_path: Path
+) -> None:
+    first = start(launcher, tmp_path)
+    server = parent_of(first)
+    os.kill(server, signal.SIGKILL)
+    until(lambda: first.exit_status() == -signal.SIGKILL, seconds=2)
+    second = start(launcher, tmp_path)
+    assert parent_of(second) not in (server, os.getpid())
+    first.close()
+    second.close()
+
+
+def test_a_server_that_cannot_start_leaves_cold_starts(tmp_path: Path) -> None:
+    launcher = WarmLauncher(module="tests.engine.no_such_server", cold=cold())
+    for _ in range(MOST_FAILURES + 1):
+        trainer = start(launcher, tmp_path)
+        assert parent_of(trainer) == os.getpid()
+        trainer.close()
+    assert launcher._server is None
+    launcher.close()
+
+
+def test_a_server_with_a_second_thread_forks_nobody(tmp_path: Path) -> None:
+    launcher = WarmLauncher(module=STANDIN, preload=["tests.engine.starts_a_thread"], cold=cold())
+    trainer = start(launcher, tmp_path)
+    assert parent_of(trainer) == os.getpid()
+    trainer.close()
+    launcher.close()
+
+
+def test_the_server_of_a_thread_that_has_ended_lives_on(launcher: WarmLauncher, tmp_path: Path) -> None:
+    trainers: list[Trainer] = []
+    thread = threading.Thread(target=lambda: trainers.append(start(launcher, tmp_path)))
+    thread.start()
+    thread.join()
+    trainers[0].send({"kind": "echo", "value": 1})
+    wait_for(trainers[0], "echo")
+    trainers[0].close()
+
+
+def test_closing_ends_server_and_trainers(launcher: WarmLauncher, tmp_path: Path) -> None:
+    trainer = start(launcher, tmp_path)
+    server = parent_of(trainer)
+    launcher.close()
+    until(lambda: not is_alive(trainer.pid), seconds=1)
+    assert not is_alive(server)
+    until(lambda: trainer.exit_status() is not None)
+    trainer.close()

@@ -1,0 +1,64 @@
+"""Forked from a server with torch, with loader workers: the same bits as in a process without any of that."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.recipes.in_process import train
+from training.engine.forkserver import WarmLauncher
+from training.engine.process import Trainer, TrainerSpec
+from training.recipes import registry
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork servers are for Linux")
+CONFIG = {"epochs": 2, "num_workers": 2, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def launcher():
+    launcher = WarmLauncher(preload=["training.recipes.config"])
+    yield launcher
+    launcher.close()
+
+
+def finish(launcher: WarmLauncher, folder: Path) -> tuple[str, list[dict], int]:
+    folder.mkdir()
+    spec = TrainerSpec(
+        package=registry.get("tiny").package,
+        config=registry.validate("tiny", CONFIG),
+        staging=str(folder),
+        scratch=str(folder),
+        device="cpu",
+        threads=1,
+    )
+    trainer = Trainer.start(spec, launcher=launcher)
+    parent = psutil.Process(trainer.pid).ppid()
+    digest, rows = "", []
+    try:
+        deadline = time.monotonic() + 90
+        while trainer.exit_status() is None:
+            assert time.monotonic() < deadline, trainer.read_log()
+            match trainer.receive(0.2):
+                case {"kind": "steps", "rows": new}:
+                    rows += new
+                case {"kind": "staged", "digest": digest, "path": path}:
+                    trainer.send({"kind": "stored", "path": path})
+                case {"kind": "finished"}:
+                    trainer.send({"kind": "exit"})
+        assert trainer.exit_status() == 0, trainer.read_log()
+    finally:
+        trainer.close()
+    return digest, rows, parent
+
+
+def test_the_same_bits_every_time(launcher: WarmLauncher, tmp_path: Path) -> None:
+    here = train("tiny", CONFIG, tmp_path / "here")
+    for number in range(2):
+        digest, rows, server = finish(launcher, tmp_path / str(number))
+        assert digest == here.of("staged")[-1]["digest"]
+        assert rows == here.steps
+        assert server != os.getpid()
+        assert len(os.listdir(f"/proc/{server}/task")) == 1  # whatever it forked, it has run nothing
