@@ -54,7 +54,7 @@ def test_extending_makes_the_samples_that_would_have_come_next(tmp_path):
 
 def test_a_slice_of_a_dataset_reads_only_what_it_needs(tmp_path):
     manifest = make(tmp_path)
-    (tmp_path / manifest.shards[-1].name).unlink()
+    (tmp_path / manifest.shards[-1].path).unlink()
     found = dataset.read(tmp_path, manifest, 150)
     assert np.array_equal(found["arrival_ns"], Generator(SETTINGS, 9).samples(0, 150).arrays["arrival_ns"])
     with pytest.raises(BadDataset, match="missing"):
@@ -69,7 +69,7 @@ def test_the_manifest_survives_the_file(tmp_path):
 
 def test_a_changed_bit_in_a_shard_is_noticed(tmp_path):
     manifest = make(tmp_path, samples=100)
-    path = tmp_path / manifest.shards[0].name
+    path = tmp_path / manifest.shards[0].path
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -80,13 +80,13 @@ def test_a_changed_bit_in_a_shard_is_noticed(tmp_path):
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda content: content.update(seed=10),
-        lambda content: content["settings"].update(sync_jitter_ns=1.0),
+        lambda content: content["config"].update(seed=10),
+        lambda content: content["config"].update(sync_jitter_ns=1.0),
         lambda content: content["shards"].pop(0),
-        lambda content: content["shards"][0].update(name="../../etc/passwd"),
+        lambda content: content["shards"][0].update(path="../../etc/passwd"),
         lambda content: content.update(format=99),
-        lambda content: content.pop("settings"),
-        lambda content: content["shards"][0].update(extra=1),
+        lambda content: content.pop("config"),
+        lambda content: content["shards"][0].pop("start"),
     ],
 )
 def test_a_changed_manifest_is_refused_with_a_sentence(tmp_path, spoil):

@@ -30,6 +30,8 @@ TIMING_STEPS = 25
 STRENGTH_STEPS = 40
 APART_KM = 25.0
 RINGS_KM = (0.5, 3.0, 8.0)
+LONGEST_STEP_KM = 50.0
+LOST_KM = 1e4
 _CHUNK = 1024
 
 
@@ -93,9 +95,24 @@ def centroid(network: Network, arrays: Arrays) -> Estimates:
     return Estimates(np.tile(network.positions_km.mean(axis=0), (count, 1)), np.tile(spread, (count, 1, 1)))
 
 
+def plain_gauss_newton_on_timing(network: Network, arrays: Arrays) -> Estimates:
+    """The textbook's: full steps from the middle of the receivers that detected the transmitter."""
+
+    def minimise(problem: _Problem) -> Estimates:
+        heard = (problem.weights > 0).astype(np.float64)
+        middle = [add_rows(heard * place[:, None]) / add_rows(heard) for place in network.positions_km.T]
+        position = np.stack(middle, axis=1)
+        for _ in range(TIMING_STEPS):
+            terms = problem.normal_equations(network.links(position))
+            position = np.clip(position + _step(terms, 0.0), -LOST_KM, LOST_KM)
+        return Estimates(position, _covariances(*problem.normal_equations(network.links(position))[:3]))
+
+    return _in_chunks(network, arrays, _timing_problem, minimise)
+
+
 def gauss_newton_on_timing(network: Network, arrays: Arrays) -> Estimates:
-    """Weighted least squares on the times of arrival, each weighted by its own standard deviation."""
-    return _in_chunks(network, arrays, _timing_problem, TIMING_STEPS)
+    """Weighted least squares on the times of arrival, each weighted by its own standard deviation; with care."""
+    return _in_chunks(network, arrays, _timing_problem, lambda problem: _minimise(problem, TIMING_STEPS))
 
 
 def levenberg_marquardt_on_strength(settings: RadioSettings, network: Network, arrays: Arrays) -> Estimates:
@@ -104,7 +121,7 @@ def levenberg_marquardt_on_strength(settings: RadioSettings, network: Network, a
     def problem(network: Network, arrays: Arrays) -> _Problem:
         return _strength_problem(settings, network, arrays)
 
-    return _in_chunks(network, arrays, problem, STRENGTH_STEPS)
+    return _in_chunks(network, arrays, problem, lambda problem: _minimise(problem, STRENGTH_STEPS))
 
 
 def _timing_problem(network: Network, arrays: Arrays) -> _Problem:
@@ -137,13 +154,16 @@ def _strength_problem(settings: RadioSettings, network: Network, arrays: Arrays)
 
 
 def _in_chunks(
-    network: Network, arrays: Arrays, problem: Callable[[Network, Arrays], _Problem], steps: int
+    network: Network,
+    arrays: Arrays,
+    problem: Callable[[Network, Arrays], _Problem],
+    minimise: Callable[[_Problem], Estimates],
 ) -> Estimates:
     """A chunk of samples at a time, so that the grid stays small."""
     found = []
     for start in range(0, len(arrays["detected"]), _CHUNK):
         chunk = {name: values[start : start + _CHUNK] for name, values in arrays.items()}
-        found.append(_minimise(problem(network, chunk), steps))
+        found.append(minimise(problem(network, chunk)))
     return Estimates(
         np.concatenate([estimates.positions_km for estimates in found]),
         np.concatenate([estimates.covariances_km2 for estimates in found]),
@@ -200,18 +220,22 @@ def _area(network: Network) -> tuple[Floats, Floats]:
 
 
 def _damped_step(terms: tuple[Floats, ...], damping: Floats) -> Floats:
+    step = _step(terms, damping)
+    length = np.sqrt(step[:, :1] ** 2 + step[:, 1:] ** 2)
+    return step * np.minimum(1.0, LONGEST_STEP_KM / np.maximum(length, 1e-12))
+
+
+def _step(terms: tuple[Floats, ...], damping: Floats | float) -> Floats:
     east, cross, north, pull_east, pull_north, _ = terms
     east, north = east * (1.0 + damping), north * (1.0 + damping)
     determinant = np.maximum(east * north - cross * cross, 1e-300)
-    step = np.stack(
+    return np.stack(
         [
             (north * pull_east - cross * pull_north) / determinant,
             (east * pull_north - cross * pull_east) / determinant,
         ],
         axis=1,
     )
-    length = np.sqrt(step[:, :1] ** 2 + step[:, 1:] ** 2)
-    return step * np.minimum(1.0, 50.0 / np.maximum(length, 1e-12))
 
 
 def _covariances(east: Floats, cross: Floats, north: Floats) -> Floats:

@@ -9,8 +9,8 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from training.recipes.localization.settings import RadioSettings
 Arrays = Mapping[str, NDArray]
 
 FORMAT = 1
+RECIPE = "rf_dataset"
 MANIFEST = "manifest.json"
+_REFUSED = "refused_"
 SPLITS = ("train", "validation", "test")
 _SHARD_NAME = re.compile(r"samples-\d{10}-\d{10}\.safetensors")
 
@@ -36,16 +38,34 @@ class BadDataset(ValueError):
 
 @dataclass(frozen=True)
 class Shard:
-    name: str
+    """One file: the samples start to stop, made by a generator for a scene (settings and seed)."""
+
+    path: str
+    size: int
+    sha256: str
     start: int
     stop: int
-    bytes: int
-    sha256: str
+    scene: str
     refused: dict[str, int]
 
     @property
     def samples(self) -> int:
         return self.stop - self.start
+
+    def summary(self) -> dict[str, Any]:
+        """What an entry of a manifest says beside path, size and digest."""
+        refused = {f"{_REFUSED}{reason}": count for reason, count in self.refused.items()}
+        own = {"start": self.start, "stop": self.stop, "samples": self.samples, "scene": self.scene}
+        return own | refused
+
+    def entry(self) -> dict[str, Any]:
+        return {"path": self.path, "size": self.size, "sha256": self.sha256} | self.summary()
+
+    @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> "Shard":
+        refused = {name.removeprefix(_REFUSED): n for name, n in entry.items() if name.startswith(_REFUSED)}
+        known = ("path", "size", "sha256", "start", "stop", "scene")
+        return cls(**{name: entry[name] for name in known}, refused=refused)
 
 
 @dataclass(frozen=True)
@@ -71,45 +91,59 @@ class Manifest:
         used = [shard for shard in self.shards if samples is None or shard.start < samples]
         wanted = self.samples if samples is None else min(samples, self.samples)
         lines = [f"samples {wanted}", *(f"{shard.start} {shard.stop} {shard.sha256}" for shard in used)]
-        return hashlib.sha256("\n".join([_scene(self.settings, self.seed), *lines]).encode()).hexdigest()
+        return _sha256("\n".join([scene_of(self.settings, self.seed), *lines]))
 
     def as_json(self) -> str:
         content = {
             "format": FORMAT,
-            "generator": VERSION,
-            "seed": self.seed,
-            "settings": self.settings.model_dump(mode="json"),
-            "samples": self.samples,
-            "refused": self.refused,
+            "recipe": RECIPE,
+            "config": self.settings.model_dump(mode="json") | {"seed": self.seed},
             "fingerprint": self.fingerprint(),
-            "shards": [asdict(shard) for shard in self.shards],
+            "shards": [shard.entry() for shard in self.shards],
         }
         return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
+        """Also of a manifest with more in it: the config of a whole job, and more about each shard."""
         try:
             content = json.loads(text)
-            if content["format"] != FORMAT or content["generator"] != VERSION:
+            if (content["format"], content["recipe"]) != (FORMAT, RECIPE):
                 raise BadDataset(
-                    f"The dataset is of format {content['format']}, generator {content['generator']}; "
-                    f"this Heimdall reads format {FORMAT}, generator {VERSION}."
+                    f"The dataset is not of the recipe {RECIPE}, or of another format than {FORMAT}."
                 )
-            settings = RadioSettings.model_validate_json(json.dumps(content["settings"]))
-            manifest = cls(
-                settings, int(content["seed"]), tuple(Shard(**shard) for shard in content["shards"])
-            )
-            _check_order(manifest.shards)
-            if content["fingerprint"] != manifest.fingerprint():
-                raise BadDataset("The dataset's manifest does not fit its own fingerprint.")
-        except (KeyError, TypeError, ValidationError, json.JSONDecodeError) as error:
+            config = content["config"]
+            own = {name: config[name] for name in RadioSettings.model_fields}
+            settings = RadioSettings.model_validate_json(json.dumps(own))
+            shards = sorted(map(Shard.from_entry, content["shards"]), key=lambda shard: shard.start)
+            manifest = cls(settings, int(config["seed"]), tuple(shards))
+            manifest._check()
+        except (KeyError, TypeError, AttributeError, ValidationError, json.JSONDecodeError) as error:
             raise BadDataset(f"The dataset's manifest cannot be read ({type(error).__name__}).") from error
         return manifest
+
+    def _check(self) -> None:
+        scene, expected = scene_of(self.settings, self.seed), 0
+        for shard in self.shards:
+            if shard.scene != scene:
+                raise BadDataset(
+                    f"The dataset's file {shard.path} was made with other settings, another seed or by another "
+                    f"version of the generator than version {VERSION} here."
+                )
+            if shard.start != expected or shard.stop <= shard.start:
+                raise BadDataset("The shards of the dataset's manifest do not follow on one another.")
+            expected = shard.stop
+
+
+def scene_of(settings: RadioSettings, seed: int) -> str:
+    """Names what a sample is a function of, beside its index."""
+    content = {"generator": VERSION, "seed": seed, "settings": settings.model_dump(mode="json")}
+    return _sha256(json.dumps(content, sort_keys=True, separators=(",", ":")))
 
 
 def fingerprint_of_settings(settings: RadioSettings, seed: int, samples: int) -> str:
     """Names samples that are made when they are needed: they follow from this."""
-    return hashlib.sha256(f"{_scene(settings, seed)}\nsamples {samples}\nmade".encode()).hexdigest()
+    return _sha256(f"{scene_of(settings, seed)}\nsamples {samples}\nmade")
 
 
 def write_shard(generator: Generator, start: int, stop: int, folder: Path) -> Shard:
@@ -123,18 +157,19 @@ def write_shard(generator: Generator, start: int, stop: int, folder: Path) -> Sh
     )
     name = f"samples-{start:010d}-{stop:010d}.safetensors"
     _write_durably(folder / name, data)
-    return Shard(name, start, stop, len(data), hashlib.sha256(data).hexdigest(), block.refused)
+    scene = scene_of(generator.settings, generator.seed)
+    return Shard(name, len(data), hashlib.sha256(data).hexdigest(), start, stop, scene, block.refused)
 
 
 def read_shard(folder: Path, shard: Shard) -> dict[str, NDArray]:
-    if not _SHARD_NAME.fullmatch(shard.name):
+    if not _SHARD_NAME.fullmatch(shard.path):
         raise BadDataset("The dataset's manifest names a file that is no shard.")
     try:
-        data = (folder / shard.name).read_bytes()
+        data = (folder / shard.path).read_bytes()
     except FileNotFoundError as error:
-        raise BadDataset(f"The dataset's file {shard.name} is missing.") from error
+        raise BadDataset(f"The dataset's file {shard.path} is missing.") from error
     if hashlib.sha256(data).hexdigest() != shard.sha256:
-        raise BadDataset(f"The dataset's file {shard.name} has changed since it was made.")
+        raise BadDataset(f"The dataset's file {shard.path} has changed since it was made.")
     return load(data)
 
 
@@ -206,17 +241,8 @@ def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return words ^ (words >> np.uint64(31))
 
 
-def _scene(settings: RadioSettings, seed: int) -> str:
-    content = {"generator": VERSION, "seed": seed, "settings": settings.model_dump(mode="json")}
-    return json.dumps(content, sort_keys=True, separators=(",", ":"))
-
-
-def _check_order(shards: Iterable[Shard]) -> None:
-    expected = 0
-    for shard in shards:
-        if shard.start != expected or shard.stop <= shard.start:
-            raise BadDataset("The shards of the dataset's manifest do not follow on one another.")
-        expected = shard.stop
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _of_kind(found: Mapping[str, NDArray], name: str, shard: Shard, part: NDArray) -> NDArray:
@@ -227,7 +253,7 @@ def _of_kind(found: Mapping[str, NDArray], name: str, shard: Shard, part: NDArra
         or len(values) != shard.samples
         or values.ndim != part.ndim
     ):
-        raise BadDataset(f"The dataset's file {shard.name} lacks {name}, or has it in another form.")
+        raise BadDataset(f"The dataset's file {shard.path} lacks {name}, or has it in another form.")
     return values[: len(part)]
 
 
@@ -247,16 +273,3 @@ def _write_durably(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def summary(settings: RadioSettings, arrays: Arrays) -> dict[str, Any]:
-    """A few numbers about the samples that a person wants to see."""
-    detected = arrays["detected"]
-    return {
-        "samples": len(detected),
-        "receivers": len(settings.receivers),
-        "mean_detected": float(detected.sum(axis=1).mean()),
-        "median_snr_db": float(np.median(arrays["snr_db"][detected])),
-        "median_dilution": float(np.median(arrays["dilution"])),
-        "median_bound_m": float(np.median(arrays["bound_m"])),
-    }

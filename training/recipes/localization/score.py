@@ -72,3 +72,10 @@ def coverage(mahalanobis_squared: Floats) -> tuple[float, ...]:
 def ellipse_radius_squared(share: float) -> float:
     """The chi-squared quantile with two degrees of freedom: -2 ln(1 - share)."""
     return float(-2.0 * np.log1p(-share))
+
+
+def ellipse(covariance_km2: Floats, share: float) -> tuple[float, float, float]:
+    """Half axes in metres, the long one first, and its bearing in degrees from north, of the ellipse for a share."""
+    values, vectors = np.linalg.eigh(covariance_km2)
+    short, long = 1000.0 * np.sqrt(np.maximum(values, 0.0) * ellipse_radius_squared(share))
+    return float(long), float(short), float(np.degrees(np.arctan2(vectors[0, 1], vectors[1, 1])) % 180.0)

@@ -22,12 +22,4 @@ class Recipe(GenerationRecipe):
         first = config.first_sample
         start, stop = dataset.ranges(first, first + config.samples, config.samples_per_shard)[shard]
         made = dataset.write_shard(self._generator, start, stop, folder)
-        refused = {f"refused_{reason}": count for reason, count in made.refused.items()}
-        about = {
-            "start": start,
-            "stop": stop,
-            "samples": made.samples,
-            "bytes": made.bytes,
-            "sha256": made.sha256,
-        }
-        return folder / made.name, about | refused
+        return folder / made.path, made.summary()

@@ -1,0 +1,136 @@
+"""The network beside the classical estimators and the bound, on the same samples."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.engine import codec
+from training.recipes.localization import baselines
+from training.recipes.localization.config import Config
+from training.recipes.localization.generator import Generator
+from training.recipes.localization.geometry import Network
+from training.recipes.localization.network import Estimate, LocalizationNetwork
+from training.recipes.localization.recipe import RadioSamples, load
+from training.recipes.localization.score import Score, score
+from training.recipes.localization.settings import RadioSettings
+
+PACKAGE = "training.recipes.localization"
+BATCH = 1024
+LATE_NOTE = "Late arrivals are on; the bound is the one without them."
+
+
+class NotALocalization(ValueError):
+    """The checkpoint is of another recipe."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    network: LocalizationNetwork
+    config: Config
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    score: Score
+    positions_km: NDArray[np.float64]
+    covariances_km2: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    rows: tuple[Row, ...]
+    truth_km: NDArray[np.float64]
+    bounds_m: NDArray[np.float64]
+    notes: tuple[str, ...]
+
+
+def open_checkpoint(path: str | Path) -> Trained:
+    """The network of a checkpoint file, with the config that it was trained with."""
+    parts, about = codec.load(path)
+    if about.get("recipe") != PACKAGE:
+        raise NotALocalization(f"The checkpoint is of the recipe {about.get('recipe')}, not of {PACKAGE}.")
+    config = Config.model_validate_json(json.dumps(about["config"]))
+    return Trained(load(parts, config), config, about)
+
+
+def evaluate(network: LocalizationNetwork, settings: RadioSettings, *, seed: int, samples: int) -> Evaluated:
+    """On samples of a seed that the network should not have seen."""
+    generator = Generator(settings, seed)
+    return evaluate_on(network, settings, generator.samples(0, samples).arrays)
+
+
+def evaluate_on(
+    network: LocalizationNetwork, settings: RadioSettings, arrays: dict[str, NDArray]
+) -> Evaluated:
+    scene = Network.of(settings)
+    refined, unrefined = answers(network, RadioSamples(scene, arrays))
+    estimators: dict[str, Callable[[], baselines.Estimates]] = {
+        "network": lambda: refined,
+        "network, unrefined": lambda: unrefined,
+        "Gauss-Newton on timing, plain": lambda: baselines.plain_gauss_newton_on_timing(scene, arrays),
+        "Gauss-Newton on timing, careful": lambda: baselines.gauss_newton_on_timing(scene, arrays),
+        "Levenberg-Marquardt on strength": lambda: baselines.levenberg_marquardt_on_strength(
+            settings, scene, arrays
+        ),
+        "centroid of the receivers": lambda: baselines.centroid(scene, arrays),
+    }
+    if network.refine is None:
+        del estimators["network, unrefined"]
+    truth, bounds = arrays["position_km"], arrays["bound_m"].astype(np.float64)
+    rows = []
+    for name, estimator in estimators.items():
+        found = estimator()
+        positions, covariances = found.positions_km, found.covariances_km2
+        rows.append(Row(name, score(positions, covariances, truth, bounds), positions, covariances))
+    return Evaluated(tuple(rows), truth, bounds, (LATE_NOTE,) if settings.late_arrivals else ())
+
+
+def answers(
+    network: LocalizationNetwork, samples: RadioSamples
+) -> tuple[baselines.Estimates, baselines.Estimates]:
+    """The refined and the unrefined estimates."""
+    found = []
+    network.eval()
+    with torch.no_grad():
+        for start in range(0, len(samples), BATCH):
+            indices = list(range(start, min(start + BATCH, len(samples))))
+            found.append(network(samples.batch(indices, [None] * len(indices)).reports))
+    return _joined(answer.refined for answer in found), _joined(answer.unrefined for answer in found)
+
+
+def table(evaluated: Evaluated) -> str:
+    """A table in Markdown, the bound in its last row."""
+    header = (
+        "estimator", "median, m", "p68, m", "p95, m", "score", "p68 score", "p95 score", "in 68 %", "in 95 %",
+    )  # fmt: skip
+    lines = [header, ("---", *["---:"] * (len(header) - 1))]
+    for row in evaluated.rows:
+        found = row.score
+        metres = (found.p50_m, found.p68_m, found.p95_m)
+        scores = (found.score, found.score_p68, found.score_p95)
+        shares = (found.coverage_68, found.coverage_95)
+        lines.append(
+            (
+                row.name,
+                *(f"{value:.1f}" for value in metres),
+                *(f"{value:.3f}" for value in scores),
+                *(f"{100 * value:.1f} %" for value in shares),
+            )
+        )
+    percentiles = np.percentile(evaluated.bounds_m, [50, 68, 95])
+    lines.append(("Cramer-Rao bound", *(f"{value:.1f}" for value in percentiles), *["1.000"] * 3, "", ""))
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n\n".join([text, *evaluated.notes])
+
+
+def _joined(estimates: Iterable[Estimate]) -> baselines.Estimates:
+    means, covariances = zip(*((found.mean, found.covariance()) for found in estimates), strict=True)
+    return baselines.Estimates(torch.cat(means).numpy(), torch.cat(covariances).numpy())
