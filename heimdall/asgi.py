@@ -10,6 +10,7 @@ django_application = get_asgi_application()  # first: it loads the apps that rou
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+
 from training.routing import allowed_origins, websocket_urlpatterns  # noqa: E402
 
 application = ProtocolTypeRouter(

@@ -166,8 +166,8 @@ ALL_STATES = [
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     """In CI nothing may be absent: a skip for any reason but a missing GPU is a failure."""
     report = yield
-    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
-        if item.get_closest_marker("cuda") is None:
-            report.outcome = "failed"
-            report.longrepr = f"skipped in CI, where every part must be there: {report.longrepr}"
+    skipped = report.skipped and not hasattr(report, "wasxfail")
+    if skipped and os.environ.get("CI") == "true" and item.get_closest_marker("cuda") is None:
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI, where every part must be there: {report.longrepr}"
     return report

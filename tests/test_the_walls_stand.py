@@ -9,13 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOORS = {
-    "training.admin", "training.api", "training.asking", "training.views", "training.forms", "training.consumers", 
+    "training.admin", "training.api", "training.asking", "training.views", "training.forms", "training.consumers",
     "training.urls", "training.routing", "training.feeds", "training.flow", "training.logins", "training.management",
     "training.templatetags",
 }  # fmt: skip
 PLAIN = {"training.errors", "training.lifecycle"}
 READS = {"training.models", "training.policy", *PLAIN}
-ADAPTERS = {"training.queue", "training.push", "training.checkpoints", "training.storage", "training.host"}
+ADAPTERS = {
+    "training.queue", "training.push", "training.checkpoints", "training.datasets", "training.storage", "training.host",
+}  # fmt: skip
 CONFIGS = {"training.recipes.config", "training.recipes.registry"}
 
 # package -> what of ours it may import beside itself. A longer name wins over a shorter one.
@@ -34,16 +36,17 @@ MAY_IMPORT = {
     "training.tailer": {*PLAIN, "training.models"},
     "training.push": {*PLAIN, "training.models", "training.tailer"},
     "training.checkpoints": {*PLAIN, "training.models", "training.storage", "training.engine.codec"},
+    "training.datasets": {*PLAIN, "training.models", "training.storage", "training.checkpoints"},
     "training.services": READS | ADAPTERS | CONFIGS,
-    "training.runner": READS | ADAPTERS | {"training.services", "training.queries", "training.engine.process", "training.engine.forkserver",
-                                            "training.recipes.registry", "training.engine.failpoints"},
+    "training.runner": READS | ADAPTERS | {
+        "training.services", "training.queries", "training.engine.process", "training.engine.forkserver",
+        "training.engine.failpoints", "training.recipes.registry",
+    },
     "training.scheduler": {*READS, *ADAPTERS, "training.services", "training.queries"},
     "training.tasks": {"training.runner", "training.scheduler", "training.queue", "training.host"},
 }  # fmt: skip
 DOORS_MAY = READS | ADAPTERS | CONFIGS | DOORS | {"training.services", "training.queries"}
 TORCH = {"training.engine", "training.recipes"}
-TORCH_FREE = {"training.recipes.config", "training.recipes.registry", "training.engine.process", "training.engine.forkserver",
-              "training.engine.codec"}  # fmt: skip
 DJANGO_Q = {"training.queue", "training.admin"}
 
 

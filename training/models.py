@@ -265,9 +265,7 @@ class Dataset(models.Model):
 
     name = models.CharField(max_length=100, unique=True)
     recipe = models.CharField(max_length=200)
-    config = models.JSONField(
-        default=dict, help_text="Of the job that began it."
-    )
+    config = models.JSONField(default=dict, help_text="Of the job that began it.")
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="datasets")
     team = models.ForeignKey(Group, null=True, blank=True, on_delete=models.SET_NULL, related_name="datasets")
     samples = models.PositiveBigIntegerField(

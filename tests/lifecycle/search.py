@@ -100,9 +100,9 @@ def moved(state: State, verb: Verb, bounds: Bounds, **changes) -> State:
     after = state._replace(status=status, stop=stop, **changes)
     if status is not Status.RUNNING:
         after = after._replace(lease="")
-    if status in (Status.QUEUED, Status.PAUSED) and state.type is JobType.TRAINING:
-        if bounds.stands("roll back what no checkpoint covers"):
-            after = after._replace(step=max(after.checkpoint, 0))
+    stops = status in (Status.QUEUED, Status.PAUSED) and state.type is JobType.TRAINING
+    if stops and bounds.stands("roll back what no checkpoint covers"):
+        after = after._replace(step=max(after.checkpoint, 0))
     if status is Status.RUNNING and verb is not Verb.CLAIM:
         promised = {Verb.PAUSE: Stop.PAUSE, Verb.CANCEL: Stop.CANCEL, Verb.RESUME: Stop.NONE}
         after = after._replace(promised=promised.get(verb, after.promised))

@@ -107,7 +107,7 @@ def test_a_store_that_cannot_be_read_is_unavailable_and_not_bad(attempt, tmp_pat
 
 
 def test_a_file_is_durable_before_its_name_and_the_folder_after(tmp_path, monkeypatch):
-    """fsync of the content, then rename, then fsync of the folder: any other order can lose the file to a power cut."""
+    """fsync of the content, rename, fsync of the folder: any other order can lose the file to a power cut."""
     log = []
     real_fsync, real_rename = os.fsync, os.rename
 

@@ -88,7 +88,7 @@ def beat(
 ) -> Wish:
     """Renew the lease and write down the news, in one transaction whose first statement is fenced.
 
-    steps: the trainer's step rows; epochs: its `epoch` messages. Doing it twice with the same news changes nothing more.
+    steps: the trainer's step rows; epochs: its `epoch` messages. Doing it twice with the same news is doing it once.
     """
     changes = _news(steps, epochs, phase, step_seconds)
     with transaction.atomic():
