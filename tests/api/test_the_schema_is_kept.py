@@ -26,6 +26,7 @@ EXAMPLES = int(os.environ.get("HEIMDALL_FUZZ_EXAMPLES", "0"))
 SETTINGS = Path(__file__).parents[2] / "schemathesis.toml"
 
 
+@pytest.mark.timeout(3600 if EXAMPLES else 300)
 @pytest.mark.parametrize("role", ["anonymous", "owner", "stranger"])
 def test_schemathesis_finds_nothing(transactional_db, make_job, alice, mallory, settings, role):
     settings.ALLOWED_HOSTS = ["*"]

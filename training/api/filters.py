@@ -29,14 +29,15 @@ FILTERS: tuple[Param, ...] = (
 class JobFilter(django_filters.FilterSet):
     """The filters of the API, and of any other list that wants the same ones."""
 
-    status = django_filters.MultipleChoiceFilter(choices=[(str(status), str(status)) for status in Status])
+    status = django_filters.MultipleChoiceFilter(
+        choices=[(str(status), str(status)) for status in Status], distinct=False
+    )
     job_type = django_filters.ChoiceFilter(choices=[(str(kind), str(kind)) for kind in JobType])
     recipe = django_filters.CharFilter(strip=False)
     owner = django_filters.CharFilter(field_name="owner__username", strip=False)
     team = django_filters.CharFilter(field_name="team__name", strip=False)
     parent = django_filters.NumberFilter(field_name="parent_id", min_value=0, max_value=BIGGEST)
     search = django_filters.CharFilter(method="in_text", strip=False)
-    ordering = django_filters.OrderingFilter(fields=[(name, name) for name in _SORTABLE])
 
     class Meta:
         model = TrainingJob
@@ -53,14 +54,13 @@ def filtered(jobs: QuerySet[TrainingJob], values: dict[str, Any]) -> QuerySet[Tr
     """The jobs that fit, in the order asked for; equal ones by their number."""
     if any(isinstance(value, str) and _is_nowhere(value) for value in values.values()):
         return jobs.none()
-    given = {name: value for name, value in values.items() if value is not None}
-    found = JobFilter(given, queryset=jobs).qs
     first = str(values.get("ordering") or "-id")
-    return (
-        found
-        if first.lstrip("-") == "id"
-        else found.order_by(first, "-id" if first.startswith("-") else "id")
-    )
+    given = {
+        name: value for name, value in values.items() if value is not None and name in JobFilter.base_filters
+    }
+    found = JobFilter(given, queryset=jobs).qs if given else jobs
+    sign = "-" if first.startswith("-") else ""
+    return found.order_by(*dict.fromkeys([first, f"{sign}id"]))
 
 
 def _is_nowhere(text: str) -> bool:
