@@ -29,6 +29,7 @@ from training.recipes import registry
 
 logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.05
+START_SECONDS = 30.0  # that a cluster may take to execute its first message
 ONE_STOP_SECONDS = 1.0  # signals that come closer together are one wish: a terminal signals a whole group
 
 
@@ -189,12 +190,17 @@ class Pulse(threading.Thread):
         self._hurry, self._ended, self._draining = threading.Event(), threading.Event(), threading.Event()
         self._number, self._message = time.time_ns() // 1_000, 0
         self._unanswered_since: float | None = None
+        self._announced_at = 0.0
+        self._has_answered = False
+        self._fruitless = 0  # clusters in a row that never answered
         self._wedged = threading.Event()
 
     def is_wedged(self) -> bool:
         return self._wedged.is_set()
 
     def begin_again(self) -> None:
+        self._fruitless = 0 if self._has_answered else self._fruitless + 1
+        self._has_answered = False
         self._unanswered_since = None
         self._message = 0
         self._wedged.clear()
@@ -231,15 +237,30 @@ class Pulse(threading.Thread):
             return
         now = time.monotonic()
         if host.canary_answer() == self._number:
-            self._unanswered_since = None
-        elif self._unanswered_since is not None and now - self._unanswered_since > settings.CANARY_SECONDS:
+            self._unanswered_since, self._has_answered = None, True
+        elif self._unanswered_since is not None and now - self._unanswered_since > self._patience():
             queue.forget_housekeeping()
             self._wedged.set()
             return
-        if self._unanswered_since is None or not self._message or not queue.is_waiting(self._message):
+        if self._unanswered_since is None:
             self._number += 1
-            self._message = queue.announce_housekeeping(self._number)
-            self._unanswered_since = self._unanswered_since or now
+            self._unanswered_since = now
+            self._announce(now)
+        elif not self._message or (now - self._announced_at > self._patience() / 3 and self._is_lost()):
+            self._announce(now)
+
+    def _announce(self, now: float) -> None:
+        self._message, self._announced_at = queue.announce_housekeeping(self._number), now
+
+    def _is_lost(self) -> bool:
+        """Taken long ago and not answered, or wiped."""
+        return not queue.is_waiting(self._message)
+
+    def _patience(self) -> float:
+        """How long an answer may take. A fresh cluster has to start first, on a busy machine slowly."""
+        if self._has_answered:
+            return settings.CANARY_SECONDS
+        return min(max(settings.CANARY_SECONDS, START_SECONDS) * 2**self._fruitless, 600.0)
 
 
 def _signal(pid: int, number: int) -> None:
