@@ -149,7 +149,7 @@ CRASHES_WITHOUT_CHECKPOINT = 10  # ... and deaths without a newer checkpoint
 NODE_NAME = env.text("HEIMDALL_NODE_NAME", os.uname().nodename)
 RECIPES = env.words("HEIMDALL_RECIPES")
 DEMO = env.flag("HEIMDALL_DEMO", True)
-START_METHOD = env.text("HEIMDALL_START_METHOD", "cold")
+START_METHOD = env.text("HEIMDALL_START_METHOD", "warm")
 if START_METHOD not in {"cold", "warm"}:
     raise ImproperlyConfigured(f"HEIMDALL_START_METHOD={START_METHOD!r}: use cold or warm.")
 
