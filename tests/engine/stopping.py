@@ -10,6 +10,7 @@ from training.engine.work import TrainingWork
 class StoppingWork(TrainingWork):
     def __init__(self, spec: Any, stop: Stop) -> None:
         self.wishes, self.told, self.stop = Wishes(), Told(), stop
+        self.questions_left = 0
         super().__init__(spec, send=self.answer, wishes=self.wishes)
 
     @property
@@ -24,11 +25,16 @@ class StoppingWork(TrainingWork):
         elif message["kind"] in ("stopped", "finished"):
             self.wishes.receive({"kind": "exit"})
 
+    def phase(self, name: str) -> None:
+        super().phase(name)
+        # Asked for the first time before the first batch: the second time is in the middle.
+        is_there = name == "validating" and self.progress.epochs_completed + 1 == self.stop.in_validation
+        self.questions_left = 2 if is_there and not self.told.of("stopped") else 0
+
     def poll(self) -> str:
-        if self._phase == "validating" and self.progress.epochs_completed + 1 == self.stop.in_validation:
-            # The first question comes before the first batch: stop in the middle.
-            self.polls = getattr(self, "polls", 0) + 1
-            if self.polls == 2:
+        if self.questions_left:
+            self.questions_left -= 1
+            if not self.questions_left:
                 self.wishes.receive({"kind": "stop", "at": "step"})
         return super().poll()
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import signal
 import sys
 import time
 import traceback
@@ -46,6 +47,8 @@ def run(channel: Channel) -> int:
     try:
         perform(channel.spec, send=channel.send, wishes=wishes)
     except Exception as error:
+        # torch's handler raises for each loader worker that ends by a signal; one time is enough.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         code = _code(error)
         traceback.print_exc(file=sys.stderr)
         if code is None:

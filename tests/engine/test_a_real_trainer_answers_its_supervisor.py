@@ -1,0 +1,117 @@
+"""The engine behind its pipes: `python -m training.engine.trainer`, as a supervisor starts it."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from tests.engine.attempts import config_of, resumed_from, spec_of
+from training.engine.process import Trainer
+
+pytestmark = pytest.mark.processes
+LONG = {"epochs": 100_000, "samples": 16, "checkpoint_every_epochs": 0, "keep_best": 0}
+
+
+class Talk:
+    """A conversation with a trainer; every wait has a deadline."""
+
+    def __init__(self, spec) -> None:
+        self.trainer = Trainer.start(spec)
+        self.messages: list[dict] = []
+
+    def until(self, kind: str) -> dict:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            message = self.trainer.receive(1.0)
+            if message is not None:
+                self.messages.append(message)
+                if message["kind"] == kind:
+                    return message
+            elif self.trainer.exit_status() is not None:
+                break
+        raise AssertionError(f"no {kind}; the log: {self.trainer.read_log()}")
+
+    def exit_status(self) -> int:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            self.trainer.receive(0.05)
+            status = self.trainer.exit_status()
+            if status is not None:
+                return status
+        raise AssertionError("it does not end")
+
+
+@pytest.fixture
+def talk():
+    talks = []
+
+    def start(spec) -> Talk:
+        talks.append(Talk(spec))
+        return talks[-1]
+
+    yield start
+    for each in talks:
+        each.trainer.kill()
+        each.trainer.close()
+
+
+def test_stop_go_on_stop_and_exit_and_then_on_to_the_end(talk, tmp_path):
+    one = talk(spec_of(tmp_path, config_of(**LONG)))
+    one.until("steps")
+    one.trainer.send({"kind": "stop", "at": "step"})
+    first = one.until("staged")
+    assert one.until("stopped")["step"] == first["step"]
+    one.trainer.send({"kind": "stored", "path": first["path"]})
+    one.trainer.send({"kind": "go_on"})
+    assert one.until("steps")["rows"][0]["step"] == first["step"] + 1
+    one.trainer.send({"kind": "stop", "at": "epoch"})
+    second = one.until("staged")
+    assert second["epoch"] * 2 == second["step"] > first["step"]
+    one.until("stopped")
+    one.trainer.send({"kind": "exit"})
+    assert one.exit_status() == 0
+
+    # The end is near: the last epoch is the one after the pause.
+    rest = config_of(**(LONG | {"epochs": second["epoch"] + 1, "lr_scheduler": "constant"}))
+    two = talk(spec_of(tmp_path / "rest", rest, **resumed_from(second)))
+    assert two.until("started")["step"] == second["step"]
+    assert two.until("finished")["step"] == second["step"] + 2
+    assert "final" in two.messages[-2]["kinds"]
+    two.trainer.send({"kind": "exit"})
+    assert two.exit_status() == 0
+
+
+def test_a_recipe_that_raises_fails_with_its_traceback(talk, tmp_path):
+    one = talk(spec_of(tmp_path, config_of(fail_at_step=2)))
+    failed = one.until("failed")
+    assert failed["code"] == "recipe_error"
+    assert failed["error"] == "ZeroDivisionError: the recipe fails on purpose"
+    assert "recipe.py" in failed["traceback"]
+    assert one.exit_status() == 1
+    assert "on purpose" in one.trainer.read_log()
+
+
+def test_a_recipe_that_is_not_there(talk, tmp_path):
+    failed = talk(spec_of(tmp_path, {}, package="tests.engine.nowhere")).until("failed")
+    assert failed["code"] == "unknown_recipe"
+
+
+def test_a_loader_worker_that_dies_is_a_crash_and_a_killed_trainer_leaves_none_behind(talk, tmp_path):
+    spec = spec_of(tmp_path, config_of(**LONG, num_workers=2))
+    crashing, killed = talk(spec), talk(spec)
+    for each in (crashing, killed):
+        each.until("steps")
+    os.kill(workers_of(crashing)[0].pid, signal.SIGKILL)
+    assert crashing.exit_status() == 71
+
+    workers = workers_of(killed)
+    assert len(workers) == 2
+    killed.trainer.kill()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+
+
+def workers_of(talk: Talk) -> list[psutil.Process]:
+    return psutil.Process(talk.trainer.pid).children(recursive=True)

@@ -1,0 +1,147 @@
+"""The training goes on while a snapshot is written: it must hold the state as it was."""
+
+import threading
+from collections import Counter, OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+from tests.engine.sameness import difference
+from training.engine import codec
+from training.engine.snapshot import BUFFERS, Announcer, Buffer, Stager, Ticket
+
+
+class Thing:
+    def __init__(self, state):
+        self.state = state
+
+    def state_dict(self):
+        return self.state
+
+
+def a_state():
+    weight = torch.randn(3, 4)
+    return {
+        "weight": weight,
+        "tied": weight,
+        "view": weight.t(),
+        "empty": torch.empty(0),
+        "also empty": torch.empty(0),
+        "number": torch.tensor(3.0),
+        "nested": OrderedDict(a=[1, (2.5, None)], b={3: "three"}),
+        "array": np.arange(5),
+        "counter": Counter("abca"),
+    }
+
+
+def test_a_copy_is_equal_and_shares_no_memory():
+    state = a_state()
+    copied = Buffer().copy(state)
+    assert (
+        difference(copied | {"view": copied["view"].clone()}, state | {"view": state["view"].clone()}) == ""
+    )
+    state["weight"].zero_()
+    state["array"][:] = 0
+    state["nested"]["a"].append(7)
+    state["counter"]["a"] = 0
+    assert copied["weight"].any()
+    assert copied["array"].any()
+    assert len(copied["nested"]["a"]) == 2
+    assert copied["counter"]["a"] == 2
+
+
+def test_shared_tensors_stay_shared():
+    copied = Buffer().copy(a_state())
+    assert copied["weight"] is copied["tied"]
+
+
+def test_the_memory_is_used_again():
+    buffer = Buffer()
+    first = buffer.copy(a_state())["weight"].data_ptr()
+    assert buffer.copy(a_state())["weight"].data_ptr() == first
+
+
+def test_a_tensor_of_another_shape_gets_another_place():
+    buffer = Buffer()
+    buffer.copy({"x": torch.zeros(3)})
+    assert buffer.copy({"x": torch.ones(5)})["x"].tolist() == [1.0] * 5
+    assert buffer.copy({"x": torch.ones(2, dtype=torch.int64)})["x"].dtype == torch.int64
+
+
+def test_what_is_written_is_the_state_at_the_snapshot(tmp_path):
+    written = threading.Event()
+    stager = Stager(tmp_path, finished=lambda ticket: written.set())
+    state = {"x": torch.ones(1000)}
+    ticket = snapshot(stager, state)
+    state["x"].zero_()
+    stager.write(ticket)
+    assert written.wait(20)
+    loaded, about = codec.load(ticket.path)
+    assert torch.equal(loaded["thing"]["x"], torch.ones(1000))
+    assert about == {"step": 7}
+    stager.close()
+
+
+def test_there_is_room_for_as_many_snapshots_as_buffers(tmp_path):
+    stager = Stager(tmp_path, finished=lambda ticket: None)
+    tickets = []
+    for _ in range(BUFFERS):
+        assert stager.has_room
+        tickets.append(snapshot(stager, {"x": torch.ones(1)}))
+    assert not stager.has_room
+    stager.release(tickets[0])
+    assert stager.has_room
+    stager.close()
+
+
+def test_a_failure_is_in_the_ticket(tmp_path):
+    failed = threading.Event()
+    stager = Stager(tmp_path / "nowhere", finished=lambda ticket: failed.set())
+    ticket = snapshot(stager, {"x": torch.ones(1)})
+    stager.write(ticket)
+    assert failed.wait(20)
+    assert isinstance(ticket.error, FileNotFoundError)
+    stager.close()
+
+
+def test_a_state_that_cannot_be_written_is_no_full_disk(tmp_path):
+    failed = threading.Event()
+    stager = Stager(tmp_path, finished=lambda ticket: failed.set())
+    ticket = snapshot(stager, {"x": object()})
+    stager.write(ticket)
+    assert failed.wait(20)
+    assert not isinstance(ticket.error, OSError)
+    assert list(tmp_path.iterdir()) == []
+    stager.close()
+
+
+def snapshot(stager: Stager, state) -> Ticket:
+    return stager.snapshot(
+        {"thing": Thing(state)}, kinds=["periodic"], step=7, epoch=1, val_loss=None, about={"step": 7}
+    )
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+def ticket_of(folder, number: int) -> Ticket:
+    path = folder / str(number)
+    path.write_text("x")
+    saved = codec.Saved(str(path), f"{number:064}", 1, "0" * 64)
+    return Ticket(["best"], number, number, None, {}, path, saved=saved)
+
+
+def test_only_the_newest_best_one_waits_beyond_the_limit(tmp_path, told):
+    announcer = Announcer(told.append)
+    tickets = [ticket_of(tmp_path, number) for number in range(12)]
+    for ticket in tickets:
+        announcer.announce(ticket)
+    assert [message["step"] for message in told] == list(range(8))
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == [*range(8), 11]
+    announcer.stored(str(tickets[0].path))
+    announcer.stored(str(tickets[1].path))
+    assert [message["step"] for message in told] == [*range(8), 11]
+    assert announcer.has_room

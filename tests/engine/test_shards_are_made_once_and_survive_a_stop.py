@@ -1,0 +1,92 @@
+"""Synthetic data: finished shards are the progress, whatever happens between them."""
+
+import hashlib
+
+import pytest
+
+from training.engine import failpoints
+from training.engine.control import Wishes
+from training.engine.failpoints import FailpointReached
+from training.engine.generation import Generation
+from training.engine.process import TrainerSpec
+from training.engine.spec import GenerationRecipe
+from training.engine.work import perform
+from training.recipes.config import GenerationConfig
+
+
+class Shards(GenerationRecipe):
+    def __init__(self, config, scratch):
+        super().__init__(config, scratch)
+        self.made: list[int] = []
+
+    def generate(self, shard, folder):
+        self.made.append(shard)
+        path = folder / f"shard-{shard}.txt"
+        path.write_text(f"{self.config.seed} {shard}\n")
+        return path, {"samples": 10}
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return Shards(GenerationConfig(samples=35, samples_per_shard=10), tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def disarmed():
+    yield
+    failpoints.configure("")
+
+
+def make(recipe, folder, finished=(), *, send=lambda message: None, wishes=None) -> bool:
+    return Generation(recipe, folder, finished=finished).make_missing(send=send, wishes=wishes or Wishes())
+
+
+def test_all_shards_are_made_and_told(recipe, tmp_path):
+    told = []
+    assert make(recipe, tmp_path, send=told.append)
+    assert [message["done"] for message in told] == [1, 2, 3, 4]
+    assert {message["total"] for message in told} == {4}
+    entry = told[2]["shard"]
+    content = (tmp_path / entry["path"]).read_bytes()
+    assert content == b"0 2\n"
+    assert entry["sha256"] == hashlib.sha256(content).hexdigest()
+    assert (entry["shard"], entry["size"], entry["samples"]) == (2, len(content), 10)
+
+
+def test_a_stop_comes_between_two_shards_and_the_rest_is_made_later(recipe, tmp_path):
+    wishes, recorded = Wishes(), []
+
+    def record(message):
+        recorded.append(message["shard"]["shard"])
+        if message["done"] == 2:
+            wishes.receive({"kind": "stop", "at": "epoch"})
+
+    assert not make(recipe, tmp_path, send=record, wishes=wishes)
+    assert make(recipe, tmp_path, recorded)
+    assert recipe.made == [0, 1, 2, 3]
+
+
+def test_a_shard_that_was_not_recorded_is_made_again(recipe, tmp_path):
+    recorded = []
+    failpoints.configure("shard_made=raise:3")
+    with pytest.raises(FailpointReached):
+        make(recipe, tmp_path, send=lambda message: recorded.append(message["shard"]["shard"]))
+    assert make(recipe, tmp_path, recorded)
+    assert recipe.made == [0, 1, 2, 2, 3]
+
+
+def test_the_trainer_makes_them_and_waits_for_its_exit(tmp_path):
+    told, wishes = [], Wishes()
+
+    def answer(message):
+        told.append(message)
+        if message["kind"] == "finished":
+            wishes.receive({"kind": "exit"})
+
+    config = {"samples": 20, "samples_per_shard": 10, "seed": 0, "shard_seconds": 0.0}
+    package = "tests.recipes_for_tests.shards"
+    spec = TrainerSpec(package, config, str(tmp_path), scratch=str(tmp_path), threads=1)
+    perform(spec, send=answer, wishes=wishes)
+    assert [message["kind"] for message in told] == ["started", "progress", "progress", "finished"]
+    assert (told[0]["total_epochs"], told[0]["total_steps"]) == (0, 2)
+    assert told[-1]["step"] == 2
