@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 T = TypeVar("T")
 _env = environ.Env()
+_PERIODS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_RATE = re.compile(r"([1-9][0-9]{0,6})/(s|m|h|d)(?:ec|econd|in|inute|our|ay)?")
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -37,6 +40,24 @@ def integer(name: str, default: int, *, low: int, high: int) -> int:
 
 def seconds(name: str, default: float, *, low: float, high: float = 86_400.0) -> float:
     return _number(name, default, float, low, high)
+
+
+def rate(name: str, default: str) -> str:
+    """How often one may ask, like 600/min; `parse_rate` reads it."""
+    value = text(name, default)
+    try:
+        parse_rate(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}={value!r} {error}") from error
+    return value
+
+
+def parse_rate(value: str) -> tuple[int, float]:
+    """'600/min' as (600, 60.0)."""
+    match = _RATE.fullmatch(value.lower())
+    if not match:
+        raise ValueError("is not a rate: use a form like 600/min.")
+    return int(match[1]), _PERIODS[match[2]]
 
 
 def database(name: str, default: str) -> dict[str, Any]:

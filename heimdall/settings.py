@@ -225,8 +225,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "training.api.pagination.Pages",
     "EXCEPTION_HANDLER": "training.api.errors.handle",
     "DEFAULT_THROTTLE_RATES": {
-        "verbs": env.text("HEIMDALL_VERB_RATE", "600/min"),
-        "login": env.text("HEIMDALL_LOGIN_RATE", "20/min"),
+        "verbs": env.rate("HEIMDALL_VERB_RATE", "600/min"),
+        "login": env.rate("HEIMDALL_LOGIN_RATE", "20/min"),
     },
     "PAGE_SIZE": 50,
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",

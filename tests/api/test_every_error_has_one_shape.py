@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 from rest_framework.test import APIClient
 
+from heimdall import env
 from training.api import throttles
 
 
@@ -171,8 +173,15 @@ def test_too_many_passwords_are_429(db, settings, url):
 
 def test_a_rate_is_a_sliding_window():
     window = throttles.Window()
-    rate = throttles.parse_rate("2/hour")
+    rate = env.parse_rate("2/hour")
     assert rate == (2, 3600.0)
     assert [window.take("a", rate) > 0 for _ in range(3)] == [False, False, True]
     assert window.take("b", rate) == 0.0
     assert window.take("a", (2, 0.0)) == 0.0  # what is older than the period does not count
+
+
+@pytest.mark.parametrize("bad", ["600", "0/min", "x/min", "5/week", "-1/s", "1.5/h"])
+def test_a_bad_rate_stops_the_start_and_names_its_variable(monkeypatch, bad):
+    monkeypatch.setenv("HEIMDALL_VERB_RATE", bad)
+    with pytest.raises(ImproperlyConfigured, match="HEIMDALL_VERB_RATE="):
+        env.rate("HEIMDALL_VERB_RATE", "600/min")

@@ -5,7 +5,6 @@ Several web processes count each for themselves.
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections import deque
@@ -14,21 +13,12 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from rest_framework.throttling import BaseThrottle
 
-_PERIODS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
-_RATE = re.compile(r"([1-9][0-9]{0,6})/(s|m|h|d)(?:ec|econd|in|inute|our|ay)?")
+from heimdall.env import parse_rate
+
 _MOST_CLIENTS = 10_000
-
-
-def parse_rate(text: str, name: str = "The rate") -> tuple[int, float]:
-    """'600/min' as (600, 60.0)."""
-    match = _RATE.fullmatch(text.strip().lower())
-    if not match:
-        raise ImproperlyConfigured(f"{name}={text!r} is not a rate: use a form like 600/min.")
-    return int(match[1]), _PERIODS[match[2]]
 
 
 class Window:
