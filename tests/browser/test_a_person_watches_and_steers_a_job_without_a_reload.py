@@ -47,8 +47,8 @@ def test_a_job_appears_progresses_pauses_and_resumes_in_the_list_and_on_its_page
     page.locator("#link-state", has_text="live").wait_for()
     page.get_by_text("No jobs yet").wait_for()
 
-    job = site.submit(job_name=HOSTILE, epochs=4, samples=960, step_seconds=0.06)
-    steps = 4 * 27
+    job = site.submit(job_name=HOSTILE, epochs=2, samples=1920, step_seconds=0.08)
+    steps = 2 * 54
     row = page.locator(f"#job-{job}")
     row.locator(".state-running").wait_for()
     assert HOSTILE in row.inner_text()
@@ -75,6 +75,7 @@ def test_a_job_appears_progresses_pauses_and_resumes_in_the_list_and_on_its_page
     page.get_by_text(re.compile(r"pausing at the end of epoch \d")).first.wait_for()
     page.locator("#head .state-pausing").wait_for()
     press(page, "resume")  # the wish is withdrawn
+    site.wait_for_status(job, "completed")
     page.locator("#head .state-completed").wait_for()
     page.get_by_text("100.0 %").wait_for()
     page.locator("#checkpoints").get_by_text("final").wait_for()
