@@ -139,11 +139,7 @@ class Site:
         with suppress(psutil.Error):
             if process.status() == psutil.STATUS_ZOMBIE:
                 return False
-            environment = process.environ()
-            return str(self.data) in (
-                environment.get("HEIMDALL_DATA_DIR"),
-                environment.get("HEIMDALL_TEST_DATA"),
-            )
+            return process.environ().get(MARK) == str(self.data)
         return False
 
     # REST.
