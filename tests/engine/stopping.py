@@ -27,6 +27,8 @@ class StoppingWork(TrainingWork):
 
     def phase(self, name: str) -> None:
         super().phase(name)
+        if self.progress.epochs_completed + 1 == self.stop.at_epoch:
+            self.wishes.receive({"kind": "stop", "at": "epoch"})
         # Asked for the first time before the first batch: the second time is in the middle.
         is_there = name == "validating" and self.progress.epochs_completed + 1 == self.stop.in_validation
         self.questions_left = 2 if is_there and not self.told.of("stopped") else 0
@@ -42,8 +44,6 @@ class StoppingWork(TrainingWork):
         super().step_finished()
         if self.progress.steps_completed == self.stop.after_step:
             self.wishes.receive({"kind": "stop", "at": "step"})
-        if self.progress.epochs_completed + 1 == self.stop.at_epoch:
-            self.wishes.receive({"kind": "stop", "at": "epoch"})
 
     def start(self, *arguments: Any) -> None:
         super().start(*arguments)

@@ -3,8 +3,12 @@
 import itertools
 
 import pytest
+import torch
 
 from tests.engine.journeys import JOURNEYS, Travelled, differences, travel
+
+
+pytestmark = pytest.mark.xdist_group("journeys")
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +68,12 @@ def test_the_learning_rate_goes_on_where_it_was(travelled):
     assert rates == [row["learning_rate"] for row in paused.undisturbed.rows]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] > 100 * rates[-1]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_on_a_gpu_too(name, tmp_path):
+    found = travel({name: JOURNEYS[name]}, tmp_path, device="cuda")
+    assert differences(found[name]) == []
+    assert found[name].undisturbed.of("started")[0]["environment"]["device"] == "cuda"
