@@ -355,6 +355,22 @@ class Metric(models.Model):
         return f"metrics of job {self.job_id} at step {self.step}"
 
 
+class Artifact(models.Model):
+    """What a recipe shows people of the newest validated epoch. In a table of its own: lists of jobs stay light."""
+
+    job = models.OneToOneField(TrainingJob, on_delete=models.CASCADE, related_name="artifact")
+    step = models.PositiveBigIntegerField()
+    epoch = models.PositiveIntegerField()
+    content = models.JSONField(default=dict)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["job_id"]
+
+    def __str__(self) -> str:
+        return f"artifact of job {self.job_id} at epoch {self.epoch}"
+
+
 class LogChunk(models.Model):
     """A piece of what the trainer printed. The id is the cursor for `?after=`."""
 

@@ -1,7 +1,7 @@
 """The training loop. It is read from top to bottom, and it never knows what is in a part."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,6 +33,7 @@ class ClosedEpoch:
     loss: float
     """What best and patience go by: the validation loss, or without validation the training loss."""
     is_best: bool
+    artifact: Mapping[str, Any] | None = None
 
 
 class Watcher(Control, Protocol):
@@ -135,9 +136,12 @@ class Validation:
         self._generators = generators
         self._seed = mix(seed, "validation")
         self._autocast = autocast or nullcontext()
+        self.artifact: Mapping[str, Any] | None = None
+        """What the newest pass shows beside its values."""
 
     def __call__(self, control: Control) -> dict[str, float] | None:
         """The values, or None where a stop at the next step came in between."""
+        self.artifact = None
         if not self._data.has_validation:
             return {}
         evaluation = self._evaluation()
@@ -148,7 +152,9 @@ class Validation:
                     return None
                 with self._autocast:
                     evaluation.update(self._model, data, samples)
-            return evaluation.result()
+            values = evaluation.result()
+            self.artifact = evaluation.artifact()
+            return values
 
 
 @dataclass(frozen=True)
@@ -216,7 +222,7 @@ class Loop:
         self.early_stopping.consider(loss)
         if self.epoch_schedule is not None:
             self.epoch_schedule.step(loss)
-        return ClosedEpoch(self.progress.epochs_completed, values, loss, is_best)
+        return ClosedEpoch(self.progress.epochs_completed, values, loss, is_best, self.validation.artifact)
 
 
 def _the_loss(values: dict[str, float | None]) -> float:

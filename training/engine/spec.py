@@ -79,6 +79,13 @@ class Evaluation:
         """The epoch's values. `val_loss` must be among them: it says which epoch is the best."""
         return {f"val_{name}": float(total) / self.samples for name, total in self.sums.items()}
 
+    def artifact(self) -> Mapping[str, Any] | None:
+        """What people may look at beside the values: plain JSON with a `kind`, of at most 64 kB.
+
+        Asked for after `result`. Only the newest one is kept, with the job and in no checkpoint.
+        """
+        return None
+
 
 class TrainingRecipe(ABC):
     """Builds what a training is made of. Each method is called once, after the generators are seeded."""

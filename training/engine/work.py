@@ -21,7 +21,7 @@ from training.engine.data import LoaderWorkerSetup
 from training.engine.failpoints import failpoint
 from training.engine.generation import Generation
 from training.engine.loop import ClosedEpoch, Outcome
-from training.engine.process import Channel, TrainerSpec
+from training.engine.process import Channel, TrainerSpec, to_line
 from training.engine.refused import Refused
 from training.engine.restore import restore
 from training.engine.snapshot import Announcer, Stager, Ticket
@@ -31,6 +31,7 @@ Send = Callable[[dict[str, Any]], None]
 
 FLUSH_SECONDS = 0.1
 RETRY_SECONDS = (0.2, 1.0, 5.0, 15.0)
+MOST_ARTIFACT_BYTES = 64 * 1024
 FAILED, CRASHED = 1, 71
 
 _LOADER_WORKER_DIED = re.compile(r"DataLoader worker \(pid.*(exited unexpectedly|killed by signal)")
@@ -176,6 +177,7 @@ class TrainingWork:
                 "best_epoch": best.epoch,
                 "best_val_loss": best.loss if self._training.loop.data.has_validation else None,
                 "is_best": epoch.is_best,
+                **_shown(epoch),
             }
         )
         self._closed = (self._training.loop.progress.steps_completed, epoch.values["val_loss"])
@@ -311,6 +313,21 @@ class TrainingWork:
     def _where(self) -> dict[str, int]:
         progress = self._training.loop.progress
         return {"step": progress.steps_completed, "epoch": progress.epochs_completed}
+
+
+def _shown(epoch: ClosedEpoch) -> dict[str, Any]:
+    """The recipe's artifact for the message. One that is too large is left out; the log says so."""
+    if epoch.artifact is None:
+        return {}
+    size = len(to_line(epoch.artifact))
+    if size > MOST_ARTIFACT_BYTES:
+        print(
+            f"The artifact of epoch {epoch.epoch} is left out: it has {size} bytes, "
+            f"{MOST_ARTIFACT_BYTES} are allowed.",
+            file=sys.stderr,
+        )
+        return {}
+    return {"artifact": epoch.artifact}
 
 
 def _generate(

@@ -20,7 +20,7 @@ from training import queue
 from training.checkpoints import StoredCheckpoint
 from training.errors import NoGoodCheckpoint, StaleAttempt
 from training.lifecycle import JobType, Status, Stop, Verb
-from training.models import Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
+from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
 from training.policy import System
 from training.services.transition import (
     Raced,
@@ -96,6 +96,7 @@ def beat(
         _add_metrics(job, steps, epochs)
         for message in epochs:
             _add_epoch_event(job, message)
+        _keep_artifact(job, epochs)
         if log:
             LogChunk.objects.create(job=job, attempt=attempt.number, text=_shortened(log, MAX_LOG_CHARACTERS))
         _note_execution(attempt, len(steps), trainer_pid)
@@ -513,6 +514,15 @@ def _add_epoch_event(job: TrainingJob, message: dict[str, Any]) -> None:
     elif before.data.get("values") != values and not job.approximate:
         said = f"Epoch {message['epoch']} was repeated and gave other values than before."
         _event(job, "replay_differs", said, data={"before": before.data.get("values"), "values": values})
+
+
+def _keep_artifact(job: TrainingJob, epochs: list[dict[str, Any]]) -> None:
+    """The newest one replaces the one before."""
+    shown = [message for message in epochs if isinstance(message.get("artifact"), dict)]
+    if shown:
+        last = shown[-1]
+        facts = {"step": last["step"], "epoch": last["epoch"], "content": finite(last["artifact"])}
+        Artifact.objects.update_or_create(job=job, defaults=facts | {"created_at": Now()})
 
 
 def _note_execution(attempt: Attempt, steps: int, trainer_pid: int | None) -> None:

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from training import lifecycle
 from training.lifecycle import TERMINAL, Answer, JobType, Rule, Status, Stop, StopAt, Verb
-from training.models import Checkpoint, Event, Metric, TrainingJob
+from training.models import Artifact, Checkpoint, Event, Metric, TrainingJob
 from training.policy import System
 
 
@@ -114,6 +114,7 @@ def to_checkpoint(job: TrainingJob, checkpoint: Checkpoint | None) -> dict[str, 
     if job.current_step > step or rows.filter(step__gt=step).exists():
         rows.filter(step__gt=step).delete()
     rows.filter(epoch__gt=epoch, epoch_values__isnull=False).update(epoch_values=None)
+    Artifact.objects.filter(job_id=job.pk, epoch__gt=epoch).delete()
     return {"current_step": step, "current_epoch": epoch} | _newest_values(job, epoch)
 
 

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from training import checkpoints, lifecycle, policy, queue
 from training.errors import InvalidInput, NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
-from training.models import Attempt, Checkpoint, Dataset, Metric, TrainingJob
+from training.models import Artifact, Attempt, Checkpoint, Dataset, Metric, TrainingJob
 from training.recipes import registry
 from training.services.datasets import dataset_named, name_dataset
 from training.services.transition import (
@@ -239,6 +239,7 @@ def _resume(job: TrainingJob, rule: Rule, by: Any) -> Result:
 
 def _restart(job: TrainingJob, by: Any) -> Result:
     Metric.objects.filter(job_id=job.pk).delete()
+    Artifact.objects.filter(job_id=job.pk).delete()
     changes = start_again(job) | {
         "generation": F("generation") + 1,
         "checkpoint": "",
