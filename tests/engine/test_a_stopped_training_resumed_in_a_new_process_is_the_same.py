@@ -7,7 +7,6 @@ import torch
 
 from tests.engine.journeys import JOURNEYS, Travelled, differences, travel
 
-
 pytestmark = pytest.mark.xdist_group("journeys")
 
 

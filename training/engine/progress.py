@@ -158,8 +158,9 @@ def _tensors(record: StepRecord) -> list[Tensor]:
 
 
 def _as_floats(tensors: list[Tensor]) -> list[float]:
-    if all(tensor.device.type == "cpu" for tensor in tensors):
+    if all(tensor.is_cpu for tensor in tensors):
         return [tensor.item() for tensor in tensors]
     # One wait for the device instead of one for each value.
-    read: list[float] = torch.stack([tensor.double() for tensor in tensors]).tolist()
+    device = next(tensor.device for tensor in tensors if not tensor.is_cpu)
+    read: list[float] = torch.stack([tensor.to(device, torch.float64) for tensor in tensors]).tolist()
     return read
