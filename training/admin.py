@@ -18,7 +18,6 @@ from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
-from django_q import admin as queue_admin
 from django_q.models import Failure, OrmQ, Schedule, Success
 from rest_framework.authtoken.admin import TokenAdmin as RestTokenAdmin
 from rest_framework.authtoken.models import TokenProxy
@@ -531,27 +530,15 @@ class TokenAdmin(ForSuperusers, RestTokenAdmin):
         return f"{token.key[:6]}..."
 
 
-# A queue message names any function and carries a pickle: whoever may write one may run anything.
-
-
-@admin.register(Success)
-class SuccessAdmin(ForSuperusers, queue_admin.TaskAdmin):
-    pass
-
-
-@admin.register(Failure)
-class FailureAdmin(ForSuperusers, queue_admin.FailAdmin):
-    pass
-
-
-@admin.register(Schedule)
-class ScheduleAdmin(ForSuperusers, queue_admin.ScheduleAdmin):
-    pass
-
-
 @admin.register(OrmQ)
-class QueueAdmin(ForSuperusers, queue_admin.QueueAdmin):
-    pass
+class QueueAdmin(History):
+    """Messages that nobody has taken yet. Results and schedules of django-q2 are pickles: nobody reads them here."""
+
+    list_display = ("pk", "key", "payload", "lock")
+    fields = ("key", "payload", "lock")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_active and request.user.is_superuser
 
 
 def _shown(job: TrainingJob) -> dict[str, Any]:

@@ -2,40 +2,48 @@
 
 A message is gone when it is taken: it may be lost, and the sweep wakes again. So a task that is longer than a timeout
 is never handed out twice, and no clock but the database's has a say.
+
+In the database a message is a word, a number and an id, such as `supervise 7 3f2a...`. It can name nothing but the
+words of TASKS, and it is no pickle: whoever can write there can wake a worker, and do nothing else.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import signal
 import time
+import uuid
 from typing import Any
 
 from django.conf import settings
 from django.db import close_old_connections, connections
+from django.db.models.functions import Now
+from django.utils import timezone
 from django.utils.module_loading import import_string
 from django_q.brokers.orm import ORM
 from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.signals import post_spawn
-from django_q.tasks import async_task
+from django_q.signing import SignedPackage
 
 from training import host
 
-SUPERVISE = "training.tasks.supervise"
-HOUSEKEEP = "training.tasks.housekeep"
+TASKS = {"supervise": "training.tasks.supervise", "housekeep": "training.tasks.housekeep"}
 GET_READY = "training.tasks.get_ready"
+_MESSAGE = re.compile(r"(supervise|housekeep) (-?[0-9]{1,19}) ([0-9a-f]{32})")
+logger = logging.getLogger(__name__)
 
 
 def wake(hint: int = 0) -> str:
     """Say that there may be work. In a transaction, the message is sent by its commit. Returns the task's id."""
-    return async_task(SUPERVISE, int(hint))
+    return _send("supervise", hint, Conf.CLUSTER_NAME)[0]
 
 
 def announce_housekeeping(number: int) -> int:
     """Have this host's cluster do its housekeeping. Returns the id of the message's row."""
-    async_task(HOUSEKEEP, int(number), cluster=_own_key())
-    return OrmQ.objects.filter(key=_own_key()).order_by("-id").values_list("id", flat=True).first() or 0
+    return _send("housekeep", number, _own_key())[1]
 
 
 def is_waiting(message: int) -> bool:
@@ -54,17 +62,20 @@ def forget_housekeeping() -> None:
 
 
 class Broker(ORM):
-    """django-q2's queue in the database, with two changes: taking a message deletes it, and each host has, beside the
-    common queue, one of its own (for its housekeeping)."""
+    """django-q2's queue in the database, with three changes: taking a message deletes it; each host has, beside the
+    common queue, one of its own (for its housekeeping); and the messages are ours, not pickles."""
 
     def dequeue(self) -> list[tuple[int, str]] | None:
         close_old_connections()
         waiting = OrmQ.objects.filter(key__in=(self.list_key, _own_key())).order_by("id")
         taken = [row for row in waiting[: Conf.BULK] if OrmQ.objects.filter(pk=row.pk).delete()[0]]
         if taken:
-            return [(row.pk, row.payload) for row in taken]
+            return [(row.pk, package) for row in taken if (package := _package(row.payload))]
         time.sleep(Conf.POLL)
         return None
+
+    def enqueue(self, task: str) -> int:
+        raise TypeError("Messages are sent by wake and announce_housekeeping alone.")
 
     def queue_size(self) -> int:
         return OrmQ.objects.filter(key=self.list_key).count()
@@ -100,6 +111,30 @@ def _prepare_supervisor(**_: Any) -> None:
     host.orders.listen()
     host.die_with_parent(os.getppid(), signal.SIGUSR1)
     import_string(GET_READY)()
+
+
+def _send(task: str, number: int, key: str) -> tuple[str, int]:
+    """The message's id and that of its row."""
+    name = uuid.uuid4().hex
+    return name, OrmQ.objects.create(key=key, payload=f"{task} {int(number)} {name}", lock=Now()).pk
+
+
+def _package(payload: str) -> str | None:
+    """The message as the rest of the cluster wants it: made here, for its own memory. None for what is not ours."""
+    found = _MESSAGE.fullmatch(payload)
+    if found is None:
+        logger.warning("A queue message of unknown form was dropped.")
+        return None
+    task = {
+        "id": uuid.uuid4().hex,  # a new one: django-q2 looks for what an earlier task of this id left behind
+        "name": f"{found[1]} {found[2]}",
+        "func": TASKS[found[1]],
+        "args": (int(found[2]),),
+        "kwargs": {},
+        "started": timezone.now(),
+        "ack_failure": True,
+    }
+    return SignedPackage.dumps(task)
 
 
 def _own_key() -> str:
