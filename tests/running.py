@@ -32,7 +32,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = "tests.recipes_for_tests.tiny,tests.recipes_for_tests.shards,tests.recipes_for_tests.faulty"
 QUICK = {
-    "HEIMDALL_LEASE_SECONDS": "2",
+    "HEIMDALL_LEASE_SECONDS": "4",
     "HEIMDALL_HEARTBEAT_SECONDS": "0.5",
     "HEIMDALL_SWEEP_SECONDS": "0.5",
     "HEIMDALL_DRAIN_GRACE_SECONDS": "30",

@@ -147,7 +147,8 @@ class Supervision:
             except StorageUnavailable as error:
                 self.persist(services.release, self.attempt, reason=str(error), delay_seconds=self._delay())
                 return None
-            if start is None and self._lands_before_it_starts():
+            self._wait_until_trainers_start()
+            if self._lands_before_it_starts():
                 return None
             try:
                 self._bring_dataset()
@@ -193,16 +194,25 @@ class Supervision:
     def _wait_for(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do slow work in a thread, and keep the lease meanwhile."""
         future = self.storing.submit(work, *args, **kwargs)
-        beaten_at = 0.0
-        while not future.done():
+        self._hold_until(future.done)
+        return future.result()
+
+    def _wait_until_trainers_start(self) -> None:
+        """A fork server that is still importing must not cost the lease."""
+        if isinstance(_launcher, WarmLauncher):
+            getting_ready = _launcher.is_getting_ready
+            self._hold_until(lambda: self.must_land() or not getting_ready())
+
+    def _hold_until(self, is_so: Callable[[], bool]) -> None:
+        """Keep the lease until something is so."""
+        beaten_at = time.monotonic()
+        while not is_so():
             if time.monotonic() - beaten_at > settings.HEARTBEAT_SECONDS:
                 self.persist(services.beat, self.attempt)
                 beaten_at = time.monotonic()
-            self.must_land()
-            if self.landed_by is not None and time.monotonic() > self.landed_by:
+            if self.must_land() and time.monotonic() > (self.landed_by or 0):
                 raise GraceIsOver
             time.sleep(0.01)
-        return future.result()
 
     def _lands_before_it_starts(self) -> bool:
         draining = self.must_land()

@@ -14,7 +14,7 @@ from tests.running import PATIENCE, Site, running
 pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
 EPOCHS, STEPS = 7, 9
 CONFIG = {"epochs": EPOCHS, "samples": 320, "step_seconds": 0.07, "checkpoint_every_minutes": 0, "seed": 3}
-LEASE = 2.0
+LEASE = 4.0
 
 
 def wait_for_attempt(site: Site, job: int, number: int, *, step: int) -> None:

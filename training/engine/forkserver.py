@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -53,6 +54,12 @@ class WarmLauncher:
         """Start the server, so that the first trainer need not wait. Returns at once."""
         with self._lock:
             self._living_server()
+
+    def is_getting_ready(self) -> bool:
+        """Whether a launch would have to wait for the server now."""
+        with self._lock:
+            server = self._living_server()
+            return server is not None and server.is_getting_ready()
 
     def launch(self, spec: TrainerSpec, ends: ChildEnds) -> Process:
         with self._lock:
@@ -100,6 +107,7 @@ class _Server:
 
     def __init__(self, module: str, *preload: str):
         self._owner = os.getpid()
+        self._started_at = time.monotonic()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._popen = process.start_process(
@@ -122,6 +130,9 @@ class _Server:
 
     def is_usable(self) -> bool:
         return self.is_ours() and not self._is_gone and self._popen.poll() is None
+
+    def is_getting_ready(self) -> bool:
+        return self.is_usable() and not self._is_ready and time.monotonic() < self._started_at + READY_SECONDS
 
     def fork(self, environment: Mapping[str, str], ends: ChildEnds) -> "_ForkedProcess | None":
         """A trainer with these ends, or None when the server is of no use."""
