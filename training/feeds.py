@@ -14,14 +14,16 @@ from typing import Any
 from channels.db import database_sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection
+from django.db.models import QuerySet
+from django.db.models.functions import Length
 
 from training import policy, queries
 from training.logins import Login
 from training.models import LogChunk, Metric, TrainingJob
 from training.push import board
 
-NUM_EVENTS, NUM_STEPS, NUM_EPOCHS, NUM_CHUNKS = 200, 1_000, 1_000, 100  # of one message
-PICTURE_EVENTS, PICTURE_STEPS = 50, 500
+NUM_EVENTS, NUM_STEPS, NUM_EPOCHS, NUM_CHUNKS = 200, 1_000, 1_000, 20  # of one message
+PICTURE_EVENTS, PICTURE_STEPS, PICTURE_CHUNKS = 50, 500, 200
 LOG_CHARACTERS = 64 * 1024
 PAGE = queries.LIST_LIMIT
 _POOL = ThreadPoolExecutor(max_workers=4, thread_name_prefix="live")
@@ -86,24 +88,26 @@ class JobFeed:
     def __init__(self, job: int) -> None:
         self.job = job
         here = board()
-        self._shared = Shared(lambda: here.tick(job))
+        self._batches = Shared(lambda: here.tick(job), limit=4)
+        self._jobs = Shared(lambda: here.tick(job), limit=64)
+        self._messages = Shared(lambda: here.tick(job), limit=4)
 
     async def message(
         self, place: Place | None, asked: tuple[tuple[str, int], ...], shown: str | None, login: Login
     ) -> Message:
         """The next message for a socket at this place, which shows the job as `shown`."""
         key = (place, asked, shown, login.rights)
-        return await self._shared.get(key, lambda: self._compose(place, asked, shown, login))
+        return await self._messages.get(key, lambda: self._compose(place, asked, shown, login))
 
     async def _compose(
         self, place: Place | None, asked: tuple[tuple[str, int], ...], shown: str | None, login: Login
     ) -> Message:
         read = in_database(read_job)
-        batch = await self._shared.get((place, asked), lambda: read(self.job, place, dict(asked)))
+        batch = await self._batches.get((place, asked), lambda: read(self.job, place, dict(asked)))
         if batch.job is None:
             return Message(None, None)
         as_json = in_database(_job_json)
-        job = await self._shared.get((batch, login.rights), lambda: as_json(batch.job, login.user))
+        job = await self._jobs.get((batch, login.rights), lambda: as_json(batch.job, login.user))
         if job is None:
             return Message(None, None)
         is_news = not batch.is_empty or job != shown
@@ -116,7 +120,7 @@ class ListFeed:
 
     def __init__(self) -> None:
         here = board()
-        self._shared = Shared(lambda: here.num_wakes)
+        self._shared = Shared(lambda: here.num_wakes, limit=64)
 
     async def changed(self, jobs: frozenset[int], newer_than: int | None) -> Found:
         return await self._shared.get((jobs, newer_than), lambda: in_database(read_jobs)(jobs, newer_than))
@@ -129,10 +133,10 @@ class ListFeed:
 
 
 class Shared:
-    """Results of reads, shared until the tick moves. A read that raised is not kept."""
+    """The newest few results of reads, shared until the tick moves. What raised is not kept."""
 
-    def __init__(self, tick: Callable[[], int]) -> None:
-        self._tick = tick
+    def __init__(self, tick: Callable[[], int], *, limit: int) -> None:
+        self._tick, self._limit = tick, limit
         self._at = -1
         self._tasks: dict[Hashable, asyncio.Task] = {}
 
@@ -141,6 +145,8 @@ class Shared:
             self._tasks, self._at = {}, self._tick()
         tasks = self._tasks
         if key not in tasks:
+            if len(tasks) >= self._limit:
+                del tasks[next(iter(tasks))]
             tasks[key] = asyncio.ensure_future(read())
         task = tasks[key]
         try:
@@ -212,8 +218,8 @@ def _picture(job: TrainingJob) -> Batch:
     events = queries.newest_events(job.pk, PICTURE_EVENTS)
     steps = queries.newest_steps(job.pk, PICTURE_STEPS)
     epochs = _closed(job).order_by("-step")[:NUM_EPOCHS]
-    log, _ = _at_most(queries.newest_log(job.pk, NUM_CHUNKS)[::-1])
-    return _batch("picture", job, Place(), events, steps, list(epochs)[::-1], log[::-1])
+    log, _ = _at_most(LogChunk.objects.filter(job_id=job.pk).order_by("-pk"), PICTURE_CHUNKS)
+    return _batch("picture", job, Place(), events, steps, list(epochs)[::-1], log)
 
 
 def _changes(job: TrainingJob, place: Place) -> Batch:
@@ -221,11 +227,12 @@ def _changes(job: TrainingJob, place: Place) -> Batch:
     events = queries.events_after(job.pk, place.after, NUM_EVENTS)
     steps = queries.steps_after(job.pk, kept.step, NUM_STEPS)
     epochs = [] if job.current_epoch == kept.epoch else list(_closed(job, kept.closed)[:NUM_EPOCHS])
-    chunks = queries.log_after(job.pk, place.log, NUM_CHUNKS)
-    log, is_cut = _at_most(chunks)
+    log, is_cut = _at_most(
+        LogChunk.objects.filter(job_id=job.pk, pk__gt=place.log).order_by("pk"), NUM_CHUNKS
+    )
     batch = _batch("changes", job, kept, events, steps, epochs, log, is_rolled_back=kept != place)
     full = len(events) == NUM_EVENTS or len(steps) == NUM_STEPS or len(epochs) == NUM_EPOCHS
-    return replace(batch, has_more=full or is_cut or len(chunks) == NUM_CHUNKS)
+    return replace(batch, has_more=full or is_cut)
 
 
 def _batch(
@@ -310,14 +317,17 @@ def _closing_step(job: TrainingJob, epoch: int) -> int:
     return last.step if last else 0
 
 
-def _at_most(chunks: list[LogChunk]) -> tuple[list[LogChunk], bool]:
-    """The first chunks that fit into one message, at least one; and whether some did not."""
-    total = 0
-    for index, chunk in enumerate(chunks):
-        total += len(chunk.text)
-        if index and total > LOG_CHARACTERS:
-            return chunks[:index], True
-    return chunks, False
+def _at_most(chunks: QuerySet[LogChunk], num_chunks: int) -> tuple[list[LogChunk], bool]:
+    """The first chunks that fit into one message, at least one, by id; and whether there are more."""
+    sizes = list(chunks.annotate(size=Length("text")).values_list("pk", "size")[: num_chunks + 1])
+    total, fitting = 0, []
+    for pk, size in sizes[:num_chunks]:
+        total += size
+        if fitting and total > LOG_CHARACTERS:
+            break
+        fitting.append(pk)
+    rows = list(LogChunk.objects.filter(pk__in=fitting).order_by("pk")) if fitting else []
+    return rows, len(fitting) < len(sizes)
 
 
 def _job_json(job: TrainingJob, actor: Any) -> str | None:

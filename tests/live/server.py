@@ -127,7 +127,8 @@ class Client:
         self.events: list[int] = []
         self.steps: list[int] = []
         self.epochs: list[int] = []
-        self.log = ""
+        self.num_characters = 0
+        self._log: list[str] = []
         self.job: dict[str, Any] = {}
         self.jobs: dict[int, dict[str, Any]] = {}
         self.next = ""
@@ -139,6 +140,10 @@ class Client:
 
     async def close(self) -> None:
         await self.socket.close()
+
+    @property
+    def log(self) -> str:
+        return "".join(self._log)
 
     async def receive(self) -> dict[str, Any]:
         message = json.loads(await asyncio.wait_for(self.socket.recv(), PATIENCE))
@@ -162,7 +167,7 @@ class Client:
     def _take_in(self, message: dict[str, Any]) -> None:
         if "job" in message:
             if message["type"] == "picture":
-                self.events, self.steps, self.epochs, self.log = [], [], [], ""
+                self.events, self.steps, self.epochs, self._log, self.num_characters = [], [], [], [], 0
             self.job, self.next = message["job"], message["next"]
             if "rolled_back_to" in message:
                 to = message["rolled_back_to"]
@@ -171,7 +176,8 @@ class Client:
             self.events += [event["seq"] for event in message["events"]]
             self.steps += [row["step"] for row in message["steps"]]
             self.epochs += [row["epoch"] for row in message["epochs"]]
-            self.log += "".join(chunk["text"] for chunk in message["log"])
+            self._log += [chunk["text"] for chunk in message["log"]]
+            self.num_characters += sum(len(chunk["text"]) for chunk in message["log"])
         elif "jobs" in message:
             if message["type"] == "picture":
                 self.jobs = {}
@@ -201,6 +207,7 @@ async def connect(
         origin=origin,
         additional_headers=headers,
         proxy=None,
+        ping_interval=None,
         open_timeout=PATIENCE,
         max_size=8 * 1024 * 1024,
         **options,

@@ -110,7 +110,7 @@ def test_every_change_is_found(server):
 
 async def test_a_read_is_shared_until_something_changes():
     tick, num_reads = [0], [0]
-    shared = Shared(lambda: tick[0])
+    shared = Shared(lambda: tick[0], limit=2)
 
     async def read():
         num_reads[0] += 1
@@ -121,10 +121,13 @@ async def test_a_read_is_shared_until_something_changes():
     assert await shared.get("another place", read) == 2
     tick[0] += 1
     assert await shared.get("place", read) == 3
+    assert [await shared.get(place, read) for place in range(10)] == list(range(4, 14))
+    assert await shared.get(9, read) == 13
+    assert await shared.get("place", read) == 14  # only the newest two were kept
 
 
 async def test_a_read_that_failed_is_tried_again_and_one_that_is_waited_for_by_others_goes_on():
-    shared, outcomes = Shared(lambda: 0), [sqlite3.OperationalError("locked"), "rows"]
+    shared, outcomes = Shared(lambda: 0, limit=2), [sqlite3.OperationalError("locked"), "rows"]
     gate = asyncio.Event()
 
     async def read():

@@ -18,11 +18,12 @@ django.setup()
 from django.contrib.auth.models import Group, User  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.core.management import call_command  # noqa: E402
+from django.db import transaction  # noqa: E402
 from rest_framework.authtoken.models import Token  # noqa: E402
 
 from training import services  # noqa: E402
 from training.checkpoints import StoredCheckpoint  # noqa: E402
-from training.models import Attempt, TrainingJob  # noqa: E402
+from training.models import Attempt, LogChunk, TrainingJob  # noqa: E402
 
 COMMANDS = {}
 
@@ -122,8 +123,14 @@ def touch(job: int, count: int, pause: float) -> float:
 
 @command
 def long_log(job: int, chunks: int, characters: int) -> None:
-    for number in range(chunks):
-        services.beat(_attempt(job), log=chr(97 + number % 26) * characters)
+    """Much log, in one transaction: as if the training had printed for hours."""
+    attempt = _attempt(job)
+    with transaction.atomic():
+        LogChunk.objects.bulk_create(
+            LogChunk(job_id=job, attempt=attempt.number, text=chr(97 + number % 26) * characters)
+            for number in range(chunks)
+        )
+        services.beat(attempt)
 
 
 @command
