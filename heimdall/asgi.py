@@ -11,11 +11,12 @@ django_application = get_asgi_application()  # first: it loads the apps that rou
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
-from training.routing import allowed_origins, websocket_urlpatterns  # noqa: E402
+from heimdall.limits import bounded_bodies  # noqa: E402
+from training.live.routing import allowed_origins, websocket_urlpatterns  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": django_application,
+        "http": bounded_bodies(django_application),
         "websocket": allowed_origins(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
     }
 )

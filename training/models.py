@@ -350,6 +350,11 @@ class Metric(models.Model):
     class Meta:
         ordering = ["job_id", "step"]
         constraints = [models.UniqueConstraint(fields=["job", "step"], name="one_metric_row_a_step")]
+        indexes = [
+            models.Index(
+                fields=["job", "step"], condition=Q(epoch_values__isnull=False), name="closed_epochs"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"metrics of job {self.job_id} at step {self.step}"

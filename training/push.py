@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Protocol
 
-from training.tailer import Changes, Tailer
+from training.live.tailer import Changes, Tailer
 
 
 class Listener(Protocol):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.live.server import ROOT
-from training.feeds import Shared, to_json
+from training.live.feeds import Shared, to_json
 
 pytestmark = pytest.mark.xdist_group("live")
 
@@ -16,7 +16,8 @@ SCRIPT = """
 import asyncio, os, sqlite3, threading, django
 django.setup()
 from django.db import connection
-from training import services, tailer
+from training import services
+from training.live import tailer
 from training.models import TrainingJob
 from training.push import Board
 

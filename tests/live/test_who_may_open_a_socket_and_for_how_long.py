@@ -7,7 +7,7 @@ import pytest
 import websockets
 
 from tests.live.server import Client, connect, watching
-from training.routing import is_allowed
+from training.live.routing import is_allowed
 
 pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("live")]
 

@@ -10,9 +10,9 @@ from django.conf import settings
 from django.http.request import is_same_domain, split_domain_port, validate_host
 from django.urls import path, re_path
 
-from training.consumers import JobConsumer, ListConsumer, NowhereConsumer
-from training.flow import bounded
-from training.logins import authorization
+from training.live.consumers import JobConsumer, ListConsumer, NowhereConsumer
+from training.live.flow import bounded
+from training.live.logins import authorization
 
 FORBIDDEN = 4403
 _PORTS = {"http": 80, "https": 443}

@@ -18,7 +18,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Length
 
 from training import policy, queries
-from training.logins import Login
+from training.live.logins import Login
 from training.models import LogChunk, Metric, TrainingJob
 from training.push import board
 

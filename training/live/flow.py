@@ -34,7 +34,9 @@ def bounded(send: Send) -> Send:
     async def send_when_read(message: dict[str, Any]) -> None:
         if message["type"] == "websocket.send":
             await gate.opened.wait()
-        protocol.maxMessagePayloadSize = 0  # autobahn holds what is sent to the same limit; this send does not wait
+        protocol.maxMessagePayloadSize = (
+            0  # autobahn holds what is sent to the same limit; this send does not wait
+        )
         try:
             await send(message)
         finally:

@@ -17,9 +17,9 @@ from urllib.parse import parse_qs
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import Error
 
-from training import feeds
-from training.feeds import JobFeed, ListFeed, Place, in_database
-from training.logins import Credential, Login, credential_of, look_up
+from training.live import feeds
+from training.live.feeds import JobFeed, ListFeed, Place, in_database
+from training.live.logins import Credential, Login, credential_of, look_up
 from training.push import Changes, board
 
 logger = logging.getLogger(__name__)
