@@ -42,6 +42,11 @@ def seconds(name: str, default: float, *, low: float, high: float = 86_400.0) ->
     return _number(name, default, float, low, high)
 
 
+def gigabytes(name: str) -> float | None:
+    """None where the variable is not set."""
+    return _number(name, 1.0, float, 0.001, 1_000_000) if text(name) else None
+
+
 def rate(name: str, default: str) -> str:
     """How often one may ask, like 600/min; `parse_rate` reads it."""
     value = text(name, default)

@@ -143,6 +143,8 @@ SWEEP_SECONDS = env.seconds("HEIMDALL_SWEEP_SECONDS", 5, low=0.2)
 CANARY_SECONDS = env.seconds("HEIMDALL_CANARY_SECONDS", 30, low=1)
 ORPHAN_GRACE_SECONDS = env.seconds("HEIMDALL_ORPHAN_GRACE_SECONDS", 3_600, low=1, high=2_592_000)
 DISCARDED_KEEP_SECONDS = env.seconds("HEIMDALL_DISCARDED_KEEP_SECONDS", 604_800, low=0, high=31_536_000)
+# None: the memory of this machine or of its largest GPU, whichever is more.
+MAX_JOB_MEMORY_GB = env.gigabytes("HEIMDALL_MAX_JOB_MEMORY_GB")
 CRASHES_AT_ONE_STEP = 3  # trainer deaths in succession at one step that fail a job
 CRASHES_WITHOUT_CHECKPOINT = 10  # ... and deaths without a newer checkpoint
 NODE_NAME = env.text("HEIMDALL_NODE_NAME", os.uname().nodename)
@@ -253,15 +255,21 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "text": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s", "datefmt": "%H:%M:%S"},
+        "text": {
+            "()": "heimdall.logs.OneLine",
+            "format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+            "datefmt": "%H:%M:%S",
+        },
         "json": {
             "()": "pythonjsonlogger.json.JsonFormatter",
             "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
         },
     },
+    "filters": {"discreet": {"()": "heimdall.logs.Discreet"}},
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
+            "filters": ["discreet"],
             "formatter": "json" if env.flag("HEIMDALL_LOG_JSON", False) else "text",
             "stream": sys.stderr,
         }

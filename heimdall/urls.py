@@ -2,9 +2,12 @@
 
 from django.contrib import admin
 from django.contrib.auth import views as auth
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.templatetags.static import static
 from django.urls import include, path
 from django.views import defaults
+from django.views.generic import RedirectView
 
 from training.api import errors
 from training.api.throttles import throttle_login
@@ -18,7 +21,10 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
     if request.path.startswith("/v1/"):
         return errors.answer_400(request, exception)
-    return defaults.bad_request(request, exception)
+    response = defaults.bad_request(request, exception)
+    if isinstance(exception, RequestDataTooBig):
+        response.status_code = 413
+    return response
 
 
 def handler500(request: HttpRequest) -> HttpResponse:
@@ -29,6 +35,7 @@ login = auth.LoginView.as_view(template_name="login.html", redirect_authenticate
 
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
+    path("favicon.ico", RedirectView.as_view(url=static("heimdall/favicon.svg"), permanent=True)),
     path("login/", throttle_login(login), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("admin/login/", throttle_login(admin.site.login)),

@@ -17,6 +17,7 @@ from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django_q.models import Failure, OrmQ, Schedule, Success
 from rest_framework.authtoken.admin import TokenAdmin as RestTokenAdmin
@@ -27,6 +28,7 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from training import policy, queries, services
+from training.api.throttles import throttle_verbs
 from training.asking import question, question_for_many
 from training.errors import InvalidInput, NotAllowed, NotFound
 from training.forms import NewJobForm
@@ -319,6 +321,11 @@ class JobAdmin(ModelAdmin):
         changed = {name: form.cleaned_data[name] for name in form.changed_data}
         services.edit(job, by=request.user, **changed)
 
+    @method_decorator(throttle_verbs)
+    def changelist_view(self, request: HttpRequest, extra_context: dict | None = None) -> Any:
+        return super().changelist_view(request, extra_context)
+
+    @method_decorator(throttle_verbs)
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, *args: Any, **options: Any
     ) -> Any:
@@ -328,6 +335,7 @@ class JobAdmin(ModelAdmin):
             messages.error(request, str(error))
             return redirect(request.path)
 
+    @method_decorator(throttle_verbs)
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict | None = None
     ) -> HttpResponse:
@@ -357,6 +365,7 @@ class JobAdmin(ModelAdmin):
         }
         return self._page(request, "admin/training/submit.html", context, 400 if form.errors else 200)
 
+    @method_decorator(throttle_verbs)
     def verb_view(self, request: HttpRequest, job_id: int, verb: str) -> HttpResponse:
         """One job's verb: GET asks, POST does it."""
         job = queries.with_relations(policy.visible_jobs(request.user)).filter(pk=job_id).first()

@@ -24,6 +24,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from training import policy, queries, services
 from training.api import downloads
+from training.api.throttles import throttle_verbs
 from training.asking import question
 from training.errors import (
     BadCheckpoint,
@@ -81,7 +82,7 @@ def page(view: View) -> View:
         except NotAllowed as error:
             return _not_allowed(request, str(error))
 
-    return login_required(inner)
+    return login_required(throttle_verbs(inner))
 
 
 def _not_allowed(request: HttpRequest, sentence: str) -> HttpResponse:

@@ -18,12 +18,13 @@ from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH
 
 # At least one sign that is no space, and no control character. The schema shows the same expression.
 _SPACES = r"\x20\xa0\u1680\u2000-\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
-_CONTROLS = r"\x00-\x1f\x7f-\x9f"
+# Control characters, line separators, and marks that turn the direction of what follows.
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 NAME = RegexValidator(
     rf"\A[^{_CONTROLS}]*[^{_CONTROLS}{_SPACES}][^{_CONTROLS}]*\Z",
     "Give a name that is not blank and holds no control character.",
 )
-TEXT_PATTERN = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"
+TEXT_PATTERN = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*$"
 TEXT = RegexValidator(TEXT_PATTERN[:-1] + r"\Z", "The text holds a control character; remove it.")
 
 

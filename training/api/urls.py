@@ -30,6 +30,10 @@ urlpatterns = [
     path("training/recipes", views.Recipes.as_view(), name="recipes"),
     path("training/recipes/<str:name>", views.Recipe.as_view(), name="recipe"),
     path("schema/", Described.as_view(), name="schema"),
-    path("docs/", login_required(SpectacularSwaggerSplitView.as_view(url_name="api:schema")), name="docs"),
+    path(
+        "docs/",
+        login_required(SpectacularSwaggerSplitView.as_view(url_name="api:schema", template_name="docs.html")),
+        name="docs",
+    ),
     re_path(r"", views.Nowhere.as_view()),
 ]

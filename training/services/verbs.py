@@ -6,13 +6,14 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from training import checkpoints, lifecycle, policy, queue
-from training.errors import InvalidInput, NotFound, StorageUnavailable, TransitionRefused
+from training import checkpoints, host, lifecycle, policy, queue
+from training.errors import InvalidConfig, InvalidInput, NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
 from training.models import Artifact, Attempt, Checkpoint, Dataset, Metric, TrainingJob
 from training.recipes import registry
@@ -50,6 +51,7 @@ def submit(
     """
     info = registry.get(recipe)
     resolved = registry.validate(recipe, config)
+    _refuse_what_does_not_fit(info, resolved)
     fields = {
         "job_name": _clean_name(job_name),
         "description": _clean_description(description),
@@ -341,13 +343,29 @@ def _words(job: TrainingJob) -> str:
     return lifecycle.describe(Status(job.status), Stop(job.stop))
 
 
+def _refuse_what_does_not_fit(info: registry.RecipeInfo, config: dict[str, Any]) -> None:
+    """A config whose estimate is beyond all memory would only crash its trainer, again and again."""
+    gigabytes = settings.MAX_JOB_MEMORY_GB
+    most = gigabytes * 1e9 if gigabytes is not None else host.memory_bytes()
+    needed = info.estimate_memory_bytes(config)
+    if needed is not None and needed > most:
+        raise InvalidConfig(
+            {
+                "config": [
+                    f"This needs about {needed / 1e9:.1f} GB of memory, and {most / 1e9:.1f} GB is the limit "
+                    "(HEIMDALL_MAX_JOB_MEMORY_GB). Make the model, the batch or the data smaller."
+                ]
+            }
+        )
+
+
 def _clean_name(name: Any) -> str:
     if not isinstance(name, str) or not name.strip():
         raise InvalidInput({"job_name": ["Give the job a name."]})
     name = name.strip()
     if len(name) > NAME_LENGTH:
         raise InvalidInput({"job_name": [f"The name has {len(name)} characters; at most {NAME_LENGTH} fit."]})
-    if any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in name):
+    if any(_is_hidden(sign) for sign in name):
         raise InvalidInput({"job_name": ["The name holds a control character; remove it."]})
     return name
 
@@ -355,9 +373,16 @@ def _clean_name(name: Any) -> str:
 def _clean_description(text: Any) -> str:
     if not isinstance(text, str) or len(text) > DESCRIPTION_LENGTH:
         raise InvalidInput({"description": [f"Give a text of at most {DESCRIPTION_LENGTH} characters."]})
-    if any(unicodedata.category(sign) in {"Cc", "Cs"} and sign not in "\n\r\t" for sign in text):
+    if any(_is_hidden(sign) and sign not in "\n\r\t" for sign in text):
         raise InvalidInput({"description": ["The description holds a control character; remove it."]})
     return text
+
+
+def _is_hidden(sign: str) -> bool:
+    """A control character, a line separator, or a mark that turns the direction of what follows."""
+    if unicodedata.category(sign) in {"Cc", "Cs", "Zl", "Zp"}:
+        return True
+    return "\u202a" <= sign <= "\u202e" or "\u2066" <= sign <= "\u2069"
 
 
 def _clean_priority(priority: Any) -> int:

@@ -24,9 +24,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         from daphne.cli import CommandLineInterface
 
+        from heimdall.limits import bound_daphne
+
         if options["parent"]:
             host.die_with_parent(options["parent"], signal.SIGTERM)
         setproctitle("heimdall web")
+        bound_daphne()
         where = ["-b", settings.HOST, "-p", str(settings.PORT)]
         if options["fd"] is not None:
             where = ["--fd", str(options["fd"])]

@@ -1,0 +1,57 @@
+"""One event, one line: whatever stands in a message, nobody can forge a line of the log or command a terminal.
+
+Names, file names and what libraries say are other people's text. Control characters, line separators and marks that
+turn the direction of writing are shown as escapes; a further line, of a traceback for instance, begins with a bar.
+"""
+
+import logging
+import re
+import unicodedata
+
+from django.conf import settings
+
+_ODD = re.compile(r"[^\x20-\x7e]")
+_DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+BAR = "    | "
+HIDDEN = "********"
+
+
+def escaped(text: str) -> str:
+    """The text in one line, with nothing in it that is not seen."""
+    return _ODD.sub(_shown, text)
+
+
+def _shown(found: re.Match[str]) -> str:
+    sign = found[0]
+    is_odd = unicodedata.category(sign) in {"Cc", "Cs", "Zl", "Zp"}
+    if is_odd or unicodedata.bidirectional(sign) in _DIRECTIONS or sign in "\u200e\u200f\u061c\ufeff":
+        return sign.encode("unicode_escape").decode("ascii")
+    return sign
+
+
+class OneLine(logging.Formatter):
+    """Text for people."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = _barred(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei) -> str:
+        return BAR + _barred(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        return BAR + _barred(super().formatStack(stack_info))
+
+
+def _barred(text: str) -> str:
+    return f"\n{BAR}".join(escaped(line) for line in text.rstrip("\n").split("\n"))
+
+
+class Discreet(logging.Filter):
+    """Hides the secret key, should anybody ever log it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        secret = settings.SECRET_KEY
+        if secret and secret in (said := record.getMessage()):
+            record.msg, record.args = said.replace(secret, HIDDEN), None
+        return True
