@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +140,11 @@ def initial_from(job: TrainingJob) -> dict[str, Any]:
         "team": job.team_id,
     }
     return start | {PREFIX + name: value for name, value in job.config.items()}
+
+
+def initial_of(query: Mapping[str, str]) -> dict[str, str]:
+    """What an address fills in: ?config.dataset=north&config.samples=5000."""
+    return {name: value[:1000] for name, value in query.items() if name.startswith(PREFIX)}
 
 
 def config_groups(job: TrainingJob) -> list[tuple[str, list[dict[str, Any]]]]:

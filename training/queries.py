@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from training import lifecycle, policy
 from training.lifecycle import JobType, Status, Stop, StopAt
-from training.models import Attempt, Checkpoint, Event, LogChunk, Metric, TrainingJob
+from training.models import Artifact, Attempt, Checkpoint, Dataset, Event, LogChunk, Metric, TrainingJob
 
 LIST_LIMIT = 50
 
@@ -27,6 +27,7 @@ def job_dict(job: TrainingJob, actor: Any = None) -> dict[str, Any]:
         "owner": job.owner.get_username(),
         "team": job.team.name if job.team_id and job.team else None,
         "parent": job.parent_id,
+        "dataset": job.dataset.name if job.dataset_id and job.dataset else None,
         "priority": job.priority,
         "status": job.status,
         "stop": {"kind": job.stop, "at": job.stop_at} if job.stop else None,
@@ -63,7 +64,7 @@ def job_dict(job: TrainingJob, actor: Any = None) -> dict[str, Any]:
 
 def with_relations(jobs: QuerySet[TrainingJob]) -> QuerySet[TrainingJob]:
     """The joins that job_dict needs, so that a list costs one query."""
-    return jobs.select_related("owner", "team", "latest_checkpoint")
+    return jobs.select_related("owner", "team", "latest_checkpoint", "dataset")
 
 
 def available_verbs(job: TrainingJob, actor: Any) -> list[str]:
@@ -141,6 +142,78 @@ def checkpoint_dict(checkpoint: Checkpoint) -> dict[str, Any]:
         "quarantine_reason": checkpoint.quarantine_reason,
         "created_at": iso(checkpoint.created_at),
     }
+
+
+def dataset_dicts(datasets: Iterable[Dataset]) -> list[dict[str, Any]]:
+    """What every door shows of datasets, with one query for the jobs that make and read them."""
+    datasets = list(datasets)
+    jobs: dict[int, list[TrainingJob]] = {dataset.pk: [] for dataset in datasets}
+    wanted = TrainingJob.objects.filter(dataset__in=datasets).order_by("id")
+    for job in wanted.only("dataset", "job_type", "status", "config", "current_step", "total_steps"):
+        jobs[job.dataset_id].append(job)
+    return [_dataset_dict(dataset, jobs[dataset.pk]) for dataset in datasets]
+
+
+def _dataset_dict(dataset: Dataset, jobs: list[TrainingJob]) -> dict[str, Any]:
+    makers = [job for job in jobs if job.job_type == JobType.SYNTHETIC_DATA]
+    return {
+        "name": dataset.name,
+        "recipe": dataset.recipe,
+        "owner": dataset.owner.get_username(),
+        "team": dataset.team.name if dataset.team_id and dataset.team else None,
+        "state": _dataset_state(makers),
+        "samples": dataset.samples,
+        "wanted_samples": max([_end_of(job.config) for job in makers], default=dataset.samples),
+        "size": dataset.size,
+        "refused": dataset.refused,
+        "fingerprint": dataset.fingerprint,
+        "config": dataset.config,
+        "made_by": [job.pk for job in makers],
+        "read_by": [job.pk for job in jobs if job.job_type != JobType.SYNTHETIC_DATA],
+        "created_at": iso(dataset.created_at),
+        "updated_at": iso(dataset.updated_at),
+    }
+
+
+def _dataset_state(makers: list[TrainingJob]) -> str:
+    """Making while a job is at it, incomplete where one stopped early."""
+    statuses = {job.status for job in makers}
+    if statuses & {Status.QUEUED, Status.RUNNING}:
+        return "making"
+    return "incomplete" if statuses - {Status.COMPLETED} else "complete"
+
+
+def _end_of(config: dict[str, Any]) -> int:
+    return int(config.get("first_sample", 0)) + int(config.get("samples", 0))
+
+
+def dataset_summary(dataset: Dataset) -> dict[str, Any]:
+    """What the recipe said of the shards, together: histograms added up, and what the first shard shows."""
+    entries = list(dataset.shards.order_by("id").values_list("entry", flat=True))
+    histograms: dict[str, Any] = {}
+    for entry in entries:
+        for name, found in (entry.get("histograms") or {}).items():
+            _add_up(histograms, name, found)
+    first = entries[0] if entries else {}
+    shown = {name: first[name] for name in ("kind", "centre", "receivers", "examples") if name in first}
+    return shown | {"histograms": histograms, "samples": dataset.samples, "shards": len(entries)}
+
+
+def _add_up(histograms: dict[str, Any], name: str, found: dict[str, Any]) -> None:
+    """Shards of one dataset share their edges; one that does not is left out rather than mixed in."""
+    known = histograms.setdefault(name, found | {"counts": [0] * len(found["counts"])})
+    if all(known[edge] == found[edge] for edge in ("scale", "low", "high")) and len(known["counts"]) == len(
+        found["counts"]
+    ):
+        known["counts"] = [one + other for one, other in zip(known["counts"], found["counts"], strict=True)]
+
+
+def artifact_dict(job: TrainingJob) -> dict[str, Any]:
+    """What the recipe shows of the newest validated epoch; `content` is null where there is nothing yet."""
+    found = Artifact.objects.filter(job_id=job.pk).first()
+    if found is None:
+        return {"epoch": 0, "step": 0, "content": None}
+    return {"epoch": found.epoch, "step": found.step, "content": found.content}
 
 
 def attempt_dict(attempt: Attempt) -> dict[str, Any]:

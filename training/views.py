@@ -35,7 +35,7 @@ from training.errors import (
     StorageUnavailable,
     TransitionRefused,
 )
-from training.forms import EditForm, NewJobForm, config_groups, initial_from
+from training.forms import EditForm, NewJobForm, config_groups, initial_from, initial_of
 from training.lifecycle import Answer, Status, Verb
 from training.models import Attempt, Checkpoint, Event, Metric, TrainingJob
 from training.recipes import registry
@@ -165,7 +165,7 @@ def new(request: HttpRequest) -> HttpResponse:
         raise Http404("There is no such recipe.")
     form = None
     if recipe:
-        start = initial_from(parent) if parent else {"job_name": ""}
+        start = initial_from(parent) if parent else {"job_name": "", **initial_of(request.GET)}
         form = NewJobForm(recipe, request.user, request.POST or None, initial=start)
         if form.is_valid():
             try:
@@ -240,6 +240,13 @@ def curve(request: HttpRequest, job_id: int) -> JsonResponse:
     )
     data["marks"] = [{"step": step, "word": _MARKS[kind] or status} for kind, status, step in marks]
     return JsonResponse(data)
+
+
+@page
+@require_GET
+def artifact(request: HttpRequest, job_id: int) -> JsonResponse:
+    """What the recipe shows of the newest validated epoch."""
+    return JsonResponse(queries.artifact_dict(_visible(request, job_id)))
 
 
 @page

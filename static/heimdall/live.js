@@ -118,6 +118,7 @@ function job(root, path) {
       if (message.rolled_back_to != null) curve.rollBack(message.rolled_back_to);
       curve.add(steps, epochs);
     }
+    if (epochs.length || message.rolled_back_to != null) document.dispatchEvent(new Event("epochs"));
     log.add(message.log);
     if (attempt !== null && attempt !== now.attempt) curve.load(1000);
     attempt = now.attempt;

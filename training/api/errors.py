@@ -13,6 +13,7 @@ from rest_framework.response import Response
 
 from training import errors
 from training.api.shapes import stop_shape
+from training.datasets import BadDataset
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ STATUS_OF: dict[type[errors.HeimdallError], int] = {
     errors.StaleAttempt: 409,
     errors.BadCheckpoint: 410,
     errors.NoGoodCheckpoint: 410,
+    BadDataset: 410,
     errors.StorageUnavailable: 503,
 }
 CODE_OF_STATUS = {

@@ -29,8 +29,8 @@ def numbered(
         raise NotFound(f"There is no page {page}; the last is page {last}.")
     return {
         "count": count,
-        "next": _link(request, page=page + 1) if page < last else None,
-        "previous": _link(request, page=page - 1) if page > 1 else None,
+        "next": link(request, page=page + 1) if page < last else None,
+        "previous": link(request, page=page - 1) if page > 1 else None,
         "results": list(rows(start, start + size)) if count else [],
     }
 
@@ -40,7 +40,7 @@ def following(request: Request, rows: Sequence[dict], *, count: int, cursor: str
     more = count > len(rows) and rows
     return {
         "count": count,
-        "next": _link(request, after=rows[-1][cursor]) if more else None,
+        "next": link(request, after=rows[-1][cursor]) if more else None,
         "previous": None,
         "results": list(rows),
     }
@@ -50,7 +50,7 @@ def whole(rows: Sequence[dict]) -> dict[str, Any]:
     return {"count": len(rows), "next": None, "previous": None, "results": list(rows)}
 
 
-def _link(request: Request, **changes: Any) -> str:
+def link(request: Request, **changes: Any) -> str:
     url = request.build_absolute_uri()
     for name, value in changes.items():
         url = replace_query_param(url, name, value)

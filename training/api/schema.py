@@ -69,7 +69,7 @@ def document(
         parameters=[param.declare() for param in params],
         request=body,
         responses=answers,
-        tags=["recipes" if "recipe" in name else "checkpoints" if "checkpoint" in name else "jobs"],
+        tags=[next((f"{word}s" for word in ("recipe", "checkpoint", "dataset") if word in name), "jobs")],
     )
 
 

@@ -195,6 +195,9 @@ class JobShape(serializers.Serializer):
     owner = serializers.CharField()
     team = serializers.CharField(allow_null=True)
     parent = _whole(allow_null=True)
+    dataset = serializers.CharField(
+        allow_null=True, help_text="The dataset that it makes (synthetic data) or reads (training)."
+    )
     priority = serializers.IntegerField()
     status = _one_of(Status)
     stop = StopShape(allow_null=True)

@@ -4,13 +4,14 @@ from django.contrib.auth.decorators import login_required
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
-from training.api import serializers, views
+from training.api import datasets, serializers, views
 from training.api.doors import Described
 from training.api.views import verb_view
 
 app_name = "api"
 
 JOB = "training/jobs/<int:pk>"
+DATASET = "training/datasets/<slug:name>"
 CHECKPOINT = f"{JOB}/checkpoints/<int:checkpoint>"
 
 urlpatterns = [
@@ -27,6 +28,11 @@ urlpatterns = [
     path(f"{JOB}/checkpoints", views.Checkpoints.as_view(), name="checkpoints"),
     path(CHECKPOINT, views.OneCheckpoint.as_view(), name="checkpoint"),
     path(f"{CHECKPOINT}/download", views.Download.as_view(), name="download"),
+    path(f"{JOB}/extend", datasets.Extend.as_view(), name="extend"),
+    path(f"{JOB}/artifact", datasets.Artifact.as_view(), name="artifact"),
+    path("training/datasets", datasets.Datasets.as_view(), name="datasets"),
+    path(DATASET, datasets.OneDataset.as_view(), name="dataset"),
+    path(f"{DATASET}/samples", datasets.Samples.as_view(), name="samples"),
     path("training/recipes", views.Recipes.as_view(), name="recipes"),
     path("training/recipes/<str:name>", views.Recipe.as_view(), name="recipe"),
     path("schema/", Described.as_view(), name="schema"),

@@ -63,8 +63,7 @@ class Jobs(Door):
         fields = given(request, serializers.NewJob)
         team = _team(fields.pop("team", None), request.user)
         result = services.submit(by=request.user, team=team, **{"config": {}} | fields)
-        where = request.build_absolute_uri(reverse("api:job", args=[result.job.pk]))
-        return Response(_verb_answer(result, request), status=201, headers={"Location": where})
+        return created(result, request)
 
 
 class Job(Door):
@@ -276,6 +275,12 @@ def _rows(jobs: QuerySet[TrainingJob], start: int, end: int) -> list[TrainingJob
     numbers = list(jobs.values_list("pk", flat=True)[start:end])
     found = queries.with_relations(TrainingJob.objects.filter(pk__in=numbers)).in_bulk()
     return [found[pk] for pk in numbers if pk in found]
+
+
+def created(result: services.Result, request: Request) -> Response:
+    """A new job, and where it is."""
+    where = request.build_absolute_uri(reverse("api:job", args=[result.job.pk]))
+    return Response(_verb_answer(result, request), status=201, headers={"Location": where})
 
 
 def _verb_answer(result: services.Result, request: Request) -> dict[str, Any]:

@@ -51,6 +51,23 @@ def visible_datasets(actor: Any):
     return rows.filter(Q(owner=actor.pk) | Q(team__in=actor.groups.all()))
 
 
+def may_change(actor: Any, dataset: Dataset) -> bool:
+    """Extend it or delete it."""
+    return isinstance(actor, System) or (
+        actor.is_active and (actor.is_superuser or dataset.owner_id == actor.pk)
+    )
+
+
+def require_dataset(dataset: Dataset, *, by: Any, verb: str) -> None:
+    """Raise NotFound for a dataset the actor cannot see and NotAllowed for one that is somebody else's."""
+    if not visible_datasets(by).filter(pk=dataset.pk).exists():
+        raise NotFound(f"There is no dataset {dataset.name}.")
+    if not may_change(by, dataset):
+        raise NotAllowed(
+            f"You may see dataset {dataset.name}, but its owner and administrators alone may {verb} it."
+        )
+
+
 def finished_shards(job: TrainingJob) -> list[int]:
     """Numbers of the shards that this job need not make again."""
     return list(Shard.objects.filter(job=job).order_by("number").values_list("number", flat=True))
@@ -84,12 +101,7 @@ def sum_of_samples(job: TrainingJob) -> int:
 
 def delete_dataset(dataset: Dataset, *, by: Any) -> None:
     """Remove a dataset and its files; never while a job that is not finished writes it or reads it."""
-    if dataset not in visible_datasets(by):
-        raise NotFound(f"There is no dataset {dataset.name}.")
-    if not (by.is_superuser or dataset.owner_id == by.pk):
-        raise NotAllowed(
-            f"You may see dataset {dataset.name}, but its owner and administrators alone may delete it."
-        )
+    require_dataset(dataset, by=by, verb="delete")
     with transaction.atomic():
         used = dataset.jobs.exclude(status__in=[Status.COMPLETED, Status.FAILED, Status.CANCELLED]).first()
         if used:

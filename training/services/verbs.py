@@ -17,7 +17,7 @@ from training.errors import InvalidConfig, InvalidInput, NotFound, StorageUnavai
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
 from training.models import Artifact, Attempt, Checkpoint, Dataset, Metric, TrainingJob
 from training.recipes import registry
-from training.services.datasets import dataset_named, name_dataset
+from training.services.datasets import dataset_named, name_dataset, require_dataset
 from training.services.transition import (
     Raced,
     Result,
@@ -77,28 +77,42 @@ def submit(
 
 
 def extend(job: TrainingJob, *, by: Any, samples: int) -> Result:
-    """Make so many samples more of a dataset: a new job writes exactly those that would have come next."""
+    """Make so many samples more of the dataset that a job made; see extend_dataset."""
     policy.require(by, policy.EDIT, job)
-    dataset = job.dataset
-    if job.job_type != JobType.SYNTHETIC_DATA or dataset is None:
-        raise TransitionRefused("Only a job that made a dataset can be extended.")
-    if "first_sample" not in job.config:
-        raise TransitionRefused(f"The data of recipe {job.recipe} cannot be extended.")
-    unfinished = dataset.jobs.filter(job_type=JobType.SYNTHETIC_DATA).exclude(status=Status.COMPLETED).first()
-    if unfinished:
+    if job.job_type != JobType.SYNTHETIC_DATA or job.dataset is None:
         raise TransitionRefused(
-            f"Dataset {dataset.name} is not finished: job {unfinished.pk} is {unfinished.status}. "
-            "Resume it, or wait for its end."
+            "Only a job that made a dataset can be extended.",
+            status=job.status,
+            stop=job.stop,
+            stop_at=job.stop_at,
         )
-    return submit(
-        by=by,
-        job_name=f"{job.job_name[:180]} (extended)",
-        recipe=job.recipe,
-        config=job.config | {"first_sample": dataset.samples, "samples": samples},
-        team=job.team,
-        parent=job,
-        dataset=dataset,
-    )
+    return extend_dataset(job.dataset, by=by, samples=samples, parent=job)
+
+
+def extend_dataset(dataset: Dataset, *, by: Any, samples: int, parent: TrainingJob | None = None) -> Result:
+    """Make so many samples more: a new job writes exactly those that would have come next."""
+    require_dataset(dataset, by=by, verb="extend")
+    if "first_sample" not in dataset.config:
+        raise TransitionRefused(f"The data of recipe {dataset.recipe} cannot be extended.")
+    with transaction.atomic():
+        # Two that extend at once would write the same samples: the second finds the first one's job.
+        dataset = Dataset.objects.select_for_update(of=("self",)).get(pk=dataset.pk)
+        makers = dataset.jobs.filter(job_type=JobType.SYNTHETIC_DATA).order_by("-id")
+        unfinished = makers.exclude(status=Status.COMPLETED).first()
+        if unfinished:
+            raise TransitionRefused(
+                f"Dataset {dataset.name} is not finished: job {unfinished.pk} is {unfinished.status}. "
+                "Resume it, or wait for its end."
+            )
+        return submit(
+            by=by,
+            job_name=f"{dataset.name} (extended)",
+            recipe=dataset.recipe,
+            config=dataset.config | {"first_sample": dataset.samples, "samples": samples},
+            team=dataset.team,
+            parent=parent or makers.first(),
+            dataset=dataset,
+        )
 
 
 def pause(job: TrainingJob, *, by: Any, at: str = "epoch") -> Result:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors.numpy import load, save
 
-from training.recipes.localization.generator import FIELDS, VERSION, Generator, empty
+from training.recipes.localization.generator import FIELDS, VERSION, Block, Generator, empty
 from training.recipes.localization.settings import RadioSettings
 
 Arrays = Mapping[str, NDArray]
@@ -148,7 +148,12 @@ def fingerprint_of_settings(settings: RadioSettings, seed: int, samples: int) ->
 
 def write_shard(generator: Generator, start: int, stop: int, folder: Path) -> Shard:
     """Make the samples start to stop and write them so that the file is there as a whole or not at all."""
-    block = generator.samples(start, stop)
+    return write_block(generator, generator.samples(start, stop), start, folder)
+
+
+def write_block(generator: Generator, block: Block, start: int, folder: Path) -> Shard:
+    """Write samples that the generator made, from sample `start` on."""
+    stop = start + len(block.arrays["detected"])
     # One entry only: safetensors writes several in an order that changes from call to call, and the digest
     # with it.
     metadata = {"heimdall": f"rf samples {start} to {stop} of seed {generator.seed}"}
@@ -199,6 +204,11 @@ def generate(
 
 def ranges(start: int, stop: int, size: int) -> list[tuple[int, int]]:
     return [(first, min(first + size, stop)) for first in range(start, stop, size)]
+
+
+def samples_in(folder: Path) -> int:
+    """How many samples the folder's dataset has; 0 where there is none yet."""
+    return read_manifest(folder).samples if (folder / MANIFEST).exists() else 0
 
 
 def read_manifest(folder: Path) -> Manifest:

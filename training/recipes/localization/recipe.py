@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from training.engine.schedule import Schedule
-from training.engine.spec import Evaluation, Plan, Samples, TrainingRecipe
+from training.engine.spec import Evaluation, Part, Plan, Samples, TrainingRecipe
 from training.recipes.localization import dataset
+from training.recipes.localization.artifact import artifact
 from training.recipes.localization.config import Config
 from training.recipes.localization.generator import Generator
 from training.recipes.localization.geometry import Network
@@ -69,6 +70,13 @@ class Scene:
             )
         arrays = dataset.read(folder, manifest, config.samples)
         return cls(manifest.settings, manifest.seed, arrays, manifest.fingerprint(config.samples))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"settings": self.settings.model_dump(mode="json"), "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state != self.state_dict():
+            raise ValueError("the checkpoint is of other samples")
 
     def part(self, config: Config, split: str) -> "RadioSamples":
         """The samples of "train", "validation" or "test"."""
@@ -138,6 +146,10 @@ class Recipe(TrainingRecipe):
         model.fit_normalisation(samples.reports, samples.truth)
         return model
 
+    def parts(self) -> dict[str, Part]:
+        """A checkpoint says for which receivers its network is, also where a dataset said it."""
+        return {"scene": self._scene}
+
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         answer: Answer = model(batch.reports)
         loss = tempered_loss(answer.refined, batch.truth).mean()
@@ -174,6 +186,8 @@ class LocalizationEvaluation(Evaluation):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
+        self._scene = recipe._scene
+        self._refines = recipe.config.refinements > 0
         self._seen: list[tuple[Tensor, ...]] = []
 
     def update(self, model: nn.Module, batch: Batch, samples: int) -> None:
@@ -187,9 +201,11 @@ class LocalizationEvaluation(Evaluation):
         kept = (refined.mean, refined.covariance(), unrefined.mean, batch.truth, batch.bound)
         self._seen.append(tuple(tensor.cpu() for tensor in kept))
 
+    def _all(self) -> list[NDArray]:
+        return [torch.cat(parts).double().numpy() for parts in zip(*self._seen, strict=True)]
+
     def result(self) -> dict[str, float]:
-        seen = [torch.cat(parts).double().numpy() for parts in zip(*self._seen, strict=True)]
-        positions, covariances, unrefined, truth, bounds = seen
+        positions, covariances, unrefined, truth, bounds = self._all()
         found = score(positions, covariances, truth, bounds)
         return super().result() | {
             "val_rmse": found.rmse_m,
@@ -201,6 +217,19 @@ class LocalizationEvaluation(Evaluation):
             "val_coverage_95": found.coverage_95,
             "val_unrefined_p50": score(unrefined, covariances, truth, bounds).p50_m,
         }
+
+    def artifact(self) -> dict[str, Any]:
+        positions, covariances, unrefined, truth, bounds = self._all()
+        return artifact(
+            self._scene.network,
+            [receiver.name for receiver in self._scene.settings.receivers],
+            positions,
+            covariances,
+            truth,
+            bounds,
+            unrefined_km=unrefined if self._refines else None,
+            late_arrivals=self._scene.settings.late_arrivals,
+        )
 
 
 def build(config: Config) -> LocalizationNetwork:

@@ -7,6 +7,7 @@ from typing import Any
 from training.engine.spec import GenerationRecipe
 from training.recipes.localization import dataset
 from training.recipes.localization.generator import Generator
+from training.recipes.localization.summary import summary
 from training.recipes.rf_dataset.config import Config
 
 
@@ -21,5 +22,8 @@ class Recipe(GenerationRecipe):
         config = self.config
         first = config.first_sample
         start, stop = dataset.ranges(first, first + config.samples, config.samples_per_shard)[shard]
-        made = dataset.write_shard(self._generator, start, stop, folder)
-        return folder / made.path, made.summary()
+        generator = self._generator
+        block = generator.samples(start, stop)
+        made = dataset.write_block(generator, block, start, folder)
+        shown = summary(generator.settings, generator.network, block.arrays, start=start)
+        return folder / made.path, made.summary() | shown

@@ -1,0 +1,147 @@
+"""Datasets over REST: what there is, what is in it, more of it, and away with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_serializer
+from rest_framework import serializers as rest
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from training import datasets, queries, services
+from training.api import pagination, params, serializers
+from training.api.doors import Door, find_job, given
+from training.api.params import PAGE, PAGE_SIZE, Number
+from training.api.schema import answers, document
+from training.api.views import created
+from training.errors import NotFound
+from training.models import Dataset
+
+MAX_SAMPLES = 1_000_000_000
+START = Number("start", "The number of the first sample to show, from 0.", default=0)
+LIMIT = Number("limit", "How many at most.", default=100, low=1, high=1000)
+STATES = ("making", "complete", "incomplete")
+
+
+@extend_schema_serializer(component_name="Dataset")
+class DatasetShape(rest.Serializer):
+    name = rest.CharField()
+    recipe = rest.CharField()
+    owner = rest.CharField()
+    team = rest.CharField(allow_null=True)
+    state = rest.ChoiceField(choices=STATES, help_text="incomplete: the job that makes it stopped early.")
+    samples = rest.IntegerField(min_value=0, help_text="Finished ones.")
+    wanted_samples = rest.IntegerField(min_value=0)
+    size = rest.IntegerField(min_value=0, help_text="Bytes of all files.")
+    refused = serializers.Free(help_text="How many tries the recipe's filters refused, by reason.")
+    fingerprint = rest.CharField(allow_blank=True, help_text="Names what is in it.")
+    config = serializers.Free(help_text="Of the job that began it.")
+    made_by = rest.ListField(child=rest.IntegerField(min_value=0), help_text="Numbers of jobs.")
+    read_by = rest.ListField(child=rest.IntegerField(min_value=0), help_text="Numbers of jobs.")
+    created_at = rest.DateTimeField()
+    updated_at = rest.DateTimeField()
+
+
+@extend_schema_serializer(component_name="Sample")
+class SampleShape(rest.Serializer):
+    """Beside its number, the values that the recipe wrote."""
+
+    index = rest.IntegerField(min_value=0)
+
+
+@extend_schema_serializer(component_name="Artifact")
+class ArtifactShape(rest.Serializer):
+    epoch = rest.IntegerField(min_value=0, help_text="The newest one that was validated; 0 before that.")
+    step = rest.IntegerField(min_value=0)
+    content = serializers.Free(allow_null=True, help_text="The recipe's own; `kind` says what it is.")
+
+
+class Extension(serializers.Input):
+    samples = serializers.Whole(min_value=1, max_value=MAX_SAMPLES, help_text="How many more.")
+
+
+class Datasets(Door):
+    @document(
+        "list_datasets",
+        "What data was made",
+        params=(PAGE, PAGE_SIZE),
+        answers=answers(200, serializers.page_of(DatasetShape), 404),
+    )
+    def get(self, request: Request) -> Response:
+        values = params.read(request, (PAGE, PAGE_SIZE))
+        found = services.visible_datasets(request.user).distinct().order_by("-id")
+        page = pagination.numbered(
+            request,
+            page=values["page"],
+            size=values["page_size"],
+            count=found.order_by().count(),
+            rows=lambda start, end: queries.dataset_dicts(found.select_related("owner", "team")[start:end]),
+        )
+        return Response(page)
+
+
+class OneDataset(Door):
+    @document("show_dataset", "Look at a dataset", answers=answers(200, DatasetShape, 404))
+    def get(self, request: Request, name: str) -> Response:
+        params.read(request, ())
+        return Response(queries.dataset_dicts([_find(request, name)])[0])
+
+    @document(
+        "delete_dataset", "Delete a dataset and its files", answers=answers(204, None, 403, 404, 409, 429)
+    )
+    def delete(self, request: Request, name: str) -> Response:
+        given(request, serializers.Nothing)
+        services.delete_dataset(_find(request, name), by=request.user)
+        return Response(status=204)
+
+
+class Samples(Door):
+    """Straight from the files: rows of arrays; empty where the files are of another kind."""
+
+    @document(
+        "list_dataset_samples",
+        "Look at samples",
+        params=(START, LIMIT),
+        answers=answers(200, serializers.page_of(SampleShape), 404, 410),
+    )
+    def get(self, request: Request, name: str) -> Response:
+        values = params.read(request, (START, LIMIT))
+        found = _find(request, name)
+        start, stop = values["start"], min(values["start"] + values["limit"], found.samples)
+        rows = datasets.read_samples(found, start, stop) if start < stop else []
+        following = pagination.link(request, start=stop) if rows and stop < found.samples else None
+        return Response({"count": found.samples, "next": following, "previous": None, "results": rows})
+
+
+class Extend(Door):
+    @document(
+        "extend_job",
+        "Make more of a job's dataset",
+        body=Extension,
+        answers=answers(201, serializers.VerbAnswer, 403, 404, 409, 413, 415, 429),
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        job = find_job(request, pk)
+        result = services.extend(job, by=request.user, **given(request, Extension))
+        return created(result, request)
+
+
+class Artifact(Door):
+    @document(
+        "show_artifact",
+        "What the recipe shows of the newest epoch",
+        answers=answers(200, ArtifactShape, 404),
+    )
+    def get(self, request: Request, pk: int) -> Response:
+        params.read(request, ())
+        return Response(queries.artifact_dict(find_job(request, pk)))
+
+
+def _find(request: Request, name: str) -> Dataset:
+    """The dataset, if the user may see it."""
+    found: Any = services.visible_datasets(request.user).select_related("owner", "team")
+    dataset = found.filter(name=name).first()
+    if dataset is None:
+        raise NotFound(f"There is no dataset {name[:100]}.")
+    return dataset
