@@ -235,8 +235,9 @@ class Chaos:
 
     def _final(self, job: int) -> str:
         rows = self.site.rows("select digest, kinds from training_checkpoint where job_id=?", job)
-        (digest,) = [row["digest"] for row in rows if "final" in row["kinds"]]
-        return digest
+        finals = {row["digest"] for row in rows if "final" in row["kinds"]}
+        assert len(finals) == 1, f"job {job}: final states {finals} of {rows}\n{self._story(job)}"
+        return finals.pop()
 
     def _metrics(self, job: int) -> list[Any]:
         return [(row["step"], row["values"], row["epoch_values"]) for row in self.site.metrics(job)]

@@ -668,7 +668,8 @@ class Training:
         if self.told and wanted != "step":  # withdrawn, or asked again for later
             self.stopped = None
             self.trainer.send({"kind": "go_on"})
-            self._record_ending()
+            if self.ending is not None and "final" not in self.ending.kinds:
+                self._record_ending()
         if wanted:
             self.trainer.send({"kind": "stop", "at": wanted})
         self.told = wanted
