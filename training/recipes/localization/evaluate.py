@@ -33,6 +33,9 @@ class NotALocalization(ValueError):
 class Trained:
     network: LocalizationNetwork
     config: Config
+    settings: RadioSettings
+    seed: int
+    """Of the samples that it was trained with."""
     about: dict[str, Any]
 
 
@@ -58,7 +61,13 @@ def open_checkpoint(path: str | Path) -> Trained:
     if about.get("recipe") != PACKAGE:
         raise NotALocalization(f"The checkpoint is of the recipe {about.get('recipe')}, not of {PACKAGE}.")
     config = Config.model_validate_json(json.dumps(about["config"]))
-    return Trained(load(parts, config), config, about)
+    scene = parts["recipe_scene"]
+    settings = RadioSettings.model_validate_json(json.dumps(scene["settings"]))
+    return Trained(load(parts, config), config, settings, scene["seed"], about)
+
+
+def use_threads(count: int) -> None:
+    torch.set_num_threads(count)
 
 
 def evaluate(network: LocalizationNetwork, settings: RadioSettings, *, seed: int, samples: int) -> Evaluated:

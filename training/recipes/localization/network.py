@@ -183,7 +183,7 @@ def _best_of(problem: "Arrivals", start: Estimate) -> Tensor:
     guessed = Estimate(start.mean.repeat(count, 1), start.root.repeat(count, 1))
     cost = (cost + mahalanobis_squared(guessed, ends)).reshape(count, -1)
     chosen = cost.argmin(dim=0)
-    return ends.reshape(count, -1, 2)[chosen, torch.arange(len(chosen), device=chosen.device)]
+    return ends.reshape(count, -1, 2).gather(0, chosen[None, :, None].expand(1, -1, 2))[0]
 
 
 class Arrivals:
@@ -229,8 +229,8 @@ class Arrivals:
         left = self._left(ranges, weights, late=0.0) / self.errors
         leverage = self._leverage(position, weights, late)
         features = [
-            torch.asinh(left),
-            torch.asinh(left / (1.0 - leverage).clamp_min(0.01)) / 2.0,
+            _asinh(left),
+            _asinh(left / (1.0 - leverage).clamp_min(0.01)) / 2.0,
             left / (1.0 + left.abs()),
             leverage,
             torch.log(self.errors / (100.0 * KM_PER_NS)),
@@ -331,6 +331,12 @@ def _solved(terms: _Terms, damping: Tensor | float) -> Tensor:
     )
     length = torch.sqrt((step * step).sum(dim=1, keepdim=True) + _TINY)
     return step * (_LARGEST_STEP_KM / length).clamp_max(1.0)
+
+
+def _asinh(values: Tensor) -> Tensor:
+    """torch.asinh, which exporters do not know."""
+    sizes = values.abs()
+    return values.sign() * torch.log(sizes + torch.sqrt(sizes * sizes + 1.0))
 
 
 def _determinant(east: Tensor, cross: Tensor, north: Tensor) -> Tensor:

@@ -1,0 +1,131 @@
+"""The commands and the export, on the checkpoint of a short training."""
+
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from django.core.management import CommandError, call_command
+
+from tests.recipes.in_process import train
+from training.engine import codec
+from training.recipes import registry
+from training.recipes.localization import dataset, evaluate, export
+from training.recipes.localization.generator import Generator
+from training.recipes.localization.recipe import RadioSamples
+
+torch.set_num_threads(1)
+
+TINY = {
+    "epochs": 1, "batch_size": 64, "samples": 300, "width": 8, "heads": 2, "layers": 1, "refinements": 1,
+    "late_arrivals": True,
+}  # fmt: skip
+
+
+def checkpoint_of(run, path, *, recipe=evaluate.PACKAGE):
+    about = {"recipe": recipe, "config": registry.validate("localization", TINY), "epoch": 1, "step": 4}
+    codec.save(path, run.parts, about)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train("localization", TINY, tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(run, tmp_path_factory):
+    return checkpoint_of(run, tmp_path_factory.mktemp("checkpoint") / "final.safetensors")
+
+
+def said(*words) -> str:
+    out = io.StringIO()
+    call_command("localization", *map(str, words), stdout=out)
+    return out.getvalue()
+
+
+def test_the_table_has_the_network_the_baselines_and_the_bound(checkpoint):
+    text = said("evaluate", checkpoint, "--samples", 300, "--seed", 5)
+    rows = re.findall(r"^\| ([^|]+?) \|", text, re.MULTILINE)
+    assert rows == [
+        "estimator",
+        "---",
+        "network",
+        "network, unrefined",
+        "Gauss-Newton on timing, plain",
+        "Gauss-Newton on timing, careful",
+        "Levenberg-Marquardt on strength",
+        "centroid of the receivers",
+        "Cramer-Rao bound",
+    ]
+    assert evaluate.LATE_NOTE in text
+    assert "300 samples of seed 5; trained on 300 of seed 1 with seed 0, 1 epochs." in text
+
+
+def test_the_samples_of_the_training_are_refused_for_the_evaluation(checkpoint):
+    with pytest.raises(CommandError, match="trained on samples of seed 1"):
+        said("evaluate", checkpoint, "--seed", 1)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_with_a_sentence(run, tmp_path):
+    other = checkpoint_of(run, tmp_path / "other.safetensors", recipe="training.recipes.language_model")
+    with pytest.raises(CommandError, match="language_model"):
+        said("evaluate", other)
+
+
+def test_a_damaged_or_missing_checkpoint_is_one_line(checkpoint, tmp_path):
+    data = bytearray(checkpoint.read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "damaged.safetensors").write_bytes(data)
+    with pytest.raises(CommandError, match="have changed"):
+        said("evaluate", tmp_path / "damaged.safetensors")
+    with pytest.raises(CommandError, match="No such file"):
+        said("evaluate", tmp_path / "missing.safetensors")
+
+
+def test_generate_tells_its_speed_and_goes_on_where_it_was(tmp_path):
+    folder = tmp_path / "alps"
+    text = said("generate", folder, "--samples", 3000, "--samples-per-shard", 1000)
+    assert "3000 samples" in text
+    assert int(re.search(r"(\d+) a second of one core", text)[1]) > 10_000
+    assert "too diluted" in text
+    assert "Made 500 samples" in said("generate", folder, "--samples", 3500, "--samples-per-shard", 1000)
+    assert dataset.read_manifest(folder).samples == 3500
+
+
+@pytest.mark.parametrize("text", ['{"sync_jitter": 1.0}', '{"frequency_mhz": 1e9}', "{", '{"fading": 1}'])
+def test_generate_refuses_impossible_settings_in_one_line(tmp_path, text):
+    with pytest.raises(CommandError):
+        said("generate", tmp_path / "alps", "--settings", text)
+    assert not (tmp_path / "alps").exists()
+
+
+def test_the_onnx_file_gives_the_answers_of_the_network(checkpoint, tmp_path):
+    pytest.importorskip("onnxruntime", reason="requirements-export.txt is not installed")
+    file = tmp_path / "network.onnx"
+    assert "Largest difference" in said("export", checkpoint, file)
+    trained = evaluate.open_checkpoint(checkpoint)
+    made = Generator(trained.settings, 77)
+    reports = RadioSamples(made.network, made.samples(0, 5).arrays).all().reports
+    parity = export.compare(trained, reports, file)
+    assert parity.position_m < 0.01
+    assert parity.deviation_share < 1e-3
+    # One sample alone, raw reports: normalisation is inside.
+    alone = export.answer(file, *(part[:1].numpy() for part in reports))
+    together = export.answer(file, *(part.numpy() for part in reports))
+    assert np.allclose(alone[0], together[0][:1], atol=1e-6)
+    import onnx
+
+    metadata = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    assert json.loads(metadata["settings"])["late_arrivals"] is True
+    assert json.loads(metadata["values"])[3] == "arrival_ns"
+
+
+def test_an_export_that_answers_otherwise_is_removed(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_write", lambda trained, reports, path: path.write_bytes(b"onnx"))
+    monkeypatch.setattr(export, "compare", lambda *arguments: export.Parity(5, 0.5, 0.0))
+    with pytest.raises(export.NotTheSame):
+        export.export(evaluate.open_checkpoint(checkpoint), tmp_path / "network.onnx", samples=5)
+    assert not (tmp_path / "network.onnx").exists()

@@ -1,0 +1,153 @@
+"""The network as an ONNX file that answers alone: normalisation and refinement are inside the graph.
+
+Needs requirements-export.txt. What the file was trained for stands in its metadata.
+"""
+
+import io
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from training.recipes.localization.evaluate import Trained
+from training.recipes.localization.generator import Generator
+from training.recipes.localization.network import PLACES, VALUES, LocalizationNetwork, Reports
+from training.recipes.localization.recipe import RadioSamples
+
+INPUTS = ("values", "places", "detected")
+OUTPUTS = ("position_km", "covariance_km2", "unrefined_position_km")
+OPSET = 18
+PARITY_M = 0.01
+"""Answers of the file may differ from torch's by so much: a millionth of the area, far below any bound."""
+
+
+class NoExporter(RuntimeError):
+    """A package that the export needs is not installed."""
+
+
+class NotTheSame(RuntimeError):
+    """The exported file does not give the answers of the network."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    samples: int
+    position_m: float
+    """The largest difference of an estimated position."""
+    deviation_share: float
+    """The largest relative difference of a standard deviation."""
+
+    def __str__(self) -> str:
+        return (
+            f"Largest difference over {self.samples} samples: position {self.position_m:.2g} m, "
+            f"standard deviation {self.deviation_share:.2g} of itself."
+        )
+
+
+class Answering(nn.Module):
+    """Plain tensors in and out."""
+
+    def __init__(self, network: LocalizationNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, values: Tensor, places: Tensor, detected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        refined, unrefined = self.network(Reports(values, places, detected))
+        return refined.mean, refined.covariance(), unrefined.mean
+
+
+def export(trained: Trained, path: Path, *, samples: int = 500) -> Parity:
+    """Write the file, answer with it, and compare. A file that answers otherwise is removed."""
+    arrays = Generator(trained.settings, trained.seed).samples(0, samples).arrays
+    reports = RadioSamples(_network_of(trained), arrays).all().reports
+    _write(trained, reports, path)
+    parity = compare(trained, reports, path)
+    if parity.position_m > PARITY_M or parity.deviation_share > PARITY_M:
+        path.unlink()
+        raise NotTheSame(f"The exported file was refused. {parity}")
+    return parity
+
+
+def compare(trained: Trained, reports: Reports, path: Path) -> Parity:
+    """The file's answers beside torch's on the same reports."""
+    with torch.no_grad():
+        wanted = [tensor.numpy() for tensor in Answering(trained.network.eval())(*reports)]
+    found = answer(path, *(tensor.numpy() for tensor in reports))
+    deviations = [
+        np.sqrt(np.diagonal(covariances, axis1=1, axis2=2)) for covariances in (found[1], wanted[1])
+    ]
+    return Parity(
+        samples=len(wanted[0]),
+        position_m=float(1000.0 * np.linalg.norm(found[0] - wanted[0], axis=1).max()),
+        deviation_share=float(np.abs(deviations[0] / deviations[1] - 1.0).max()),
+    )
+
+
+def answer(path: Path, values: NDArray, places: NDArray, detected: NDArray) -> list[NDArray]:
+    """What the file says: positions, covariances, unrefined positions."""
+    runtime = _need("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    given = dict(
+        zip(INPUTS, (np.ascontiguousarray(part) for part in (values, places, detected)), strict=True)
+    )
+    found: list[NDArray] = session.run(list(OUTPUTS), given)
+    return found
+
+
+def _write(trained: Trained, reports: Reports, path: Path) -> None:
+    onnx = _need("onnx")
+    example = tuple(tensor[:3].contiguous() for tensor in reports)
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        # The other exporter takes a minute for these unrolled steps; this one takes seconds and says that it is old.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Answering(trained.network.eval()),
+            example,
+            file,
+            dynamo=False,
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_axes={name: {0: "samples"} for name in (*INPUTS, *OUTPUTS)},
+            opset_version=OPSET,
+        )
+    model = onnx.load_model_from_string(file.getvalue())
+    for name, text in _metadata(trained).items():
+        model.metadata_props.add(key=name, value=text)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def _metadata(trained: Trained) -> dict[str, str]:
+    about = trained.about
+    environment = about.get("environment", {})
+    return {
+        "heimdall": "localization",
+        "values": json.dumps(VALUES),
+        "places": json.dumps(PLACES),
+        "settings": trained.settings.model_dump_json(),
+        "centre": json.dumps(_network_of(trained).centre),
+        "trained": json.dumps(
+            {name: about.get(name) for name in ("step", "epoch", "val_loss", "created_at")}
+        ),
+        "data_fingerprint": str(environment.get("data_fingerprint", "")),
+    }
+
+
+def _network_of(trained: Trained) -> Any:
+    return Generator(trained.settings, trained.seed).network
+
+
+def _need(name: str) -> Any:
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise NoExporter(f"The export needs {name}: pip install -r requirements-export.txt") from error
