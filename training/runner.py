@@ -469,7 +469,7 @@ class Training:
             return
         if stored is None:
             Path(staged["path"]).unlink(missing_ok=True)
-        elif ENDINGS & set(stored.kinds):
+        elif "final" in stored.kinds or ("pause" in stored.kinds and self.told):
             self._record_ending()  # an older one, whose pause was withdrawn
             self.ending = stored
         else:
@@ -528,17 +528,13 @@ class Training:
     def _is_over(self) -> bool:
         if self.failed is not None:
             return self._fail(self.failed)
-        if self.finished is not None and (self.ending is not None or self._has_all_shards()):
+        if self.finished is not None and (self._stands_at(self.finished) or self._has_all_shards()):
             return self._complete()
         if self.wish.stop is Stop.CANCEL and (self.finished is None or self.storing.failures):
             return self._cancel()
         if self.finished is not None:
             return self._mind_the_grace()
-        if (
-            self.stopped is not None
-            and self._wanted()
-            and (self.ending is not None or self._has_all_shards())
-        ):
+        if self._wanted() and self._has_landing_place():
             return self._land()
         if self._wanted() == "step" and not self.has_started:
             return self._leave()
@@ -547,6 +543,14 @@ class Training:
         if self._is_stalled():
             return self._end_stalled()
         return self._mind_the_grace()
+
+    def _has_landing_place(self) -> bool:
+        return self.stopped is not None and (self._stands_at(self.stopped) or self._has_all_shards())
+
+    def _stands_at(self, place: Message) -> bool:
+        """Whether the checkpoint of this very place is stored: the one of a withdrawn pause may come later."""
+        kind = "final" if place["kind"] == "finished" else "pause"
+        return self.ending is not None and self.ending.step == place["step"] and kind in self.ending.kinds
 
     def _has_all_shards(self) -> bool:
         """Synthetic data has no checkpoint: what was made is recorded."""

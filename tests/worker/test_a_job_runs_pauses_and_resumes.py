@@ -87,3 +87,28 @@ def test_no_supervisor_has_torch_in_its_memory(site):
     assert not [path for path in loaded if "/torch/" in path or "numpy" in path]
     site.verb(job, "cancel")
     site.wait_for_status(job, "cancelled")
+
+
+def test_a_store_that_is_away_holds_up_the_pause_and_not_the_training(site):
+    config = {"epochs": 2, "samples": 320, "step_seconds": 0.1, "checkpoint_every_epochs": 0, "keep_best": 0}
+    job = site.submit(**config)
+    folder = site.data / "checkpoints" / "jobs"
+    folder.mkdir(parents=True, exist_ok=True)
+    obstacle = folder / str(job)
+    obstacle.touch()  # where the job's folder would be
+    site.wait_for_step(job, 1)
+    site.pause(job, "step")
+    site.wait_until(lambda: "checkpoint_failed" in kinds(site, job), seconds=30)
+    seen = site.job(job)
+    assert (seen["status"], seen["stop"]) == (
+        "running",
+        {"kind": "pause", "at": "step"},
+    )  # a wish is not a fact
+    site.verb(job, "resume")  # and it can be withdrawn
+    site.wait_for_step(job, 18)  # all steps, while the store is away
+    assert site.job(job)["status"] == "running"
+    obstacle.unlink()
+    site.wait_for_status(job, "completed")
+    assert site.final(job)["step"] == 18
+    assert site.job(job)["checkpoint"]["step"] == 18
+    assert site.job(job)["attempt"] == 1
