@@ -15,8 +15,8 @@ DOORS = {
 PLAIN = {"training.errors", "training.lifecycle"}
 READS = {"training.models", "training.policy", *PLAIN}
 ADAPTERS = {
-    "training.checkpoints", "training.datasets", "training.host", "training.push", "training.queue",
-    "training.storage",
+    "training.bundles", "training.checkpoints", "training.datasets", "training.host", "training.push",
+    "training.queue", "training.storage",
 }  # fmt: skip
 CONFIGS = {"training.recipes.config", "training.recipes.registry"}
 
@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "training.push": {*PLAIN, "training.models", "training.live.tailer"},
     "training.checkpoints": {*PLAIN, "training.models", "training.storage", "training.engine.codec"},
     "training.datasets": {*PLAIN, "training.models", "training.storage", "training.checkpoints"},
+    "training.bundles": {*PLAIN, "training.models", "training.checkpoints", "training.engine.codec", *CONFIGS},
     "training.services": READS | ADAPTERS | CONFIGS,
     "training.runner": READS | ADAPTERS | {
         "training.services", "training.queries", "training.engine.process", "training.engine.forkserver",

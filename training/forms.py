@@ -199,4 +199,6 @@ def _field(name: str, schema: dict[str, Any]) -> forms.Field:
 def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return "; ".join(" ".join(map(str, item.values())) for item in value)
     return value if isinstance(value, str) else json.dumps(value)

@@ -13,6 +13,7 @@ urlpatterns = [
     path("jobs/<int:job_id>/artifact/", views.artifact, name="job-artifact"),
     path("jobs/<int:job_id>/log/", views.log, name="job-log"),
     path("jobs/<int:job_id>/checkpoints/<int:checkpoint_id>/", views.download, name="checkpoint-download"),
+    path("jobs/<int:job_id>/checkpoints/<int:checkpoint_id>/bundle/", views.bundle, name="checkpoint-bundle"),
     path("jobs/<int:job_id>/checkpoints/<int:checkpoint_id>/pin/", views.pin, name="checkpoint-pin"),
     path("jobs/<int:job_id>/<slug:verb>/", views.verb, name="job-verb"),
     path("datasets/", dataset_views.datasets, name="datasets"),

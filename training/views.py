@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.handlers.asgi import ASGIRequest
@@ -22,7 +23,7 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from training import policy, queries, services
+from training import bundles, policy, queries, services
 from training.api import downloads
 from training.api.throttles import throttle_verbs
 from training.asking import question
@@ -268,6 +269,25 @@ def download(request: HttpRequest, job_id: int, checkpoint_id: int) -> HttpRespo
     except (BadCheckpoint, StorageUnavailable) as error:
         messages.error(request, str(error))
         return redirect("job", job_id)
+
+
+@page
+@require_GET
+def bundle(request: HttpRequest, job_id: int, checkpoint_id: int) -> HttpResponseBase:
+    """The model with all that belongs to it, to be taken to another Heimdall."""
+    row = _checkpoint(request, job_id, checkpoint_id)
+    try:
+        written = bundles.write(row, settings.SCRATCH_DIR)
+    except (BadCheckpoint, StorageUnavailable) as error:
+        messages.error(request, str(error))
+        return redirect("job", job_id)
+    file = written.open("rb")
+    size = written.stat().st_size
+    written.unlink()  # the open file is all that is needed
+    response = downloads.stream(request, file, 0, size, 200)
+    response["Content-Length"] = str(size)
+    response["Content-Disposition"] = f'attachment; filename="{bundles.name_of(row)}"'
+    return response
 
 
 @page

@@ -27,5 +27,5 @@ for (const root of document.querySelectorAll("[data-artifact]")) {
 
   load();
   document.addEventListener("epochs", load); // a training closed an epoch, or was rolled back
-  if (root.dataset.every) setInterval(() => document.hidden || load(), Number(root.dataset.every));
+  if (root.dataset.every) setInterval(() => document.hidden || load(), Number(root.dataset.every)); // data that are being made
 }

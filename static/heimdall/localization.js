@@ -4,6 +4,7 @@ import { calibration, distribution, histogram } from "./plots.js";
 import { draw, make, metres } from "./svg.js";
 
 const IN_68 = Math.sqrt(-2 * Math.log(1 - 0.68)), IN_95 = -2 * Math.log(1 - 0.95);
+const FACTORS = [1, 5, 20, 50, 100, 500];
 const PERFECT = 0.83; // median error over the root mean square bound, for circular errors
 
 function card(id, title, ...more) {
@@ -50,7 +51,7 @@ export function localization(root) {
   const map = make("div", { class: "map" }), note = make("p", { class: "soft small map-note", role: "status" });
   const factor = make("select", { id: "error-factor" }), auto = { on: true };
   const label = make("label", { class: "check", for: "error-factor" }, "Errors drawn", factor);
-  for (const times of [1, 10, 100, 1000]) factor.append(make("option", { value: times }, times === 1 ? "as they are" : `${times} times larger`));
+  for (const times of FACTORS) factor.append(make("option", { value: times }, times === 1 ? "as they are" : `${times} times larger`));
   const mapCard = card("map", "Where they are, and where the network says", map, keys(["receiver", "receiver"], ["truth", "true position"], ["estimate", "estimate, ellipse of 68 %"], ["outside", "truth outside the ellipse of 95 %"]), note);
   mapCard.firstChild.append(label);
   const errors = make("div", { class: "plot-place" }), stated = make("div", { class: "plot-place" }), table = make("div", { class: "scroll" });
@@ -78,7 +79,7 @@ export function localization(root) {
     last = content;
     plane ||= new PlaneMap(map, { centre: content.centre, label: "Map of receivers, true and estimated positions with error ellipses" });
     const at = (values, share) => values[content.percentiles.indexOf(share)];
-    if (auto.on) factor.value = [1000, 100, 10].find((times) => at(content.errors_m, 50) * times <= 6000) ?? 1;
+    if (auto.on) factor.value = FACTORS.findLast((times) => at(content.errors_m, 50) * times <= 2000) ?? 1;
     place(content);
     epoch.textContent = `epoch ${number}`;
     const curves = [["bound", "bound", content.bounds_m], ["network", "main", content.errors_m]];
@@ -89,8 +90,8 @@ export function localization(root) {
       const error = at(content.errors_m, share), bound = at(content.bounds_m, share);
       return make("tr", {}, make("th", { scope: "row" }, name), ...[metres(error), metres(bound), error == null ? "\u2013" : (error / bound).toFixed(2)].map((text) => make("td", { class: "num" }, text)));
     };
-    table.replaceChildren(make("table", {}, make("thead", {}, make("tr", {}, ...["Samples", "Error", "Bound", "Ratio"].map((text, index) => make("th", { scope: "col", class: index ? "num" : null }, text)))), make("tbody", {}, line("best half", 50), line("best 68 %", 68), line("best 95 %", 95))),
-      make("p", { class: "soft small map-note" }, `A perfect estimator has a ratio of about ${PERFECT} at the half.${content.late_arrivals ? " Late arrivals are on; the bound is the one without them." : ""}`));
+    table.replaceChildren(make("table", {}, make("thead", {}, make("tr", {}, ...["Of the samples", "Error below", "Bound below", "Ratio"].map((text, index) => make("th", { scope: "col", class: index ? "num" : null }, text)))), make("tbody", {}, line("50 %", 50), line("68 %", 68), line("95 %", 95))),
+      make("p", { class: "soft small map-note" }, `A perfect estimator has a ratio of about ${PERFECT} at 50 %.${content.late_arrivals ? " Late arrivals are on; the bound is the one without them." : ""}`));
     calibration(stated, content.calibration);
     const found = (share) => `${(100 * (content.calibration.find(([stated]) => stated === share)?.[1] ?? NaN)).toFixed(1)} %`;
     calibrated.textContent = `The ellipses of 68 % hold ${found(0.68)} of the true positions, those of 95 % hold ${found(0.95)}. The band is 3 points wide to each side.`;

@@ -71,7 +71,10 @@ export class PlaneMap {
     this.drawing ||= requestAnimationFrame(() => {
       this.drawing = 0;
       if (!this.width) return;
-      this.svg.replaceChildren(this.ground(), ...this.marks(this), this.scale());
+      this.taken = [[this.width - 46, 0, this.width, 118]]; // the buttons
+      this.names = new Set();
+      const marks = this.marks(this); // their names come first: a town's name gives way
+      this.svg.replaceChildren(this.ground(), ...marks, this.scale());
     });
   }
 
@@ -86,7 +89,9 @@ export class PlaneMap {
     for (const water of WATERS) line(water, "water");
     for (const [name, ...place] of TOWNS) {
       const [right, down] = this.atDegrees(place);
-      if (this.sees([right, down], 0)) group.append(draw("circle", { class: "town", cx: right, cy: down, r: 1.6 }), draw("text", { class: "town", x: right + 4, y: down + 11 }, name));
+      if (!this.sees([right, down], 0) || this.names.has(name)) continue;
+      const text = this.named(name, right, down, "town", false);
+      if (text) group.append(draw("circle", { class: "town", cx: right, cy: down, r: 1.6 }), text);
     }
     return group;
   }
@@ -115,11 +120,29 @@ export class PlaneMap {
   }
 
   receivers(rows) {
-    return draw("g", { class: "receivers" }, ...rows.map(([name, ...place]) => {
-      const [right, down] = this.at(...place), atRight = right < this.width - 130;
-      const text = draw("text", { x: right + (atRight ? 9 : -9), y: down - 6, "text-anchor": atRight ? "start" : "end" }, name);
-      return draw("g", {}, draw("path", { d: `M${right} ${down - 8} l7 12 h-14 z` }, draw("title", {}, name)), text);
-    }));
+    const group = draw("g", { class: "receivers" });
+    for (const [name, ...place] of rows) {
+      const [right, down] = this.at(...place);
+      this.names.add(name);
+      this.taken.push([right - 7, down - 8, right + 7, down + 4]);
+      group.append(draw("path", { d: `M${right} ${down - 8} l7 12 h-14 z` }, draw("title", {}, name)));
+    }
+    for (const [name, ...place] of rows) group.append(this.named(name, ...this.at(...place), "", true));
+    return group;
+  }
+
+  // A name beside its place where no other one stands; null where there is no room and it may be left out.
+  named(name, right, down, kind, needed) {
+    const long = name.length * (needed ? 6.6 : 5.9);
+    const tries = [[9, -5], [9, 13], [-9 - long, -5], [-9 - long, 13], [-long / 2, -13], [-long / 2, 20]];
+    for (const [across, below] of tries) {
+      const box = [right + across, down + below - 10, right + across + long, down + below + 3];
+      const free = box[0] > 0 && box[2] < this.width && this.taken.every((other) => box[0] > other[2] || box[2] < other[0] || box[1] > other[3] || box[3] < other[1]);
+      if (!free) continue;
+      this.taken.push(box);
+      return draw("text", { class: kind, x: box[0], y: down + below }, name);
+    }
+    return needed ? draw("text", { class: kind, x: right + 9, y: down - 5 }, name) : null;
   }
 
   listen() {

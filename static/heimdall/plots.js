@@ -1,7 +1,7 @@
 // Small drawings of distributions. Each is redrawn to the width it has; the same numbers stand in their titles.
 import { decades, draw, metres, short, ticks, whenSized } from "./svg.js";
 
-const LEFT = 40, RIGHT = 12, TOP = 10, BOTTOM = 34;
+const LEFT = 40, RIGHT = 20, TOP = 10, BOTTOM = 34;
 
 function frame(width, height, label, { x, y, xTicks, yTicks, xText, yText, title }) {
   const svg = draw("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label });
@@ -22,9 +22,9 @@ export function distribution(place, percentiles, curves) {
     const height = 250, low = Math.min(...known) / 1.15, high = Math.max(...known) * 1.15;
     const log = between(Math.log10(low), Math.log10(high), LEFT, width - RIGHT), y = between(0, 100, height - BOTTOM, TOP);
     const x = (value) => log(Math.log10(value));
-    const marks = decades(low, high), more = marks.length < 3 ? marks.flatMap((mark) => [mark / 5, mark / 2, mark, mark * 2, mark * 5]) : marks;
+    const marks = decades(low / 10, high), more = high / low < 300 ? marks.flatMap((mark) => [mark, mark * 2, mark * 5]) : marks;
     const svg = frame(width, height, "Share of the samples with an error below each size", {
-      x, y, xTicks: [...new Set(more.map((value) => +value.toPrecision(6)))].filter((value) => value >= low && value <= high), yTicks: [0, 25, 50, 75, 100], xText: metres, yText: (value) => `${value} %`, title: "error (logarithmic)",
+      x, y, xTicks: more.filter((value) => value >= low && value <= high), yTicks: [0, 25, 50, 75, 100], xText: metres, yText: (value) => `${value} %`, title: "error (logarithmic)",
     });
     for (const [name, kind, values] of curves) {
       const points = values.map((value, index) => [value, percentiles[index]]).filter(([value]) => value > 0).map(([value, share]) => [x(value), y(share)]);
@@ -52,7 +52,7 @@ export function calibration(place, rows) {
 export function histogram(place, { scale, low, high, counts }, title, unit) {
   const total = counts.reduce((sum, count) => sum + count, 0) || 1;
   const filled = counts.map((count, index) => (count ? index : -1)).filter((index) => index >= 0);
-  const first = filled.length ? Math.max(filled[0] - 1, 0) : 0, last = filled.length ? Math.min(filled.at(-1) + 1, counts.length - 1) : counts.length - 1;
+  const first = filled.length ? Math.max(filled[0] - (scale === "count" ? 0 : 1), 0) : 0, last = filled.length ? Math.min(filled.at(-1) + 1, counts.length - 1) : counts.length - 1;
   const edge = scale === "count" ? (index) => index : scale === "log" ? (index) => low * (high / low) ** (index / counts.length) : (index) => low + (high - low) * index / counts.length;
   const named = (value) => (unit === "m" ? metres(value) : `${short(value)}${unit ? " " + unit : ""}`);
   whenSized(place, (width) => {
@@ -60,7 +60,7 @@ export function histogram(place, { scale, low, high, counts }, title, unit) {
     const slot = between(first, last + 1, LEFT, width - RIGHT), y = between(0, most || 1, height - BOTTOM, TOP);
     const start = edge(first), end = edge(last + 1), shown = (value) => value >= start - 1e-9 && value <= end * (1 + 1e-9);
     const x = scale === "log" ? (value) => slot(counts.length * Math.log(value / low) / Math.log(high / low)) : scale === "count" ? (value) => slot(value + 0.5) : (value) => slot(counts.length * (value - low) / (high - low));
-    const marks = scale === "log" ? decades(start, end).flatMap((mark) => (decades(start, end).length < 3 ? [mark, mark * 3] : [mark])) : scale === "count" ? Array.from({ length: last - first + 1 }, (_, index) => first + index) : ticks(start, end, width / 60);
+    const marks = scale === "log" ? decades(start / 10, end).flatMap((mark) => (end / start < 1000 ? [mark, mark * 3] : [mark])) : scale === "count" ? Array.from({ length: last - first + 1 }, (_, index) => first + index) : ticks(start, end, width / 60);
     const svg = frame(width, height, `${title}: histogram of ${total.toLocaleString("en-US")} values`, { x, y, xTicks: marks.filter(shown), yTicks: ticks(0, most, 3), xText: unit === "m" ? metres : short, yText: (value) => `${+(100 * value).toPrecision(2)} %`, title: unit && unit !== "m" ? `${title}, ${unit}` : title });
     for (let index = first; index <= last; index++) {
       const top = y(counts[index] / total), range = scale === "count" ? named(index) : `${named(edge(index))} to ${named(edge(index + 1))}`;

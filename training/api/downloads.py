@@ -28,7 +28,7 @@ def send(request: HttpRequest, checkpoint: Checkpoint) -> HttpResponseBase:
     if request.method == "HEAD":
         response: HttpResponseBase = HttpResponse(content_type=MEDIA_TYPE, status=status)
     else:
-        response = _stream(request, checkpoints.open_for_download(checkpoint), start, end, status)
+        response = stream(request, checkpoints.open_for_download(checkpoint), start, end, status)
     for name, value in _headers(checkpoint, start, end, status).items():
         response[name] = value
     return response
@@ -66,9 +66,7 @@ def _etag(checkpoint: Checkpoint) -> str:
     return f'"{checkpoint.file_sha256}"'
 
 
-def _stream(
-    request: HttpRequest, file: IO[bytes], start: int, end: int, status: int
-) -> StreamingHttpResponse:
+def stream(request: HttpRequest, file: IO[bytes], start: int, end: int, status: int) -> StreamingHttpResponse:
     """An async iterator under ASGI, where Django would gather a plain one in memory first."""
     file.seek(start)
     inner = getattr(request, "_request", request)

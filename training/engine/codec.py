@@ -98,6 +98,13 @@ def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
         return _read_header(file).about
 
 
+def part_names(path: str | os.PathLike[str]) -> list[str]:
+    """The names of the parts that a file holds."""
+    with open(path, "rb", buffering=0) as file:
+        tree = json.loads(_read_header(file).texts["parts"])
+    return list(tree) if isinstance(tree, dict) else []
+
+
 def load(path: str | os.PathLike[str], *, digest: str | None = None) -> tuple[Any, dict[str, Any]]:
     """The parts and `about`, checked in full; every tensor is on the CPU and owns its memory."""
     import torch
@@ -155,6 +162,46 @@ def save(path: str | os.PathLike[str], parts: Any, about: dict[str, Any]) -> Sav
         file_sha256 = whole.result()
     size = len(header) + sum(entry.num_bytes for entry in entries)
     return Saved(os.fspath(path), digest, size, file_sha256)
+
+
+def extract(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    parts: dict[str, tuple[str, ...]],
+    about: dict[str, Any],
+) -> Saved:
+    """Write some of a file's parts as a file of its own: their bytes as they are, checked, and without torch.
+
+    parts: name in the new file -> where it stands in the old one. Raises KeyError where there is no such part.
+    """
+    with open(source, "rb", buffering=0) as file:
+        header = _read_header(file)
+        data_begins = file.tell()
+        tree = json.loads(header.texts["parts"])
+        chosen = {name: _inside(tree, path) for name, path in parts.items()}
+        wanted = set(_names_in(chosen))
+        old = [entry for entry in header.entries if entry.name in wanted]
+        entries = _laid_out([(entry.name, entry.dtype, entry.shape, entry.num_bytes) for entry in old])
+        aliases = json.loads(header.texts["aliases"])
+        texts = {
+            "parts": json.dumps(chosen, allow_nan=False, separators=(",", ":")),
+            "aliases": _canonical({alias: name for alias, name in aliases.items() if name in wanted}),
+            "about": _canonical_about(about),
+        }
+        shas = {entry.name: header.shas[entry.name] for entry in old}
+        digest = _root(entries, shas, texts)
+        text = _header_text(entries, texts, shas, digest)
+        head = _LENGTH.pack(len(text)) + text
+        whole = hashlib.sha256(head)
+        with _durable(Path(target)) as fd:
+            _write_all(fd, [memoryview(head)])
+            for entry in old:
+                file.seek(data_begins + entry.begin)
+                _check_tensor(entry, _copy_bytes(file, fd, entry.num_bytes, whole), header)
+            _fsync(fd)
+    size = len(head) + sum(entry.num_bytes for entry in entries)
+    return Saved(os.fspath(target), digest, size, whole.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -346,6 +393,37 @@ def _hash_of(file: IO[bytes], num_bytes: int) -> str:
         sha.update(chunk[:count])
         left -= count
     return sha.hexdigest()
+
+
+def _copy_bytes(file: IO[bytes], fd: int, num_bytes: int, whole: Any) -> str:
+    """Copy so many bytes on, and give their SHA-256; `whole` hashes them too."""
+    sha, left = hashlib.sha256(), num_bytes
+    while left:
+        piece = file.read(min(_CHUNK_BYTES, left))
+        if not piece:
+            raise BadCheckpoint("the file ends too early")
+        for hashing in (sha, whole):
+            hashing.update(piece)
+        _write_all(fd, [memoryview(piece)])
+        left -= len(piece)
+    return sha.hexdigest()
+
+
+def _inside(tree: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        tree = tree[name]
+    return tree
+
+
+def _names_in(node: Any) -> Iterator[str]:
+    """The tensors that an encoded value refers to."""
+    if isinstance(node, dict):
+        if node.get("$") in {"tensor", "array"} and isinstance(node.get("v"), str):
+            yield node["v"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for item in node:
+            yield from _names_in(item)
 
 
 def _write_all(fd: int, buffers: list[memoryview]) -> None:

@@ -2,6 +2,7 @@
 
 transition.py   the one conditional UPDATE and its event, which every verb goes through
 verbs.py        what people and programs ask for: submit, pause, resume, restart, cancel, discard, delete
+bundles.py      models that come from another Heimdall
 attempts.py     what a supervisor does with the attempt it holds: claim, beat, land, complete, fail, crash
 lost.py         what becomes of attempts whose supervisor is gone: reap
 upkeep.py       nodes, retention of checkpoints, orphaned files
@@ -23,6 +24,7 @@ from training.services.attempts import (
     release,
     wish,
 )
+from training.services.bundles import import_bundle
 from training.services.datasets import (
     dataset_named,
     delete_dataset,
@@ -81,6 +83,7 @@ __all__ = [
     "extend_dataset",
     "fail",
     "finished_shards",
+    "import_bundle",
     "join_installation",
     "land",
     "may_change",

@@ -152,6 +152,12 @@ def percent(value: float | None) -> str:
 
 
 @register.filter
+def words(name: str) -> str:
+    """A recipe's name for a value, as people write it."""
+    return name.replace("_", " ")
+
+
+@register.filter
 def loss(value: Any) -> str:
     """Four digits that matter, zeros kept, so that a column does not jump."""
     return _number(value, keep_zeros=True)

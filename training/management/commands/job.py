@@ -88,7 +88,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.as_json = options["as_json"]
-        self.user = _user(options["user"])
+        self.user = user_named(options["user"])
         try:
             code = options["act"](options)
         except HeimdallError as error:
@@ -328,7 +328,7 @@ def _whole(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _user(name: str | None) -> User:
+def user_named(name: str | None) -> User:
     """Who asks: anybody who can run this may read the database, so a name is enough."""
     name = name or os.environ.get("HEIMDALL_USER")
     people = User.objects.filter(is_active=True)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from pydantic import ValidationError
+
+from training import bundles, policy, services
+from training.errors import HeimdallError
+from training.management.commands.job import user_named
+
+RECIPE = "localization"
 
 FRESH_SEED = 2026
 """Not the default seed of any dataset: samples that a network has not seen."""
@@ -54,9 +63,23 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{error.filename or 'file'}: {error.strerror or error}") from error
         except ValidationError as error:
+        bundle = verbs.add_parser(
+            "bundle", help="Write a job's best network with all that belongs to it as one file."
+        )
+        bundle.add_argument("job", type=int, help="the number of a job of the localization recipe")
+        bundle.add_argument("file", type=Path, help="the file to write")
+        bundle.set_defaults(act=self._bundle)
+
+        take = verbs.add_parser("import", help="Take a bundle of another Heimdall in, as a completed job.")
+        take.add_argument("file", type=Path, help="the bundle; it stays where it is")
+        take.set_defaults(act=self._import)
+
+        for asked in (bundle, take):
+            asked.add_argument("--as", dest="user", metavar="USER", help="who asks; else an administrator")
+
             first = error.errors(include_url=False)[0]
             raise CommandError(f"{'.'.join(map(str, first['loc'])) or 'settings'}: {first['msg']}") from error
-        except (ValueError, RuntimeError) as error:
+        except (HeimdallError, ValueError, RuntimeError) as error:
             raise CommandError(str(error)) from error
 
     def _evaluate(self, options: dict[str, Any]) -> None:
@@ -114,3 +137,32 @@ class Command(BaseCommand):
 
         parity = export.export(evaluate.open_checkpoint(options["checkpoint"]), options["file"])
         self.stdout.write(f"Wrote {options['file']}. {parity}")
+
+    def _bundle(self, options: dict[str, Any]) -> None:
+        user, target = user_named(options["user"]), options["file"]
+        job = policy.visible_jobs(user).filter(pk=options["job"]).first()
+        checkpoint = bundles.best_checkpoint(job) if job else None
+        if job is None or job.recipe != RECIPE:
+            raise CommandError(f"There is no job {options['job']} of the recipe {RECIPE}.")
+        if checkpoint is None:
+            raise CommandError(f"Job {job.pk} has no checkpoint yet.")
+        written = bundles.write(checkpoint, settings.SCRATCH_DIR)
+        try:
+            shutil.copyfile(written, target)
+        finally:
+            written.unlink()
+        self.stdout.write(
+            f"Wrote {target}: job {job.pk} at step {checkpoint.step}, epoch {checkpoint.epoch}, "
+            f"{target.stat().st_size} bytes."
+        )
+
+    def _import(self, options: dict[str, Any]) -> None:
+        user = user_named(options["user"])
+        settings.SCRATCH_DIR.mkdir(parents=True, exist_ok=True)
+        copy = settings.SCRATCH_DIR / f"import-{uuid.uuid4().hex}.safetensors"
+        try:
+            shutil.copyfile(options["file"], copy)
+            result = services.import_bundle(copy, by=user)
+        finally:
+            copy.unlink(missing_ok=True)
+        self.stdout.write(result.message)

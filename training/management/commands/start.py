@@ -32,7 +32,9 @@ ADMIN = "admin"
 READY_SECONDS = 60.0
 WEB_EXIT_SECONDS = 5.0
 MOST_DEATHS = 5  # of one child in a minute, before everything is given up
-DEMO_RECIPE = "language_model"
+DEMO_MAKER, DEMO_RECIPE = "rf_dataset", "localization"
+DEMO_DATA = {"samples": 20_000, "samples_per_shard": 2_000, "seed": 1}  # a few seconds
+DEMO_TRAINING = {"epochs": 40, "batch_size": 128, "learning_rate": 0.003}  # a few minutes on two cores
 
 
 class Command(BaseCommand):
@@ -141,14 +143,24 @@ def _keep_token() -> str:
 
 
 def _queue_demo() -> None:
-    if not settings.DEMO or DEMO_RECIPE not in registry.names() or TrainingJob.objects.exists():
+    """Data are made, and then a network is trained on them: the second job waits for the first one's dataset."""
+    shipped = {DEMO_MAKER, DEMO_RECIPE} <= set(registry.names())
+    if not settings.DEMO or not shipped or TrainingJob.objects.exists():
         return
+    admin = User.objects.get(username=ADMIN)
+    made = services.submit(
+        by=admin,
+        job_name="Northern Italy",
+        description="Transmitters that seven web receivers in northern Italy hear: the data of the demo.",
+        recipe=DEMO_MAKER,
+        config=DEMO_DATA,
+    )
     services.submit(
-        by=User.objects.get(username=ADMIN),
-        job_name="Demo: a small language model",
-        description="Learns to write Python from the standard library's source. Pause it, resume it, break it.",
+        by=admin,
+        job_name="Demo: where is the transmitter?",
+        description="Learns to say where a transmitter is, and how sure that is. Pause it, resume it, break it.",
         recipe=DEMO_RECIPE,
-        config={},
+        config=DEMO_TRAINING | {"dataset": made.job.dataset.name, "samples": DEMO_DATA["samples"]},
     )
 
 
