@@ -12,6 +12,7 @@ os.environ.setdefault("HEIMDALL_SLOTS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["HEIMDALL_RECIPES"] = "tests.recipes_for_tests.tiny,tests.recipes_for_tests.shards"
+os.environ["HEIMDALL_TEXT_FOLDERS"] = tempfile.gettempdir()
 os.environ.pop("HEIMDALL_DEBUG", None)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from training.errors import InvalidConfig
 from training.recipes import registry
 from training.recipes.language_model.config import Config, parameters
 from training.recipes.language_model.recipe import Pieces, Recipe, Transformer
@@ -106,3 +107,14 @@ def test_the_fingerprint_is_that_of_the_text(tmp_path: Path) -> None:
     assert fingerprint() == first
     (tmp_path / "text" / "a.txt").write_text("some text " * 99 + "same text ")
     assert fingerprint() != first
+
+
+@pytest.mark.parametrize("folder", ["/etc", "{open}/../..", "{open}/link", "\0"])
+def test_a_folder_that_is_not_open_to_trainings_is_refused(tmp_path, monkeypatch, folder):
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    (shelf / "link").symlink_to("/etc")
+    monkeypatch.setenv("HEIMDALL_TEXT_FOLDERS", f"/nowhere, {shelf}")
+    registry.validate("language_model", {"text_folder": str(shelf)})
+    with pytest.raises(InvalidConfig, match="text_folder"):
+        registry.validate("language_model", {"text_folder": folder.format(open=shelf)})

@@ -1,5 +1,7 @@
 """What can be set of the language model. Imports no torch."""
 
+import os
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -13,6 +15,8 @@ JOB_TYPE = "training"
 VOCABULARY = 98  # newline, tab, printable ASCII, and one token for everything else
 MOST_PARAMETERS = 1_000_000_000
 MOST_TOKENS_IN_A_BATCH = 2**22
+FOLDERS = "HEIMDALL_TEXT_FOLDERS"
+"""Folders, separated by commas, whose text trainings may read. Who submits a job reads with the worker's rights."""
 
 
 class Config(TrainingConfig):
@@ -25,7 +29,8 @@ class Config(TrainingConfig):
         "",
         max_length=1000,
         title="Folder of text",
-        description="Every text file in it is read, on the machine of the worker. Empty: Python's own library.",
+        description="A folder of text on the worker's machine, one that is open to trainings. "
+        "Empty: Python's own library.",
         json_schema_extra=in_group("Data"),
     )
     max_chars: int = Field(
@@ -95,6 +100,8 @@ class Config(TrainingConfig):
 
     @model_validator(mode="after")
     def _model_is_possible(self) -> Self:
+        if self.text_folder and not _is_open(self.text_folder):
+            refuse("text_folder", f"text_folder must lie in a folder that the administrator lists in {FOLDERS}.")
         if self.width % self.heads:
             refuse("width", f"width must be a multiple of heads ({self.heads}).")
         if parameters(self) > MOST_PARAMETERS:
@@ -110,6 +117,15 @@ class Config(TrainingConfig):
                 "max_chars", f"max_chars must be at least {4 * self.context_length}, four context lengths."
             )
         return self
+
+
+def _is_open(folder: str) -> bool:
+    listed = [Path(each.strip()).resolve() for each in os.environ.get(FOLDERS, "").split(",") if each.strip()]
+    try:
+        wanted = Path(folder).resolve()
+    except (OSError, ValueError, RuntimeError):
+        return False
+    return any(wanted.is_relative_to(each) for each in listed)
 
 
 def parameters(config: Config) -> int:

@@ -43,7 +43,7 @@ def encode(text: str) -> np.ndarray:
 
 
 def _folder(folder: str) -> Path:
-    path = Path(folder).expanduser() if folder else Path(sysconfig.get_path("stdlib"))
+    path = Path(folder).resolve() if folder else Path(sysconfig.get_path("stdlib"))
     if not path.is_dir():
         raise ValueError(f"text_folder: there is no folder {path} on this machine")
     return path
