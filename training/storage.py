@@ -44,7 +44,7 @@ class AtomicFileSystemStorage(FileSystemStorage):
 
     def _new_place(self, name: str) -> Path:
         target = Path(self.path(name))
-        missing = [folder for folder in (target.parent, *target.parents) if not folder.exists()]
+        missing = [folder for folder in target.parents if not folder.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
         for folder in missing:  # a new folder's entry must be durable too
             sync_folder(folder.parent)

@@ -1,0 +1,90 @@
+"""Django's own check of a deployment finds nothing, and every answer carries the Content-Security-Policy."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.test import Client
+
+from heimdall.middleware import policy_for
+
+ROOT = Path(__file__).parents[2]
+PRODUCTION = {
+    "HEIMDALL_HTTPS": "1",
+    "HEIMDALL_SECRET_KEY": "a-key-of-fifty-letters-or-more-for-this-test-alone-1234567890",
+    "HEIMDALL_ALLOWED_HOSTS": "gpu.example.org",
+    "HEIMDALL_TRUSTED_ORIGINS": "https://gpu.example.org",
+}
+
+
+@pytest.mark.parametrize(
+    "extra", [{}, {"HEIMDALL_SECRET_KEY": ""}], ids=["a key that was given", "one that was made"]
+)
+def test_check_deploy_has_no_warning(tmp_path, extra):
+    environment = os.environ | PRODUCTION | {"HEIMDALL_DATA_DIR": str(tmp_path)} | extra
+    command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "no issues" in done.stdout
+
+
+def test_a_secret_key_that_was_made_is_its_owners_alone(tmp_path):
+    from heimdall import env
+
+    first = env.secret_in_file(tmp_path / "secret-key")
+    assert len(first) >= 50
+    assert (tmp_path / "secret-key").stat().st_mode & 0o777 == 0o600
+    assert env.secret_in_file(tmp_path / "secret-key") == first
+
+
+@pytest.fixture
+def answers(admin_user, make_job) -> list:
+    job = make_job(status="running")
+    client = Client(enforce_csrf_checks=True)
+    stranger = Client()
+    client.force_login(admin_user)
+    urls = ["/", f"/jobs/{job.pk}/", "/jobs/new/", "/nowhere", "/jobs/99999/", "/login", "/login/", "/healthz",
+            "/v1/docs/", "/v1/docs/?script", "/v1/training/jobs", "/v1/nowhere", "/static/heimdall/app.css",
+            "/admin/", "/admin/training/trainingjob/", "/admin/nowhere/", "/favicon.ico"]  # fmt: skip
+    found = [(url, client.get(url)) for url in urls]
+    found += [(url, stranger.get(url)) for url in ("/", "/login/", "/admin/", "/admin/login/")]
+    found += [
+        ("no csrf token", client.post(f"/jobs/{job.pk}/pause/")),
+        ("bad host", client.get("/", HTTP_HOST="evil")),
+    ]
+    return found
+
+
+def test_every_answer_carries_the_policy(answers):
+    assert {response.status_code for _, response in answers} >= {200, 301, 302, 400, 403, 404}
+    for name, response in answers:
+        policy = dict(rule.split(" ", 1) for rule in response["Content-Security-Policy"].split("; "))
+        path = response.wsgi_request.path
+        assert response["Content-Security-Policy"] == policy_for(path), name
+        assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+        assert policy["connect-src"] == policy["form-action"] == "'self'"
+        admin = path.startswith("/admin/")
+        assert policy["script-src"] == ("'self' 'unsafe-eval'" if admin else "'self'")
+        assert policy["style-src"] == ("'self' 'unsafe-inline'" if admin else "'self'")
+
+
+def test_pages_need_nothing_that_the_policy_forbids(answers):
+    for name, response in answers:
+        if not name.startswith("/admin") and "html" in response.get("Content-Type", ""):
+            page = response.content.decode()
+            assert " style=" not in page, name
+            assert "<style" not in page, name
+            assert "<script>" not in page, name
+            assert " onclick=" not in page, name
+
+
+def test_the_browser_asks_for_a_favicon_and_gets_one(client, db):
+    answer = client.get("/favicon.ico")
+    assert (answer.status_code, answer["Location"]) == (301, "/static/heimdall/favicon.svg")
+    picture = client.get(answer["Location"])
+    assert (picture.status_code, picture["Content-Type"]) == (200, "image/svg+xml")
+    picture.close()
