@@ -61,7 +61,18 @@ def test_the_table_has_the_network_the_baselines_and_the_bound(checkpoint):
         "Cramer-Rao bound",
     ]
     assert evaluate.LATE_NOTE in text
-    assert "300 samples of seed 5; trained on 300 of seed 1 with seed 0, 1 epochs." in text
+    assert "300 samples of seed 5; trained on 300 samples of seed 1" in text
+    assert re.search(r"p95 of the network: -?\d+ % below Gauss-Newton on timing, plain", text)
+
+
+def test_the_table_goes_into_a_document_without_being_typed(checkpoint, tmp_path):
+    document = tmp_path / "page.md"
+    document.write_text("before\n<!-- evaluate late -->\nold\n<!-- end of late -->\nafter\n")
+    words = ("evaluate", checkpoint, "--samples", 50, "--seed", 5, "--into", document)
+    text = said(*words, "late")
+    assert document.read_text() == f"before\n<!-- evaluate late -->\n{text}<!-- end of late -->\nafter\n"
+    with pytest.raises(CommandError, match="no place"):
+        said(*words, "early")
 
 
 def test_the_samples_of_the_training_are_refused_for_the_evaluation(checkpoint):

@@ -45,7 +45,7 @@ def test_seconds_of_training_beats_the_centroid_and_knows_its_errors(tmp_path):
     assert rows["network"].p95_m < 1.1 * rows["Gauss-Newton on timing, careful"].p95_m
     assert rows["network"].coverage_68 == pytest.approx(0.68, abs=0.08)
     assert rows["network"].coverage_95 == pytest.approx(0.95, abs=0.05)
-    assert rows["network, unrefined"].p50_m < 0.5 * rows["centroid of the receivers"].p50_m
+    assert rows["network, unrefined"].p50_m < 0.7 * rows["centroid of the receivers"].p50_m
     text = evaluate.table(found)
     assert "Cramer-Rao bound" in text
     assert f"{rows['network'].score:.3f}" in text

@@ -36,6 +36,12 @@ class Command(BaseCommand):
         evaluate.add_argument("--samples", type=int, default=20_000, help="how many fresh samples (20000)")
         evaluate.add_argument("--seed", type=int, default=FRESH_SEED, help=f"their seed ({FRESH_SEED})")
         evaluate.add_argument("--threads", type=int, default=0, help="threads of torch (0: torch decides)")
+        evaluate.add_argument(
+            "--into",
+            nargs=2,
+            metavar=("FILE", "PLACE"),
+            help="also put it into a document, between <!-- evaluate PLACE --> and <!-- end of PLACE -->",
+        )
         evaluate.set_defaults(act=self._evaluate)
 
         generate = verbs.add_parser(
@@ -57,12 +63,6 @@ class Command(BaseCommand):
         export.add_argument("file", type=Path, help="the ONNX file to write")
         export.set_defaults(act=self._export)
 
-    def handle(self, *args: Any, act: Any, **options: Any) -> None:
-        try:
-            act(options)
-        except OSError as error:
-            raise CommandError(f"{error.filename or 'file'}: {error.strerror or error}") from error
-        except ValidationError as error:
         bundle = verbs.add_parser(
             "bundle", help="Write a job's best network with all that belongs to it as one file."
         )
@@ -77,6 +77,12 @@ class Command(BaseCommand):
         for asked in (bundle, take):
             asked.add_argument("--as", dest="user", metavar="USER", help="who asks; else an administrator")
 
+    def handle(self, *args: Any, act: Any, **options: Any) -> None:
+        try:
+            act(options)
+        except OSError as error:
+            raise CommandError(f"{error.filename or 'file'}: {error.strerror or error}") from error
+        except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise CommandError(f"{'.'.join(map(str, first['loc'])) or 'settings'}: {first['msg']}") from error
         except (HeimdallError, ValueError, RuntimeError) as error:
@@ -98,11 +104,11 @@ class Command(BaseCommand):
         found = evaluate.evaluate(
             trained.network, trained.settings, seed=options["seed"], samples=options["samples"]
         )
-        self.stdout.write(evaluate.table(found))
-        self.stdout.write(
-            f"\n{options['samples']} samples of seed {options['seed']}; trained on {trained.config.samples} of seed "
-            f"{trained.seed} with seed {trained.config.seed}, {trained.about['epoch']} epochs."
-        )
+        text = f"{evaluate.table(found)}\n\n{evaluate.remarks(trained, found, seed=options['seed'])}"
+        self.stdout.write(text)
+        if options["into"] is not None:
+            file, name = Path(options["into"][0]), options["into"][1]
+            file.write_text(evaluate.write_between(file.read_text(), name, text))
 
     def _generate(self, options: dict[str, Any]) -> None:
         from training.recipes.localization import dataset

@@ -22,6 +22,9 @@ from training.recipes.localization.settings import RadioSettings
 
 PACKAGE = "training.recipes.localization"
 BATCH = 1024
+NETWORK = "network"
+PLAIN = "Gauss-Newton on timing, plain"
+CAREFUL = "Gauss-Newton on timing, careful"
 LATE_NOTE = "Late arrivals are on; the bound is the one without them."
 
 
@@ -82,10 +85,10 @@ def evaluate_on(
     scene = Network.of(settings)
     refined, unrefined = answers(network, RadioSamples(scene, arrays))
     estimators: dict[str, Callable[[], baselines.Estimates]] = {
-        "network": lambda: refined,
+        NETWORK: lambda: refined,
         "network, unrefined": lambda: unrefined,
-        "Gauss-Newton on timing, plain": lambda: baselines.plain_gauss_newton_on_timing(scene, arrays),
-        "Gauss-Newton on timing, careful": lambda: baselines.gauss_newton_on_timing(scene, arrays),
+        PLAIN: lambda: baselines.plain_gauss_newton_on_timing(scene, arrays),
+        CAREFUL: lambda: baselines.gauss_newton_on_timing(scene, arrays),
         "Levenberg-Marquardt on strength": lambda: baselines.levenberg_marquardt_on_strength(
             settings, scene, arrays
         ),
@@ -138,6 +141,28 @@ def table(evaluated: Evaluated) -> str:
     lines.append(("Cramer-Rao bound", *(f"{value:.1f}" for value in percentiles), *["1.000"] * 3, "", ""))
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return "\n\n".join([text, *evaluated.notes])
+
+
+def remarks(trained: Trained, evaluated: Evaluated, *, seed: int) -> str:
+    """What was compared, so that anybody can do it again, and how the tails compare."""
+    config, p95 = trained.config, {row.name: row.score.p95_m for row in evaluated.rows}
+    lower = [f"{100 * (1 - p95[NETWORK] / p95[name]):.0f} % below {name}" for name in (PLAIN, CAREFUL)]
+    source = f"dataset {config.dataset}" if config.dataset else f"seed {trained.seed}"
+    return (
+        f"p95 of the network: {lower[0]}, {lower[1]}. {len(evaluated.truth_km)} samples of seed {seed}; trained on "
+        f"{config.samples} samples of {source} (training, validation and test parts) with seed {config.seed}: "
+        f"{trained.about['epoch']} epochs, batches of {config.batch_size}, learning rate {config.learning_rate:g}."
+    )
+
+
+def write_between(text: str, name: str, content: str) -> str:
+    """The text with the content between the comments that name its place."""
+    begin, end = f"<!-- evaluate {name} -->\n", f"<!-- end of {name} -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"There is no place {begin.strip()} ... {end} in the text.")
+    return f"{before}{begin}{content}\n{end}{after}"
 
 
 def _joined(estimates: Iterable[Estimate]) -> baselines.Estimates:
