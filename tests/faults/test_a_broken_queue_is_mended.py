@@ -30,17 +30,14 @@ def job(site):
 
 def head(site: Site) -> psutil.Process:
     """The main process of the cluster that the guard runs now."""
-    with suppress(psutil.Error):
-        for child in psutil.Process(site.worker.pid).children():
-            return child
-    raise AssertionError("there is no cluster")
+    return site.wait_until(lambda: psutil.Process(site.worker.pid).children(), seconds=30)[0]
 
 
 def idle_workers(cluster: psutil.Process) -> list[psutil.Process]:
     found = []
     for process in cluster.children(recursive=True):
         with suppress(psutil.Error):
-            if " ".join(process.cmdline()).endswith(" idle"):
+            if " ".join(process.cmdline()).strip().endswith(" idle"):
                 found.append(process)
     return found
 
