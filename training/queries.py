@@ -273,6 +273,17 @@ def newest_log(job_id: int, limit: int) -> list[LogChunk]:
     return list(LogChunk.objects.filter(job_id=job_id).order_by("-id")[:limit])[::-1]
 
 
+def why_not_stored(job: TrainingJob) -> str:
+    """Why the running attempt's newest checkpoint is not stored; empty where one was stored since."""
+    if job.status != Status.RUNNING:
+        return ""
+    told = Event.objects.filter(
+        job=job, attempt=job.attempt, kind__in=("checkpoint", "checkpoint_failed")
+    ).order_by("-seq")
+    newest = told.first()
+    return newest.message if newest and newest.kind == "checkpoint_failed" else ""
+
+
 def ahead_in_queue(job: TrainingJob) -> int:
     """How many queued jobs a worker takes before this one."""
     if job.status != Status.QUEUED:

@@ -139,7 +139,7 @@ def _is_due(name: str, seconds: float) -> bool:
     """Whether the thing was last done so long ago; if so, it counts as done now."""
     mark = host.folder() / f"{name}.done"
     with suppress(OSError):
-        if time.time() - mark.stat().st_mtime < seconds:
+        if 0 <= time.time() - mark.stat().st_mtime < seconds:  # else the clock went back: do it once more
             return False
     mark.touch()
     return True

@@ -139,6 +139,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "section": "jobs",
         "job": queries.job_dict(seen, request.user),
         "may_edit": policy.may(request.user, policy.EDIT, seen),
+        "not_stored": queries.why_not_stored(seen),
         "checkpoints": stored,
         "checkpoints_size": sum(row.size for row in stored),
         "resumes_from": seen.latest_checkpoint_id,
@@ -482,6 +483,7 @@ def _attempt_words(row: Attempt) -> dict[str, Any]:
         "ended_step": row.ended_step,
         "words": _OUTCOMES.get(row.outcome, row.outcome or "under way"),
         "exit_words": how_it_ended(row.exit_code),
+        "detail": row.detail,
     }
 
 

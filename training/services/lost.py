@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from training.lifecycle import Status, Verb
 from training.models import Attempt, Node, TrainingJob
 from training.policy import System
 from training.services.attempts import back, close_attempt
-from training.services.transition import Raced
+from training.services.transition import Raced, in_seconds
 
 REAPER = System("reaper")
+FARTHEST_AHEAD_SECONDS = 3_600.0  # beyond a lease: hosts may be set to leases of different lengths
 
 
 def expired_attempts() -> list[Attempt]:
     """Open attempts whose lease has run out, in the database's clock. One look; the reaper takes two."""
-    jobs = TrainingJob.objects.filter(status=Status.RUNNING, lease_expires_at__lt=Now())
-    return _open_attempts(jobs)
+    return _open_attempts(TrainingJob.objects.filter(_has_run_out(), status=Status.RUNNING))
 
 
 def orphaned_attempts(node: Node, is_alive) -> list[Attempt]:
@@ -44,7 +46,7 @@ def reap(attempt: Attempt, *, reason: str = "Its lease ran out.", even_if_leased
         with transaction.atomic():
             jobs = TrainingJob.objects.select_related("latest_checkpoint")
             jobs = jobs.filter(pk=attempt.job_id, attempt=attempt.number, status=Status.RUNNING)
-            job = (jobs if even_if_leased else jobs.filter(lease_expires_at__lt=Now())).first()
+            job = (jobs if even_if_leased else jobs.filter(_has_run_out())).first()
             if job is None or not _still_leased_so(job):
                 return False
             back(job, Verb.REAP, f"The worker was lost. {reason}", by=REAPER)
@@ -52,6 +54,13 @@ def reap(attempt: Attempt, *, reason: str = "Its lease ran out.", even_if_leased
             return True
     except Raced:
         return False
+
+
+def _has_run_out() -> Q:
+    """Over, or so far ahead that the database's clock must have gone back: a live worker's next beat mends that,
+    and a dead one's job does not wait for the clock to catch up."""
+    ahead = in_seconds(settings.LEASE_SECONDS + FARTHEST_AHEAD_SECONDS)
+    return Q(lease_expires_at__lt=Now()) | Q(lease_expires_at__gt=ahead)
 
 
 def _still_leased_so(job: TrainingJob) -> bool:

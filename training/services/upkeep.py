@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -19,9 +20,10 @@ from training.errors import StorageUnavailable
 from training.lifecycle import RULES, StopAt, Verb
 from training.models import Attempt, Checkpoint, Node, TrainingJob, checkpoint_storage
 from training.policy import System
-from training.services.transition import Raced, move
+from training.services.transition import Raced, in_seconds, move
 
 SCHEDULER = System("scheduler")
+_OWNER = re.compile(r"jobs/([0-9]{1,18})/a([0-9]{1,9})/")  # job and attempt, in the name of a stored file
 _KEPT_KINDS = {Checkpoint.Kind.FINAL}
 
 
@@ -82,19 +84,31 @@ def retire_checkpoints(job: TrainingJob) -> int:
 
 
 def delete_orphaned_files(*, grace_seconds: float | None = None) -> list[str]:
-    """Delete files of the store that no row names and that are older than the grace; return their names."""
+    """Delete files of the store that no row names and that are older than the grace; return their names.
+
+    A file of an attempt that is still open may get its row yet, however old some host's clock makes it look. One of
+    an attempt that is over never will: its worker is fenced out.
+    """
     grace = settings.ORPHAN_GRACE_SECONDS if grace_seconds is None else grace_seconds
     storage, limit, deleted = checkpoint_storage(), timezone.now() - timedelta(seconds=grace), []
     for name in checkpoints.stored_names():
-        if Checkpoint.objects.filter(file=name).exists():
+        if not _is_orphan(name):
             continue
         try:
-            if storage.get_modified_time(name) < limit and not Checkpoint.objects.filter(file=name).exists():
+            if storage.get_modified_time(name) < limit and _is_orphan(name):
                 checkpoints.delete_file(name)
                 deleted.append(name)
         except (OSError, ObjectDoesNotExist, StorageUnavailable):
             continue  # gone meanwhile, or to be tried again at the next sweep
     return deleted
+
+
+def _is_orphan(name: str) -> bool:
+    owner = _OWNER.match(name)
+    if owner and Attempt.objects.filter(job_id=owner[1], number=owner[2], ended_at=None).exists():
+        return False
+    # Asked after the attempt, which may have ended with this very row.
+    return not Checkpoint.objects.filter(file=name).exists()
 
 
 def _kept(job: TrainingJob, rows: list[Checkpoint]) -> set[int]:
@@ -109,13 +123,14 @@ def _kept(job: TrainingJob, rows: list[Checkpoint]) -> set[int]:
     stays |= {row.pk for row in good[: job.config.get("keep_last", 3)]}
     stays |= {row.pk for row in by_loss[: job.config.get("keep_best", 1)]}
     stays |= {row.pk for row in rows if row.pinned or _KEPT_KINDS & set(row.kinds)}
-    stays |= {row.pk for row in rows if row not in good and not _is_old(row)}
+    stays |= {row.pk for row in rows if row not in good} - _old(job)
     return {pk for pk in stays if pk is not None}
 
 
-def _is_old(row: Checkpoint) -> bool:
-    """Older than the time for which what was set aside or given up is kept."""
-    return row.created_at < timezone.now() - timedelta(seconds=settings.DISCARDED_KEEP_SECONDS)
+def _old(job: TrainingJob) -> set[int]:
+    """Older, in the database's clock, than the time for which what was set aside or given up is kept."""
+    limit = in_seconds(-settings.DISCARDED_KEEP_SECONDS)
+    return set(Checkpoint.objects.filter(job=job, created_at__lt=limit).values_list("pk", flat=True))
 
 
 def _delete_checkpoint(row: Checkpoint) -> bool:
@@ -124,7 +139,7 @@ def _delete_checkpoint(row: Checkpoint) -> bool:
         with transaction.atomic():
             Attempt.objects.filter(started_from=row, ended_at__isnull=False).update(started_from=None)
             row.delete()
-    except ProtectedError:
+    except (ProtectedError, IntegrityError):  # by Django's look, or by the database at the commit
         return False  # somebody came to stand on it since we looked
     try:
         checkpoints.delete_file(name)
