@@ -68,9 +68,12 @@ def parse_rate(value: str) -> tuple[int, float]:
 def database(name: str, default: str) -> dict[str, Any]:
     value = text(name, default)
     try:
-        return _env.db_url_config(value)
+        found = _env.db_url_config(value)
     except Exception as error:
         raise ImproperlyConfigured(f"{name} is not a database URL that Heimdall can read.") from error
+    if not found.get("ENGINE"):
+        raise ImproperlyConfigured(f"{name} names no kind of database: sqlite:////path or postgres://...")
+    return found
 
 
 def secret_in_file(path: Path) -> str:

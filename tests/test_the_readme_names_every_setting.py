@@ -1,0 +1,59 @@
+"""README's table of settings and the code name the same variables, and a bad value stops the start by its name."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+VARIABLE = re.compile(r"\b(?:HEIMDALL_[A-Z_]+[A-Z]|DATABASE_URL)\b")
+FOR_TESTS = {"HEIMDALL_FAILPOINTS", "HEIMDALL_TEST_EXAMPLES", "HEIMDALL_FUZZ_EXAMPLES"}
+
+
+def named_in_code() -> set[str]:
+    paths = [*(ROOT / "heimdall").glob("*.py"), *(ROOT / "training").rglob("*.py")]
+    found = {name for path in paths for name in re.findall(r"[\"'](\w+)[\"']", path.read_text())}
+    return {name for name in found if VARIABLE.fullmatch(name)} - FOR_TESTS
+
+
+def named_in_readme() -> set[str]:
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
+    return {name for row in rows for name in VARIABLE.findall(row.split("|")[1])}
+
+
+def test_the_table_is_complete_and_has_nothing_that_is_not_read():
+    assert named_in_readme() == named_in_code()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HEIMDALL_PORT", "eighty"),
+        ("HEIMDALL_SLOTS", "0"),
+        ("HEIMDALL_DEMO", "maybe"),
+        ("HEIMDALL_HEARTBEAT_SECONDS", "50"),
+        ("HEIMDALL_START_METHOD", "hot"),
+        ("HEIMDALL_LOG_LEVEL", "LOUD"),
+        ("DATABASE_URL", "nonsense"),
+    ],
+)
+def test_a_bad_value_stops_the_start_and_names_its_variable(name, value, tmp_path):
+    environment = os.environ | {"HEIMDALL_DATA_DIR": str(tmp_path), name: value}
+    command = [sys.executable, "-c", "import heimdall.settings"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert "ImproperlyConfigured" in last
+    assert name in last
+
+
+def test_the_readme_shows_the_measured_table_of_the_documentation():
+    table = re.compile(r"<!-- evaluate default -->\n.*?<!-- end of default -->", re.S)
+    texts = [(ROOT / name).read_text() for name in ("README.md", "docs/localization.md")]
+    first, second = (table.search(text) for text in texts)
+    assert first is not None
+    assert second is not None
+    assert first.group(0) == second.group(0)
