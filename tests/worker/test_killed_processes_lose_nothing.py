@@ -102,9 +102,8 @@ def drain(site: Site, how: str) -> float:
 
 
 def test_a_drain_checkpoints_every_job_and_leaves_no_process(tmp_path):
-    with running(tmp_path, worker=False, HEIMDALL_SLOTS="2") as site:
-        undisturbed = site.submit(**CONFIG)
-        job = site.submit(**CONFIG)
+    with running(tmp_path, worker=False, HEIMDALL_START_METHOD="cold") as site:
+        job, undisturbed = site.submit(**CONFIG, priority=1), site.submit(**CONFIG)
         step = 0
         for number, how in enumerate(("main", "group", "group and main at once"), start=1):
             site.start_worker()

@@ -17,7 +17,7 @@ from training.management.commands.start import address, token_file
 
 CONFIG = {
     "epochs": 3,
-    "samples_per_epoch": 512,
+    "samples_per_epoch": 256,
     "max_chars": 100_000,
     "validation_split": 0.1,
     "device": "auto",

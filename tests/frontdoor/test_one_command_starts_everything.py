@@ -1,0 +1,91 @@
+"""What `make run` starts, what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import time
+
+import pytest
+
+from tests.running import PATIENCE, Site
+
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+
+
+@pytest.fixture
+def site(tmp_path):
+    (tmp_path / "data").mkdir()  # empty: a very first start
+    site = Site(tmp_path, {"HEIMDALL_DEMO": "1"})
+    try:
+        yield site
+    finally:
+        site.stop()
+
+
+def ctrl_c(site: Site, process: subprocess.Popen[bytes]) -> float:
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)  # a terminal tells the whole group
+    process.wait(timeout=30 * PATIENCE)
+    assert site.processes() == []
+    return time.monotonic() - began
+
+
+def test_the_first_start_the_proof_ctrl_c_and_the_second_start(site):
+    started = site.start("start")
+    site.wait_until(lambda: "Heimdall is at" in site.log, seconds=60)
+    token = re.search(r"API token  (\w+)", site.log)[1]
+    assert re.search(r"password   \S{12}", site.log)
+    assert site.token == token
+    assert stat.S_IMODE((site.data / "api-token").stat().st_mode) == 0o600
+    demos = site.get("/jobs")["results"]
+    assert demos
+    job = site.submit(
+        epochs=500, samples=320, step_seconds=0.05, priority=40
+    )  # ahead of the demo, after the proof
+    site.wait_for_step(job, 5)
+
+    proof = site.start("prove")
+    proof.wait(timeout=200 * PATIENCE)
+    assert "PROVEN" in site.log, site.log
+    assert "NOT PROVEN" not in site.log
+    assert proof.returncode == 0
+
+    second = site.start("start")  # the port is taken
+    assert second.wait(timeout=30 * PATIENCE) == 1
+    assert f"Port {site.port} on 127.0.0.1 is in use" in site.log
+
+    site.wait_for(job, lambda seen: seen["status"] == "running" and seen["phase"] == "training")
+    assert ctrl_c(site, started) < 10 * PATIENCE
+    (row,) = site.rows("select status, current_step from training_trainingjob where id=?", job)
+    assert row["status"] == "queued"
+    assert row["current_step"] >= 5
+
+    said = len(site.log)
+    began = time.monotonic()
+    again = site.start("start")
+    site.wait_until(lambda: "Heimdall is at" in site.log[said:], seconds=60)
+    assert time.monotonic() - began < 5 * PATIENCE
+    assert "password" not in site.log[said:]
+    assert site.token == token
+    site.wait_for_step(job, row["current_step"] + 1)  # it went on from there
+    assert len(site.get("/jobs")["results"]) == len(demos) + 3
+    ctrl_c(site, again)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"HEIMDALL_SLOTS": "many"}, "HEIMDALL_SLOTS='many' is not a number"),
+        ({"HEIMDALL_HOST": "203.0.113.7"}, "HEIMDALL_HOST=203.0.113.7"),
+        ({"HEIMDALL_RECIPES": "no.such.recipe"}, "no.such.recipe"),
+    ],
+)
+def test_a_bad_setting_stops_the_start_with_one_sentence(site, wrong, sentence):
+    process = site.start("start", **wrong)
+    assert process.wait(timeout=60 * PATIENCE) == 1
+    assert sentence in site.log
+    assert "Traceback" not in site.log
