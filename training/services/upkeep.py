@@ -105,7 +105,7 @@ def delete_orphaned_files(*, grace_seconds: float | None = None) -> list[str]:
 
 def _is_orphan(name: str) -> bool:
     owner = _OWNER.match(name)
-    if owner and Attempt.objects.filter(job_id=owner[1], number=owner[2], ended_at=None).exists():
+    if owner and Attempt.objects.filter(job_id=int(owner[1]), number=int(owner[2]), ended_at=None).exists():
         return False
     # Asked after the attempt, which may have ended with this very row.
     return not Checkpoint.objects.filter(file=name).exists()

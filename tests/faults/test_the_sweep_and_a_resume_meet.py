@@ -1,0 +1,157 @@
+"""Retention and the sweep of orphans beside resumes, claims and landings, in both orders and at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from django.core.files.base import ContentFile
+
+from tests.conftest import build_job
+from tests.services.test_races_have_one_winner import at_once
+from training import checkpoints, services
+from training.engine import codec, failpoints
+from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
+
+pytestmark = pytest.mark.django_db(transaction=True)
+torch.set_num_threads(1)
+OLD = 10**9  # seconds since 1970
+
+
+@pytest.fixture(autouse=True)
+def _own_store(settings, tmp_path):
+    settings.STORAGES = settings.STORAGES | {
+        "checkpoints": {
+            "BACKEND": "training.storage.AtomicFileSystemStorage",
+            "OPTIONS": {"location": tmp_path / "store"},
+        }
+    }
+    yield
+    failpoints.configure("")
+
+
+def staged(tmp_path: Path, step: int) -> dict:
+    path = tmp_path / f"staged-{step}"
+    saved = codec.save(path, {"model": torch.full((3,), float(step))}, {"step": step})
+    sha = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"path": str(path), "step": step, "epoch": 0, "kinds": ["periodic"], "digest": saved.digest,
+            "size": saved.size, "file_sha256": sha}  # fmt: skip
+
+
+def store(attempt: Attempt, tmp_path: Path, step: int) -> checkpoints.StoredCheckpoint:
+    return checkpoints.store(staged(tmp_path, step), job_id=attempt.job_id, attempt=attempt.number)
+
+
+@pytest.fixture
+def attempt(make_job, tmp_path) -> Attempt:
+    """With checkpoints at the steps 1 to 4; two are kept."""
+    job = make_job(status="running", config={"keep_last": 2, "keep_best": 0})
+    attempt = Attempt.objects.select_related("job").get(job=job)
+    for step in range(1, 5):
+        services.record_checkpoint(attempt, store(attempt, tmp_path, step))
+    return attempt
+
+
+def steps() -> list[int]:
+    return sorted(Checkpoint.objects.values_list("step", flat=True))
+
+
+def assert_every_row_has_its_file() -> None:
+    for row in Checkpoint.objects.all():
+        assert codec.verify(checkpoint_storage().path(row.file.name)).digest == row.digest
+
+
+def test_a_claim_before_the_retention_keeps_its_start(attempt, alice, node):
+    services.pause(attempt.job, by=alice, at="step")
+    services.land(attempt)
+    services.resume(attempt.job, by=alice)
+    claimed = services.claim(node, slot=0, pid=1)
+    Attempt.objects.filter(pk=claimed.pk).update(
+        started_from=Checkpoint.objects.get(step=1)
+    )  # three were bad
+    services.retire_checkpoints(attempt.job)
+    assert steps() == [1, 3, 4]
+    assert_every_row_has_its_file()
+
+
+def test_a_claim_after_the_retention_starts_from_what_is_kept(attempt, alice, node):
+    services.pause(attempt.job, by=alice, at="step")
+    services.land(attempt)
+    services.retire_checkpoints(attempt.job)
+    services.resume(attempt.job, by=alice)
+    assert steps() == [3, 4]
+    assert services.claim(node, slot=0, pid=1).started_from.step == 4
+    assert_every_row_has_its_file()
+
+
+def test_at_once_no_job_starts_from_a_checkpoint_that_is_gone(alice, node, tmp_path):
+    for number in range(12):
+        job = build_job(owner=alice, status="running", config={"keep_last": 1, "keep_best": 0})
+        attempt = Attempt.objects.select_related("job").get(job=job)
+        for step in range(1, 4):
+            services.record_checkpoint(attempt, store(attempt, tmp_path, step))
+        newest = Checkpoint.objects.get(job=job, step=3)
+        acts = [
+            lambda: services.retire_checkpoints(job),  # noqa: B023
+            lambda: services.quarantine(attempt, newest, "bad"),  # noqa: B023
+        ]
+        results = at_once(*acts[:: 1 if number % 2 else -1])
+        assert not [result for result in results if type(result) in (AssertionError, KeyError)]
+        attempt.refresh_from_db()
+        start = attempt.started_from
+        if start is not None:
+            assert Path(checkpoint_storage().path(start.file.name)).exists()
+        job.refresh_from_db()
+        assert job.latest_checkpoint_id == (start.pk if start else None)
+        assert_every_row_has_its_file()
+
+
+def test_a_kill_after_the_upload_leaves_a_file_that_the_sweep_takes_later(attempt, tmp_path):
+    """The row was never written: the job goes on from the checkpoint before, and no file stays for ever."""
+    stored = store(attempt, tmp_path, 9)
+    os.utime(checkpoint_storage().path(stored.name), (OLD, OLD))
+    assert services.delete_orphaned_files() == []  # its attempt is open: the row may still come
+    services.crash(attempt, exit_code=-9)
+    assert TrainingJob.objects.get(pk=attempt.job_id).latest_checkpoint.step == 4
+    assert services.delete_orphaned_files() == [stored.name]
+    assert steps() == [1, 2, 3, 4]
+    assert_every_row_has_its_file()
+
+
+def test_a_kill_between_a_row_and_its_file_leaves_a_file_that_the_sweep_takes_later(attempt, monkeypatch):
+    """The row goes first: whatever happens then, no row is without its file."""
+    monkeypatch.setattr(checkpoints, "delete_file", lambda name: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        services.retire_checkpoints(attempt.job)
+    monkeypatch.undo()
+    assert_every_row_has_its_file()
+    left = set(checkpoints.stored_names()) - set(Checkpoint.objects.values_list("file", flat=True))
+    assert len(left) == 1
+    for name in left:
+        os.utime(checkpoint_storage().path(name), (OLD, OLD))
+    services.complete(attempt, None)
+    assert services.delete_orphaned_files() == list(left)
+
+
+def test_a_landing_and_the_sweep_at_once(alice, tmp_path):
+    """The file is stored and looks old; its row is written while the sweep looks at it."""
+    for number in range(12):
+        job = build_job(owner=alice, status="running", stop="pause")
+        attempt = Attempt.objects.select_related("job").get(job=job)
+        stored = store(attempt, tmp_path, 5)
+        os.utime(checkpoint_storage().path(stored.name), (OLD, OLD))
+        acts = [services.delete_orphaned_files, lambda: services.land(attempt, stored)]  # noqa: B023
+        results = at_once(*acts[:: 1 if number % 2 else -1])
+        assert [result for result in results if isinstance(result, list)] == [[]], results
+        assert TrainingJob.objects.get(pk=job.pk).status == "paused"
+        assert_every_row_has_its_file()
+
+
+def test_files_that_are_not_ours_stay(attempt):
+    storage = checkpoint_storage()
+    name = storage.save("notes/readme.txt", ContentFile(b"x"))
+    os.utime(storage.path(name), (OLD, OLD))
+    assert services.delete_orphaned_files() == []
