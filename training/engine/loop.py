@@ -20,6 +20,9 @@ from training.engine.rng import Generators, mix
 from training.engine.spec import Evaluation, Loss, split_loss
 
 
+_NO_MEANS: dict[str, Tensor] = {}
+
+
 class Outcome(StrEnum):
     STOPPED = "stopped"
     EPOCHS = "epochs"
@@ -85,14 +88,15 @@ class Step:
         optimizer, scaler, progress = self._optimizer, self._scaler, self._progress
         optimizer.zero_grad()
         # The last group of an epoch may be short, and its last batch too: each sample weighs the same.
-        size = sum(batch.samples for batch in batches)
+        size = batches[0].samples if len(batches) == 1 else sum(batch.samples for batch in batches)
         read: list[tuple[int, Tensor, dict[str, Tensor]]] = []
         for data, samples in batches:
             with self._autocast:
                 loss, means = split_loss(self._loss(self._model, data))
             share = loss if samples == size else loss * (samples / size)
             (share if scaler is None else scaler.scale(share)).backward()
-            read.append((samples, loss.detach(), {name: mean.detach() for name, mean in means.items()}))
+            detached = {name: mean.detach() for name, mean in means.items()} if means else _NO_MEANS
+            read.append((samples, loss.detach(), detached))
         grad_norm = self._clip() if self._max_grad_norm else None
         if scaler is None:
             optimizer.step()
