@@ -42,6 +42,10 @@ def bounded_bodies(application: Application) -> Application:
 class BoundedRequest(http_protocol.WebRequest):
     """daphne's request, which keeps no more of a body than is needed to see that it is too large."""
 
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self._parsePOSTFormSubmission = False  # forms are Django's; twisted would read them a second time
+
     def handleContentChunk(self, data: bytes) -> None:
         super().handleContentChunk(data[: max(0, most_bytes() + 1 - self.content.tell())])
 
