@@ -166,6 +166,8 @@ ALL_STATES = [
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     """In CI nothing may be absent: a skip for any reason but a missing GPU is a failure."""
     report = yield
+    # Reports travel between test processes as UTF-8, and some tests log what no UTF-8 can hold.
+    report.sections = [(name, text.encode(errors="replace").decode()) for name, text in report.sections]
     skipped = report.skipped and not hasattr(report, "wasxfail")
     if skipped and os.environ.get("CI") == "true" and item.get_closest_marker("cuda") is None:
         report.outcome = "failed"
