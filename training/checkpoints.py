@@ -42,14 +42,17 @@ class StoredCheckpoint:
     about: dict = field(default_factory=dict)
 
 
-def storage_name(job_id: int, attempt: int, step: int, digest: str) -> str:
-    """A new key for each attempt and state, so that no file is ever overwritten."""
-    return f"jobs/{job_id}/a{attempt}/s{step}-{digest[:32]}.safetensors"
+def storage_name(job_id: int, attempt: int, step: int, digest: str, file_sha256: str) -> str:
+    """A new key for each attempt, state and file: none is ever overwritten, and one name means one content.
+
+    The same state may be staged twice, as an epoch's checkpoint and as a pause: the files differ in what they tell.
+    """
+    return f"jobs/{job_id}/a{attempt}/s{step}-{digest[:24]}-{file_sha256[:8]}.safetensors"
 
 
 def store(staged: dict, *, job_id: int, attempt: int) -> StoredCheckpoint:
     """Take the staged file of a trainer's `staged` message into the store and verify it there."""
-    name = storage_name(job_id, attempt, staged["step"], staged["digest"])
+    name = storage_name(job_id, attempt, staged["step"], staged["digest"], staged["file_sha256"])
     path = Path(staged["path"])
     stored = StoredCheckpoint(
         name=name,
@@ -67,10 +70,16 @@ def store(staged: dict, *, job_id: int, attempt: int) -> StoredCheckpoint:
 
 
 def take(storage: Storage, name: str, path: Path, *, size: int) -> None:
-    """Move a local file into a store under a new name; a file of that name is there from an earlier try."""
+    """Move a local file into a store under a new name; a file of that name is there from an earlier try.
+
+    What was there before is never removed, whatever it is: a row may stand on it.
+    """
     if storage.exists(name):
+        if storage.size(name) != size:
+            raise StorageUnavailable(f"The store holds another file under the name {name}.")
         path.unlink(missing_ok=True)
-    elif hasattr(storage, "take"):
+        return
+    if hasattr(storage, "take"):
         storage.take(name, path)
     else:
         with open(path, "rb") as file:
@@ -171,6 +180,4 @@ class unavailable:
     def __exit__(self, kind, error, trace) -> None:
         if isinstance(error, Exception) and not isinstance(error, HeimdallError):
             logger.warning("Could not %s %s: %s", self.doing, self.name, error)
-            raise StorageUnavailable(
-                f"The store cannot {self.doing} {self.name} now: {error}"
-            ) from error
+            raise StorageUnavailable(f"The store cannot {self.doing} {self.name} now: {error}") from error

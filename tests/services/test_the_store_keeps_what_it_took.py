@@ -33,9 +33,9 @@ def attempt(make_job):
     return Attempt.objects.get(job=make_job(status="running"))
 
 
-def staged(tmp_path, *, step=4, kinds=("periodic",), value=1.0) -> dict:
+def staged(tmp_path, *, step=4, kinds=("periodic",), value=1.0, **about) -> dict:
     path = tmp_path / f"staged-{step}-{value}.safetensors"
-    info = codec.save(path, {"model": {"weight": torch.full((3,), value)}}, {"step": step})
+    info = codec.save(path, {"model": {"weight": torch.full((3,), value)}}, {"step": step} | about)
     return {
         "path": str(path),
         "step": step,
@@ -61,6 +61,16 @@ def test_a_staged_file_is_taken_over_and_comes_back_verified(attempt, tmp_path):
     copy = checkpoints.fetch(row, tmp_path / "scratch")
     assert codec.verify(copy).digest == row.digest
     assert row.file.name.startswith(f"jobs/{attempt.job_id}/a{attempt.number}/s4-")
+
+
+@pytest.mark.django_db
+def test_the_same_state_in_another_file_leaves_the_first_file_alone(attempt, tmp_path):
+    """An epoch's checkpoint, and a pause at the same step: equal digests, and files of different sizes."""
+    first = record(attempt, tmp_path, kinds=("periodic",))
+    second = record(attempt, tmp_path, kinds=("pause",), told="something longer than before")
+    assert first.digest == second.digest
+    for row in (first, second):
+        assert codec.verify(checkpoints.fetch(row, tmp_path / "scratch")).digest == row.digest
 
 
 @pytest.mark.django_db

@@ -38,45 +38,53 @@ def kill_the_worker(site: Site) -> None:
     site.worker.wait()
 
 
-def test_whatever_is_killed_the_job_ends_bit_identical(tmp_path):
-    with running(tmp_path, HEIMDALL_SLOTS="2") as site:
-        undisturbed, job = site.submit(**CONFIG), site.submit(**CONFIG)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("kills"), HEIMDALL_SLOTS="2") as site:
+        yield site
 
-        wait_for_attempt(site, job, 1, step=STEPS + 2)
-        site.the("heimdall trainer", f"job {job}").kill()
 
-        wait_for_attempt(site, job, 2, step=2 * STEPS + 2)
-        trainer = site.the("heimdall trainer", f"job {job}")
-        site.the("heimdall supervisor", f"job {job}").kill()
-        trainer.wait(timeout=5 * PATIENCE)
-        killed_at = time.monotonic()
+@pytest.fixture(scope="module")
+def undisturbed(site) -> int:
+    return site.submit(**CONFIG)
 
-        site.wait_for(job, lambda seen: seen["attempt"] == 3)
-        assert time.monotonic() - killed_at < (LEASE + 15) * PATIENCE
-        site.wait_for_status(undisturbed, "completed")
-        wait_for_attempt(site, job, 3, step=3 * STEPS + 2)
-        supervisor = site.the("heimdall supervisor", f"job {job}")
-        supervisor.suspend()  # longer than its lease: somebody else takes the job
-        site.wait_for(job, lambda seen: seen["attempt"] == 4)
-        supervisor.resume()
-        site.wait_until(lambda: "dropped" in site.log, seconds=20)
 
-        wait_for_attempt(site, job, 4, step=4 * STEPS + 2)
-        kill_the_worker(site)
-        site.start_worker()
-        ended = site.wait_for_status(job, "completed", "failed")
+def test_whatever_is_killed_the_job_ends_bit_identical(site, undisturbed):
+    job = site.submit(**CONFIG)
 
-        assert (ended["status"], ended["current_step"]) == ("completed", EPOCHS * STEPS)
-        assert site.final(job)["digest"] == site.final(undisturbed)["digest"]
-        rows = [
-            [(row["values"], row["epoch_values"]) for row in site.metrics(one)] for one in (undisturbed, job)
-        ]
-        assert rows[0] == rows[1]
-        events = [event["kind"] for event in site.events(job)]
-        assert events.count("epoch") == EPOCHS
-        assert "replay_differs" not in events
-        executed = site.rows("select sum(steps_executed) as steps from training_attempt where job_id=?", job)
-        assert executed[0]["steps"] < 2 * EPOCHS * STEPS  # each attempt went on from a checkpoint
+    wait_for_attempt(site, job, 1, step=STEPS + 2)
+    site.the("heimdall trainer", f"job {job}").kill()
+
+    wait_for_attempt(site, job, 2, step=2 * STEPS + 2)
+    trainer = site.the("heimdall trainer", f"job {job}")
+    site.the("heimdall supervisor", f"job {job}").kill()
+    trainer.wait(timeout=5 * PATIENCE)
+    killed_at = time.monotonic()
+
+    site.wait_for(job, lambda seen: seen["attempt"] == 3)
+    assert time.monotonic() - killed_at < (LEASE + 15) * PATIENCE
+    site.wait_for_status(undisturbed, "completed")
+    wait_for_attempt(site, job, 3, step=3 * STEPS + 2)
+    supervisor = site.the("heimdall supervisor", f"job {job}")
+    supervisor.suspend()  # longer than its lease: somebody else takes the job
+    site.wait_for(job, lambda seen: seen["attempt"] == 4)
+    supervisor.resume()
+    site.wait_until(lambda: "dropped" in site.log, seconds=20)
+
+    wait_for_attempt(site, job, 4, step=4 * STEPS + 2)
+    kill_the_worker(site)
+    site.start_worker()
+    ended = site.wait_for_status(job, "completed", "failed")
+
+    assert (ended["status"], ended["current_step"]) == ("completed", EPOCHS * STEPS)
+    assert site.final(job)["digest"] == site.final(undisturbed)["digest"]
+    rows = [[(row["values"], row["epoch_values"]) for row in site.metrics(one)] for one in (undisturbed, job)]
+    assert rows[0] == rows[1]
+    events = [event["kind"] for event in site.events(job)]
+    assert events.count("epoch") == EPOCHS
+    assert "replay_differs" not in events
+    executed = site.rows("select sum(steps_executed) as steps from training_attempt where job_id=?", job)
+    assert executed[0]["steps"] < 2 * EPOCHS * STEPS  # each attempt went on from a checkpoint
 
 
 def drain(site: Site, how: str) -> float:
@@ -101,36 +109,36 @@ def drain(site: Site, how: str) -> float:
     return took
 
 
-def test_a_drain_checkpoints_every_job_and_leaves_no_process(tmp_path):
-    with running(tmp_path, worker=False, HEIMDALL_START_METHOD="cold") as site:
-        job, undisturbed = site.submit(**CONFIG, priority=1), site.submit(**CONFIG)
-        step = 0
-        for number, how in enumerate(("main", "group", "group and main at once"), start=1):
-            site.start_worker()
-            wait_for_attempt(site, job, number, step=step + 2)
-            if how == "group":
-                site.pause(job)  # a pause that waits for the epoch's end lands with the drain
-            took = drain(site, how)
-            seen = site.job(job)
-            if seen["status"] == "completed":
-                break
-            assert took < 10 * PATIENCE
-            assert seen["status"] == ("paused" if how == "group" else "queued")
-            assert seen["checkpoint"]["step"] == seen["current_step"] > step
-            step = seen["current_step"]
-            if how == "group":
-                site.verb(job, "resume")
-        site.start_worker()
-        for each in (undisturbed, job):
-            site.wait_for_status(each, "completed")
-        assert site.final(job)["digest"] == site.final(undisturbed)["digest"]
-        executed = site.rows("select sum(steps_executed) as steps from training_attempt where job_id=?", job)
-        assert executed[0]["steps"] == EPOCHS * STEPS  # a drain costs no step
+def test_a_drain_checkpoints_every_job_and_leaves_no_process(site, undisturbed):
+    job = site.submit(**CONFIG)
+    step = 0
+    for number, how in enumerate(("main", "group", "group and main at once"), start=1):
+        if site.worker.poll() is not None:
+            site.start_worker(HEIMDALL_START_METHOD="cold")
+        wait_for_attempt(site, job, number, step=step + 2)
+        if how == "group":
+            site.pause(job)  # a pause that waits for the epoch's end lands with the drain
+        took = drain(site, how)
+        seen = site.job(job)
+        if seen["status"] == "completed":
+            break
+        assert took < 10 * PATIENCE
+        assert seen["status"] == ("paused" if how == "group" else "queued")
+        assert seen["checkpoint"]["step"] == seen["current_step"] > step
+        step = seen["current_step"]
+        if how == "group":
+            site.verb(job, "resume")
+    site.start_worker(HEIMDALL_START_METHOD="cold")
+    for each in (undisturbed, job):
+        site.wait_for_status(each, "completed")
+    assert site.final(job)["digest"] == site.final(undisturbed)["digest"]
+    executed = site.rows("select sum(steps_executed) as steps from training_attempt where job_id=?", job)
+    assert executed[0]["steps"] == EPOCHS * STEPS  # a drain costs no step
 
-        slow = site.submit(epochs=1, samples=320, step_seconds=15)
-        site.wait_for(slow, lambda seen: seen["phase"] == "training")
-        assert drain(site, "again") < 8 * PATIENCE  # who asks twice does not wait for the step
-        site.start_worker()
-        site.wait_for(slow, lambda seen: seen["attempt"] == 2)
-        site.verb(slow, "cancel")
-        site.wait_for_status(slow, "cancelled")
+    slow = site.submit(epochs=1, samples=320, step_seconds=15)
+    site.wait_for(slow, lambda seen: seen["phase"] == "training")
+    assert drain(site, "again") < 8 * PATIENCE  # who asks twice does not wait for the step
+    site.start_worker(HEIMDALL_START_METHOD="cold")
+    site.wait_for(slow, lambda seen: seen["attempt"] == 2)
+    site.verb(slow, "cancel")
+    site.wait_for_status(slow, "cancelled")
