@@ -33,7 +33,7 @@ from training.asking import question, question_for_many
 from training.errors import InvalidInput, NotAllowed, NotFound
 from training.forms import NewJobForm
 from training.lifecycle import Verb
-from training.models import Attempt, Checkpoint, Event, Node, TrainingJob
+from training.models import Attempt, Checkpoint, Dataset, Event, Node, Shard, TrainingJob
 from training.recipes import registry
 from training.templatetags.heimdall import buttons_of, clock, loss, percent, state_word
 from training.views import ANSWER, attempt_verb, how_it_ended
@@ -483,6 +483,38 @@ class EventAdmin(OfVisibleJobs):
     search_fields = ("job__job_name", "=job__id", "message", "actor")
     list_select_related = ("job",)
     ordering = ("-id",)
+
+
+class ShardInline(HistoryInline):
+    model = Shard
+    fields = readonly_fields = ("number", "job", "samples", "size_shown", "sha256", "created_at")
+    show_change_link = False
+    ordering = ("id",)
+
+    @display(description="Size")
+    def size_shown(self, shard: Shard) -> str:
+        return filesizeformat(shard.size)
+
+
+@admin.register(Dataset)
+class DatasetAdmin(History):
+    """To be read; a dataset is extended and deleted on its page."""
+
+    list_display = ("name", "recipe", "owner", "samples", "size_shown", "created_at")
+    list_filter = ("recipe", "created_at")
+    search_fields = ("name",)
+    list_select_related = ("owner",)
+    inlines = (ShardInline,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return services.visible_datasets(request.user).distinct()
+
+    def view_on_site(self, dataset: Dataset) -> str:
+        return reverse("dataset", args=[dataset.name])
+
+    @display(description="Size", ordering="size")
+    def size_shown(self, dataset: Dataset) -> str:
+        return filesizeformat(dataset.size)
 
 
 @admin.register(Node)

@@ -466,6 +466,7 @@ class Training:
         if isinstance(stored, StoredShard):
             self._persist(services.record_shard, self.attempt, stored, total=staged["total"])
             failpoint("recorded")
+            self.trainer.send({"kind": "stored", "path": staged["at"]})
             return
         if stored is None:
             Path(staged["path"]).unlink(missing_ok=True)
@@ -633,6 +634,8 @@ class Training:
     def _is_stalled(self) -> bool:
         if self.stopped is not None or self.exit_code is not None:
             return False
+        if self.attempt.job.job_type == JobType.SYNTHETIC_DATA and self.storing.failures:
+            return False  # it waits for the store
         # Importing and building say nothing; on a busy machine that takes a while.
         limit = (
             settings.STALL_SECONDS if self.has_started else max(settings.STALL_SECONDS, LEAST_START_SECONDS)
@@ -682,6 +685,8 @@ class Training:
         """The effective stop: nothing, at the epoch's end, or at the next step."""
         if self._is_draining() or self.wish.stop is Stop.PREEMPT:
             return "step"
+        if self.wish.stop is Stop.CANCEL and self.attempt.job.job_type == JobType.SYNTHETIC_DATA:
+            return "step"  # else it makes one shard after the other while what it made is being stored
         return str(self.wish.stop_at) if self.wish.stop is Stop.PAUSE else ""
 
     def _is_draining(self) -> bool:

@@ -1,13 +1,14 @@
 """Synthetic data: finished shards are the progress, whatever happens between them."""
 
 import hashlib
+from threading import Thread
 
 import pytest
 
 from training.engine import failpoints
 from training.engine.control import Wishes
 from training.engine.failpoints import FailpointReached
-from training.engine.generation import Generation
+from training.engine.generation import MOST_WAITING, Generation
 from training.engine.process import TrainerSpec
 from training.engine.spec import GenerationRecipe
 from training.engine.work import perform
@@ -73,6 +74,36 @@ def test_a_shard_that_was_not_recorded_is_made_again(recipe, tmp_path):
         make(recipe, tmp_path, send=lambda message: recorded.append(message["shard"]["shard"]))
     assert make(recipe, tmp_path, recorded)
     assert recipe.made == [0, 1, 2, 2, 3]
+
+
+def test_no_more_shards_are_made_than_wait_to_be_stored(tmp_path):
+    """Each is stored when the next ones have been made: never more than so many lie in the folder."""
+    wishes, lying, most = Wishes(), [], []
+    recipe = Shards(GenerationConfig(samples=300, samples_per_shard=10), tmp_path)
+    generation = Generation(recipe, tmp_path, finished=())
+    wishes.on_stored = generation.stored
+
+    def store(message):
+        lying.append(message["at"])
+        most.append(len(lying))
+        if len(lying) == MOST_WAITING:
+            Thread(target=lambda: wishes.receive({"kind": "stored", "path": lying.pop(0)})).start()
+
+    assert generation.make_missing(send=store, wishes=wishes)
+    assert recipe.made == list(range(30))
+    assert max(most) == MOST_WAITING
+
+
+def test_a_stop_is_honoured_while_the_store_is_away(recipe, tmp_path):
+    wishes = Wishes()
+    recipe.config = GenerationConfig(samples=300, samples_per_shard=10)
+
+    def stop_at_the_limit(message):
+        if message["done"] == MOST_WAITING:
+            Thread(target=lambda: wishes.receive({"kind": "stop", "at": "step"})).start()
+
+    assert not make(recipe, tmp_path, send=stop_at_the_limit, wishes=wishes)
+    assert len(recipe.made) == MOST_WAITING
 
 
 def test_the_trainer_makes_them_and_waits_for_its_exit(tmp_path):

@@ -15,6 +15,8 @@ from training.engine.control import Wishes
 from training.engine.failpoints import failpoint
 from training.engine.spec import GenerationRecipe
 
+MOST_WAITING = 8  # shards that were made and are not stored yet
+
 
 class Generation:
     """The shards of one job, made in order."""
@@ -23,6 +25,11 @@ class Generation:
         self.recipe = recipe
         self.folder = folder
         self.finished = set(finished)
+        self._waiting: set[str] = set()
+
+    def stored(self, path: str) -> None:
+        """A shard's file has been taken over."""
+        self._waiting.discard(path)
 
     def make_missing(self, *, send: Callable[[dict[str, Any]], None], wishes: Wishes) -> bool:
         """Make the shards that are missing. True when all are there, False when a stop came between two."""
@@ -30,12 +37,16 @@ class Generation:
         for shard in range(total):
             if shard in self.finished:
                 continue
+            # A slow store must not fill the disk; and whoever stops loses little that was made.
+            while len(self._waiting) >= MOST_WAITING and not wishes.poll():
+                wishes.wait_for_change(0.2)
             if wishes.poll():
                 return False
             path, summary = self.recipe.generate(shard, self.folder)
             failpoint("shard_made")
             entry = _finished(shard, path, summary)
             self.finished.add(shard)
+            self._waiting.add(str(path))
             send(
                 {
                     "kind": "progress",

@@ -334,6 +334,7 @@ def _generate(
     recipe: GenerationRecipe, recipe_digest: str, spec: TrainerSpec, *, send: Send, wishes: Wishes
 ) -> None:
     generation = Generation(recipe, Path(spec.staging), finished=spec.finished)
+    wishes.on_stored = generation.stored
     threads = environment.set_threads(spec.threads)
     found = environment.describe(
         torch.device("cpu"),
