@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("processes")]
-INJECT = """() => {
+INJECT = """(text) => {
   const box = document.createElement("div");
   box.innerHTML = '<img src="data:," onerror="window.owned = 1"><a href="javascript:window.owned=1">x</a>';
   document.body.append(box);
@@ -16,9 +16,9 @@ INJECT = """() => {
   script.textContent = "window.owned = 1";
   document.body.append(script);
   box.querySelector("a").click();
-  try { new Function("window.owned = 1")(); return "ran"; } catch { return "refused"; }
+  if (text) setTimeout(text, 0);
 }"""
-REFUSED = ("Content Security Policy", "data:,", "ERR_")
+REFUSED = ("Content Security Policy", "Content-Security-Policy", "ERR_")
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +49,21 @@ def test_the_admin_works_under_the_policy(visit, site, job):
     page.locator("input[name=job_name]").wait_for()
     for path in ("add/?recipe=tiny", "?status__exact=running", f"{job}/do/cancel/"):
         page.goto(f"{site.url}/admin/training/trainingjob/{path}")
-        page.locator("h1, form").first.wait_for()
+        page.locator("#content form, #main form").first.wait_for()
     for path in ("auth/user/", "auth/user/add/", "training/event/", "training/checkpoint/", "django_q/ormq/"):
         page.goto(f"{site.url}/admin/{path}")
-        page.locator("#content, main").first.wait_for()
+        page.locator("#content").first.wait_for()
 
 
 def test_what_is_injected_does_not_run(visit, site, job):
     page = visit(f"/jobs/{job}/", ignore=REFUSED)
-    for path, functions in ((f"/jobs/{job}/", "refused"), ("/v1/docs/", "refused"), ("/login/", "refused")):
+    for path in (f"/jobs/{job}/", "/v1/docs/", "/jobs/new/"):
         page.goto(site.url + path)
-        assert page.evaluate(INJECT) == functions
+        page.evaluate(INJECT, "window.owned = 1")
         page.wait_for_timeout(200)
         assert page.evaluate("window.owned") is None, path
-    # unfold needs functions made of text in the admin; a script that is injected does not run there either
+    # In the admin text may become a function, for unfold's sake; an injected script does not run there either.
     page.goto(site.url + "/admin/")
-    assert page.evaluate(INJECT.replace("new Function", "(() => () => { throw 0; })")) == "refused"
+    page.evaluate(INJECT, "")
     page.wait_for_timeout(200)
     assert page.evaluate("window.owned") is None
