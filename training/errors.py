@@ -25,7 +25,13 @@ class TransitionRefused(HeimdallError):
     code = "transition_refused"
 
     def __init__(
-        self, message: str, *, status: str = "", stop: str = "", stop_at: str = "", verbs: tuple[str, ...] = ()
+        self,
+        message: str,
+        *,
+        status: str = "",
+        stop: str = "",
+        stop_at: str = "",
+        verbs: tuple[str, ...] = (),
     ):
         super().__init__(message)
         self.status = status

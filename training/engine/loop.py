@@ -19,7 +19,6 @@ from training.engine.progress import Best, EarlyStopping, EpochTotals, Position,
 from training.engine.rng import Generators, mix
 from training.engine.spec import Evaluation, Loss, split_loss
 
-
 _NO_MEANS: dict[str, Tensor] = {}
 
 

@@ -101,7 +101,9 @@ class Config(TrainingConfig):
     @model_validator(mode="after")
     def _model_is_possible(self) -> Self:
         if self.text_folder and not _is_open(self.text_folder):
-            refuse("text_folder", f"text_folder must lie in a folder that the administrator lists in {FOLDERS}.")
+            refuse(
+                "text_folder", f"text_folder must lie in a folder that the administrator lists in {FOLDERS}."
+            )
         if self.width % self.heads:
             refuse("width", f"width must be a multiple of heads ({self.heads}).")
         if parameters(self) > MOST_PARAMETERS:
