@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable
 
@@ -16,7 +17,7 @@ from training.errors import StaleAttempt, TransitionRefused
 from training.models import Attempt, Checkpoint, Event, TrainingJob
 
 pytestmark = pytest.mark.django_db(transaction=True)
-ROUNDS = 40
+ROUNDS = int(os.environ.get("RACES", "104"))  # with the pairs of verbs and worker steps: 200
 
 
 def at_once(*acts: Callable[[], object]) -> list[object]:
@@ -114,21 +115,6 @@ def test_every_verb_meets_every_worker_step(alice, node, step):
         job = assert_whole(job)
         if verb == "cancel" and isinstance(results["person"], services.Result):
             assert job.status in {"cancelled", "completed"} or (job.status, job.stop) == ("running", "cancel")
-
-
-def test_four_writers_never_see_a_locked_database(alice, node):
-    jobs = [build_job(owner=alice, status="running") for _ in range(4)]
-    attempts = [Attempt.objects.get(job=job) for job in jobs]
-
-    def write(attempt: Attempt) -> int:
-        for number in range(1, 26):
-            services.beat(attempt, steps=[{"step": number, "epoch": 1, "loss": 1.0}], log="a line")
-            services.note(attempt, "note", "something")
-        return number
-
-    assert at_once(*[lambda attempt=attempt: write(attempt) for attempt in attempts]) == [25] * 4
-    for job in jobs:
-        assert_whole(job)
 
 
 def test_the_database_is_a_file_in_wal_mode_with_full_synchronous_writes(db):
