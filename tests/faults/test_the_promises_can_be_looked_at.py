@@ -1,0 +1,50 @@
+"""Each command in docs/reliability.md runs something: tests that exist, modules that exist, targets that exist."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from _pytest.mark.expression import Expression
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "reliability.md").read_text()
+COMMANDS = sorted(set(re.findall(r"`((?:[A-Z]+=\d+ )?(?:pytest|make|python -m) [^`]+)`", TEXT)))
+TESTS = [
+    f"{path.relative_to(ROOT)}::{node.name}"
+    for path in sorted((ROOT / "tests").rglob("test_*.py"))
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+]
+
+
+def selected(words: list[str]) -> list[str]:
+    """The tests that pytest would choose: below a path, and by -k."""
+    wanted = Expression.compile(words[words.index("-k") + 1]) if "-k" in words else None
+    places = words[: words.index("-k")] if wanted else words
+    found = [name for name in TESTS if any(name.startswith(place) for place in places)]
+    return [
+        name for name in found if wanted is None or wanted.evaluate(lambda word, name=name, **_: word in name)
+    ]
+
+
+def test_there_are_many():
+    assert len(COMMANDS) > 20
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_runs_something(command):
+    words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z]+=\d+", word)]
+    match words:
+        case ["pytest", *rest]:
+            assert selected(rest)
+        case ["make", target]:
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        case ["python", "-m", module, *_]:
+            assert importlib.util.find_spec(module)
+        case _:
+            raise AssertionError(command)
