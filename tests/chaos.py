@@ -97,10 +97,14 @@ class Chaos:
         return self._kill(self._trainers(job))
 
     def _kill_loader_worker(self, job: int) -> bool:
-        if self._row(job)["current_step"] <= self.killed_at.get(job, 0):
-            return False
-        self.killed_at[job] = self._row(job)["current_step"]
-        return self._kill([child for trainer in self._trainers(job) for child in trainer.children()])
+        """Of any job: they live only while an epoch lasts."""
+        for other in [job, *self.jobs]:
+            step = self._row(other)["current_step"]
+            workers = [child for trainer in self._trainers(other) for child in trainer.children()]
+            if workers and step > self.killed_at.get(other, 0):
+                self.killed_at[other] = step
+                return self._kill(workers)
+        return False
 
     def _kill_supervisor(self, job: int) -> bool:
         return self._kill(self.site.named("heimdall supervisor", f"job {job}"))
