@@ -42,7 +42,7 @@ def test_a_secret_key_that_was_made_is_its_owners_alone(tmp_path):
 
 
 @pytest.fixture
-def answers(admin_user, make_job) -> list:
+def answers(admin_user, make_job):
     job = make_job(status="running")
     client = Client(enforce_csrf_checks=True)
     stranger = Client()
@@ -56,7 +56,9 @@ def answers(admin_user, make_job) -> list:
         ("no csrf token", client.post(f"/jobs/{job.pk}/pause/")),
         ("bad host", client.get("/", HTTP_HOST="evil")),
     ]
-    return found
+    yield found
+    for _, response in found:
+        response.close()  # static files are streamed
 
 
 def test_every_answer_carries_the_policy(answers):
