@@ -36,7 +36,9 @@ from training.lifecycle import Verb
 from training.models import Attempt, Checkpoint, Dataset, Event, Node, Shard, TrainingJob
 from training.recipes import registry
 from training.templatetags.heimdall import buttons_of, clock, loss, percent, state_word
-from training.views import ANSWER, attempt_verb, how_it_ended
+from training.views.job import how_it_ended
+from training.views.page import ANSWER
+from training.views.verbs import attempt_verb
 
 ASKS_FIRST = {Verb.RESTART, Verb.CANCEL, Verb.DISCARD, Verb.DELETE}
 MAX_AT_ONCE = 1_000

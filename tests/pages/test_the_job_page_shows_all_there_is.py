@@ -112,7 +112,7 @@ def test_the_curve_has_each_step_once_and_each_epoch(browse, alice, attempt):
 
 
 def test_a_long_curve_is_thinned_out_and_keeps_epochs_and_the_last_step(browse, alice, attempt, monkeypatch):
-    monkeypatch.setattr("training.views.MAX_CURVE_POINTS", 2)
+    monkeypatch.setattr("training.views.job.MAX_CURVE_POINTS", 2)
     data = browse(alice).get(f"/jobs/{attempt.job_id}/curve/").json()
     assert (data["stride"], data["steps"]) == (3, [3, 4, 5])
     services.crash(attempt, exit_code=-11)

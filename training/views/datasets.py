@@ -17,7 +17,7 @@ from training.errors import HeimdallError, InvalidInput, TransitionRefused
 from training.forms import Shown, config_groups
 from training.models import Dataset, TrainingJob
 from training.recipes import registry
-from training.views import PAGE_SIZE, page
+from training.views.page import PAGE_SIZE, page
 
 MAX_SHARDS = 200
 MAX_JOBS = 50

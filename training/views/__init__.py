@@ -1,0 +1,7 @@
+"""The pages: request in, verb or read, HTML out. They work without JavaScript; live.js makes them live.
+
+page.py         what every page stands on
+jobs.py         the list                        job.py          one job, its curve and its log
+submit.py       making a job, and editing one   verbs.py        pause, resume, ... with their confirmations
+checkpoints.py  downloads, bundles, pins        datasets.py     datasets
+"""

@@ -1,0 +1,175 @@
+"""The page of one job, and what its curve, map and log are drawn from."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIRequest
+from django.db.models import Q
+from django.db.models.functions import Mod
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from training import policy, queries
+from training.forms import config_groups
+from training.models import Attempt, Checkpoint, Event, Metric, TrainingJob
+from training.views.page import page, visible_job
+
+MAX_CURVE_POINTS = 4_000
+MAX_EPOCH_ROWS = 500
+LOG_CHUNKS = 200
+_MARKS = {
+    "land": "",
+    "crash": "crashed",
+    "reap": "lost",
+}  # what the curve marks; an empty word: the status it led to
+_ROUTINE = ("epoch", "checkpoint")
+_OUTCOMES = {
+    "land": "landed",
+    "complete": "completed",
+    "fail": "failed",
+    "crash": "crashed",
+    "reap": "lost",
+}
+
+
+@page
+@require_GET
+def job(request: HttpRequest, job_id: int) -> HttpResponse:
+    seen = visible_job(request, job_id)
+    stored = list(Checkpoint.objects.filter(job=seen).order_by("-step", "-id"))
+    attempts = list(Attempt.objects.filter(job=seen).order_by("-number")[:50])
+    epochs, names = _epoch_table(seen)
+    context = {
+        "section": "jobs",
+        "job": queries.job_dict(seen, request.user),
+        "may_edit": policy.may(request.user, policy.EDIT, seen),
+        "not_stored": queries.why_not_stored(seen),
+        "checkpoints": stored,
+        "checkpoints_size": sum(row.size for row in stored),
+        "resumes_from": seen.latest_checkpoint_id,
+        "attempts": [_attempt_words(row) for row in attempts],
+        "exit_words": how_it_ended(attempts[0].exit_code) if attempts else "",
+        "events": _history(seen),
+        "epochs": epochs,
+        "epoch_names": names,
+        "log": queries.newest_log(seen.pk, LOG_CHUNKS),
+        "config": config_groups(seen),
+        "environment": [(name.replace("_", " "), _short(value)) for name, value in seen.environment.items()],
+    }
+    return render(request, "job.html", context)
+
+
+@page
+@require_GET
+def curve(request: HttpRequest, job_id: int) -> JsonResponse:
+    """The losses as columns, thinned out evenly where there are many; epochs always all."""
+    seen = visible_job(request, job_id)
+    rows = Metric.objects.filter(job=seen).order_by("step")
+    last = rows.values_list("step", flat=True).last() or 0
+    stride = -(-last // MAX_CURVE_POINTS) or 1
+    if stride > 1:
+        rows = rows.annotate(rest=Mod("step", stride)).filter(
+            Q(rest=0) | Q(epoch_values__isnull=False) | Q(step=last)
+        )
+    data: dict[str, Any] = {
+        "stride": stride,
+        "steps": [],
+        "losses": [],
+        "epoch_steps": [],
+        "epochs": [],
+        "val_losses": [],
+    }
+    for step, epoch, values, epoch_values in rows.values_list("step", "epoch", "values", "epoch_values"):
+        data["steps"].append(step)
+        data["losses"].append(values.get("loss"))
+        if epoch_values is not None:
+            data["epoch_steps"].append(step)
+            data["epochs"].append(epoch)
+            data["val_losses"].append(epoch_values.get("val_loss"))
+    marks = (
+        Event.objects.filter(job=seen, kind__in=_MARKS).order_by("seq").values_list("kind", "status", "step")
+    )
+    data["marks"] = [{"step": step, "word": _MARKS[kind] or status} for kind, status, step in marks]
+    return JsonResponse(data)
+
+
+@page
+@require_GET
+def artifact(request: HttpRequest, job_id: int) -> JsonResponse:
+    """What the recipe shows of the newest validated epoch."""
+    return JsonResponse(queries.artifact_dict(visible_job(request, job_id)))
+
+
+@page
+@require_GET
+def log(request: HttpRequest, job_id: int) -> StreamingHttpResponse:
+    """Everything that was printed, as a text file."""
+    seen = visible_job(request, job_id)
+    pieces = _log_pieces(seen.pk) if isinstance(request, ASGIRequest) else _log_text(seen.pk)
+    response = StreamingHttpResponse(pieces, content_type="text/plain; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="job-{seen.pk}.log"'
+    return response
+
+
+def how_it_ended(exit_code: int | None) -> str:
+    """What a trainer's exit code says: the signal by its name."""
+    if exit_code is None:
+        return ""
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    try:
+        return f"killed by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"killed by signal {-exit_code}"
+
+
+def _epoch_table(seen: TrainingJob) -> tuple[list[dict[str, Any]], list[str]]:
+    rows = Metric.objects.filter(job=seen, epoch_values__isnull=False).order_by("-step")[:MAX_EPOCH_ROWS]
+    shown = [queries.epoch_dict(row) for row in rows]
+    names = list(dict.fromkeys(name for row in shown for name in row if name not in {"epoch", "step"}))
+    return [row | {"cells": [row.get(name) for name in names]} for row in shown], names
+
+
+def _history(seen: TrainingJob) -> list[Event]:
+    """Newest first. Epochs and checkpoints are many, and must not push the rest out."""
+    events = Event.objects.filter(job=seen).order_by("-seq")
+    chosen = [*events.exclude(kind__in=_ROUTINE)[:200], *events.filter(kind__in=_ROUTINE)[:100]]
+    return sorted(chosen, key=lambda event: event.seq, reverse=True)
+
+
+def _attempt_words(row: Attempt) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "node_name": row.node_name,
+        "slot": row.slot,
+        "started_at": row.started_at,
+        "started_step": row.started_step,
+        "ended_step": row.ended_step,
+        "words": _OUTCOMES.get(row.outcome, row.outcome or "under way"),
+        "exit_words": how_it_ended(row.exit_code),
+        "detail": row.detail,
+    }
+
+
+def _log_text(job_id: int) -> Iterator[str]:
+    last = 0
+    while chunks := queries.log_after(job_id, last, LOG_CHUNKS):
+        yield "".join(chunk.text for chunk in chunks)
+        last = chunks[-1].pk
+
+
+async def _log_pieces(job_id: int) -> AsyncIterator[str]:
+    """The same under ASGI, where Django would gather a plain iterator in memory first."""
+    pieces = _log_text(job_id)
+    while (piece := await sync_to_async(next)(pieces, None)) is not None:
+        yield piece
+
+
+def _short(value: Any) -> str:
+    text = "yes" if value is True else "no" if value is False else str(value)
+    return text if len(text) <= 80 else text[:16] + "..."

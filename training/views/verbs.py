@@ -1,0 +1,80 @@
+"""The verbs as pages: GET asks for a confirmation, POST does it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods
+
+from training import policy, queries, services
+from training.asking import question
+from training.errors import (
+    InvalidInput,
+    TransitionRefused,
+)
+from training.lifecycle import Answer, Verb
+from training.models import TrainingJob
+from training.views.page import ANSWER, next_address, page, visible_job, wants_json
+
+
+@page
+@require_http_methods(["GET", "POST"])
+def verb(request: HttpRequest, job_id: int, verb: str) -> HttpResponse:
+    """GET asks for a confirmation, POST does it. Both work as plain pages; live.js shows the first in a dialog."""
+    if verb not in services.VERBS:
+        raise Http404("There is no such verb.")
+    seen = visible_job(request, job_id)
+    if request.method == "GET":
+        return _confirmation(request, seen, verb)
+    options = {"at": request.POST.get("at") or "epoch"} if verb == Verb.PAUSE else {}
+    return answer(request, *attempt_verb(seen, verb, request.user, **options), seen)
+
+
+def attempt_verb(seen: TrainingJob, verb: str, user: Any, **options: Any) -> tuple[str, str]:
+    """Do the verb; the answer in one word, and the sentence for people."""
+    try:
+        result = services.VERBS[verb](seen, by=user, **options)
+    except TransitionRefused as error:
+        return "refused", str(error)
+    except InvalidInput as error:
+        return "invalid", " ".join(message for found in error.fields.values() for message in found)
+    return str(result.answer), result.message
+
+
+def answer(request: HttpRequest, word: str, sentence: str, seen: TrainingJob) -> HttpResponse:
+    """302 and a message for a browser, JSON for a script; the header says in both what became of it."""
+    gone = not TrainingJob.objects.filter(pk=seen.pk).exists()
+    following = reverse("jobs") if gone else next_address(request) or reverse("job", args=[seen.pk])
+    response: HttpResponse
+    if wants_json(request):
+        codes = {"refused": 409, "invalid": 400, Answer.NOTED: 202}
+        response = JsonResponse(
+            {"answer": word, "message": sentence, "gone": gone}, status=codes.get(word, 200)
+        )
+    else:
+        messages.add_message(
+            request, messages.WARNING if word in {"refused", "invalid"} else messages.SUCCESS, sentence
+        )
+        response = redirect(following)
+    response[ANSWER] = word
+    return response
+
+
+def _confirmation(request: HttpRequest, seen: TrainingJob, verb: str) -> HttpResponse:
+    policy.require(request.user, verb, seen)
+    shown = queries.job_dict(seen, request.user)
+    context = {
+        "section": "jobs",
+        "job": shown,
+        "verb": verb,
+        "ask": question(shown, verb),
+        "next": next_address(request) or "",
+        "refused": None
+        if verb in shown["verbs"]
+        else f"Not possible any more: the job is {shown['headline']}.",
+    }
+    return render(request, "ask.html", context)
