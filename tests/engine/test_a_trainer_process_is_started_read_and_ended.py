@@ -97,6 +97,7 @@ def test_it_starts_in_its_own_session_with_its_own_environment(
 ) -> None:
     monkeypatch.setenv("HEIMDALL_SECRET_KEY", "secret")
     monkeypatch.setenv("HEIMDALL_RECIPES", "some.package")
+    monkeypatch.setenv("HEIMDALL_TEXT_FOLDERS", "/some/folder")
     monkeypatch.setenv("DATABASE_URL", "postgres://user:secret@host/db")
     trainer = start(gpu=1, threads=1, name_title="heimdall trainer job 12")
     started = wait_for(trainer, "started")
@@ -109,7 +110,7 @@ def test_it_starts_in_its_own_session_with_its_own_environment(
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONHASHSEED": "0",
     }
-    assert started["heimdall"] == ["HEIMDALL_RECIPES"]
+    assert started["heimdall"] == ["HEIMDALL_RECIPES", "HEIMDALL_TEXT_FOLDERS"]
     assert started["modules"] == []
     assert psutil.Process(trainer.pid).cmdline()[0] == "heimdall trainer job 12"
 

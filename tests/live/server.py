@@ -113,6 +113,7 @@ class Writer:
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.close()
+        self._process.terminate()  # between two commands; the end of its input may be held open by a forked child
         self._process.wait(PATIENCE)
         self._process.stdout.close()
 

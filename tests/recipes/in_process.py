@@ -58,10 +58,11 @@ def train(recipe: str, raw: dict[str, Any], folder: Path) -> Run:
         threads=1,
     )
     run, wishes = Run(), Wishes()
+    others = set(psutil.Process().children())  # servers that other tests of this process share
     told: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
     def hear(message: dict[str, Any]) -> None:
-        run.loader_workers = max(run.loader_workers, len(psutil.Process().children()))
+        run.loader_workers = max(run.loader_workers, len(set(psutil.Process().children()) - others))
         run.was_deterministic |= torch.are_deterministic_algorithms_enabled()
         told.put(message)
 
