@@ -1,4 +1,4 @@
-// What every page does: times, theme, menus, and verbs in a dialog. Without it all of this works as plain forms.
+// What every page does: times, theme, menus, and verbs in a dialog. Without it all of this works as plain forms; keys.js has the keys.
 import { ago } from "./format.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -111,11 +111,13 @@ document.addEventListener("click", (event) => {
 dialog?.addEventListener("submit", (event) => { event.preventDefault(); answer(event.target, event.submitter); });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") closeMenus();
-  const search = $("input[type=search]");
-  if (event.key === "/" && search && !event.target.closest("input, textarea, select, dialog") && !event.ctrlKey && !event.metaKey) { event.preventDefault(); search.focus(); search.select(); }
 });
 for (const select of $$(".filters select")) select.addEventListener("change", () => select.form.requestSubmit());
 for (const shown of $$("[data-js]")) shown.hidden = false;
+
+// On a phone the pages fold into one button; without JavaScript they stand below each other's line.
+const menu = $("#menu");
+menu?.addEventListener("click", () => menu.setAttribute("aria-expanded", String(menu.getAttribute("aria-expanded") !== "true")));
 
 const themes = $("#theme");
 if (themes) {

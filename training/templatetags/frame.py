@@ -1,0 +1,40 @@
+"""The frame of every page: where one can go, and the key that goes there after g."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django import template
+from django.urls import reverse
+
+register = template.Library()
+
+
+@dataclass(frozen=True)
+class Place:
+    """One entry of the navigation. `section` is what a page says of itself; no key: a place that is seldom gone to."""
+
+    section: str
+    label: str
+    address: str
+    key: str = ""
+
+
+_PLACES = (
+    Place("jobs", "Jobs", "jobs", "j"),
+    Place("datasets", "Datasets", "datasets", "d"),
+    Place("new", "New job", "job-new", "c"),
+    Place("api", "API", "api:docs"),
+)
+_FOR_STAFF = (Place("admin", "Admin", "admin:index"),)
+
+
+@register.simple_tag
+def places(user: Any) -> list[dict[str, str]]:
+    """Where this user can go, in the order of the navigation."""
+    wanted = _PLACES + (_FOR_STAFF if user.is_staff else ())
+    return [
+        {"section": place.section, "label": place.label, "url": reverse(place.address), "key": place.key}
+        for place in wanted
+    ]
