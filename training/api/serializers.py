@@ -1,6 +1,6 @@
 """What the API takes and gives. Input is checked here for its form; what it means is checked by the services.
 
-The output classes describe the answers for the schema. Answers are made by queries.py, as plain dicts: a list of
+The output classes describe the answers for the schema. Answers are made by queries, as plain dicts: a list of
 jobs never passes through a serializer.
 """
 

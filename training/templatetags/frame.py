@@ -13,7 +13,7 @@ register = template.Library()
 
 @dataclass(frozen=True)
 class Place:
-    """One entry of the navigation. `section` is what a page says of itself; no key: a place that is seldom gone to."""
+    """One entry of the navigation. `section` is what a page says of itself; places seldom gone to have no key."""
 
     section: str
     label: str
