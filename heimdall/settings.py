@@ -25,6 +25,8 @@ CSRF_TRUSTED_ORIGINS = env.words("HEIMDALL_TRUSTED_ORIGINS")
 
 # HTTPS=1 says that a proxy in front speaks TLS: cookies, redirects and HSTS follow from it.
 HTTPS = env.flag("HEIMDALL_HTTPS", False)
+# Whose X-Forwarded-For is believed. A proxy on this very host is, where one is said to be.
+TRUSTED_PROXIES = env.networks("HEIMDALL_TRUSTED_PROXIES", "127.0.0.1,::1" if HTTPS else "")
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0

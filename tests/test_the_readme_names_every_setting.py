@@ -33,6 +33,7 @@ def test_the_table_is_complete_and_has_nothing_that_is_not_read():
     [
         ("HEIMDALL_PORT", "eighty"),
         ("HEIMDALL_SLOTS", "0"),
+        ("HEIMDALL_TRUSTED_PROXIES", "proxy.example.org"),
         ("HEIMDALL_DEMO", "maybe"),
         ("HEIMDALL_HEARTBEAT_SECONDS", "50"),
         ("HEIMDALL_START_METHOD", "hot"),

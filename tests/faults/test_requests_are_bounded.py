@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
@@ -144,14 +145,33 @@ def test_verbs_of_pages_admin_and_api_count_together_and_reading_goes_on(
         assert client.get(url).status_code == 200
 
 
-def test_behind_a_proxy_a_client_is_what_the_proxy_saw(client, db, twice_a_minute, settings):
-    """Without one the header counts nothing: anybody can write it."""
-    tried = [client.post("/login/", {}, HTTP_X_FORWARDED_FOR=f"10.0.0.{n}").status_code for n in range(3)]
-    assert tried == [200, 200, 429]
-    throttles.logins.forget()
-    settings.HTTPS = True
-    tried = [
-        client.post("/login/", {}, HTTP_X_FORWARDED_FOR=f"1.1.1.{n}, 10.0.0.9").status_code for n in range(3)
+def tries(client, *ways: str, sender: str = "127.0.0.1") -> list[int]:
+    """Logins that came from `sender`, each with what stands in its X-Forwarded-For."""
+    return [
+        client.post("/login/", {}, REMOTE_ADDR=sender, HTTP_X_FORWARDED_FOR=way).status_code for way in ways
     ]
-    assert tried == [200, 200, 429]
-    assert client.post("/login/", {}, HTTP_X_FORWARDED_FOR="10.0.0.8").status_code == 200
+
+
+def test_without_a_proxy_the_address_is_the_senders_whatever_it_writes(client, db, twice_a_minute):
+    assert tries(client, "10.0.0.1", "10.0.0.2", "10.0.0.3") == [200, 200, 429]
+
+
+def test_behind_a_trusted_proxy_each_client_is_counted_alone(client, db, twice_a_minute, settings):
+    settings.TRUSTED_PROXIES = [ip_network("127.0.0.1"), ip_network("192.168.7.0/24")]
+    assert tries(client, "1.1.1.1, 9.9.9.9", "1.1.1.2, 9.9.9.9", "9.9.9.9") == [200, 200, 429]
+    assert tries(client, "9.9.9.8", "9.9.9.7, 192.168.7.3") == [200, 200]  # through two proxies of ours
+    assert tries(client, "9.9.9.9", sender="::ffff:127.0.0.1") == [429]
+    throttles.logins.forget()
+    # A stranger who comes past the proxy may write what he likes.
+    assert tries(client, "9.9.9.1", "9.9.9.2", "9.9.9.3", sender="9.9.9.9") == [200, 200, 429]
+    assert tries(client, "", "junk", sender="192.168.7.9") == [200, 200]
+
+
+def test_trusted_proxies_are_addresses_or_networks(monkeypatch):
+    monkeypatch.setenv("HEIMDALL_TRUSTED_PROXIES", "10.0.0.7, 192.168.0.0/16, ::1")
+    assert [str(each) for each in env.networks("HEIMDALL_TRUSTED_PROXIES")] == [
+        "10.0.0.7/32", "192.168.0.0/16", "::1/128"
+    ]  # fmt: skip
+    monkeypatch.setenv("HEIMDALL_TRUSTED_PROXIES", "10.0.0.7/8")
+    with pytest.raises(ImproperlyConfigured, match=r"HEIMDALL_TRUSTED_PROXIES: '10\.0\.0\.7/8'"):
+        env.networks("HEIMDALL_TRUSTED_PROXIES")

@@ -5,6 +5,7 @@ Several web processes count each for themselves.
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 import time
 from collections import deque
@@ -101,9 +102,21 @@ def _too_many(sentence: str, wait: float) -> HttpResponse:
 
 
 def _address(request: HttpRequest) -> str:
-    """Who asks. Behind our own proxy it is what the proxy added last; what stands before that anybody may write."""
-    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.HTTPS else ""
-    return forwarded.rpartition(",")[2].strip()[:64] or request.META.get("REMOTE_ADDR", "")
+    """Who asks: the last address on the way here that is no proxy of ours. What stands before it anybody may write."""
+    address = request.META.get("REMOTE_ADDR", "")
+    forwarded = [word.strip()[:64] for word in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+    while _is_our_proxy(address) and forwarded and forwarded[-1]:
+        address = forwarded.pop()
+    return address
+
+
+def _is_our_proxy(address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    known = getattr(found, "ipv4_mapped", None) or found  # a socket for both families shows ::ffff:10.0.0.7
+    return any(known in network for network in settings.TRUSTED_PROXIES)
 
 
 def _rate(scope: str) -> tuple[int, float]:
