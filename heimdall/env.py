@@ -18,6 +18,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _env = environ.Env()
 _PERIODS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _RATE = re.compile(r"([1-9][0-9]{0,6})/(s|m|h|d)(?:ec|econd|in|inute|our|ay)?")
+_SERVER = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -78,6 +79,22 @@ def parse_rate(value: str) -> tuple[int, float]:
     if not match:
         raise ValueError("is not a rate: use a form like 600/min.")
     return int(match[1]), _PERIODS[match[2]]
+
+
+def url(name: str) -> str:
+    """The address of a server, with nothing secret in it; empty where the variable is not set."""
+    value = text(name)
+    if value and not _SERVER.fullmatch(value):
+        raise ImproperlyConfigured(f"{name}={value!r} is not an address like https://s3.example.org:9000.")
+    return value.rstrip("/")
+
+
+def matching(name: str, pattern: str, what: str) -> str:
+    """Empty where the variable is not set."""
+    value = text(name)
+    if value and not re.fullmatch(pattern, value):
+        raise ImproperlyConfigured(f"{name}={value!r} is not {what}.")
+    return value
 
 
 def database(name: str, default: str) -> dict[str, Any]:

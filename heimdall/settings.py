@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -109,20 +110,39 @@ else:
     DATABASES["default"].setdefault("CONN_HEALTH_CHECKS", True)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Where checkpoints and datasets lie.
+# Where checkpoints and datasets lie: in an S3 bucket, if one is named, else in the data folder.
+S3_BUCKET = env.matching("HEIMDALL_S3_BUCKET", r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", "the name of a bucket")
+S3 = {
+    "bucket": S3_BUCKET,
+    "endpoint": env.url("HEIMDALL_S3_ENDPOINT"),
+    "public_endpoint": env.url("HEIMDALL_S3_PUBLIC_ENDPOINT"),
+    "region": env.text("AWS_REGION") or env.text("AWS_DEFAULT_REGION"),
+    "timeout": env.seconds("HEIMDALL_S3_TIMEOUT_SECONDS", 20, low=0.1, high=600),
+}
+S3_PREFIX = env.matching(
+    "HEIMDALL_S3_PREFIX", r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]{0,98}[A-Za-z0-9]|[A-Za-z0-9]", "a plain path"
+)
+if not S3_BUCKET and (S3_PREFIX or S3["endpoint"] or S3["public_endpoint"]):
+    raise ImproperlyConfigured("HEIMDALL_S3_BUCKET is missing: other HEIMDALL_S3 variables are set.")
+
+
+def _store(folder: str) -> dict[str, Any]:
+    if S3_BUCKET:
+        prefix = f"{S3_PREFIX}/{folder}" if S3_PREFIX else folder
+        return {"BACKEND": "training.s3.S3Storage", "OPTIONS": S3 | {"prefix": prefix}}
+    return {
+        "BACKEND": "training.storage.AtomicFileSystemStorage",
+        "OPTIONS": {"location": DATA_DIR / folder},
+    }
+
+
 STORAGES = {
     "default": {
         "BACKEND": "training.storage.AtomicFileSystemStorage",
         "OPTIONS": {"location": DATA_DIR / "files"},
     },
-    "checkpoints": {
-        "BACKEND": "training.storage.AtomicFileSystemStorage",
-        "OPTIONS": {"location": DATA_DIR / "checkpoints"},
-    },
-    "datasets": {
-        "BACKEND": "training.storage.AtomicFileSystemStorage",
-        "OPTIONS": {"location": DATA_DIR / "datasets"},
-    },
+    "checkpoints": _store("checkpoints"),
+    "datasets": _store("datasets"),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 STAGING_DIR = DATA_DIR / "staging"

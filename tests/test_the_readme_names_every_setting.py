@@ -39,10 +39,16 @@ def test_the_table_is_complete_and_has_nothing_that_is_not_read():
         ("HEIMDALL_START_METHOD", "hot"),
         ("HEIMDALL_LOG_LEVEL", "LOUD"),
         ("DATABASE_URL", "nonsense"),
+        ("HEIMDALL_S3_BUCKET", "a bucket/with a path"),
+        ("HEIMDALL_S3_PREFIX", "../above"),
+        ("HEIMDALL_S3_ENDPOINT", "https://key:secret@s3.example.org"),
+        ("HEIMDALL_S3_BUCKET", ""),  # an endpoint alone would be ignored
     ],
 )
 def test_a_bad_value_stops_the_start_and_names_its_variable(name, value, tmp_path):
     environment = os.environ | {"HEIMDALL_DATA_DIR": str(tmp_path), name: value}
+    if name == "HEIMDALL_S3_BUCKET":
+        environment["HEIMDALL_S3_ENDPOINT"] = "https://s3.example.org"
     command = [sys.executable, "-c", "import heimdall.settings"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0

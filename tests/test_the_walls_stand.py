@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "training.errors": set(),
     "training.host": set(),
     "training.storage": set(),
+    "training.s3": set(),
     "training.diagram": {"training.lifecycle"},
     "training.models": {"training.lifecycle", "training.storage"},
     "training.policy": READS,

@@ -9,22 +9,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from django.core.files import File
-from django.core.files.storage import Storage
+from django.core.files.base import ContentFile
 
 from training.engine import codec
-from training.errors import BadCheckpoint, HeimdallError, StorageUnavailable
+from training.errors import BadCheckpoint, HeimdallError, StorageRefused, StorageUnavailable
 from training.models import Checkpoint, checkpoint_storage
 
 logger = logging.getLogger(__name__)
-PIECE = 4 * 1024 * 1024
+MARK = "heimdall-store-id"
+MOST_NAMES = 10  # tried for one file
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,34 @@ class StoredCheckpoint:
     about: dict = field(default_factory=dict)
 
 
-def storage_name(job_id: int, attempt: int, step: int, digest: str, file_sha256: str) -> str:
+class NameTaken(StorageUnavailable):
+    """Something else lies under the name, and it is not ours to remove."""
+
+    code = "name_taken"
+
+
+def storage_names(job_id: int, attempt: int, step: int, digest: str, file_sha256: str) -> Iterator[str]:
     """A new key for each attempt, state and file: none is ever overwritten, and one name means one content.
 
     The same state may be staged twice, as an epoch's checkpoint and as a pause: the files differ in what they tell.
+    The further names are for what broke off half way and left a damaged file under the first.
     """
-    return f"jobs/{job_id}/a{attempt}/s{step}-{digest[:24]}-{file_sha256[:8]}.safetensors"
+    stem = f"jobs/{job_id}/a{attempt}/s{step}-{digest[:24]}-{file_sha256[:8]}"
+    yield f"{stem}.safetensors"
+    yield from (f"{stem}-{number}.safetensors" for number in count(2))
 
 
 def store(staged: dict, *, job_id: int, attempt: int) -> StoredCheckpoint:
     """Take the staged file of a trainer's `staged` message into the store and verify it there."""
-    name = storage_name(job_id, attempt, staged["step"], staged["digest"], staged["file_sha256"])
-    path = Path(staged["path"])
-    stored = StoredCheckpoint(
+    names = storage_names(job_id, attempt, staged["step"], staged["digest"], staged["file_sha256"])
+    name = keep(
+        checkpoint_storage(),
+        names,
+        Path(staged["path"]),
+        size=staged["size"],
+        sha256=staged["file_sha256"],
+    )
+    return StoredCheckpoint(
         name=name,
         step=staged["step"],
         epoch=staged["epoch"],
@@ -64,30 +79,34 @@ def store(staged: dict, *, job_id: int, attempt: int) -> StoredCheckpoint:
         file_sha256=staged["file_sha256"],
         val_loss=staged.get("val_loss"),
     )
-    with unavailable("store", name):
-        take(checkpoint_storage(), name, path, size=stored.size)
-    return stored
 
 
-def take(storage: Storage, name: str, path: Path, *, size: int) -> None:
+def keep(storage: Any, names: Iterator[str], path: Path, *, size: int, sha256: str) -> str:
+    """Move a local file into a store under the first name that is free or has it already. Returns the name."""
+    for name, _ in zip(names, range(MOST_NAMES), strict=False):
+        try:
+            with unavailable("store", name):
+                take(storage, name, path, size=size, sha256=sha256)
+            return name
+        except NameTaken as error:
+            taken = error
+    raise taken
+
+
+def take(storage: Any, name: str, path: Path, *, size: int, sha256: str) -> None:
     """Move a local file into a store under a new name; a file of that name is there from an earlier try.
 
     What was there before is never removed, whatever it is: a row may stand on it.
     """
-    if storage.exists(name):
-        if storage.size(name) != size:
-            raise StorageUnavailable(f"The store holds another file under the name {name}.")
-        path.unlink(missing_ok=True)
-        return
-    if hasattr(storage, "take"):
+    is_new = not storage.exists(name)
+    if is_new:
         storage.take(name, path)
-    else:
-        with open(path, "rb") as file:
-            storage.save(name, File(file))
-        path.unlink(missing_ok=True)
-    if storage.size(name) != size:
+    if not storage.holds(name, size=size, sha256=sha256):
+        if not is_new:
+            raise NameTaken(f"The store holds another file under the name {name}.")
         storage.delete(name)
-        raise StorageUnavailable(f"The store holds {name} in another size than was sent; it was removed.")
+        raise StorageUnavailable(f"The store holds {name} otherwise than it was sent; it was removed.")
+    path.unlink(missing_ok=True)
 
 
 def fetch(checkpoint: Checkpoint, folder: Path) -> Path:
@@ -96,7 +115,8 @@ def fetch(checkpoint: Checkpoint, folder: Path) -> Path:
     target = folder / f"start-{checkpoint.pk}-{uuid.uuid4().hex[:8]}.safetensors"
     try:
         with unavailable("read", checkpoint.file.name):
-            _copy(checkpoint, target)
+            _require_file(checkpoint)
+            checkpoint_storage().fetch(checkpoint.file.name, target)
         _verify(checkpoint, target)
     except BaseException:
         target.unlink(missing_ok=True)
@@ -106,9 +126,18 @@ def fetch(checkpoint: Checkpoint, folder: Path) -> Path:
 
 def open_for_download(checkpoint: Checkpoint) -> IO[bytes]:
     with unavailable("read", checkpoint.file.name):
-        if not checkpoint_storage().exists(checkpoint.file.name):
-            raise BadCheckpoint(f"The file of checkpoint {checkpoint.pk} is missing from the store.")
+        _require_file(checkpoint)
         return checkpoint_storage().open(checkpoint.file.name, "rb")
+
+
+def link_for_download(checkpoint: Checkpoint, *, file_name: str, media_type: str) -> str | None:
+    """An address for a short time, where the store answers browsers itself; None where it does not."""
+    storage = checkpoint_storage()
+    if not hasattr(storage, "link"):
+        return None
+    with unavailable("read", checkpoint.file.name):
+        _require_file(checkpoint)
+        return storage.link(checkpoint.file.name, file_name=file_name, media_type=media_type)
 
 
 def delete_file(name: str) -> None:
@@ -118,34 +147,36 @@ def delete_file(name: str) -> None:
 
 def stored_names(folder: str = "jobs") -> Iterator[str]:
     """The names of all files in the store, for the sweep of orphans."""
-    storage = checkpoint_storage()
     with unavailable("list", folder):
-        if not storage.exists(folder):
-            return
-        folders, files = storage.listdir(folder)
-    yield from (f"{folder}/{name}" for name in files)
-    for name in folders:
-        yield from stored_names(f"{folder}/{name}")
+        yield from checkpoint_storage().names(folder)
 
 
-def store_id() -> str:
-    """The mark that tells this store from every other; made on first use."""
-    storage, name = checkpoint_storage(), "heimdall-store-id"
-    with unavailable("read", name):
-        if not storage.exists(name):
-            from django.core.files.base import ContentFile
-
-            storage.save(name, ContentFile(uuid.uuid4().hex.encode()))
-        with storage.open(name, "rb") as file:
+def mark() -> str:
+    """What tells this store from every other; empty where it was never marked."""
+    storage = checkpoint_storage()
+    with unavailable("read", MARK):
+        if not storage.exists(MARK):
+            return ""
+        with storage.open(MARK, "rb") as file:
             return file.read(64).decode("ascii", "replace").strip()
 
 
-def _copy(checkpoint: Checkpoint, target: Path) -> None:
-    storage = checkpoint_storage()
-    if not storage.exists(checkpoint.file.name):
+def leave_mark(text: str) -> str:
+    """Mark the store, where it is not marked yet. Returns its mark."""
+    if not mark():
+        with unavailable("mark", MARK):
+            checkpoint_storage().save(MARK, ContentFile(text.encode()))
+    return mark()
+
+
+def can_be_shared() -> bool:
+    """Whether the store may be another installation's too."""
+    return bool(checkpoint_storage().can_be_shared)
+
+
+def _require_file(checkpoint: Checkpoint) -> None:
+    if not checkpoint_storage().exists(checkpoint.file.name):
         raise BadCheckpoint(f"The file of checkpoint {checkpoint.pk} is missing from the store.")
-    with storage.open(checkpoint.file.name, "rb") as source, open(target, "xb") as file:
-        shutil.copyfileobj(source, file, PIECE)
 
 
 def _verify(checkpoint: Checkpoint, path: Path) -> None:
@@ -180,4 +211,5 @@ class unavailable:
     def __exit__(self, kind, error, trace) -> None:
         if isinstance(error, Exception) and not isinstance(error, HeimdallError):
             logger.warning("Could not %s %s: %s", self.doing, self.name, error)
-            raise StorageUnavailable(f"The store cannot {self.doing} {self.name} now: {error}") from error
+            kind = StorageRefused if isinstance(error, PermissionError) else StorageUnavailable
+            raise kind(f"The store cannot {self.doing} {self.name} now: {error}") from error

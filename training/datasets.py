@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,7 @@ def store(path: Path, entry: dict[str, Any], *, dataset: str, job_id: int, attem
     """Take a finished shard's file into the store, under a name that no other attempt uses."""
     name = f"{dataset}/j{job_id}-a{attempt}/{Path(entry['path']).name}"
     with unavailable("store", name):
-        take(dataset_storage(), name, path, size=entry["size"])
+        take(dataset_storage(), name, path, size=entry["size"], sha256=entry["sha256"])
     return StoredShard(name, entry)
 
 
@@ -91,8 +90,7 @@ def _copy(row: Shard, place: Path) -> None:
     try:
         os.link(storage.path(row.file.name), aside)
     except (NotImplementedError, OSError):  # a store elsewhere, or on another file system
-        with storage.open(row.file.name, "rb") as source, open(aside, "xb") as file:
-            shutil.copyfileobj(source, file, 4 * 1024 * 1024)
+        storage.fetch(row.file.name, aside)
     if aside.stat().st_size != row.size or sha256(aside) != row.sha256:
         aside.unlink()
         raise BadDataset(

@@ -78,6 +78,12 @@ class StorageUnavailable(HeimdallError):
     code = "storage_unavailable"
 
 
+class StorageRefused(StorageUnavailable):
+    """The store was reached and refuses: somebody has to change a key, a permission or a setting."""
+
+    code = "storage_refused"
+
+
 class BadCheckpoint(HeimdallError):
     """A checkpoint was read and failed its check."""
 

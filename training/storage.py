@@ -10,16 +10,40 @@ import errno
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage
 from django.utils.deconstruct import deconstructible
 
+PIECE = 4 * 1024 * 1024
+
+
+class Store(Protocol):
+    """What Heimdall asks of a storage beside Django's own questions."""
+
+    can_be_shared: bool  # whether another installation may have come upon it
+
+    def take(self, name: str, staged: Path) -> None:
+        """Bring a durable local file in under a new name. The local one may stay, or be gone."""
+
+    def holds(self, name: str, *, size: int, sha256: str) -> bool:
+        """Whether what was taken is what lies there."""
+
+    def fetch(self, name: str, target: Path) -> None:
+        """A copy as a new local file."""
+
+    def names(self, folder: str) -> Iterator[str]:
+        """All files below a folder."""
+
 
 @deconstructible(path="training.storage.AtomicFileSystemStorage")
 class AtomicFileSystemStorage(FileSystemStorage):
     """FileSystemStorage whose files are written aside, made durable and renamed into place."""
+
+    can_be_shared = False
 
     def take(self, name: str, staged: Path) -> None:
         """Move a durable staged file to `name`. A rename on one file system, else a durable copy."""
@@ -34,6 +58,22 @@ class AtomicFileSystemStorage(FileSystemStorage):
                 self._write_aside(target, source)
             os.unlink(staged)
         sync_folder(target.parent)
+
+    def holds(self, name: str, *, size: int, sha256: str) -> bool:
+        """The size tells: a file comes whole or not at all. Its content is checked whenever it is read."""
+        return self.size(name) == size
+
+    def fetch(self, name: str, target: Path) -> None:
+        with self.open(name, "rb") as source, open(target, "xb") as file:
+            shutil.copyfileobj(source, file, PIECE)
+
+    def names(self, folder: str) -> Iterator[str]:
+        if not self.exists(folder):
+            return
+        folders, files = self.listdir(folder)
+        yield from (f"{folder}/{name}" for name in files)
+        for name in folders:
+            yield from self.names(f"{folder}/{name}")
 
     def _save(self, name: str, content: File) -> str:
         target = self._new_place(name)
@@ -54,7 +94,7 @@ class AtomicFileSystemStorage(FileSystemStorage):
         aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
         try:
             with open(aside, "xb") as file:
-                shutil.copyfileobj(source, file, 4 * 1024 * 1024)
+                shutil.copyfileobj(source, file, PIECE)
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(aside, target)

@@ -87,7 +87,7 @@ def test_a_file_that_an_open_attempt_has_just_stored_is_no_orphan(skewed, make_j
     job = make_job(status="running")
     attempt = Attempt.objects.get(job=job)
     storage = checkpoint_storage()
-    name = checkpoints.storage_name(job.pk, attempt.number, 4, "0" * 64, "0" * 64)
+    name = next(checkpoints.storage_names(job.pk, attempt.number, 4, "0" * 64, "0" * 64))
     storage.save(name, ContentFile(b"x"))
     past = datetime.now().timestamp() - 100 * HOUR
     os.utime(storage.path(name), (past, past))

@@ -34,7 +34,7 @@ def import_bundle(path: Path, *, by: Any) -> Result:
         known = Checkpoint.objects.get(file=name).job_id
         raise BadBundle(f"This bundle is here already: it is job {known}.")
     with checkpoints.unavailable("store", name):
-        checkpoints.take(checkpoint_storage(), name, path, size=bundle.size)
+        checkpoints.take(checkpoint_storage(), name, path, size=bundle.size, sha256=sha256)
     with transaction.atomic():
         job = _job(bundle, facts, by)
         Checkpoint.objects.create(

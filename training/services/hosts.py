@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
+
 from django.conf import settings
-from django.db import transaction
 from django.db.models import QuerySet
 
 from training import checkpoints, queue
 from training.errors import HeimdallError
-from training.models import Installation, Node, TrainingJob
+from training.models import Checkpoint, Installation, Node, Shard, TrainingJob
 from training.services.attempts import claimable_jobs
 from training.services.transition import in_seconds
 
@@ -20,17 +21,24 @@ class NotOurs(HeimdallError):
 
 
 def join_installation() -> None:
-    """Compare the store's mark with the database's; the first worker writes it down."""
-    mark = checkpoints.store_id()
-    with transaction.atomic():
-        known = Installation.objects.select_for_update().first()
-        if known is None:
-            Installation.objects.create(store_id=mark)
-        elif known.store_id != mark:
-            raise NotOurs(
-                "The store of checkpoints is not the one that this database belongs to "
-                f"(its mark is {mark}, not {known.store_id}). Check HEIMDALL_DATA_DIR and DATABASE_URL."
-            )
+    """Compare the store's mark with the database's; the first worker of all leaves it in both.
+
+    Raises StorageUnavailable where the store cannot be asked.
+    """
+    found = checkpoints.mark()
+    known, is_new = Installation.objects.get_or_create(pk=1, defaults={"store_id": uuid.uuid4().hex})
+    if is_new and found and not checkpoints.can_be_shared():
+        known.store_id = found  # a new database over the folder of an old one
+        known.save(update_fields=["store_id"])
+    if not found and not _has_stored_anything():
+        found = checkpoints.leave_mark(known.store_id)
+    if found != known.store_id:
+        raise NotOurs(
+            "The store of checkpoints is not the one that this database belongs to: its mark is "
+            f"{found or 'missing'}, not {known.store_id}. Check DATABASE_URL, HEIMDALL_DATA_DIR and the HEIMDALL_S3 "
+            "variables. A new database needs a bucket, or a HEIMDALL_S3_PREFIX, that no other one has used: each "
+            "sweeps away files that it does not know."
+        )
     if settings.SQLITE:
         _refuse_a_second_host()
 
@@ -46,6 +54,10 @@ def wake(num_slots: int) -> int:
     for _ in range(missing):
         queue.wake()
     return max(missing, 0)
+
+
+def _has_stored_anything() -> bool:
+    return Checkpoint.objects.exists() or Shard.objects.exists()
 
 
 def _refuse_a_second_host() -> None:
