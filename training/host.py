@@ -54,6 +54,15 @@ class HeldFile:
         self._handle = handle
         return True
 
+    def is_in_place(self) -> bool:
+        """Whether the name still leads to the file that is held here, and not to another one or to none."""
+        if self._handle is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._handle), self.path.stat())
+        except FileNotFoundError:
+            return False
+
     def give_back(self) -> None:
         if self._handle is not None:
             os.ftruncate(self._handle, 0)

@@ -102,7 +102,7 @@ def _too_many(sentence: str, wait: float) -> HttpResponse:
 
 
 def _address(request: HttpRequest) -> str:
-    """Who asks: the last address on the way here that is no proxy of ours. What stands before it anybody may write."""
+    """Who asks: the last address on the way here that is no proxy of ours. Before it anybody may write."""
     address = request.META.get("REMOTE_ADDR", "")
     forwarded = [word.strip()[:64] for word in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
     while _is_our_proxy(address) and forwarded and forwarded[-1]:

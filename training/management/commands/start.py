@@ -25,6 +25,7 @@ from rest_framework.authtoken.models import Token
 from setproctitle import setproctitle
 
 from training import services
+from training.management.commands.worker import FOLDER_IS_GONE
 from training.models import TrainingJob
 from training.recipes import registry
 
@@ -221,6 +222,8 @@ class Site:
         for name, child in list(self.children.items()):
             if child.poll() is None:
                 continue
+            if name == "worker" and child.returncode == FOLDER_IS_GONE:
+                raise CommandError("The worker has lost the data folder; see above.")
             now = time.monotonic()
             self.deaths = [moment for moment in self.deaths if now - moment < 60] + [now]
             if len(self.deaths) > MOST_DEATHS:

@@ -29,6 +29,8 @@ from training.recipes import registry
 
 logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.05
+FOLDER_IS_GONE = 4  # the exit code
+LONGEST_PAUSE_SECONDS = 60.0  # between two clusters that die at once
 START_SECONDS = 30.0  # that a cluster may take to execute its first message
 ONE_STOP_SECONDS = 1.0  # signals that come closer together are one wish: a terminal signals a whole group
 
@@ -52,7 +54,9 @@ class Command(BaseCommand):
         if not lock.take():
             raise CommandError(f"A worker runs on this host already (process {lock.holder()}).")
         try:
-            Guard(_join()).run()
+            Guard(_join(), lock).run()
+        except FolderIsGone as error:
+            raise CommandError(str(error), returncode=FOLDER_IS_GONE) from error
         finally:
             lock.give_back()
 
@@ -69,14 +73,26 @@ def _join() -> Node:
         raise CommandError(f"The database cannot be used: {error}. Run manage.py migrate first?") from error
 
 
+class FolderIsGone(Exception):
+    """What this worker holds its host's lock in was moved or deleted: a second worker could start beside it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"The data folder {settings.DATA_DIR} was moved or deleted while the worker ran. Nothing can be stored "
+            "there any more. Put it back, or say where it is with HEIMDALL_DATA_DIR, and start again."
+        )
+
+
 class Guard:
     """The loop of the worker's main process."""
 
-    def __init__(self, node: Node):
+    def __init__(self, node: Node, lock: host.HeldFile):
         self.node = node
+        self.lock = lock
         self.cluster = Cluster()
         self.pulse = Pulse(node)
         self.stops: list[float] = []
+        self.start_at: float | None = None  # when a dead cluster is replaced
         self.supervisors = host.supervisors()
 
     def run(self) -> None:
@@ -86,14 +102,14 @@ class Guard:
         self.pulse.start()
         logger.info("Worker %s is ready with %d slots.", self.node.name, settings.SLOTS)
         while not self.stops:
-            # 1. A cluster that died, or that takes no messages, is replaced.
-            if not self.cluster.is_alive():
-                logger.warning("The cluster died; starting a fresh one.")
-                self._replace_cluster()
-            elif self.pulse.is_wedged():
-                logger.warning("The cluster takes no messages; starting a fresh one.")
-                self._replace_cluster()
-            # 2. A supervisor that vanished is looked after at once.
+            # 1. Without its folder a worker can do nothing but leave.
+            if not self.lock.is_in_place():
+                self._leave_at_once(set(self.supervisors.values()))
+                self._end_cluster()
+                raise FolderIsGone
+            # 2. A cluster that died, or that takes no messages, is replaced.
+            self._watch_cluster()
+            # 3. A supervisor that vanished is looked after at once.
             self._watch_supervisors()
             time.sleep(TICK_SECONDS)
         self._drain()
@@ -103,7 +119,22 @@ class Guard:
         if not self.stops or now - self.stops[-1] > ONE_STOP_SECONDS:
             self.stops.append(now)
 
+    def _watch_cluster(self) -> None:
+        if not self.cluster.is_alive():
+            if self.start_at is None:
+                pause = self.pulse.pause_before_the_next_cluster()
+                logger.warning(
+                    "The cluster died; starting a fresh one%s.", f" in {pause:g} s" if pause else ""
+                )
+                self.start_at = time.monotonic() + pause
+            if time.monotonic() >= self.start_at:
+                self._replace_cluster()
+        elif self.pulse.is_wedged():
+            logger.warning("The cluster takes no messages; starting a fresh one.")
+            self._replace_cluster()
+
     def _replace_cluster(self) -> None:
+        self.start_at = None
         self.cluster.abandon()
         self.cluster.start()
         self.pulse.begin_again()
@@ -136,10 +167,13 @@ class Guard:
             if not running and time.monotonic() - started > 3:
                 break  # nothing of value is left in the cluster
             time.sleep(TICK_SECONDS)
+        self._end_cluster()
+        logger.info("Drained in %.1f s.", time.monotonic() - started)
+
+    def _end_cluster(self) -> None:
         self.cluster.abandon()
         self.cluster.kill_session()
         self.pulse.end()
-        logger.info("Drained in %.1f s.", time.monotonic() - started)
 
     def _leave_at_once(self, running: set[int]) -> None:
         logger.warning("Leaving at once; jobs go on from their last checkpoints.")
@@ -197,6 +231,12 @@ class Pulse(threading.Thread):
 
     def is_wedged(self) -> bool:
         return self._wedged.is_set()
+
+    def pause_before_the_next_cluster(self) -> float:
+        """None after a cluster that worked; ever longer where one after the other dies before it has."""
+        if self._has_answered or self._fruitless == 0:
+            return 0.0
+        return min(2.0 ** (self._fruitless - 1), LONGEST_PAUSE_SECONDS)
 
     def begin_again(self) -> None:
         self._fruitless = 0 if self._has_answered else self._fruitless + 1
