@@ -56,14 +56,23 @@ def require(actor: Actor, verb: Verb | str, job: TrainingJob) -> None:
 
 def visible_jobs(actor: Actor) -> QuerySet[TrainingJob]:
     """The jobs that the actor can see."""
-    jobs = TrainingJob.objects.all()
-    if isinstance(actor, System):
-        return jobs
+    return TrainingJob.objects.filter(visible(actor))
+
+
+def visible(actor: Actor, path: str = "") -> Q:
+    """The same as a condition: on jobs, or with a path such as `job__` on rows that belong to jobs."""
+    if sees_all(actor):
+        return Q()
     if not actor.is_active:
-        return jobs.none()
-    if actor.is_superuser or actor.has_perm(VIEW_PERMISSION):
-        return jobs
-    return jobs.filter(Q(owner=actor.pk) | Q(team__in=_group_ids(actor)))
+        return Q(pk__in=[])
+    return Q(**{f"{path}owner": actor.pk}) | Q(**{f"{path}team__in": _group_ids(actor)})
+
+
+def sees_all(actor: Actor) -> bool:
+    """Whether there is no job that is hidden from the actor."""
+    return isinstance(actor, System) or (
+        actor.is_active and (actor.is_superuser or actor.has_perm(VIEW_PERMISSION))
+    )
 
 
 def _group_ids(actor: User) -> set[int]:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from training.views import checkpoints, datasets, job, jobs, submit, verbs
+from training.views import activity, checkpoints, datasets, job, jobs, submit, verbs
 
 urlpatterns = [
     path("", jobs.jobs, name="jobs"),
@@ -22,6 +22,7 @@ urlpatterns = [
     ),
     path("jobs/<int:job_id>/checkpoints/<int:checkpoint_id>/pin/", checkpoints.pin, name="checkpoint-pin"),
     path("jobs/<int:job_id>/<slug:verb>/", verbs.verb, name="job-verb"),
+    path("activity/", activity.activity, name="activity"),
     path("datasets/", datasets.datasets, name="datasets"),
     path("datasets/<slug:name>/", datasets.dataset, name="dataset"),
     path("datasets/<slug:name>/summary/", datasets.summary, name="dataset-summary"),

@@ -146,7 +146,19 @@ class Log {
   down() { if (this.follow.checked) this.place.scrollTop = this.place.scrollHeight; }
 }
 
+// What happened, in all jobs: read again when a job has a new event, and now and then for jobs that are not among the newest.
+function activity(path) {
+  const seen = new Map();
+  new Socket(path, () => "", (message) => {
+    const news = message.type === "picture" ? seen.size > 0 : message.jobs.some((job) => seen.get(job.id) !== job.event_seq);
+    for (const job of message.jobs) seen.set(job.id, job.event_seq);
+    if (news || message.gone?.length) refresh();
+  });
+  setInterval(() => document.hidden || refresh(), 10000);
+}
+
 const path = document.querySelector("script[data-socket]").dataset.socket;
 const jobs = $("[data-live-list]"), one = $("[data-live-job]");
 if (jobs) list(jobs, path);
+if ($("[data-live-activity]")) activity(path);
 if (one) job(one, path);

@@ -48,7 +48,16 @@ def busy(make_job, alice):
 
 
 @pytest.mark.parametrize(
-    "address", ["/", "/jobs/{job}/", "/jobs/{job}/pause/", "/jobs/{job}/edit/", "/jobs/new/", "/datasets/"]
+    "address",
+    [
+        "/",
+        "/jobs/{job}/",
+        "/jobs/{job}/pause/",
+        "/jobs/{job}/edit/",
+        "/jobs/new/",
+        "/datasets/",
+        "/activity/",
+    ],
 )
 def test_a_page_weighs_little(browse, alice, busy, address):
     answer = browse(alice).get(address.format(job=busy.pk))

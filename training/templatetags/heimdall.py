@@ -107,6 +107,31 @@ def state_key(job: dict[str, Any]) -> str:
     return "|".join(map(str, parts))
 
 
+_EVENT_ICONS = {
+    "submit": "plus", "import": "download", "edit": "edit", "pin": "pin", "pause": "pause", "resume": "resume",
+    "restart": "restart", "cancel": "cancelled", "discard": "cancelled", "preempt": "queued", "claim": "running",
+    "start": "running", "complete": "completed", "fail": "failed", "crash": "failed", "reap": "failed",
+    "quarantine": "failed", "checkpoint_failed": "failed", "replay_differs": "failed", "rollback": "restart",
+}  # fmt: skip
+_TROUBLE = frozenset(kind for kind, shown in _EVENT_ICONS.items() if shown == "failed")
+
+
+@register.filter
+def event_icon(event: dict[str, Any]) -> str:
+    """Of what happened; of where it landed; a dot for what is routine."""
+    landed = {"paused": "pause", "queued": "queued", "cancelled": "cancelled"}
+    if event["kind"] == "land":
+        return landed.get(event["status"], "dot")
+    return _EVENT_ICONS.get(event["kind"], "dot")
+
+
+@register.filter
+def event_tone(event: dict[str, Any]) -> str:
+    if event["kind"] in _TROUBLE:
+        return "bad"
+    return "good" if event["kind"] == "complete" else ""
+
+
 @register.filter
 def more(job: dict[str, Any]) -> str:
     """The headline, where it says more than the badge beside it."""

@@ -7,6 +7,8 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import User
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -48,6 +50,14 @@ def visible_job(request: HttpRequest, job_id: int) -> TrainingJob:
     if found is None:
         raise NotFound(f"There is no job {job_id}.")
     return found
+
+
+def people_known_to(user: Any, limit: int = 200) -> list[str]:
+    """Names of the active people in the user's teams; everybody's for who may see every job."""
+    people = User.objects.filter(is_active=True)
+    if not policy.sees_all(user):
+        people = people.filter(Q(pk=user.pk) | Q(groups__in=user.groups.all())).distinct()
+    return list(people.order_by("username").values_list("username", flat=True)[:limit])
 
 
 def next_address(request: HttpRequest) -> str | None:
