@@ -31,7 +31,7 @@ from training import policy, queries, services
 from training.api.throttles import throttle_verbs
 from training.asking import question, question_for_many
 from training.errors import InvalidInput, NotAllowed, NotFound
-from training.forms import NewJobForm
+from training.forms import NewJobForm, TagsField
 from training.lifecycle import Verb
 from training.models import Attempt, Checkpoint, Dataset, Event, Node, Shard, TrainingJob
 from training.recipes import registry
@@ -171,8 +171,9 @@ class JobAdmin(ModelAdmin):
     list_per_page = 50
     show_full_result_count = False
     fields = (
-        "state_and_headline", "verbs", "progress", "job_name", "description", "priority", "recipe", "job_type",
-        "owner", "team", "parent", "losses", "settings", "error_message", "created_at", "started_at", "completed_at",
+        "state_and_headline", "verbs", "progress", "job_name", "description", "tags", "priority", "recipe",
+        "job_type", "owner", "team", "parent", "losses", "settings", "error_message", "created_at", "started_at",
+        "completed_at",
     )  # fmt: skip
     readonly_fields = (
         "state_and_headline", "verbs", "progress", "recipe", "job_type", "owner", "team", "parent", "losses",
@@ -296,6 +297,11 @@ class JobAdmin(ModelAdmin):
         return False  # deleting is a verb
 
     # What is done.
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        if db_field.name == "tags":
+            return TagsField()
+        return super().formfield_for_dbfield(db_field, request, **options)
 
     def get_urls(self) -> list:
         one = path(

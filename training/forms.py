@@ -13,7 +13,7 @@ from django.contrib.auth.models import Group
 from training.errors import InvalidInput
 from training.models import TrainingJob
 from training.recipes import registry
-from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH
+from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH, clean_tags
 
 PREFIX = "config."
 _JOB_GROUP = "Job"
@@ -35,6 +35,35 @@ class Shown:
         return isinstance(self.bound.field, forms.BooleanField)
 
 
+class TagsField(forms.CharField):
+    """Tags as people type them, with spaces or commas in between; a list of tags for everybody else."""
+
+    def __init__(self, **options: Any):
+        usual = {
+            "label": "Tags",
+            "required": False,
+            "max_length": 1000,
+            "help_text": "What the job is found by, such as: baseline night-2. Letters, digits and . _ : / + -",
+        }
+        super().__init__(**(usual | options))
+
+    def prepare_value(self, value: Any) -> Any:
+        return " ".join(value) if isinstance(value, list | tuple) else value
+
+    def to_python(self, value: Any) -> list[str]:  # type: ignore[override]
+        text = " ".join(value) if isinstance(value, list | tuple) else super().to_python(value)
+        return text.replace(",", " ").lower().split()
+
+    def run_validators(self, value: Any) -> None:
+        try:
+            clean_tags(value)
+        except InvalidInput as error:
+            raise forms.ValidationError(error.fields["tags"]) from error
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return self.to_python(initial or "") != self.to_python(data or "")
+
+
 class JobForm(forms.Form):
     """The fields that describe any job."""
 
@@ -48,6 +77,7 @@ class JobForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 2}),
         help_text="For people; it changes nothing.",
     )
+    tags = TagsField()
     priority = forms.IntegerField(
         label="Priority",
         min_value=-100,
@@ -116,7 +146,7 @@ class NewJobForm(JobForm):
 
     def submission(self) -> dict[str, Any]:
         """The arguments of services.submit, without who and which parent."""
-        job = {name: self.cleaned_data.get(name) for name in ("job_name", "description", "priority")}
+        job = {name: self.cleaned_data.get(name) for name in ("job_name", "description", "priority", "tags")}
         return job | {
             "team": self.cleaned_data.get("team"),
             "recipe": self.recipe.name,
@@ -127,7 +157,7 @@ class NewJobForm(JobForm):
 class EditForm(JobForm):
     @classmethod
     def of(cls, job: TrainingJob, *args: Any) -> EditForm:
-        names = ("job_name", "description", "priority")
+        names = ("job_name", "description", "priority", "tags")
         return cls(*args, initial={name: getattr(job, name) for name in names})
 
 
@@ -137,6 +167,7 @@ def initial_from(job: TrainingJob) -> dict[str, Any]:
         "job_name": f"{job.job_name} (copy)"[:NAME_LENGTH],
         "description": job.description,
         "priority": job.priority,
+        "tags": job.tags,
         "team": job.team_id,
     }
     return start | {PREFIX + name: value for name, value in job.config.items()}

@@ -55,6 +55,14 @@ class TrainingJob(models.Model):
         related_name="jobs",
         help_text="What a synthetic-data job writes, and what a training reads.",
     )
+    origin = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="The checkpoint of the parent that it began from, and what was carried over; null: from step 0.",
+    )
+    tags = models.JSONField(
+        default=list, blank=True, help_text="What it is found by: the rows of Tag are their index."
+    )
     priority = models.SmallIntegerField(
         default=0,
         validators=[MinValueValidator(-100), MaxValueValidator(100)],
@@ -100,7 +108,8 @@ class TrainingJob(models.Model):
     approximate = models.JSONField(default=list, blank=True, help_text="Why the newest resume was not exact.")
 
     generation = models.PositiveIntegerField(
-        default=0, help_text="How often the job was restarted at step 0."
+        default=0,
+        help_text="How often the job was taken back on purpose: to its beginning, or to a checkpoint.",
     )
     checkpoint = models.FileField(storage=checkpoint_storage, max_length=255, blank=True)
     latest_checkpoint = models.ForeignKey(
@@ -179,6 +188,21 @@ class TrainingJob(models.Model):
         )
 
 
+class Tag(models.Model):
+    """One tag of one job, so that the jobs with a tag are found by an index."""
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="tag_rows")
+    name = models.CharField(max_length=40)
+
+    class Meta:
+        ordering = ["job_id", "name"]
+        constraints = [models.UniqueConstraint(fields=["job", "name"], name="each_tag_once_per_job")]
+        indexes = [models.Index(fields=["name", "-job"], name="jobs_by_tag")]
+
+    def __str__(self) -> str:
+        return f"{self.name} (job {self.job_id})"
+
+
 class Attempt(models.Model):
     """One claim of a job by a supervisor, from claim to landing. Open while `ended_at` is empty."""
 
@@ -232,6 +256,7 @@ class Checkpoint(models.Model):
         BEST = "best"
         FINAL = "final"
         DRAIN = "drain"
+        START = "start"  # a copy of another job's, which this job began from
 
     job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="checkpoints")
     attempt = models.PositiveIntegerField()
@@ -358,6 +383,28 @@ class Metric(models.Model):
 
     def __str__(self) -> str:
         return f"metrics of job {self.job_id} at step {self.step}"
+
+
+class MetricBlock(models.Model):
+    """So many steps in a row, folded together: long curves are drawn from these. Made when the last step is there.
+
+    Block n holds the steps n * SPAN + 1 to (n + 1) * SPAN; `values` are [lowest, highest, sum, count] by name.
+    """
+
+    SPAN = 256
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="metric_blocks")
+    number = models.PositiveBigIntegerField()
+    last_step = models.PositiveBigIntegerField()
+    values = models.JSONField(default=dict)
+    created_at = models.DateTimeField(help_text="Of its last step.")
+
+    class Meta:
+        ordering = ["job_id", "number"]
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="one_block_a_job_and_number")]
+
+    def __str__(self) -> str:
+        return f"block {self.number} of the metrics of job {self.job_id}"
 
 
 class Artifact(models.Model):

@@ -14,7 +14,7 @@ from rest_framework import serializers
 
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
 from training.models import Checkpoint
-from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH
+from training.services.verbs import DESCRIPTION_LENGTH, MAX_TAGS, NAME_LENGTH, TAG_PATTERN
 
 # At least one sign that is no space, and no control character. The schema shows the same expression.
 _SPACES = r"\x20\xa0\u1680\u2000-\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -96,12 +96,20 @@ def _priority(**options: Any) -> Whole:
     return Whole(min_value=-100, max_value=100, help_text="Higher goes first.", **options)
 
 
+def _tags() -> serializers.ListField:
+    tag = Text(max_length=40, validators=[RegexValidator(rf"\A{TAG_PATTERN}\Z", "This is no tag.")])
+    return serializers.ListField(
+        child=tag, max_length=MAX_TAGS, required=False, help_text="What the job is found by."
+    )
+
+
 class NewJob(Input):
     job_name = _name()
     recipe = Text(max_length=200, help_text="One of the names in /v1/training/recipes.")
     config = Object(required=False, help_text="Fields of the recipe; those left out take their defaults.")
     description = Description(required=False)
     priority = _priority(required=False)
+    tags = _tags()
     team = Text(
         max_length=150,
         required=False,
@@ -114,6 +122,7 @@ class JobChange(Input):
     job_name = _name(required=False)
     description = Description(required=False)
     priority = _priority(required=False)
+    tags = _tags()
 
 
 class PauseOptions(Input):
@@ -195,6 +204,11 @@ class JobShape(serializers.Serializer):
     owner = serializers.CharField()
     team = serializers.CharField(allow_null=True)
     parent = _whole(allow_null=True)
+    origin = Free(
+        allow_null=True,
+        help_text="The parent's checkpoint that it began from, and what was carried over. Null: from step 0.",
+    )
+    tags = serializers.ListField(child=serializers.CharField())
     dataset = serializers.CharField(
         allow_null=True, help_text="The dataset that it makes (synthetic data) or reads (training)."
     )

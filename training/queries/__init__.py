@@ -27,6 +27,8 @@ def job_dict(job: TrainingJob, actor: Any = None) -> dict[str, Any]:
         "owner": job.owner.get_username(),
         "team": job.team.name if job.team_id and job.team else None,
         "parent": job.parent_id,
+        "origin": job.origin,
+        "tags": job.tags,
         "dataset": job.dataset.name if job.dataset_id and job.dataset else None,
         "priority": job.priority,
         "status": job.status,

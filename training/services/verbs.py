@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from django.db.models.functions import Now
 from training import checkpoints, host, lifecycle, policy, queue
 from training.errors import InvalidConfig, InvalidInput, NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
-from training.models import Artifact, Attempt, Checkpoint, Dataset, Metric, TrainingJob
+from training.models import Artifact, Attempt, Checkpoint, Dataset, Metric, Tag, TrainingJob
 from training.recipes import registry
 from training.services.datasets import dataset_named, name_dataset, require_dataset
 from training.services.transition import (
@@ -30,6 +31,9 @@ from training.services.transition import (
 )
 
 NAME_LENGTH, DESCRIPTION_LENGTH = 200, 10_000
+MAX_TAGS = 20
+TAG_PATTERN = r"[a-z0-9][a-z0-9._:/+\-]{0,39}"
+TAG = re.compile(TAG_PATTERN)
 _TRIES = 20  # a verb that loses this many races in a row gives up
 
 
@@ -44,6 +48,7 @@ def submit(
     priority: int = 0,
     parent: TrainingJob | None = None,
     dataset: Dataset | None = None,
+    tags: Any = (),
 ) -> Result:
     """Queue a new job. Raises InvalidInput with the fields that were refused.
 
@@ -57,6 +62,7 @@ def submit(
         "description": _clean_description(description),
         "priority": _clean_priority(priority),
         "team": _clean_team(team, by),
+        "tags": clean_tags(tags),
     }
     with transaction.atomic():
         job = TrainingJob.objects.create(
@@ -71,6 +77,7 @@ def submit(
             event_seq=1,
         )
         job.refresh_from_db()
+        _index_tags(job)
         add_event(job, "submit", f"Submitted by {by}.", by=by)
         task = queue.wake()
     return Result(job, Answer.NOTED, f"Job {job.pk} is queued.", task_id=task)
@@ -163,8 +170,9 @@ def edit(
     job_name: str | None = None,
     description: str | None = None,
     priority: int | None = None,
+    tags: Any = None,
 ) -> TrainingJob:
-    """Change what a job is called or how urgent it is. What it computes never changes."""
+    """Change what a job is called and found by, or how urgent it is. What it computes never changes."""
     policy.require(by, policy.EDIT, job)
     changes: dict[str, Any] = {}
     if job_name is not None:
@@ -173,6 +181,8 @@ def edit(
         changes["description"] = _clean_description(description)
     if priority is not None:
         changes["priority"] = _clean_priority(priority)
+    if tags is not None:
+        changes["tags"] = clean_tags(tags)
     return _edit(job, by, changes) if changes else job
 
 
@@ -330,9 +340,16 @@ def _edit(job: TrainingJob, by: Any, changes: dict[str, Any]) -> TrainingJob:
         seen = _read(job.pk, lock=True)
         TrainingJob.objects.filter(pk=seen.pk).update(**changes)
         _raise_seq(seen)
+        if "tags" in changes:
+            _index_tags(seen)
         shown = ", ".join(sorted(changes))
         add_event(seen, "edit", f"Changed {shown}.", by=by, data={"fields": sorted(changes)})
     return seen
+
+
+def _index_tags(job: TrainingJob) -> None:
+    Tag.objects.filter(job=job).delete()
+    Tag.objects.bulk_create([Tag(job=job, name=name) for name in job.tags])
 
 
 def _raise_seq(job: TrainingJob) -> None:
@@ -403,6 +420,26 @@ def _clean_priority(priority: Any) -> int:
     if isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100:
         raise InvalidInput({"priority": ["Give a whole number from -100 to 100."]})
     return priority
+
+
+def clean_tags(tags: Any) -> list[str]:
+    """Each tag once, in the order given. Raises InvalidInput for what is no tag."""
+    if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
+        raise InvalidInput({"tags": ["Give a list of tags."]})
+    found = list(dict.fromkeys(tags))
+    if len(found) > MAX_TAGS:
+        raise InvalidInput({"tags": [f"A job has at most {MAX_TAGS} tags, and these are {len(found)}."]})
+    for tag in found:
+        if not TAG.fullmatch(tag):
+            raise InvalidInput(
+                {
+                    "tags": [
+                        f"{tag[:60]!r} is no tag: take 1 to 40 lower-case letters, digits and . _ : / + -, "
+                        "beginning with a letter or a digit."
+                    ]
+                }
+            )
+    return found
 
 
 def _clean_team(team: Group | None, by: Any) -> Group | None:

@@ -66,6 +66,7 @@ class Command(BaseCommand):
         _submit_options(add("submit", "Submit a job", self.submit))
         _list_options(add("list", "List jobs, newest first", self.list))
         _id(add("show", "Show everything about a job", self.show))
+        _edit_options(add("edit", "Change a job's name, notes, tags or priority", self.edit))
         for verb in services.VERBS:
             one = add(verb, DONE_SAYS[Verb(verb)], self.ask)
             one.add_argument("ids", metavar="ID", type=_whole, nargs="+")
@@ -111,6 +112,7 @@ class Command(BaseCommand):
             description=options["description"],
             team=_team(options["team"], self.user),
             priority=options["priority"],
+            tags=options["tags"],
         )
         self._say(_answer(result, self.user), result.message)
         return self._wait(result.job.pk, options) if options["wait"] else 0
@@ -144,6 +146,15 @@ class Command(BaseCommand):
         job = queries.job_dict(self._find(options["id"]), self.user)
         lines = (f"{name:18}{_words(value)}".rstrip() for name, value in job.items())
         self._say(job, printable("\n".join(lines)))
+        return 0
+
+    def edit(self, options: dict[str, Any]) -> int:
+        tags = [] if options["no_tags"] else options["tags"]
+        given = {name: options[name] for name in ("job_name", "description", "priority")} | {"tags": tags}
+        changes = {name: value for name, value in given.items() if value is not None}
+        job = services.edit(self._find(options["id"]), by=self.user, **changes)
+        said = ", ".join(sorted(changes)) or "nothing"
+        self._say(queries.job_dict(job, self.user), f"Job {job.pk}: changed {said}.")
         return 0
 
     def ask(self, options: dict[str, Any]) -> int:
@@ -290,7 +301,22 @@ def _submit_options(parser: CommandParser) -> None:
     parser.add_argument("--description", default="")
     parser.add_argument("--priority", type=int, default=0, help="-100 to 100, higher goes first")
     parser.add_argument("--team", help="a group whose members may help run the job")
+    parser.add_argument(
+        "--tag", dest="tags", metavar="TAG", action="append", default=[], help="may be given again"
+    )
     _wait_options(parser, optional=True)
+
+
+def _edit_options(parser: CommandParser) -> None:
+    _id(parser)
+    parser.add_argument("--name", dest="job_name")
+    parser.add_argument("--description")
+    parser.add_argument("--priority", type=int, help="-100 to 100, higher goes first")
+    tags = parser.add_mutually_exclusive_group()
+    tags.add_argument(
+        "--tag", dest="tags", metavar="TAG", action="append", help="the new tags; may be given again"
+    )
+    tags.add_argument("--no-tags", action="store_true", help="take all tags away")
 
 
 def _list_options(parser: CommandParser) -> None:
