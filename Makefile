@@ -9,6 +9,7 @@ WORKERS ?= 2
 KILLS ?= 8
 SEED ?= 0
 COUNT ?= 20
+DATABASE ?= sqlite
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format prove exact chaos schemathesis diagram migrations constraints demo clean
@@ -19,8 +20,8 @@ help:  ## Say what make can do
 run: $(VENV)/.run  ## Start Heimdall on http://127.0.0.1:8000 (Ctrl-C drains and stops)
 	@exec $(MANAGE) start
 
-test: $(VENV)/.dev  ## Run every test
-	$(PYTEST) -n $(WORKERS) --dist loadgroup
+test: $(VENV)/.dev  ## Run every test (DATABASE=postgres: on PostgreSQL, which comes with the development packages)
+	HEIMDALL_TEST_DATABASE=$(DATABASE) $(PYTEST) -n $(WORKERS) --dist loadgroup
 
 lint: $(VENV)/.dev  ## ruff, ruff format, mypy
 	$(BIN)/ruff check .

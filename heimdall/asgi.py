@@ -11,9 +11,11 @@ django_application = get_asgi_application()  # first: it loads the apps that rou
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
+from heimdall import database  # noqa: E402
 from heimdall.limits import bounded_bodies  # noqa: E402
 from training.live.routing import allowed_origins, websocket_urlpatterns  # noqa: E402
 
+database.share_connections("web")
 application = ProtocolTypeRouter(
     {
         "http": bounded_bodies(django_application),

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import secrets
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,15 +98,11 @@ def matching(name: str, pattern: str, what: str) -> str:
     return value
 
 
-def database(name: str, default: str) -> dict[str, Any]:
-    value = text(name, default)
-    try:
-        found = _env.db_url_config(value)
-    except Exception as error:
-        raise ImproperlyConfigured(f"{name} is not a database URL that Heimdall can read.") from error
-    if not found.get("ENGINE"):
-        raise ImproperlyConfigured(f"{name} names no kind of database: sqlite:////path or postgres://...")
-    return found
+def parse_database(url: str) -> dict[str, Any]:
+    """A database URL as an entry of DATABASES. Raises for one that cannot be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return _env.db_url_config(url)
 
 
 def secret_in_file(path: Path) -> str:

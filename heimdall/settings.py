@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from heimdall import env
+from heimdall import database, env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(env.text("HEIMDALL_DATA_DIR", str(BASE_DIR / "var"))).expanduser().absolute()
@@ -94,20 +94,12 @@ TEMPLATES = [
     }
 ]
 
-# The database is the only truth, so a commit must be on the disk when it returns.
-DATABASES = {"default": env.database("DATABASE_URL", f"sqlite:///{DATA_DIR / 'heimdall.sqlite3'}")}
-SQLITE = DATABASES["default"]["ENGINE"].endswith("sqlite3")
-if SQLITE:
-    DATABASES["default"]["OPTIONS"] = {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": env.seconds("HEIMDALL_SQLITE_BUSY_SECONDS", 30, low=0.1),
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
-    }
-    # A file, for tests too: connections of several threads and processes meet in it.
-    DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
-else:
-    DATABASES["default"].setdefault("CONN_MAX_AGE", 60)
-    DATABASES["default"].setdefault("CONN_HEALTH_CHECKS", True)
+DATABASES = {"default": database.configured(DATA_DIR)}
+SQLITE = DATABASES["default"]["ENGINE"] == database.SQLITE
+# Of PostgreSQL; for the web and the workers, not for commands.
+WEB_CONNECTIONS = env.integer("HEIMDALL_WEB_CONNECTIONS", 10, low=2, high=1_000)
+STATEMENT_SECONDS = env.seconds("HEIMDALL_STATEMENT_SECONDS", 60, low=0)
+LOCK_SECONDS = env.seconds("HEIMDALL_LOCK_SECONDS", 10, low=0)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Where checkpoints and datasets lie: in an S3 bucket, if one is named, else in the data folder.

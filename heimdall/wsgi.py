@@ -6,3 +6,7 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "heimdall.settings")
 application = get_wsgi_application()
+
+from heimdall import database  # noqa: E402
+
+database.keep_connections("wsgi")

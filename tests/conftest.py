@@ -10,6 +10,7 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.utils import timezone
 
+from tests import postgres
 from training import services
 from training.lifecycle import Status, Stop
 from training.models import Attempt, Checkpoint, Node, TrainingJob
@@ -17,6 +18,20 @@ from training.recipes import registry
 from training.services.transition import lease_end
 
 PASSWORD = "long enough for a test"
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(request) -> bool:
+    """A test database on PostgreSQL goes with its server."""
+    return postgres.IS_DEFAULT or bool(request.config.getvalue("reuse_db"))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> postgres.Server:
+    """This process's PostgreSQL server."""
+    if postgres.why_absent():
+        pytest.skip(postgres.why_absent())
+    return postgres.server()
 
 
 @pytest.fixture(autouse=True)

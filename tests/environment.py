@@ -1,4 +1,7 @@
-"""Loaded by pytest before Django's settings: tests get a data folder of their own and small, quiet libraries."""
+"""Loaded by pytest before Django's settings: tests get a data folder of their own and small, quiet libraries.
+
+HEIMDALL_TEST_DATABASE=postgres: everything that talks to a database talks to PostgreSQL.
+"""
 
 import atexit
 import os
@@ -14,6 +17,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["HEIMDALL_RECIPES"] = "tests.recipes_for_tests.tiny,tests.recipes_for_tests.shards"
 os.environ["HEIMDALL_TEXT_FOLDERS"] = tempfile.gettempdir()
 os.environ.pop("HEIMDALL_DEBUG", None)
+os.environ.pop("DATABASE_URL", None)
+
+from tests import postgres  # noqa: E402
+
+if postgres.IS_DEFAULT:
+    os.environ["DATABASE_URL"] = postgres.server().url("heimdall")
 
 
 @atexit.register

@@ -19,9 +19,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, Error, close_old_connections
 from setproctitle import setproctitle
 
+from heimdall import database
 from training import host, queue, services
 from training.errors import HeimdallError
 from training.models import Node
@@ -44,6 +45,7 @@ class Command(BaseCommand):
         parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        database.keep_connections("worker")
         if options["cluster_of"]:
             queue.run_cluster(options["cluster_of"])
             return
@@ -261,7 +263,7 @@ class Pulse(threading.Thread):
         while not self._ended.is_set():
             try:
                 self._look()
-            except DatabaseError as error:
+            except Error as error:
                 logger.warning("The database does not answer: %s", error)
                 self._unanswered_since = None  # the cluster cannot work either
                 close_old_connections()

@@ -1,0 +1,118 @@
+"""The database that DATABASE_URL names: SQLite for one host, PostgreSQL for any number of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from heimdall import env
+
+VARIABLE = "DATABASE_URL"
+SQLITE, POSTGRES = "django.db.backends.sqlite3", "django.db.backends.postgresql"
+FORMS = "sqlite:////path/to/file or postgres://user:password@host:5432/database"
+# A network that swallows packets must not hold anybody for minutes: what libpq and the kernel give up after.
+PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+IDLE_IN_TRANSACTION_SECONDS = 30  # a process that was stopped in a transaction keeps its locks no longer
+
+
+def configured(data_dir: Path) -> dict[str, Any]:
+    """The `default` entry of DATABASES."""
+    database = _parsed(env.text(VARIABLE, f"sqlite:///{data_dir / 'heimdall.sqlite3'}"))
+    return _sqlite(database, data_dir) if database["ENGINE"] == SQLITE else _postgres(database)
+
+
+def share_connections(name: str) -> None:
+    """For a process in which every request has a thread of its own: connections come from a pool.
+
+    Call it before the first connection, and never in a process that forks: a pool has threads.
+    """
+    _limit(name)
+    options, is_sqlite = _in_use()
+    if not is_sqlite:
+        most = settings.WEB_CONNECTIONS
+        options["pool"] = {"min_size": 1, "max_size": most, "timeout": 10, "max_idle": 60}
+
+
+def keep_connections(name: str) -> None:
+    """For a process with few threads that live long: each keeps its connection from task to task."""
+    _limit(name)
+    connections.settings["default"]["CONN_MAX_AGE"] = None
+
+
+def _limit(name: str) -> None:
+    """Statements of a process that serves get an end, which those of commands such as `migrate` do not have."""
+    options, is_sqlite = _in_use()
+    if is_sqlite:
+        return
+    limits = {
+        "statement_timeout": settings.STATEMENT_SECONDS,
+        "lock_timeout": settings.LOCK_SECONDS,
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_SECONDS,
+    }
+    ours = " ".join(f"-c {limit}={int(seconds * 1000)}" for limit, seconds in limits.items())
+    options["options"] = f"{ours} {options.get('options', '')}".strip()  # the URL's own come last and hold
+    options.setdefault("application_name", f"heimdall {name}")
+
+
+def _in_use() -> tuple[dict[str, Any], bool]:
+    database = connections.settings["default"]
+    return database["OPTIONS"], database["ENGINE"] == SQLITE
+
+
+def _parsed(url: str) -> dict[str, Any]:
+    """Never shows the URL: there is a password in it."""
+    try:
+        scheme = urlsplit(url).scheme
+        database = env.parse_database(url)
+    except Exception as error:
+        raise ImproperlyConfigured(f"{VARIABLE} is not a database URL: use {FORMS}.") from error
+    if database.get("ENGINE") not in {SQLITE, POSTGRES}:
+        raise ImproperlyConfigured(f"{VARIABLE} names {scheme or 'nothing'} as its database: use {FORMS}.")
+    if database["NAME"] in {"", ":memory:"}:
+        raise ImproperlyConfigured(f"{VARIABLE} names no database: use {FORMS}.")
+    return database
+
+
+def _sqlite(database: dict[str, Any], data_dir: Path) -> dict[str, Any]:
+    if database.get("OPTIONS"):
+        raise ImproperlyConfigured(f"{VARIABLE}: a SQLite database takes no options; name the file alone.")
+    # The database is the only truth, so a commit must be on the disk when it returns.
+    database["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": env.seconds("HEIMDALL_SQLITE_BUSY_SECONDS", 30, low=0.1),
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+    }
+    # A file, for tests too: connections of several threads and processes meet in it.
+    database["TEST"] = {"NAME": str(data_dir / "test.sqlite3")}
+    return database
+
+
+def _postgres(database: dict[str, Any]) -> dict[str, Any]:
+    from psycopg import IsolationLevel, ProgrammingError, conninfo
+
+    asked = database.pop("OPTIONS", {})
+    unknown = database.keys() - {"ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT"}
+    try:
+        conninfo.make_conninfo("", **asked)
+    except ProgrammingError as error:
+        raise ImproperlyConfigured(
+            f"{VARIABLE}: {str(error).strip()}; options are those of libpq."
+        ) from error
+    if unknown:
+        names = ", ".join(sorted(unknown)).lower()
+        raise ImproperlyConfigured(f"{VARIABLE}: option {names} is not known; options are those of libpq.")
+    # Whatever the server's default is: our conditional UPDATEs count rows and are not to be refused instead.
+    database["OPTIONS"] = PATIENCE | asked | {"isolation_level": IsolationLevel.READ_COMMITTED}
+    database["CONN_HEALTH_CHECKS"] = True
+    return database

