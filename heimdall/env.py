@@ -20,6 +20,7 @@ _env = environ.Env()
 _PERIODS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _RATE = re.compile(r"([1-9][0-9]{0,6})/(s|m|h|d)(?:ec|econd|in|inute|our|ay)?")
 _SERVER = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -103,6 +104,48 @@ def parse_database(url: str) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return _env.db_url_config(url)
+
+
+def web_address(name: str, default: str) -> str:
+    """A URL to put paths behind, without the slash at its end."""
+    value = text(name, default).rstrip("/")
+    if not re.fullmatch(r"https?://[^/?#\s@]+(/[^?#\s]*)?", value):
+        raise ImproperlyConfigured(f"{name}={value!r}: give a URL like https://gpu.example.org.")
+    return value
+
+
+def mail_server(name: str) -> dict[str, Any]:
+    """Django's EMAIL_ settings from a URL like smtp+tls://name:password@mail.example.org:587; empty if not set."""
+    value = text(name)
+    if not value:
+        return {}
+    try:
+        found = _env.email_url_config(value)
+    except Exception as error:
+        raise ImproperlyConfigured(
+            f"{name} is no mail server that Heimdall can read: use a form like smtp+tls://name:password@host:587."
+        ) from error
+    if found["EMAIL_BACKEND"].endswith("smtp.EmailBackend") and not found["EMAIL_HOST"]:
+        raise ImproperlyConfigured(
+            f"{name} names no host: use a form like smtp+tls://name:password@host:587."
+        )
+    return {setting: known for setting, known in found.items() if known is not None}
+
+
+def hosts_and_networks(name: str) -> tuple[frozenset[str], tuple[Network, ...]]:
+    """Names of hosts, and networks or single addresses, separated by commas."""
+    names, networks = set(), []
+    for word in words(name):
+        if _HOST.fullmatch(word.lower()) and not re.fullmatch(r"[0-9.]+", word):
+            names.add(word.lower())
+            continue
+        try:
+            networks.append(ipaddress.ip_network(word))
+        except ValueError as error:
+            raise ImproperlyConfigured(
+                f"{name}: {word!r} is neither the name of a host nor a network like 10.0.0.0/8."
+            ) from error
+    return frozenset(names), tuple(networks)
 
 
 def secret_in_file(path: Path) -> str:

@@ -24,6 +24,9 @@ PORT = env.integer("HEIMDALL_PORT", 8000, low=1, high=65_535)
 ALLOWED_HOSTS = env.words("HEIMDALL_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
 CSRF_TRUSTED_ORIGINS = env.words("HEIMDALL_TRUSTED_ORIGINS")
 
+# What a link in a message begins with.
+PUBLIC_URL = env.web_address("HEIMDALL_URL", f"http://{HOST}:{PORT}")
+
 # HTTPS=1 says that a proxy in front speaks TLS: cookies, redirects and HSTS follow from it.
 HTTPS = env.flag("HEIMDALL_HTTPS", False)
 # Whose X-Forwarded-For is believed. A proxy on this very host is, where one is said to be.
@@ -208,6 +211,14 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
 CHANNEL_LAYERS = {
     "default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 1_000}}
 }
+
+# Notifications: e-mail is offered where a server is named; webhooks go to public addresses and to these.
+EMAIL = env.mail_server("HEIMDALL_EMAIL_URL")
+OFFERS_EMAIL = bool(EMAIL)
+vars().update(EMAIL)  # EMAIL_HOST and so on
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("HEIMDALL_EMAIL_FROM", "heimdall@localhost")
+WEBHOOK_ALLOW = env.hosts_and_networks("HEIMDALL_WEBHOOK_ALLOW")
 
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "jobs"

@@ -15,7 +15,7 @@ from training import services
 from training.lifecycle import Status, Stop
 from training.models import Attempt, Checkpoint, Node, TrainingJob
 from training.recipes import registry
-from training.services.transition import lease_end
+from training.services.clock import lease_end
 
 PASSWORD = "long enough for a test"
 

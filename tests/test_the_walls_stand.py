@@ -15,8 +15,8 @@ DOORS = {
 PLAIN = {"training.errors", "training.lifecycle"}
 READS = {"training.models", "training.policy", *PLAIN}
 ADAPTERS = {
-    "training.bundles", "training.checkpoints", "training.datasets", "training.host", "training.push",
-    "training.queue", "training.storage",
+    "training.bundles", "training.checkpoints", "training.datasets", "training.host", "training.notifications",
+    "training.push", "training.queue", "training.storage",
 }  # fmt: skip
 CONFIGS = {"training.recipes.config", "training.recipes.registry"}
 
@@ -43,6 +43,8 @@ MAY_IMPORT = {
         "training.services", "training.queries", "training.engine.process", "training.engine.forkserver",
         "training.engine.failpoints", "training.recipes.registry",
     },
+    "training.notifications": PLAIN,
+    "training.courier": {*READS, "training.services", "training.notifications"},
     "training.scheduler": {*READS, *ADAPTERS, "training.services", "training.queries"},
     "training.tasks": {"training.runner", "training.scheduler", "training.queue", "training.host"},
 }  # fmt: skip
@@ -100,7 +102,7 @@ def test_a_module_imports_only_what_it_may(name, path):
     allowed = rule_for(name)
     ours = {one for one in imported_by(path, name) if one.startswith("training.") and is_module(one)}
     if name == "training.management.commands.worker":
-        allowed = allowed | {"training.queue"}
+        allowed = allowed | {"training.queue", "training.courier"}
     if name == "training.management.commands.localization":
         allowed = allowed | {"training.recipes.localization"}
     # `from training.recipes import registry` names the package above too: that is no import of what else is in it.

@@ -94,3 +94,19 @@ class NoGoodCheckpoint(HeimdallError):
     """Checkpoints were stored, and every one of them failed its check."""
 
     code = "no_good_checkpoint"
+
+
+class AddressRefused(HeimdallError):
+    """A webhook may not call this address, or it is no address."""
+
+    code = "address_refused"
+
+
+class NotDelivered(HeimdallError):
+    """A message did not reach its receiver. It is tried again; `status` is the HTTP status where there was one."""
+
+    code = "not_delivered"
+
+    def __init__(self, message: str, *, status: int | None = None):
+        super().__init__(message)
+        self.status = status

@@ -18,7 +18,7 @@ from training import host, services
 from training.errors import HeimdallError
 from training.lifecycle import Status, Stop
 from training.models import Attempt, Node, TrainingJob
-from training.services.transition import in_seconds
+from training.services.clock import in_seconds
 
 logger = logging.getLogger(__name__)
 RETIRE_SECONDS = 600
@@ -93,7 +93,8 @@ def sweep_staging(node: Node) -> None:
 
 
 def retire() -> None:
-    """What is done now and then: retention, and files that no row names."""
+    """What is done now and then: messages of long ago, retention, and files that no row names."""
+    services.forget_deliveries()
     try:
         for job in (
             TrainingJob.objects.exclude(status=Status.RUNNING).filter(checkpoints__isnull=False).distinct()

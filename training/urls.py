@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from training.views import activity, checkpoints, datasets, job, jobs, submit, verbs
+from training.views import activity, checkpoints, datasets, job, jobs, notifications, submit, verbs
 
 urlpatterns = [
     path("", jobs.jobs, name="jobs"),
@@ -21,6 +21,7 @@ urlpatterns = [
         name="checkpoint-bundle",
     ),
     path("jobs/<int:job_id>/checkpoints/<int:checkpoint_id>/pin/", checkpoints.pin, name="checkpoint-pin"),
+    path("jobs/<int:job_id>/watch/", notifications.watch, name="job-watch"),
     path("jobs/<int:job_id>/<slug:verb>/", verbs.verb, name="job-verb"),
     path("activity/", activity.activity, name="activity"),
     path("datasets/", datasets.datasets, name="datasets"),
@@ -28,4 +29,14 @@ urlpatterns = [
     path("datasets/<slug:name>/summary/", datasets.summary, name="dataset-summary"),
     path("datasets/<slug:name>/extend/", datasets.extend, name="dataset-extend"),
     path("datasets/<slug:name>/delete/", datasets.delete, name="dataset-delete"),
+    path("settings/notifications/", notifications.overview, name="notifications"),
+    path("settings/notifications/watched/", notifications.watched, name="watched"),
+    path("settings/notifications/new/", notifications.new, name="subscription-new"),
+    path("settings/notifications/<int:pk>/", notifications.one, name="subscription"),
+    path("settings/notifications/<int:pk>/<slug:act>/", notifications.act, name="subscription-act"),
+    path(
+        "settings/notifications/<int:pk>/deliveries/<int:delivery>/again/",
+        notifications.again,
+        name="delivery-again",
+    ),
 ]

@@ -2,6 +2,9 @@
 
 transition.py   the one conditional UPDATE and its event, which every verb goes through
 verbs.py        what people and programs ask for: submit, pause, resume, restart, cancel, discard, delete
+notifications.py  who is told of what: watches and subscriptions
+outbox.py       messages, written with the transition that they tell of and sent later
+clock.py        times in the database's clock
 bundles.py      models that come from another Heimdall
 attempts.py     what a supervisor does with the attempt it holds: claim, beat, land, complete, fail, crash
 lost.py         what becomes of attempts whose supervisor is gone: reap
@@ -36,6 +39,19 @@ from training.services.datasets import (
 )
 from training.services.hosts import NotOurs, join_installation, waiting_jobs, wake
 from training.services.lost import expired_attempts, orphaned_attempts, reap
+from training.services.notifications import (
+    change_subscription,
+    renew_secret,
+    send_again,
+    send_test,
+    subscribe,
+    subscription_named,
+    subscriptions_of,
+    unsubscribe,
+    unwatch,
+    watch,
+)
+from training.services.outbox import claim_deliveries, forget_deliveries, note_delivered, note_failed
 from training.services.transition import Result
 from training.services.upkeep import (
     beat_node,
@@ -69,7 +85,9 @@ __all__ = [
     "beat",
     "beat_node",
     "cancel",
+    "change_subscription",
     "claim",
+    "claim_deliveries",
     "complete",
     "crash",
     "dataset_named",
@@ -83,11 +101,14 @@ __all__ = [
     "extend_dataset",
     "fail",
     "finished_shards",
+    "forget_deliveries",
     "import_bundle",
     "join_installation",
     "land",
     "may_change",
     "note",
+    "note_delivered",
+    "note_failed",
     "note_started",
     "orphaned_attempts",
     "pause",
@@ -99,14 +120,23 @@ __all__ = [
     "record_shard",
     "register_node",
     "release",
+    "renew_secret",
     "require_dataset",
     "restart",
     "resume",
     "retire_checkpoints",
+    "send_again",
+    "send_test",
     "set_draining",
     "submit",
+    "subscribe",
+    "subscription_named",
+    "subscriptions_of",
+    "unsubscribe",
+    "unwatch",
     "visible_datasets",
     "waiting_jobs",
     "wake",
+    "watch",
     "wish",
 ]

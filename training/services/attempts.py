@@ -22,11 +22,10 @@ from training.errors import NoGoodCheckpoint, StaleAttempt
 from training.lifecycle import JobType, Status, Stop, Verb
 from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
 from training.policy import System
+from training.services.clock import in_seconds, lease_end
 from training.services.transition import (
     Raced,
     add_event,
-    in_seconds,
-    lease_end,
     move,
     newest_of,
     rolled_back,

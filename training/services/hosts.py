@@ -11,7 +11,7 @@ from training import checkpoints, queue
 from training.errors import HeimdallError
 from training.models import Checkpoint, Installation, Node, Shard, TrainingJob
 from training.services.attempts import claimable_jobs
-from training.services.transition import in_seconds
+from training.services.clock import in_seconds
 
 
 class NotOurs(HeimdallError):

@@ -11,7 +11,8 @@ from training.lifecycle import Status, Verb
 from training.models import Attempt, Node, TrainingJob
 from training.policy import System
 from training.services.attempts import back, close_attempt
-from training.services.transition import Raced, in_seconds
+from training.services.clock import in_seconds
+from training.services.transition import Raced
 
 REAPER = System("reaper")
 FARTHEST_AHEAD_SECONDS = 3_600.0  # beyond a lease: hosts may be set to leases of different lengths

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
-from django.db.models import DateTimeField, ExpressionWrapper, F
+from django.db.models import F
 from django.db.models.functions import Now
 
 from training import lifecycle
 from training.lifecycle import TERMINAL, Answer, JobType, Rule, Status, Stop, StopAt, Verb
 from training.models import Artifact, Checkpoint, Event, Metric, TrainingJob
 from training.policy import System
+from training.services import outbox
 
 
 class Raced(Exception):
@@ -29,15 +28,6 @@ class Result:
     message: str
     task_id: str | None = None
     resumes_from: dict[str, int] | None = None
-
-
-def in_seconds(seconds: float) -> ExpressionWrapper:
-    """That long from now, in the database's clock."""
-    return ExpressionWrapper(Now() + timedelta(seconds=seconds), output_field=DateTimeField())
-
-
-def lease_end() -> ExpressionWrapper:
-    return in_seconds(settings.LEASE_SECONDS)
 
 
 def move(
@@ -57,7 +47,8 @@ def move(
     """
     rule = lifecycle.RULES[verb, Status(job.status), Stop(job.stop)]
     write(job, _standing(job, rule, stop_at) | (changes or {}))
-    add_event(job, kind or str(verb), message, by=by, data=data)
+    event = add_event(job, kind or str(verb), message, by=by, data=data)
+    outbox.announce(job, event, verb)
 
 
 def write(job: TrainingJob, changes: dict[str, Any]) -> None:
@@ -72,9 +63,9 @@ def write(job: TrainingJob, changes: dict[str, Any]) -> None:
 
 def add_event(
     job: TrainingJob, kind: str, message: str, *, by: Any, data: dict | None = None, seq: int | None = None
-) -> None:
+) -> Event:
     """Record what happened. The caller has raised event_seq in the same transaction, under the row's lock."""
-    Event.objects.create(
+    return Event.objects.create(
         job=job,
         seq=job.event_seq if seq is None else seq,
         kind=kind,

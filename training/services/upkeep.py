@@ -20,7 +20,8 @@ from training.errors import StorageUnavailable
 from training.lifecycle import RULES, StopAt, Verb
 from training.models import Attempt, Checkpoint, Node, TrainingJob, checkpoint_storage
 from training.policy import System
-from training.services.transition import Raced, in_seconds, move
+from training.services.clock import in_seconds
+from training.services.transition import Raced, move
 
 SCHEDULER = System("scheduler")
 _OWNER = re.compile(r"jobs/([0-9]{1,18})/a([0-9]{1,9})/")  # job and attempt, in the name of a stored file

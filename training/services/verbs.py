@@ -18,6 +18,7 @@ from training.errors import InvalidConfig, InvalidInput, NotFound, StorageUnavai
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
 from training.models import Artifact, Attempt, Checkpoint, Dataset, Metric, Tag, TrainingJob
 from training.recipes import registry
+from training.services import outbox
 from training.services.datasets import dataset_named, name_dataset, require_dataset
 from training.services.transition import (
     Raced,
@@ -78,7 +79,7 @@ def submit(
         )
         job.refresh_from_db()
         _index_tags(job)
-        add_event(job, "submit", f"Submitted by {by}.", by=by)
+        outbox.announce(job, add_event(job, "submit", f"Submitted by {by}.", by=by), Verb.SUBMIT)
         task = queue.wake()
     return Result(job, Answer.NOTED, f"Job {job.pk} is queued.", task_id=task)
 

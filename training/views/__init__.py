@@ -5,4 +5,5 @@ jobs.py         the list                        job.py          one job, its cur
 activity.py     who did what, in all jobs
 submit.py       making a job, and editing one   verbs.py        pause, resume, ... with their confirmations
 checkpoints.py  downloads, bundles, pins        datasets.py     datasets
+notifications.py  who is told of what, and what became of it
 """

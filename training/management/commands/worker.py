@@ -24,6 +24,7 @@ from setproctitle import setproctitle
 
 from heimdall import database
 from training import host, queue, services
+from training.courier import Courier
 from training.errors import HeimdallError
 from training.models import Node
 from training.recipes import registry
@@ -93,6 +94,7 @@ class Guard:
         self.lock = lock
         self.cluster = Cluster()
         self.pulse = Pulse(node)
+        self.courier = Courier()
         self.stops: list[float] = []
         self.start_at: float | None = None  # when a dead cluster is replaced
         self.supervisors = host.supervisors()
@@ -102,6 +104,7 @@ class Guard:
             signal.signal(number, self._asked_to_stop)
         self.cluster.start()
         self.pulse.start()
+        self.courier.start()
         logger.info("Worker %s is ready with %d slots.", self.node.name, settings.SLOTS)
         while not self.stops:
             # 1. Without its folder a worker can do nothing but leave.
@@ -176,6 +179,7 @@ class Guard:
         self.cluster.abandon()
         self.cluster.kill_session()
         self.pulse.end()
+        self.courier.end()
 
     def _leave_at_once(self, running: set[int]) -> None:
         logger.warning("Leaving at once; jobs go on from their last checkpoints.")

@@ -1,0 +1,82 @@
+// Tells in this browser how watched jobs end: on every page, for as long as one is open. Also the Watch button.
+import { refresh, say } from "./pages.js";
+
+const $ = (selector, root = document) => root.querySelector(selector);
+const ENDS = { completed: "completed", failed: "failed", cancelled: "was cancelled", paused: "is paused" };
+const AGAIN = 5000;
+const offered = "Notification" in window && isSecureContext;
+const seen = new Map();
+let socket = null, waiting = 0;
+
+const allowed = () => offered && Notification.permission === "granted";
+
+async function follow() {
+  clearTimeout(waiting);
+  if (!allowed()) return;
+  let jobs;
+  try { ({ jobs } = await (await fetch("/settings/notifications/watched/", { headers: { Accept: "application/json" } })).json()); } catch { return later(); }
+  const old = socket;
+  socket = null;
+  old?.close();
+  if (!jobs.length) return;
+  const mine = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/training/?ids=${jobs.join(",")}`);
+  socket = mine;
+  mine.onmessage = (event) => { for (const job of JSON.parse(event.data).jobs || []) look(job); };
+  mine.onclose = (event) => { if (mine === socket && event.code !== 4401 && event.code !== 4403) later(); };
+}
+
+function later() {
+  clearTimeout(waiting);
+  waiting = setTimeout(follow, AGAIN);
+}
+
+function look(job) {
+  const before = seen.get(job.id);
+  seen.set(job.id, job.status);
+  if (before && !ENDS[before] && ENDS[job.status]) tell(job);
+}
+
+function tell(job) {
+  // The same tag from several open pages is one notification.
+  const told = new Notification(`${job.job_name} ${ENDS[job.status]}`, { body: `Job ${job.id}, ${job.headline}`, tag: `heimdall-${job.id}-${job.attempt}-${job.status}`, icon: $("link[rel=icon]")?.href });
+  told.onclick = () => { focus(); location.assign(`/jobs/${job.id}/`); told.close(); };
+}
+
+// A permission may be asked for only in answer to a click.
+async function askBrowser() {
+  if (offered && Notification.permission === "default") await Notification.requestPermission();
+  show();
+}
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target.closest("form[data-watch]");
+  if (!form) return;
+  event.preventDefault();
+  if (form.elements.watched.value === "1") await askBrowser();
+  try {
+    const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "application/json" } });
+    const { message, watched } = await answer.json();
+    say(watched && allowed() ? `${message} This browser will tell how it ends, while a page of Heimdall is open.` : message, answer.ok ? "success" : "warning");
+  } catch { say("The server did not answer; try again in a moment.", "error"); }
+  refresh();
+  follow();
+});
+
+function show() {
+  const state = $("#browser-state"), button = $("#browser-allow");
+  if (!state) return;
+  const sentences = {
+    granted: "This browser tells how watched jobs end, while a page of Heimdall is open.",
+    denied: "You have forbidden notifications of this site in your browser.",
+    default: "This browser can tell how watched jobs end, while a page of Heimdall is open.",
+  };
+  state.textContent = offered ? sentences[Notification.permission] : "Browsers tell only on https:// and on this machine's own address.";
+  button.hidden = !offered || Notification.permission !== "default";
+}
+
+$("#browser-allow")?.addEventListener("click", async () => { await askBrowser(); follow(); });
+addEventListener("pageshow", (event) => { if (event.persisted) follow(); });
+addEventListener("pagehide", () => { const old = socket; socket = null; old?.close(); });
+if ($("[data-often]")) setInterval(() => document.hidden || refresh(), 2000);
+show();
+follow();
