@@ -22,7 +22,7 @@ SHIPPED = "language_model"
 
 
 @pytest.fixture
-def curl(alice, make_job):
+def curl(alice, make_job, every_name_is_public):
     """Does what curl would do, with a job that each example finds in the right state."""
 
     def run(text: str):

@@ -27,6 +27,7 @@ SETTINGS = Path(__file__).parents[2] / "schemathesis.toml"
 
 
 @pytest.mark.timeout(3600 if EXAMPLES else 300)
+@pytest.mark.usefixtures("every_name_is_public")
 @pytest.mark.parametrize("role", ["anonymous", "owner", "stranger"])
 def test_schemathesis_finds_nothing(transactional_db, make_job, alice, mallory, settings, role):
     settings.ALLOWED_HOSTS = ["*"]

@@ -44,7 +44,7 @@ def test_no_private_address_is_called_by_its_number(address, alice):
     host = f"[{address}]" if ":" in address else address
     with pytest.raises(InvalidInput) as refused:
         services.subscribe(by=alice, via="webhook", target=f"http://{host}/")
-    assert "not public" in refused.value.fields["target"][0]
+    assert "no public address" in refused.value.fields["target"][0]
     assert "HEIMDALL_WEBHOOK_ALLOW" in refused.value.fields["target"][0]
 
 
@@ -89,7 +89,7 @@ def test_an_administrator_may_allow_a_host_or_a_network_of_the_house(allowed, mo
 def test_a_name_that_points_elsewhere_when_it_is_sent_leads_nowhere(monkeypatch, alice, receiver):
     named(monkeypatch, "93.184.216.34", "127.0.0.1")
     saved = services.subscribe(by=alice, via="webhook", target="http://rebinding.example.org/")
-    with pytest.raises(NotDelivered, match="not public"):
+    with pytest.raises(NotDelivered, match="no public address"):
         webhook.send(saved.target, secret=saved.secret, key="1", content={})
     assert not receiver.got
 

@@ -69,7 +69,12 @@ def document(
         parameters=[param.declare() for param in params],
         request=body,
         responses=answers,
-        tags=[next((f"{word}s" for word in ("recipe", "checkpoint", "dataset") if word in name), "jobs")],
+        tags=[
+            next(
+                (f"{word}s" for word in ("recipe", "checkpoint", "dataset", "subscription") if word in name),
+                "jobs",
+            )
+        ],
     )
 
 

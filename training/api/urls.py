@@ -4,7 +4,7 @@ from django.contrib.auth.decorators import login_required
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
-from training.api import datasets, serializers, views
+from training.api import datasets, notifications, serializers, views
 from training.api.doors import Described
 from training.api.views import verb_view
 
@@ -12,6 +12,7 @@ app_name = "api"
 
 JOB = "training/jobs/<int:pk>"
 DATASET = "training/datasets/<slug:name>"
+SUBSCRIPTION = "training/subscriptions/<int:pk>"
 CHECKPOINT = f"{JOB}/checkpoints/<int:checkpoint>"
 
 urlpatterns = [
@@ -33,6 +34,13 @@ urlpatterns = [
     path("training/datasets", datasets.Datasets.as_view(), name="datasets"),
     path(DATASET, datasets.OneDataset.as_view(), name="dataset"),
     path(f"{DATASET}/samples", datasets.Samples.as_view(), name="samples"),
+    path(f"{JOB}/watch", notifications.Watch.as_view(), name="watch"),
+    path("training/subscriptions", notifications.Subscriptions.as_view(), name="subscriptions"),
+    path(SUBSCRIPTION, notifications.OneSubscription.as_view(), name="subscription"),
+    path(f"{SUBSCRIPTION}/secret", notifications.Secret.as_view(), name="subscription-secret"),
+    path(f"{SUBSCRIPTION}/test", notifications.Test.as_view(), name="subscription-test"),
+    path(f"{SUBSCRIPTION}/deliveries", notifications.Deliveries.as_view(), name="deliveries"),
+    path(f"{SUBSCRIPTION}/deliveries/<int:delivery>/again", notifications.Again.as_view(), name="again"),
     path("training/recipes", views.Recipes.as_view(), name="recipes"),
     path("training/recipes/<str:name>", views.Recipe.as_view(), name="recipe"),
     path("schema/", Described.as_view(), name="schema"),

@@ -64,8 +64,9 @@ def address_of(endpoint: Endpoint) -> str:
     found = _look_up(endpoint.host, endpoint.port)
     for address in found:
         if not _may_call(endpoint.host, ipaddress.ip_address(address)):
+            leads = "" if endpoint.host == address else f"{endpoint.host} leads to "
             raise AddressRefused(
-                f"{endpoint.host} is {address}, an address that is not public. Webhooks go there only if an "
+                f"{leads}{address}{', which' if leads else ''} is no public address. Webhooks go there only if an "
                 "administrator names it in HEIMDALL_WEBHOOK_ALLOW."
             )
     return found[0]
