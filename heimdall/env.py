@@ -21,6 +21,9 @@ _PERIODS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _RATE = re.compile(r"([1-9][0-9]{0,6})/(s|m|h|d)(?:ec|econd|in|inute|our|ay)?")
 _SERVER = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+_NAME = re.compile(r"[^\s/\x00-\x1f\x7f]{1,100}")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}")
+LABEL_RULE = "use letters, digits, dots, dashes and underscores, at most 50."
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -42,6 +45,25 @@ def networks(name: str, default: str = "") -> list[Network]:
             raise ImproperlyConfigured(
                 f"{name}: {word!r} is neither an address nor a network: use a form like 10.0.0.7 or 10.0.0.0/8."
             ) from error
+    return found
+
+
+def name(variable: str, default: str) -> str:
+    """A name that can stand in an address."""
+    value = text(variable, default)
+    if not _NAME.fullmatch(value):
+        raise ImproperlyConfigured(
+            f"{variable}={value!r}: use at most 100 signs, without spaces and slashes."
+        )
+    return value
+
+
+def labels(variable: str) -> list[str]:
+    """Names of pools, each once."""
+    found = list(dict.fromkeys(words(variable)))
+    for label in found:
+        if not LABEL.fullmatch(label):
+            raise ImproperlyConfigured(f"{variable}: {label!r} is no label; {LABEL_RULE}")
     return found
 
 

@@ -27,28 +27,30 @@ MAY_IMPORT = {
     "training.lifecycle": set(),
     "training.errors": set(),
     "training.host": set(),
+    "training.hardware": set(),
     "training.storage": set(),
     "training.s3": set(),
     "training.diagram": {"training.lifecycle"},
     "training.models": {"training.lifecycle", "training.storage"},
     "training.policy": READS,
-    "training.queries": READS,
+    "training.waiting": READS,
+    "training.queries": READS | {"training.waiting"},
     "training.queue": {*PLAIN, "training.models", "training.host"},
     "training.push": {*PLAIN, "training.models", "training.live.tailer"},
     "training.checkpoints": {*PLAIN, "training.models", "training.storage", "training.engine.codec"},
     "training.datasets": {*PLAIN, "training.models", "training.storage", "training.checkpoints"},
     "training.bundles": {*PLAIN, "training.models", "training.checkpoints", "training.engine.codec", *CONFIGS},
-    "training.services": READS | ADAPTERS | CONFIGS,
+    "training.services": READS | ADAPTERS | CONFIGS | {"training.hardware", "training.waiting"},
     "training.runner": READS | ADAPTERS | {
         "training.services", "training.queries", "training.engine.process", "training.engine.forkserver",
         "training.engine.failpoints", "training.recipes.registry",
     },
     "training.notifications": PLAIN,
     "training.courier": {*READS, "training.services", "training.notifications"},
-    "training.scheduler": {*READS, *ADAPTERS, "training.services", "training.queries"},
+    "training.scheduler": {*READS, *ADAPTERS, "training.services", "training.queries", "training.waiting"},
     "training.tasks": {"training.runner", "training.scheduler", "training.queue", "training.host"},
 }  # fmt: skip
-DOORS_MAY = READS | ADAPTERS | CONFIGS | DOORS | {"training.services", "training.queries"}
+DOORS_MAY = READS | ADAPTERS | CONFIGS | DOORS | {"training.services", "training.queries", "training.waiting"}
 TORCH = {"training.engine", "training.recipes"}
 DJANGO_Q = {"training.queue", "training.admin"}
 

@@ -171,7 +171,7 @@ class JobAdmin(ModelAdmin):
     list_per_page = 50
     show_full_result_count = False
     fields = (
-        "state_and_headline", "verbs", "progress", "job_name", "description", "tags", "priority", "recipe",
+        "state_and_headline", "verbs", "progress", "job_name", "description", "tags", "priority", "pool", "recipe",
         "job_type", "owner", "team", "parent", "losses", "settings", "error_message", "created_at", "started_at",
         "completed_at",
     )  # fmt: skip

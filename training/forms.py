@@ -10,13 +10,15 @@ from typing import Any
 from django import forms
 from django.contrib.auth.models import Group
 
+from heimdall.env import LABEL, LABEL_RULE
 from training.errors import InvalidInput
-from training.models import Subscription, TrainingJob
+from training.models import POOL_LENGTH, Subscription, TrainingJob
 from training.notifications import TOPICS
 from training.recipes import registry
 from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH, clean_tags
 
 PREFIX = "config."
+OF_ANY_JOB = ("job_name", "description", "priority", "pool", "tags")
 SCOPES = (
     ("of_own", "My own"),
     ("of_watched", "Those that I watch"),
@@ -92,6 +94,15 @@ class JobForm(forms.Form):
         help_text="From -100 to 100. Higher goes first, and may preempt a running job of lower priority.",
     )
 
+    pool = forms.RegexField(
+        rf"^{LABEL.pattern}$",
+        label="Pool",
+        required=False,
+        max_length=POOL_LENGTH,
+        error_messages={"invalid": f"This is no name of a pool; {LABEL_RULE}"},
+        help_text="Only nodes of this pool take it. Empty: any node.",
+    )
+
     @property
     def shown(self) -> list[Shown]:
         return [Shown(self[name]) for name in self.fields]
@@ -152,7 +163,7 @@ class NewJobForm(JobForm):
 
     def submission(self) -> dict[str, Any]:
         """The arguments of services.submit, without who and which parent."""
-        job = {name: self.cleaned_data.get(name) for name in ("job_name", "description", "priority", "tags")}
+        job = {name: self.cleaned_data.get(name) for name in OF_ANY_JOB}
         return job | {
             "team": self.cleaned_data.get("team"),
             "recipe": self.recipe.name,
@@ -163,8 +174,7 @@ class NewJobForm(JobForm):
 class EditForm(JobForm):
     @classmethod
     def of(cls, job: TrainingJob, *args: Any) -> EditForm:
-        names = ("job_name", "description", "priority", "tags")
-        return cls(*args, initial={name: getattr(job, name) for name in names})
+        return cls(*args, initial={name: getattr(job, name) for name in OF_ANY_JOB})
 
 
 def initial_from(job: TrainingJob) -> dict[str, Any]:
@@ -173,6 +183,7 @@ def initial_from(job: TrainingJob) -> dict[str, Any]:
         "job_name": f"{job.job_name} (copy)"[:NAME_LENGTH],
         "description": job.description,
         "priority": job.priority,
+        "pool": job.pool,
         "tags": job.tags,
         "team": job.team_id,
     }

@@ -17,6 +17,8 @@ from django.db.models.functions import Now
 
 from training.lifecycle import Facts, JobType, Status, Stop, StopAt
 
+POOL_LENGTH = 50
+
 
 def checkpoint_storage() -> Storage:
     """The `checkpoints` entry of STORAGES. A callable, so that no migration holds a path or a bucket."""
@@ -69,6 +71,12 @@ class TrainingJob(models.Model):
         default=0,
         validators=[MinValueValidator(-100), MaxValueValidator(100)],
         help_text="Higher goes first, and may preempt a running job of lower priority.",
+    )
+    pool = models.CharField(
+        max_length=POOL_LENGTH,
+        blank=True,
+        default="",
+        help_text="Only nodes of this pool take it; empty: any node.",
     )
 
     status = models.CharField(max_length=10, choices=_choices(Status), default=Status.QUEUED)
@@ -168,7 +176,10 @@ class TrainingJob(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["-priority", "queued_at", "id"], condition=Q(status="queued"), name="jobs_in_queue"
+                # The pool stands last: a claim walks the queue in order and skips what is not for its node.
+                fields=["-priority", "queued_at", "id", "pool"],
+                condition=Q(status="queued"),
+                name="jobs_in_queue",
             ),
             models.Index(fields=["lease_expires_at"], condition=Q(status="running"), name="jobs_running"),
             models.Index(fields=["-updated_at"], condition=Q(status="paused"), name="jobs_paused"),
@@ -442,22 +453,51 @@ class LogChunk(models.Model):
 
 
 class Node(models.Model):
-    """A host that runs (or ran) a worker."""
+    """A host that runs (or ran) a worker. Its worker writes it; people only drain it and take it out."""
 
     name = models.CharField(max_length=200, unique=True)
     boot_id = models.CharField(max_length=64, blank=True)
     slots = models.PositiveSmallIntegerField(default=1)
-    devices = models.JSONField(default=list, blank=True)
+    devices = models.JSONField(
+        default=list, blank=True, help_text="Of each slot: the device, and what it is called."
+    )
+    pools = models.JSONField(default=list, blank=True, help_text="Labels that jobs may ask for.")
+    versions = models.JSONField(default=dict, blank=True)
+    load = models.JSONField(
+        default=dict, blank=True, help_text="Memory and utilisation, as the worker last measured them."
+    )
     worker_pid = models.PositiveIntegerField(default=0)
     worker_started_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField(null=True, blank=True)
-    draining = models.BooleanField(default=False)
+    draining = models.BooleanField(default=False, help_text="Its worker is stopping.")
+    drained_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since then it takes no job: somebody drained it."
+    )
 
     class Meta:
         ordering = ["name"]
 
     def __str__(self) -> str:
         return self.name
+
+
+class NodeEvent(models.Model):
+    """What happened to a node, and who did it. Kept when the node is taken out."""
+
+    node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.SET_NULL, related_name="events")
+    name = models.CharField(max_length=200)
+    kind = models.CharField(max_length=40)
+    message = models.TextField()
+    actor = models.CharField(max_length=160)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["name", "-id"], name="node_events_newest_first")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of node {self.name}"
 
 
 class Watch(models.Model):

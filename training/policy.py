@@ -18,6 +18,7 @@ SEE = "see"
 EDIT = "edit"  # name, description, priority; pins of checkpoints
 TEAM_VERBS = frozenset({SEE, Verb.PAUSE, Verb.RESUME, Verb.CANCEL})
 VIEW_PERMISSION = "training.view_trainingjob"
+NODE_PERMISSION = "training.change_node"  # to drain nodes and to take them out; superusers may without it
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,19 @@ def require(actor: Actor, verb: Verb | str, job: TrainingJob) -> None:
         raise NotFound(f"There is no job {job.pk}.")
     if not may(actor, verb, job):
         raise NotAllowed(f"You may see job {job.pk}, but not {verb} it: its owner and administrators may.")
+
+
+def may_steer_nodes(actor: Actor) -> bool:
+    """Whether the actor may drain nodes and take them out. Everybody with a login sees them."""
+    return isinstance(actor, System) or (actor.is_active and actor.has_perm(NODE_PERMISSION))
+
+
+def require_steering_nodes(actor: Actor) -> None:
+    if not may_steer_nodes(actor):
+        raise NotAllowed(
+            "Nodes are drained and taken out by administrators and by users with the permission "
+            "'Can change node'."
+        )
 
 
 def visible_jobs(actor: Actor) -> QuerySet[TrainingJob]:

@@ -41,6 +41,11 @@ def wake(hint: int = 0) -> str:
     return _send("supervise", hint, Conf.CLUSTER_NAME)[0]
 
 
+def wake_this_host() -> str:
+    """The same, said to this host's cluster alone."""
+    return _send("supervise", 0, _own_key())[0]
+
+
 def announce_housekeeping(number: int) -> int:
     """Have this host's cluster do its housekeeping. Returns the id of the message's row."""
     return _send("housekeep", number, _own_key())[1]
@@ -52,8 +57,10 @@ def is_waiting(message: int) -> bool:
 
 
 def num_waiting() -> int:
-    """Wake-ups that nobody has taken yet."""
-    return OrmQ.objects.filter(key=Conf.CLUSTER_NAME).count()
+    """Wake-ups for this host that nobody has taken yet."""
+    return OrmQ.objects.filter(
+        key__in=(Conf.CLUSTER_NAME, _own_key()), payload__startswith="supervise "
+    ).count()
 
 
 def forget_housekeeping() -> None:

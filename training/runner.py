@@ -66,18 +66,18 @@ def run_jobs() -> bool:
     """Take the best queued job, and the next, until none waits. False where no slot was free."""
     with host.orders.at_work():
         while not host.orders.must_leave():
+            node = Node.objects.get(name=settings.NODE_NAME)
             with host.free_slot() as slot:
                 if slot is None:
                     return False
-                _run_in(slot)
+                _run_in(node, slot)
             # One that came while the slot was held woke somebody who found no slot.
-            if not services.waiting_jobs().exists():
+            if not services.jobs_for(node).exists():
                 break
     return True
 
 
-def _run_in(slot: int) -> None:
-    node = Node.objects.get(name=settings.NODE_NAME)
+def _run_in(node: Node, slot: int) -> None:
     pid = os.getpid()
     while not host.orders.must_leave():
         attempt = services.claim(node, slot=slot, pid=pid, pid_started_at=host.started_at(pid))
@@ -596,8 +596,9 @@ class Training:
             services.land,
             self.attempt,
             stored,
-            draining=self._is_draining(),
+            draining=self._is_draining() or self.wish.node_drains,
             final=self.exit_code is not None,  # then the trainer cannot go on
+            reason=self._why_it_landed(),
         )
         failpoint("after_landing")
         if landing is Landing.GO_ON:
@@ -610,9 +611,21 @@ class Training:
     def _leave(self) -> bool:
         """Nothing was executed yet: there is nothing to store."""
         self._stop_at_once()
-        landing = self._persist(services.land, self.attempt, draining=self._is_draining(), final=True)
+        landing = self._persist(
+            services.land,
+            self.attempt,
+            draining=self._is_draining(),
+            final=True,
+            reason=self._why_it_landed(),
+        )
         self.supervision._log(f"landed before its first step: {landing}")
         return True
+
+    def _why_it_landed(self) -> str:
+        """Said to people beside where the job went."""
+        if self.wish.node_drains:
+            return f"Node {self.attempt.node_name} was drained."
+        return f"The worker of {self.attempt.node_name} stops." if self._is_draining() else ""
 
     def _crash(self, exit_code: int, detail: str) -> bool:
         """The trainer died. What it had staged is durable and counts."""
@@ -683,7 +696,7 @@ class Training:
 
     def _wanted(self) -> str:
         """The effective stop: nothing, at the epoch's end, or at the next step."""
-        if self._is_draining() or self.wish.stop is Stop.PREEMPT:
+        if self._is_draining() or self.wish.node_drains or self.wish.stop is Stop.PREEMPT:
             return "step"
         if self.wish.stop is Stop.CANCEL and self.attempt.job.job_type == JobType.SYNTHETIC_DATA:
             return "step"  # else it makes one shard after the other while what it made is being stored

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from django.conf import settings
 
-from training import host, services
+from training import host, services, waiting
 from training.errors import HeimdallError
 from training.lifecycle import Status, Stop
 from training.models import Attempt, Node, TrainingJob
-from training.services.clock import in_seconds
 
 logger = logging.getLogger(__name__)
 RETIRE_SECONDS = 600
@@ -30,32 +29,44 @@ def keep_house(number: int) -> None:
     node = Node.objects.get(name=settings.NODE_NAME)
     reap_dead_supervisors(node)
     reap_expired()
-    wake_waiting()
+    wake_waiting(node)
     make_room()
     sweep_staging(node)
     if _is_due("retire", RETIRE_SECONDS):
         retire()
 
 
-def wake_waiting() -> int:
+def wake_waiting(node: Node) -> int:
     """Send again what may have been lost: a wake-up for each waiting job that this host has a slot for."""
-    return services.wake(settings.SLOTS - len(host.supervisors()))
+    return services.wake(node, max(settings.SLOTS - len(host.supervisors()), 0))
 
 
 def make_room() -> TrainingJob | None:
-    """Ask the least urgent running job to stop where a more urgent one waits and no slot is free."""
-    best = services.waiting_jobs().first()
-    if best is None or _num_free_slots() > 0:
+    """Ask the least urgent running job to stop where a more urgent one waits and no node for it has a free slot.
+
+    Each pool is looked at by itself: a job that waits for a pool without nodes holds up nobody.
+    """
+    for pool in services.waiting_jobs().order_by().values_list("pool", flat=True).distinct():
+        best = services.waiting_jobs().filter(pool=pool).first()
+        victim = _victim_for(best) if best else None
+        if best and victim and services.preempt(victim, for_job=best):
+            return victim
+    return None
+
+
+def _victim_for(best: TrainingJob) -> TrainingJob | None:
+    nodes = [node for node in waiting.live_nodes() if waiting.takes_jobs(node)]
+    nodes = [node for node in nodes if not best.pool or best.pool in node.pools]
+    busy = waiting.busy_slots()
+    if any(busy[node.pk] < node.slots for node in nodes):
         return None
-    running = TrainingJob.objects.filter(status=Status.RUNNING)
+    running = TrainingJob.objects.filter(
+        status=Status.RUNNING, attempts__ended_at=None, attempts__node__in=nodes
+    )
     if running.filter(stop=Stop.PREEMPT).exists():
         return None  # room is being made already
-    victim = (
-        running.filter(stop=Stop.NONE, priority__lt=best.priority).order_by("priority", "-started_at").first()
-    )
-    if victim and services.preempt(victim, for_job=best):
-        return victim
-    return None
+    less_urgent = running.filter(stop=Stop.NONE, priority__lt=best.priority)
+    return less_urgent.order_by("priority", "-started_at").first()
 
 
 def reap_dead_supervisors(node: Node) -> list[Attempt]:
@@ -103,13 +114,6 @@ def retire() -> None:
         services.delete_orphaned_files()
     except HeimdallError as error:
         logger.warning("The store of checkpoints was not swept: %s", error)
-
-
-def _num_free_slots() -> int:
-    recent = in_seconds(-max(settings.LEASE_SECONDS, 2 * settings.SWEEP_SECONDS))
-    hosts = Node.objects.filter(draining=False, last_seen_at__gt=recent)
-    slots = sum(hosts.values_list("slots", flat=True))
-    return slots - TrainingJob.objects.filter(status=Status.RUNNING).count()
 
 
 def _look(attempt: Attempt) -> str:

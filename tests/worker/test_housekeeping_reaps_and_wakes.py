@@ -73,12 +73,12 @@ def test_a_dead_supervisor_of_this_host_is_noticed_at_once(make_job):
 def test_waiting_jobs_are_woken_for_the_slots_that_are_free(make_job):
     make_job(), make_job()
     OrmQ.objects.all().delete()
-    assert scheduler.wake_waiting() == 1  # one slot
-    assert scheduler.wake_waiting() == 0  # the message waits already
+    assert scheduler.wake_waiting(Node.objects.get()) == 1  # one slot
+    assert scheduler.wake_waiting(Node.objects.get()) == 0  # the message waits already
     OrmQ.objects.all().delete()
     with host.free_slot() as slot:
         assert slot == 0
-        assert scheduler.wake_waiting() == 0
+        assert scheduler.wake_waiting(Node.objects.get()) == 0
 
 
 def test_a_message_is_taken_once_and_a_hosts_own_by_the_host_alone(settings):

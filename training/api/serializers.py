@@ -12,9 +12,12 @@ from django.core.validators import RegexValidator
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
+from heimdall.env import LABEL, LABEL_RULE
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
-from training.models import Checkpoint
+from training.models import POOL_LENGTH, Checkpoint
 from training.services.verbs import DESCRIPTION_LENGTH, MAX_TAGS, NAME_LENGTH, TAG_PATTERN
+from training.waiting import CODES as WAITING_CODES
+from training.waiting import FARTHEST_AHEAD
 
 # At least one sign that is no space, and no control character. The schema shows the same expression.
 _SPACES = r"\x20\xa0\u1680\u2000-\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -24,6 +27,7 @@ NAME = RegexValidator(
     rf"\A[^{_CONTROLS}]*[^{_CONTROLS}{_SPACES}][^{_CONTROLS}]*\Z",
     "Give a name that is not blank and holds no control character.",
 )
+POOL = RegexValidator(rf"\A(?:{LABEL.pattern})?\Z", f"This is no name of a pool; {LABEL_RULE}")
 TEXT_PATTERN = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*$"
 TEXT = RegexValidator(TEXT_PATTERN[:-1] + r"\Z", "The text holds a control character; remove it.")
 
@@ -103,12 +107,23 @@ def _tags() -> serializers.ListField:
     )
 
 
+def _pool(**options: Any) -> Text:
+    return Text(
+        max_length=POOL_LENGTH,
+        allow_blank=True,
+        validators=[POOL],
+        help_text="Only nodes of this pool take it; empty: any node.",
+        **options,
+    )
+
+
 class NewJob(Input):
     job_name = _name()
     recipe = Text(max_length=200, help_text="One of the names in /v1/training/recipes.")
     config = Object(required=False, help_text="Fields of the recipe; those left out take their defaults.")
     description = Description(required=False)
     priority = _priority(required=False)
+    pool = _pool(required=False)
     tags = _tags()
     team = Text(
         max_length=150,
@@ -122,6 +137,7 @@ class JobChange(Input):
     job_name = _name(required=False)
     description = Description(required=False)
     priority = _priority(required=False)
+    pool = _pool(required=False)
     tags = _tags()
 
 
@@ -194,6 +210,13 @@ class CheckpointShape(serializers.Serializer):
     created_at = _time()
 
 
+@extend_schema_serializer(component_name="Waiting")
+class WaitingShape(serializers.Serializer):
+    code = serializers.ChoiceField(choices=WAITING_CODES)
+    message = serializers.CharField()
+    ahead = _whole(allow_null=True, help_text=f"Jobs that go first; null: more than {FARTHEST_AHEAD}.")
+
+
 @extend_schema_serializer(component_name="Job")
 class JobShape(serializers.Serializer):
     id = _whole()
@@ -213,9 +236,11 @@ class JobShape(serializers.Serializer):
         allow_null=True, help_text="The dataset that it makes (synthetic data) or reads (training)."
     )
     priority = serializers.IntegerField()
+    pool = serializers.CharField(allow_blank=True, help_text="Only nodes of this pool take it; empty: any.")
     status = _one_of(Status)
     stop = StopShape(allow_null=True)
     headline = serializers.CharField(help_text="What is going on, in a few words.")
+    waiting = WaitingShape(allow_null=True, help_text="Why a queued job is not running yet.")
     phase = serializers.CharField(help_text="What the trainer does now; empty when it does nothing.")
     attempt = _whole()
     config = Free(help_text="Complete, with every default.")

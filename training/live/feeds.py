@@ -189,7 +189,7 @@ def picture_of_list(actor: Any, ids: tuple[int, ...] | None) -> tuple[int, dict[
     newest = TrainingJob.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     jobs = queries.with_relations(policy.visible_jobs(actor).order_by("-pk"))
     shown = jobs.filter(pk__in=ids) if ids is not None else jobs[:PAGE]
-    return newest, {job.pk: to_json(queries.job_dict(job, actor)) for job in shown}
+    return newest, {shape["id"]: to_json(shape) for shape in queries.dicts(shown, actor)}
 
 
 @contextmanager
@@ -335,7 +335,9 @@ def _job_json(job: TrainingJob, actor: Any) -> str | None:
 
 
 def _seen_jsons(jobs: tuple[TrainingJob, ...], actor: Any) -> dict[int, str | None]:
-    return {job.pk: _job_json(job, actor) for job in jobs}
+    seen = [job for job in jobs if policy.may(actor, policy.SEE, job)]
+    shapes = {shape["id"]: to_json(shape) for shape in queries.dicts(seen, actor)}
+    return {job.pk: shapes.get(job.pk) for job in jobs}
 
 
 def _finite(value: Any) -> Any:

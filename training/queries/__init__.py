@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from training import lifecycle, policy
+from training import lifecycle, policy, waiting
 from training.lifecycle import JobType, Status, Stop, StopAt
 from training.models import Artifact, Attempt, Checkpoint, Dataset, Event, LogChunk, Metric, TrainingJob
 
@@ -18,6 +18,17 @@ LIST_LIMIT = 50
 
 def job_dict(job: TrainingJob, actor: Any = None) -> dict[str, Any]:
     """What every door shows of a job. Times are ISO 8601 in UTC; a value that is not finite is null."""
+    return dicts([job], actor)[0]
+
+
+def dicts(jobs: Iterable[TrainingJob], actor: Any) -> list[dict[str, Any]]:
+    """The same of many; queued ones cost a few queries, however many they are."""
+    jobs = list(jobs)
+    reasons = waiting.reasons(jobs)
+    return [_job_dict(job, actor, reasons.get(job.pk)) for job in jobs]
+
+
+def _job_dict(job: TrainingJob, actor: Any, reason: waiting.Reason | None) -> dict[str, Any]:
     return {
         "id": job.pk,
         "job_name": job.job_name,
@@ -31,9 +42,11 @@ def job_dict(job: TrainingJob, actor: Any = None) -> dict[str, Any]:
         "tags": job.tags,
         "dataset": job.dataset.name if job.dataset_id and job.dataset else None,
         "priority": job.priority,
+        "pool": job.pool,
         "status": job.status,
         "stop": {"kind": job.stop, "at": job.stop_at} if job.stop else None,
         "headline": headline(job),
+        "waiting": reason.as_dict() if reason else None,
         "phase": job.phase,
         "attempt": job.attempt,
         "config": job.config,
@@ -286,16 +299,6 @@ def why_not_stored(job: TrainingJob) -> str:
     return newest.message if newest and newest.kind == "checkpoint_failed" else ""
 
 
-def ahead_in_queue(job: TrainingJob) -> int:
-    """How many queued jobs a worker takes before this one."""
-    if job.status != Status.QUEUED:
-        return 0
-    queued = TrainingJob.objects.filter(status=Status.QUEUED)
-    higher = queued.filter(priority__gt=job.priority).count()
-    same = queued.filter(priority=job.priority)
-    return higher + same.filter(queued_at__lt=job.queued_at).count()
-
-
 def is_training(job: TrainingJob) -> bool:
     return job.job_type == JobType.TRAINING
 
@@ -306,7 +309,3 @@ def finite(value: float | None) -> float | None:
 
 def iso(moment: datetime | None) -> str | None:
     return moment.isoformat().replace("+00:00", "Z") if moment else None
-
-
-def dicts(jobs: Iterable[TrainingJob], actor: Any) -> list[dict[str, Any]]:
-    return [job_dict(job, actor) for job in jobs]

@@ -8,7 +8,9 @@ clock.py        times in the database's clock
 bundles.py      models that come from another Heimdall
 attempts.py     what a supervisor does with the attempt it holds: claim, beat, land, complete, fail, crash
 lost.py         what becomes of attempts whose supervisor is gone: reap
-upkeep.py       nodes, retention of checkpoints, orphaned files
+nodes.py        the hosts' rows: register, beat, and what people ask: drain, undrain, remove
+hosts.py        which hosts may work for this installation, and what waits for them
+upkeep.py       retention of checkpoints, orphaned files
 """
 
 from training.services.attempts import (
@@ -37,8 +39,9 @@ from training.services.datasets import (
     require_dataset,
     visible_datasets,
 )
-from training.services.hosts import NotOurs, join_installation, waiting_jobs, wake
+from training.services.hosts import NotOurs, jobs_for, join_installation, waiting_jobs, wake
 from training.services.lost import expired_attempts, orphaned_attempts, reap
+from training.services.nodes import NODE_VERBS, beat_node, drain, register_node, remove, set_draining, undrain
 from training.services.notifications import (
     change_subscription,
     renew_secret,
@@ -54,12 +57,9 @@ from training.services.notifications import (
 from training.services.outbox import claim_deliveries, forget_deliveries, note_delivered, note_failed
 from training.services.transition import Result
 from training.services.upkeep import (
-    beat_node,
     delete_orphaned_files,
     preempt,
-    register_node,
     retire_checkpoints,
-    set_draining,
 )
 from training.services.verbs import (
     VERBS,
@@ -77,6 +77,7 @@ from training.services.verbs import (
 )
 
 __all__ = [
+    "NODE_VERBS",
     "VERBS",
     "Landing",
     "NotOurs",
@@ -95,6 +96,7 @@ __all__ = [
     "delete_dataset",
     "delete_orphaned_files",
     "discard",
+    "drain",
     "edit",
     "expired_attempts",
     "extend",
@@ -103,6 +105,7 @@ __all__ = [
     "finished_shards",
     "forget_deliveries",
     "import_bundle",
+    "jobs_for",
     "join_installation",
     "land",
     "may_change",
@@ -120,6 +123,7 @@ __all__ = [
     "record_shard",
     "register_node",
     "release",
+    "remove",
     "renew_secret",
     "require_dataset",
     "restart",
@@ -132,6 +136,7 @@ __all__ = [
     "subscribe",
     "subscription_named",
     "subscriptions_of",
+    "undrain",
     "unsubscribe",
     "unwatch",
     "visible_datasets",

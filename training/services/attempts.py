@@ -13,10 +13,10 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
-from training import queue
+from training import queue, waiting
 from training.checkpoints import StoredCheckpoint
 from training.errors import NoGoodCheckpoint, StaleAttempt
 from training.lifecycle import JobType, Status, Stop, Verb
@@ -52,6 +52,7 @@ class Wish:
 
     stop: Stop
     stop_at: str
+    node_drains: bool = False  # somebody drained the node: land at the next step, whatever the stop
 
 
 def claim(
@@ -61,18 +62,18 @@ def claim(
     while True:
         try:
             with transaction.atomic():
-                job = _next_in_queue(job_id)
-                return _claim(job, node, slot, pid, pid_started_at) if job and not _drains(node) else None
+                job = _next_in_queue(node, job_id)
+                return _claim(job, node, slot, pid, pid_started_at) if job else None
         except Raced:
             continue
 
 
 def wish(attempt: Attempt) -> Wish:
     """What the job is asked to do. One read, cheap enough to be done several times a second."""
-    seen = _held(attempt).values_list("stop", "stop_at").first()
+    seen = _held(attempt).values_list("stop", "stop_at", Exists(_drained(attempt))).first()
     if seen is None:
         raise StaleAttempt(f"{attempt} is over.")
-    return Wish(Stop(seen[0]), seen[1])
+    return Wish(Stop(seen[0]), seen[1], seen[2])
 
 
 def beat(
@@ -99,7 +100,8 @@ def beat(
         if log:
             LogChunk.objects.create(job=job, attempt=attempt.number, text=_shortened(log, MAX_LOG_CHARACTERS))
         _note_execution(attempt, len(steps), trainer_pid)
-    return Wish(Stop(job.stop), job.stop_at)
+        drains = _drained(attempt).exists()
+    return Wish(Stop(job.stop), job.stop_at, drains)
 
 
 def note_started(attempt: Attempt, message: dict[str, Any]) -> None:
@@ -291,33 +293,24 @@ def finite(value: Any) -> Any:
     return None if value in ("nan", "inf", "-inf") else value
 
 
-def claimable_jobs() -> QuerySet[TrainingJob]:
-    """Queued jobs whose time has come. A training waits for the dataset that another job still makes."""
-    making = TrainingJob.objects.filter(
-        dataset=OuterRef("dataset"),
-        job_type=JobType.SYNTHETIC_DATA,
-        status__in=[Status.QUEUED, Status.RUNNING],
-    )
-    waits = Q(job_type=JobType.TRAINING) & Exists(making)
-    return TrainingJob.objects.filter(
-        Q(not_before=None) | Q(not_before__lte=Now()), ~waits, status=Status.QUEUED
-    )
-
-
-def _next_in_queue(job_id: int | None) -> TrainingJob | None:
-    jobs = claimable_jobs()
+def _next_in_queue(node: Node, job_id: int | None) -> TrainingJob | None:
+    """The best job that this node may take, with its row locked; None too where the node takes none."""
+    node.refresh_from_db(fields=["pools", "draining", "drained_at"])
+    if not waiting.takes_jobs(node):
+        return None
+    jobs = waiting.claimable_jobs().filter(waiting.fits(node))
     if job_id is not None:
         jobs = jobs.filter(pk=job_id)
     return (
         jobs.select_related("latest_checkpoint")
-        .order_by("-priority", "queued_at", "id")
+        .order_by(*waiting.IN_ORDER)
         .select_for_update(of=("self",), skip_locked=True)
         .first()
     )
 
 
-def _drains(node: Node) -> bool:
-    return Node.objects.filter(pk=node.pk, draining=True).exists()
+def _drained(attempt: Attempt) -> QuerySet[Node]:
+    return Node.objects.filter(attempts=attempt, drained_at__isnull=False)
 
 
 def _claim(job: TrainingJob, node: Node, slot: int, pid: int, pid_started_at: float) -> Attempt:

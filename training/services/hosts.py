@@ -7,10 +7,9 @@ import uuid
 from django.conf import settings
 from django.db.models import QuerySet
 
-from training import checkpoints, queue
+from training import checkpoints, queue, waiting
 from training.errors import HeimdallError
 from training.models import Checkpoint, Installation, Node, Shard, TrainingJob
-from training.services.attempts import claimable_jobs
 from training.services.clock import in_seconds
 
 
@@ -45,14 +44,25 @@ def join_installation() -> None:
 
 def waiting_jobs() -> QuerySet[TrainingJob]:
     """Jobs that a supervisor could claim now, the best first."""
-    return claimable_jobs().order_by("-priority", "queued_at", "id")
+    return waiting.claimable_jobs().order_by(*waiting.IN_ORDER)
 
 
-def wake(num_slots: int) -> int:
-    """Send wake-ups for waiting jobs that so many slots could take and nobody was told of. Returns how many."""
-    missing = min(num_slots, waiting_jobs().count()) - queue.num_waiting()
+def jobs_for(node: Node) -> QuerySet[TrainingJob]:
+    """Jobs that this node could claim now, the best first; none where it is drained or stopping."""
+    node.refresh_from_db(fields=["pools", "draining", "drained_at"])
+    return (
+        waiting_jobs().filter(waiting.fits(node)) if waiting.takes_jobs(node) else TrainingJob.objects.none()
+    )
+
+
+def wake(node: Node, num_slots: int) -> int:
+    """Wake this node for waiting jobs that so many of its slots could take. Returns how many messages were sent.
+
+    They go to the node alone: one in the common queue could be taken, again and again, by a node of another pool.
+    """
+    missing = len(jobs_for(node).values_list("pk")[:num_slots]) - queue.num_waiting()
     for _ in range(missing):
-        queue.wake()
+        queue.wake_this_host()
     return max(missing, 0)
 
 

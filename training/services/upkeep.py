@@ -1,24 +1,20 @@
-"""Nodes, retention of checkpoints, orphaned files, and the scheduler's one wish."""
+"""Retention of checkpoints, orphaned files, and the scheduler's one wish."""
 
 from __future__ import annotations
 
-import os
 import re
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from training import checkpoints
 from training.errors import StorageUnavailable
 from training.lifecycle import RULES, StopAt, Verb
-from training.models import Attempt, Checkpoint, Node, TrainingJob, checkpoint_storage
+from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
 from training.policy import System
 from training.services.clock import in_seconds
 from training.services.transition import Raced, move
@@ -26,37 +22,6 @@ from training.services.transition import Raced, move
 SCHEDULER = System("scheduler")
 _OWNER = re.compile(r"jobs/([0-9]{1,18})/a([0-9]{1,9})/")  # job and attempt, in the name of a stored file
 _KEPT_KINDS = {Checkpoint.Kind.FINAL}
-
-
-def boot_id() -> str:
-    """Changes with each boot of this host; empty where the host does not tell."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else ""
-
-
-def register_node() -> Node:
-    """This host's row, with this boot and this worker written down."""
-    facts: dict[str, Any] = {
-        "boot_id": boot_id(),
-        "slots": settings.SLOTS,
-        "devices": [f"cuda:{index}" for index in settings.GPUS] or ["cpu"],
-        "worker_pid": os.getpid(),
-        "worker_started_at": Now(),
-        "last_seen_at": Now(),
-        "draining": False,
-    }
-    node, _ = Node.objects.update_or_create(name=settings.NODE_NAME, defaults=facts)
-    node.refresh_from_db()
-    return node
-
-
-def beat_node(node: Node) -> None:
-    Node.objects.filter(pk=node.pk).update(last_seen_at=Now())
-
-
-def set_draining(node: Node, draining: bool) -> None:
-    """A draining host claims nothing."""
-    Node.objects.filter(pk=node.pk).update(draining=draining)
 
 
 def preempt(job: TrainingJob, *, for_job: TrainingJob) -> bool:

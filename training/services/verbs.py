@@ -13,7 +13,8 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from training import checkpoints, host, lifecycle, policy, queue
+from heimdall.env import LABEL, LABEL_RULE
+from training import checkpoints, host, lifecycle, policy, queue, waiting
 from training.errors import InvalidConfig, InvalidInput, NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
 from training.models import Artifact, Attempt, Checkpoint, Dataset, Metric, Tag, TrainingJob
@@ -47,6 +48,7 @@ def submit(
     description: str = "",
     team: Group | None = None,
     priority: int = 0,
+    pool: str = "",
     parent: TrainingJob | None = None,
     dataset: Dataset | None = None,
     tags: Any = (),
@@ -62,6 +64,7 @@ def submit(
         "job_name": _clean_name(job_name),
         "description": _clean_description(description),
         "priority": _clean_priority(priority),
+        "pool": _clean_pool(pool),
         "team": _clean_team(team, by),
         "tags": clean_tags(tags),
     }
@@ -81,7 +84,7 @@ def submit(
         _index_tags(job)
         outbox.announce(job, add_event(job, "submit", f"Submitted by {by}.", by=by), Verb.SUBMIT)
         task = queue.wake()
-    return Result(job, Answer.NOTED, f"Job {job.pk} is queued.", task_id=task)
+    return Result(job, Answer.NOTED, f"Job {job.pk} is queued.{_pool_hint(job.pool)}", task_id=task)
 
 
 def extend(job: TrainingJob, *, by: Any, samples: int) -> Result:
@@ -171,9 +174,10 @@ def edit(
     job_name: str | None = None,
     description: str | None = None,
     priority: int | None = None,
+    pool: str | None = None,
     tags: Any = None,
 ) -> TrainingJob:
-    """Change what a job is called and found by, or how urgent it is. What it computes never changes."""
+    """Change what a job is called and found by, how urgent it is, or for which nodes. What it computes stays."""
     policy.require(by, policy.EDIT, job)
     changes: dict[str, Any] = {}
     if job_name is not None:
@@ -182,6 +186,8 @@ def edit(
         changes["description"] = _clean_description(description)
     if priority is not None:
         changes["priority"] = _clean_priority(priority)
+    if pool is not None:
+        changes["pool"] = _clean_pool(pool)
     if tags is not None:
         changes["tags"] = clean_tags(tags)
     return _edit(job, by, changes) if changes else job
@@ -345,6 +351,8 @@ def _edit(job: TrainingJob, by: Any, changes: dict[str, Any]) -> TrainingJob:
             _index_tags(seen)
         shown = ", ".join(sorted(changes))
         add_event(seen, "edit", f"Changed {shown}.", by=by, data={"fields": sorted(changes)})
+        if "pool" in changes and seen.status == Status.QUEUED:
+            queue.wake()
     return seen
 
 
@@ -441,6 +449,19 @@ def clean_tags(tags: Any) -> list[str]:
                 }
             )
     return found
+
+
+def _clean_pool(pool: Any) -> str:
+    """A pool without a node is accepted: the node may come later, and until then the job says what it waits for."""
+    if not isinstance(pool, str) or (pool and not LABEL.fullmatch(pool)):
+        raise InvalidInput({"pool": [f"This is no name of a pool; {LABEL_RULE}"]})
+    return pool
+
+
+def _pool_hint(pool: str) -> str:
+    if not pool or any(pool in node.pools for node in waiting.live_nodes()):
+        return ""
+    return f" No live node is in the pool {pool} now: the job waits until one is."
 
 
 def _clean_team(team: Group | None, by: Any) -> Group | None:

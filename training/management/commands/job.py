@@ -112,6 +112,7 @@ class Command(BaseCommand):
             description=options["description"],
             team=_team(options["team"], self.user),
             priority=options["priority"],
+            pool=options["pool"],
             tags=options["tags"],
         )
         self._say(_answer(result, self.user), result.message)
@@ -150,7 +151,9 @@ class Command(BaseCommand):
 
     def edit(self, options: dict[str, Any]) -> int:
         tags = [] if options["no_tags"] else options["tags"]
-        given = {name: options[name] for name in ("job_name", "description", "priority")} | {"tags": tags}
+        given = {name: options[name] for name in ("job_name", "description", "priority", "pool")} | {
+            "tags": tags
+        }
         changes = {name: value for name, value in given.items() if value is not None}
         job = services.edit(self._find(options["id"]), by=self.user, **changes)
         said = ", ".join(sorted(changes)) or "nothing"
@@ -300,6 +303,7 @@ def _submit_options(parser: CommandParser) -> None:
     )
     parser.add_argument("--description", default="")
     parser.add_argument("--priority", type=int, default=0, help="-100 to 100, higher goes first")
+    parser.add_argument("--pool", default="", help="only nodes of this pool take it (default: any node)")
     parser.add_argument("--team", help="a group whose members may help run the job")
     parser.add_argument(
         "--tag", dest="tags", metavar="TAG", action="append", default=[], help="may be given again"
@@ -312,6 +316,7 @@ def _edit_options(parser: CommandParser) -> None:
     parser.add_argument("--name", dest="job_name")
     parser.add_argument("--description")
     parser.add_argument("--priority", type=int, help="-100 to 100, higher goes first")
+    parser.add_argument("--pool", help="only nodes of this pool take it; an empty one: any node")
     tags = parser.add_mutually_exclusive_group()
     tags.add_argument(
         "--tag", dest="tags", metavar="TAG", action="append", help="the new tags; may be given again"

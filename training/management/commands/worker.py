@@ -279,7 +279,7 @@ class Pulse(threading.Thread):
     def _look(self) -> None:
         services.beat_node(self._node)
         if self._draining.is_set():
-            services.set_draining(self._node, True)
+            services.set_draining(self._node)
             return
         now = time.monotonic()
         if host.canary_answer() == self._number:

@@ -1,0 +1,172 @@
+"""Who may run what: the conditions of a claim, and why a queued job still waits. Both read the same expressions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models import BooleanField, Case, Exists, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models.functions import Now
+
+from training.lifecycle import JobType, Status
+from training.models import Attempt, Node, TrainingJob
+
+IN_ORDER = ("-priority", "queued_at", "id")
+FARTHEST_AHEAD = 1_000  # positions beyond are not counted
+CODES = ("not_before", "dataset", "no_node", "no_pool", "drained", "no_slot", "turn", "next")
+
+
+def claimable_jobs() -> QuerySet[TrainingJob]:
+    """Queued jobs whose time has come. A training waits for the dataset that another job still makes."""
+    return TrainingJob.objects.filter(~_IS_HELD, ~_waits_for_dataset(), status=Status.QUEUED)
+
+
+def takes_jobs(node: Node) -> bool:
+    """Whether the node, as it was read, may claim at all."""
+    return not node.draining and node.drained_at is None
+
+
+def fits(node: Node) -> Q:
+    """The jobs that the node's pools allow."""
+    return Q(pool__in=["", *node.pools])
+
+
+def live_nodes() -> QuerySet[Node]:
+    """Nodes whose worker was heard lately, in the database's clock."""
+    return Node.objects.filter(last_seen_at__gt=Now() - timedelta(seconds=silent_after()))
+
+
+def silent_after() -> float:
+    """Seconds without a word after which a node counts as gone."""
+    return max(settings.LEASE_SECONDS, 3 * settings.SWEEP_SECONDS)
+
+
+def busy_slots() -> Counter[int]:
+    """Slots that hold a job, by node."""
+    held = Attempt.objects.filter(ended_at=None, node__isnull=False)
+    return Counter(held.values_list("node_id", flat=True))
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a queued job waits: a code for programs, a sentence for people, and how many jobs go first."""
+
+    code: str
+    message: str
+    ahead: int | None  # None: more than FARTHEST_AHEAD
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"code": self.code, "message": self.message, "ahead": self.ahead}
+
+
+def reasons(jobs: Iterable[TrainingJob]) -> dict[int, Reason]:
+    """Why each queued job among these waits. Four queries, however many they are; none where none is queued."""
+    queued = [job for job in jobs if job.status == Status.QUEUED]
+    if not queued:
+        return {}
+    hall = _Hall.of(queued)
+    return {job.pk: hall.reason(job) for job in queued if job.pk in hall.held}
+
+
+@dataclass(frozen=True)
+class _Held:
+    is_held: bool
+    not_before: datetime | None
+    maker: int | None
+
+
+@dataclass(frozen=True)
+class _Hall:
+    """What the reasons are made from, as it was read at one time."""
+
+    held: dict[int, _Held]
+    head: list[tuple[int, str]]
+    nodes: list[Node]
+    busy: Counter[int]
+
+    @classmethod
+    def of(cls, jobs: list[TrainingJob]) -> _Hall:
+        rows = TrainingJob.objects.filter(pk__in=[job.pk for job in jobs], status=Status.QUEUED)
+        makers = _makers().order_by("id").values("pk")[:1]
+        rows = rows.annotate(
+            is_held=Case(When(_IS_HELD, then=Value(True)), default=Value(False), output_field=BooleanField()),
+            maker=Subquery(makers),
+        )
+        held = {
+            pk: _Held(is_held, not_before, maker if kind == JobType.TRAINING else None)
+            for pk, kind, is_held, not_before, maker in rows.values_list(
+                "pk", "job_type", "is_held", "not_before", "maker"
+            )
+        }
+        order = TrainingJob.objects.filter(status=Status.QUEUED).order_by(*IN_ORDER)
+        head = list(order.values_list("pk", "pool")[: FARTHEST_AHEAD + 1])
+        return cls(held, head, list(live_nodes()), busy_slots())
+
+    def reason(self, job: TrainingJob) -> Reason:
+        ahead = self._ahead(job)
+        facts = self.held[job.pk]
+        if facts.is_held and facts.not_before:
+            return Reason("not_before", f"It is tried again at {facts.not_before:%H:%M:%S} UTC.", ahead)
+        if facts.maker:
+            return Reason("dataset", f"Waits for its dataset, which job {facts.maker} is making.", ahead)
+        return Reason(*self._for_a_node(job, ahead), ahead)
+
+    def _for_a_node(self, job: TrainingJob, ahead: int | None) -> tuple[str, str]:
+        if not self.nodes:
+            return "no_node", "No worker is running."
+        fitting = [node for node in self.nodes if not job.pool or job.pool in node.pools]
+        if not fitting:
+            return "no_pool", f"No live node is in the pool {job.pool}."
+        open_ = [node for node in fitting if takes_jobs(node)]
+        which = f" of the pool {job.pool}" if job.pool else ""
+        if not open_:
+            return "drained", f"Every node{which} is drained or stopping."
+        slots = sum(node.slots for node in open_)
+        free = sum(max(node.slots - self.busy[node.pk], 0) for node in open_)
+        first = _goes_first(ahead)
+        if free <= 0:
+            return "no_slot", f"{_taken(slots, which)}{first}"
+        if ahead is None or ahead >= free:
+            return "turn", f"Waits for its turn.{first}"
+        return "next", "A worker takes it at any moment."
+
+    def _ahead(self, job: TrainingJob) -> int | None:
+        """How many jobs that compete for the same nodes go first."""
+        before = 0
+        for pk, pool in self.head:
+            if pk == job.pk:
+                return before
+            before += not job.pool or pool in ("", job.pool)
+        return None
+
+
+_IS_HELD = Q(not_before__isnull=False, not_before__gt=Now())
+
+
+def _makers() -> QuerySet[TrainingJob]:
+    """The jobs that still make the dataset of the outer query's job."""
+    return TrainingJob.objects.filter(
+        dataset=OuterRef("dataset"),
+        job_type=JobType.SYNTHETIC_DATA,
+        status__in=[Status.QUEUED, Status.RUNNING],
+    )
+
+
+def _waits_for_dataset() -> Q:
+    return Q(job_type=JobType.TRAINING) & Exists(_makers())
+
+
+def _taken(count: int, which: str) -> str:
+    return f"The only slot{which} is taken." if count == 1 else f"All {count} slots{which} are taken."
+
+
+def _goes_first(ahead: int | None) -> str:
+    if ahead is None:
+        return f" More than {FARTHEST_AHEAD} jobs go first."
+    if not ahead:
+        return " It is next."
+    return f" {ahead} job{'s go' if ahead > 1 else ' goes'} first."
