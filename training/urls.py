@@ -9,7 +9,6 @@ urlpatterns = [
     path("jobs/new/", submit.new, name="job-new"),
     path("jobs/<int:job_id>/", job.job, name="job"),
     path("jobs/<int:job_id>/edit/", submit.edit, name="job-edit"),
-    path("jobs/<int:job_id>/curve/", job.curve, name="job-curve"),
     path("jobs/<int:job_id>/artifact/", job.artifact, name="job-artifact"),
     path("jobs/<int:job_id>/log/", job.log, name="job-log"),
     path(

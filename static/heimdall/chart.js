@@ -1,163 +1,114 @@
-// The loss curve: train loss for each step, validation loss for each epoch, and where the job was paused or crashed.
-import { count, loss } from "./format.js";
+// The curves of the job's page: fetched for the range that is shown, and going on by themselves while the job trains.
+import { Plot, stepAt } from "./lines.js";
+import { Tools } from "./curvetools.js";
 
-const MOST = 12000; // points held before the server is asked for a thinner curve
-const STORED = "heimdall-log-scale";
+const LONGEST = 3; // times the points that were asked for: then a thinner curve is fetched
+const AGAIN = 3000;
 
 export class Curve {
-  constructor(place, legend, logScale) {
-    Object.assign(this, { place, legend, logScale, steps: [], losses: [], values: [], marks: [], waiting: [] });
-    try { logScale.checked = localStorage.getItem(STORED) === "1"; } catch { /* linear */ }
-    logScale.addEventListener("change", () => {
-      try { localStorage.setItem(STORED, logScale.checked ? "1" : "0"); } catch { /* this page only */ }
-      this.build();
-    });
-    document.addEventListener("themed", () => this.build());
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.build());
-    new ResizeObserver(() => this.plot?.setSize(this.size())).observe(place);
+  constructor(root, legend, form) {
+    Object.assign(this, { root, form, lines: [], waiting: [], range: null, metric: "" });
+    this.plot = new Plot(root, legend, (from, to) => this.zoom(from, to));
+    this.tools = new Tools(form, () => this.show());
+    form.elements.metric.addEventListener("change", () => { this.metric = form.elements.metric.value; this.load(); });
+    for (const name of ["from", "to"]) form.elements[name].addEventListener("change", () => this.typed());
+    form.elements.whole.addEventListener("click", () => this.zoom(null, null));
     this.load();
   }
+
+  get points() { return Math.min(Math.max(Math.round(this.root.clientWidth / 1.5), 100), 1500); }
 
   load(delay = 0) {
     clearTimeout(this.timer);
     if (delay) { this.timer = setTimeout(() => this.load(), delay); return; }
-    const mine = (this.loading = (this.loading || 0) + 1);
+    const mine = (this.loading = (this.loading || 0) + 1), asked = new URLSearchParams({ points: this.points });
+    if (this.metric) asked.set("metric", this.metric);
+    if (this.range) { asked.set("from", this.range[0]); asked.set("to", this.range[1]); }
     this.waiting = [];
-    fetch(this.place.dataset.url).then((answer) => answer.json()).then((data) => {
+    fetch(`${this.root.dataset.url}?${asked}`).then((answer) => { if (!answer.ok) throw answer; return answer.json(); }).then((data) => {
       if (mine !== this.loading) return;
       this.loading = 0;
-      Object.assign(this, { steps: data.steps, losses: data.losses, marks: data.marks, stride: data.stride });
-      this.values = data.steps.map(() => null);
-      const at = new Map(data.steps.map((step, index) => [step, index]));
-      data.epoch_steps.forEach((step, index) => { this.values[at.get(step)] = data.val_losses[index]; });
-      for (const [steps, epochs] of this.waiting) this.take(steps, epochs);
-      this.build();
-    }).catch(() => { if (mine === this.loading) { this.loading = 0; this.load(3000); } });
+      this.take(data);
+      for (const [steps, epochs] of this.waiting) this.append(steps, epochs);
+      this.show();
+    }).catch(() => { if (mine === this.loading) { this.loading = 0; this.load(AGAIN); } });
+  }
+
+  take(data) {
+    const shared = { perEpoch: data.steps_per_epoch };
+    this.lines = data.series.map((series, index) => ({
+      ...series, ...shared, label: series.metric, dots: series.per === "epoch",
+      color: series.per === "epoch" ? "warn" : "accent", begun: series.times[0],
+      marks: index ? [] : data.marks, checkpoints: index ? [] : data.checkpoints,
+    }));
+    this.data = data;
+    this.offer(data.metrics);
+    this.tools.allow("epoch", Boolean(data.steps_per_epoch));
+    const { from, to, whole } = this.form.elements;
+    [from.value, to.value] = [data.from, data.to];
+    from.min = to.min = data.first_step;
+    from.max = to.max = data.last_step;
+    whole.hidden = !this.range;
+  }
+
+  // Each value of the steps, together with its validation; then what only epochs have.
+  offer(metrics) {
+    const names = metrics.map((one) => one.name), select = this.form.elements.metric;
+    const per = (kind) => metrics.filter((one) => one.per === kind).map((one) => one.name);
+    const pairs = per("step").map((name) => (names.includes(`val_${name}`) ? `${name},val_${name}` : name));
+    const taken = new Set(pairs.flatMap((pair) => pair.split(",")));
+    const choices = [...pairs, ...per("epoch").filter((name) => !taken.has(name))];
+    if (choices.join() === [...select.options].map((option) => option.value).join()) return;
+    select.replaceChildren(...choices.map((choice) => new Option(choice.replace(",", " and "), choice)));
+    if (choices.includes(this.metric)) select.value = this.metric;
+  }
+
+  show() {
+    if (!this.lines.some((line) => line.steps.length)) {
+      this.plot.note(this.data?.last_step ? "There are no such values yet." : "The curve begins with the first step.");
+      return;
+    }
+    this.plot.show(this.lines, this.tools.options);
+  }
+
+  zoom(from, to) {
+    const line = this.lines[0], { x } = this.tools.options;
+    this.range = from == null ? null : [Math.max(stepAt(line, from, x), 1), Math.max(stepAt(line, to, x), 1)];
+    this.load();
+  }
+
+  typed() {
+    const { from, to } = this.form.elements, first = Number(from.value), last = Number(to.value);
+    if (Number.isInteger(first) && Number.isInteger(last) && 0 < first && first < last) { this.range = [first, last]; this.load(); }
   }
 
   add(steps, epochs) {
-    if (!steps.length && !epochs.length) return;
+    if ((!steps.length && !epochs.length) || this.range) return;
     if (this.loading) { this.waiting.push([steps, epochs]); return; }
-    this.take(steps, epochs);
-    if (this.steps.length > MOST) { this.load(); return; }
-    this.draw();
+    const isNew = !this.lines.some((line) => line.steps.length);
+    if (isNew || (epochs.length && !this.lines.some((line) => line.dots))) { this.load(); return; }
+    this.append(steps, epochs);
+    if (this.lines.some((line) => line.steps.length > LONGEST * this.points)) { this.load(); return; }
+    this.plot.update();
   }
 
-  take(steps, epochs) {
-    for (const row of steps) {
-      if (this.steps.length && row.step <= this.steps[this.steps.length - 1]) continue;
-      this.steps.push(row.step);
-      this.losses.push(row.loss ?? null);
-      this.values.push(null);
-    }
-    for (const row of epochs) {
-      const index = this.steps.lastIndexOf(row.step);
-      if (index >= 0) this.values[index] = row.val_loss ?? null;
+  append(steps, epochs) {
+    for (const line of this.lines) for (const row of line.dots ? epochs : steps) {
+      if (line.steps.length && row.step <= line.steps[line.steps.length - 1]) continue;
+      const value = row[line.metric] ?? null;
+      line.steps.push(row.step);
+      line.times.push(Date.now() / 1000);
+      for (const column of [line.means, line.lows, line.highs]) column.push(value);
     }
   }
 
   rollBack(step) {
-    if (this.loading) { this.load(); return; }
-    let keep = this.steps.length;
-    while (keep && this.steps[keep - 1] > step) keep--;
-    for (const column of [this.steps, this.losses, this.values]) column.length = keep;
-    this.draw();
-  }
-
-  draw() {
-    if (!this.plot || !this.steps.length) { this.build(); return; }
-    this.drawing ||= setTimeout(() => { this.drawing = 0; this.plot?.setData(this.data()); this.tell(null); }, 120);
-  }
-
-  data() {
-    if (!this.logScale.checked) return [this.steps, this.losses, this.values];
-    const positive = (column) => column.map((value) => (value > 0 ? value : null));
-    return [this.steps, positive(this.losses), positive(this.values)];
-  }
-
-  size() { return { width: Math.max(this.place.clientWidth - 20, 120), height: Math.max(this.place.clientHeight - 14, 120) }; }
-
-  color(name) {
-    const probe = document.createElement("i");
-    probe.style.color = `var(--${name})`;
-    this.place.append(probe);
-    const found = getComputedStyle(probe).color;
-    probe.remove();
-    return found;
-  }
-
-  build() {
-    this.plot?.destroy();
-    this.plot = null;
-    if (!this.steps.length) {
-      const note = document.createElement("p");
-      note.className = "note";
-      note.textContent = "The curve begins with the first step.";
-      this.place.replaceChildren(note);
-      this.legend.replaceChildren();
-      return;
+    if (this.loading || this.range) { this.load(); return; }
+    for (const line of this.lines) {
+      let keep = line.steps.length;
+      while (keep && line.steps[keep - 1] > step) keep--;
+      for (const column of [line.steps, line.times, line.means, line.lows, line.highs]) column.length = keep;
     }
-    this.place.replaceChildren();
-    const soft = this.color("soft"), line = this.color("line"), train = this.color("accent"), val = this.color("warn");
-    const font = `12px ${getComputedStyle(document.body).fontFamily}`;
-    const axis = { stroke: soft, font, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 4 } };
-    const label = (value) => (value == null ? "" : Math.abs(value) >= 1000 ? count(value) : String(+value.toPrecision(4)));
-    const dots = this.values.filter((value) => value != null).length < 60;
-    this.plot = new uPlot({
-      ...this.size(),
-      legend: { show: false },
-      cursor: { y: false, points: { size: 7 }, drag: { x: true, y: false } },
-      scales: { x: { time: false }, y: this.logScale.checked ? { distr: 3 } : {} },
-      axes: [
-        { ...axis, size: 30, values: (_, ticks) => ticks.map(label) },
-        { ...axis, size: 58, values: (_, ticks) => ticks.map(label) },
-      ],
-      series: [
-        {},
-        { stroke: train, width: 1.25, points: { show: false } },
-        { stroke: val, width: 2, spanGaps: true, points: { show: dots, size: 6, fill: val, stroke: val } },
-      ],
-      hooks: { draw: [(plot) => this.drawMarks(plot, soft, font)], setCursor: [(plot) => this.tell(plot.cursor.idx)] },
-    }, this.data(), this.place);
-    this.colors = { train, val };
-    this.tell(null);
-  }
-
-  drawMarks(plot, color, font) {
-    const { ctx, bbox } = plot, ratio = devicePixelRatio || 1;
-    ctx.save();
-    ctx.strokeStyle = ctx.fillStyle = color;
-    ctx.textAlign = "left";
-    ctx.textBaseline = "alphabetic";
-    ctx.setLineDash([4 * ratio, 4 * ratio]);
-    ctx.font = font.replace("12px", `${11 * ratio}px`);
-    let free = -Infinity;
-    for (const mark of this.marks.slice(-60)) {
-      const x = plot.valToPos(mark.step, "x", true);
-      if (x < bbox.left || x > bbox.left + bbox.width) continue;
-      ctx.beginPath();
-      ctx.moveTo(x, bbox.top);
-      ctx.lineTo(x, bbox.top + bbox.height);
-      ctx.stroke();
-      const width = ctx.measureText(mark.word).width;
-      const left = x + 4 * ratio + width > bbox.left + bbox.width ? x - width - 4 * ratio : x + 4 * ratio;
-      if (left > free) { ctx.fillText(mark.word, left, bbox.top + 11 * ratio); free = left + width + 4 * ratio; }
-    }
-    ctx.restore();
-  }
-
-  tell(index) {
-    const last = index ?? this.steps.length - 1;
-    if (last < 0 || !this.colors) return;
-    let value = last;
-    while (value > 0 && this.values[value] == null) value--;
-    const entries = [["step", count(this.steps[last]), ""], ["train", loss(this.losses[last]), this.colors.train], ["validation", loss(this.values[value]), this.colors.val]];
-    this.legend.replaceChildren(...entries.map(([name, text, color]) => {
-      const entry = document.createElement("span"), shown = document.createElement("b");
-      if (color) { const key = document.createElement("i"); key.style.setProperty("--key", color); if (name !== "train") key.className = "dots"; entry.append(key); }
-      shown.textContent = text;
-      entry.append(name, " ", shown);
-      return entry;
-    }));
+    this.plot.update();
   }
 }

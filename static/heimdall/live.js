@@ -107,7 +107,7 @@ function list(root, path) {
 }
 
 function job(root, path) {
-  const curve = new Curve($("#chart"), $("#legend"), $("#log-scale"));
+  const curve = new Curve($("#chart"), $("#legend"), $("#curve-tools"));
   const log = new Log($("#log"), $("#follow"));
   let next = "", attempt = null;
   new Socket(path, () => next, (message) => {
@@ -115,7 +115,7 @@ function job(root, path) {
     next = message.next ?? next;
     if (message.type === "picture") { log.clear(); curve.load(); }
     else {
-      if (message.rolled_back_to != null) curve.rollBack(message.rolled_back_to);
+      if (message.rolled_back_to != null) curve.rollBack(message.rolled_back_to.step);
       curve.add(steps, epochs);
     }
     if (epochs.length || message.rolled_back_to != null) document.dispatchEvent(new Event("epochs"));

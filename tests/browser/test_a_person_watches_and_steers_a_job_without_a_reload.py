@@ -79,8 +79,8 @@ def test_a_job_appears_progresses_pauses_and_resumes_in_the_list_and_on_its_page
     page.locator("#head .state-completed").wait_for()
     page.get_by_text("100.0 %").wait_for()
     page.locator("#checkpoints").get_by_text("final").wait_for()
-    curve = f"fetch('/jobs/{job}/curve/').then((answer) => answer.json())"
-    assert page.evaluate(curve)["steps"] == list(range(1, steps + 1))
+    curve = f"fetch('/v1/training/jobs/{job}/curve').then((answer) => answer.json())"
+    assert page.evaluate(curve)["series"][0]["steps"] == list(range(1, steps + 1))
     until(page, lambda: page.locator("#legend").inner_text().split()[:2] == ["step", str(steps)])
     assert page.evaluate("window.neverReloaded") is True
     assert page.evaluate("window.owned") is None

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.django_db
 
 
 def addresses(job: TrainingJob) -> list[str]:
-    names = ("job", "job-edit", "job-curve", "job-log")
+    names = ("job", "job-edit", "job-log")
     return [reverse(name, args=[job.pk]) for name in names] + [f"/jobs/{job.pk}/pause/"]
 
 

@@ -104,21 +104,6 @@ def test_a_file_that_is_gone_is_said_in_words(browse, alice, attempt):
     assert "missing" in words(html(answer))
 
 
-def test_the_curve_has_each_step_once_and_each_epoch(browse, alice, attempt):
-    data = browse(alice).get(f"/jobs/{attempt.job_id}/curve/").json()
-    assert data["steps"] == [1, 2, 3, 4, 5]
-    assert data["losses"][3] == 0.25
-    assert (data["epoch_steps"], data["epochs"], data["val_losses"]) == ([4], [1], [0.4])
-
-
-def test_a_long_curve_is_thinned_out_and_keeps_epochs_and_the_last_step(browse, alice, attempt, monkeypatch):
-    monkeypatch.setattr("training.views.job.MAX_CURVE_POINTS", 2)
-    data = browse(alice).get(f"/jobs/{attempt.job_id}/curve/").json()
-    assert (data["stride"], data["steps"]) == (3, [3, 4, 5])
-    services.crash(attempt, exit_code=-11)
-    assert browse(alice).get(f"/jobs/{attempt.job_id}/curve/").json()["marks"][-1]["word"] == "crashed"
-
-
 def test_the_whole_log_is_a_text_file(browse, alice, attempt):
     services.beat(attempt, log="more\n")
     answer = browse(alice).get(f"/jobs/{attempt.job_id}/log/")

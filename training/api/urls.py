@@ -4,7 +4,7 @@ from django.contrib.auth.decorators import login_required
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
-from training.api import datasets, notifications, serializers, views
+from training.api import curves, datasets, notifications, serializers, views
 from training.api.doors import Described
 from training.api.views import verb_view
 
@@ -23,6 +23,7 @@ urlpatterns = [
     path(f"{JOB}/restart", verb_view("restart", "Begin again at step 0"), name="restart"),
     path(f"{JOB}/cancel", verb_view("cancel", "Cancel a job"), name="cancel"),
     path(f"{JOB}/discard", verb_view("discard", "Give a paused job up"), name="discard"),
+    path(f"{JOB}/curve", curves.Curve.as_view(), name="curve"),
     path(f"{JOB}/metrics", views.Metrics.as_view(), name="metrics"),
     path(f"{JOB}/events", views.Events.as_view(), name="events"),
     path(f"{JOB}/logs", views.Logs.as_view(), name="logs"),

@@ -5,6 +5,7 @@ verbs.py        what people and programs ask for: submit, pause, resume, restart
 notifications.py  who is told of what: watches and subscriptions
 outbox.py       messages, written with the transition that they tell of and sent later
 clock.py        times in the database's clock
+blocks.py       metrics folded together, for long curves
 bundles.py      models that come from another Heimdall
 attempts.py     what a supervisor does with the attempt it holds: claim, beat, land, complete, fail, crash
 lost.py         what becomes of attempts whose supervisor is gone: reap

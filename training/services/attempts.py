@@ -22,6 +22,7 @@ from training.errors import NoGoodCheckpoint, StaleAttempt
 from training.lifecycle import JobType, Status, Stop, Verb
 from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
 from training.policy import System
+from training.services.blocks import fold_metrics
 from training.services.clock import in_seconds, lease_end
 from training.services.transition import (
     Raced,
@@ -483,6 +484,8 @@ def _add_metrics(job: TrainingJob, steps: list[dict[str, Any]], epochs: list[dic
     ]
     # A row that is there already came with a commit whose answer was lost.
     Metric.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
+    if steps:
+        fold_metrics(job, steps[0]["step"], steps[-1]["step"])
     for message in epochs:
         Metric.objects.filter(job=job, step=message["step"]).update(epoch_values=finite(message["values"]))
 

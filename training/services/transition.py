@@ -13,6 +13,7 @@ from training.lifecycle import TERMINAL, Answer, JobType, Rule, Status, Stop, St
 from training.models import Artifact, Checkpoint, Event, Metric, TrainingJob
 from training.policy import System
 from training.services import outbox
+from training.services.blocks import forget_blocks
 
 
 class Raced(Exception):
@@ -104,6 +105,7 @@ def to_checkpoint(job: TrainingJob, checkpoint: Checkpoint | None) -> dict[str, 
     rows = Metric.objects.filter(job_id=job.pk)
     if job.current_step > step or rows.filter(step__gt=step).exists():
         rows.filter(step__gt=step).delete()
+        forget_blocks(job, after=step)
     rows.filter(epoch__gt=epoch, epoch_values__isnull=False).update(epoch_values=None)
     Artifact.objects.filter(job_id=job.pk, epoch__gt=epoch).delete()
     return {"current_step": step, "current_epoch": epoch} | _newest_values(job, epoch)

@@ -20,6 +20,7 @@ from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
 from training.models import Artifact, Attempt, Checkpoint, Dataset, Metric, Tag, TrainingJob
 from training.recipes import registry
 from training.services import outbox
+from training.services.blocks import forget_blocks
 from training.services.datasets import dataset_named, name_dataset, require_dataset
 from training.services.transition import (
     Raced,
@@ -272,6 +273,7 @@ def _resume(job: TrainingJob, rule: Rule, by: Any) -> Result:
 
 def _restart(job: TrainingJob, by: Any) -> Result:
     Metric.objects.filter(job_id=job.pk).delete()
+    forget_blocks(job, after=-1)
     Artifact.objects.filter(job_id=job.pk).delete()
     changes = start_again(job) | {
         "generation": F("generation") + 1,

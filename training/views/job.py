@@ -8,8 +8,6 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
-from django.db.models import Q
-from django.db.models.functions import Mod
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
@@ -19,14 +17,8 @@ from training.forms import config_groups
 from training.models import Attempt, Checkpoint, Event, Metric, TrainingJob
 from training.views.page import page, visible_job
 
-MAX_CURVE_POINTS = 4_000
 MAX_EPOCH_ROWS = 500
 LOG_CHUNKS = 200
-_MARKS = {
-    "land": "",
-    "crash": "crashed",
-    "reap": "lost",
-}  # what the curve marks; an empty word: the status it led to
 _ROUTINE = ("epoch", "checkpoint")
 _OUTCOMES = {
     "land": "landed",
@@ -62,40 +54,6 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "environment": [(name.replace("_", " "), _short(value)) for name, value in seen.environment.items()],
     }
     return render(request, "job.html", context)
-
-
-@page
-@require_GET
-def curve(request: HttpRequest, job_id: int) -> JsonResponse:
-    """The losses as columns, thinned out evenly where there are many; epochs always all."""
-    seen = visible_job(request, job_id)
-    rows = Metric.objects.filter(job=seen).order_by("step")
-    last = rows.values_list("step", flat=True).last() or 0
-    stride = -(-last // MAX_CURVE_POINTS) or 1
-    if stride > 1:
-        rows = rows.annotate(rest=Mod("step", stride)).filter(
-            Q(rest=0) | Q(epoch_values__isnull=False) | Q(step=last)
-        )
-    data: dict[str, Any] = {
-        "stride": stride,
-        "steps": [],
-        "losses": [],
-        "epoch_steps": [],
-        "epochs": [],
-        "val_losses": [],
-    }
-    for step, epoch, values, epoch_values in rows.values_list("step", "epoch", "values", "epoch_values"):
-        data["steps"].append(step)
-        data["losses"].append(values.get("loss"))
-        if epoch_values is not None:
-            data["epoch_steps"].append(step)
-            data["epochs"].append(epoch)
-            data["val_losses"].append(epoch_values.get("val_loss"))
-    marks = (
-        Event.objects.filter(job=seen, kind__in=_MARKS).order_by("seq").values_list("kind", "status", "step")
-    )
-    data["marks"] = [{"step": step, "word": _MARKS[kind] or status} for kind, status, step in marks]
-    return JsonResponse(data)
 
 
 @page

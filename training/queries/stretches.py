@@ -1,0 +1,107 @@
+"""What a job did, as stretches of time: it waited, trained, was paused, came to rest. Read from its events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from training.lifecycle import Status, Verb
+from training.models import Attempt, Event, TrainingJob
+
+MOST_EVENTS = 2_000
+MOST_MARKS = 100
+_MOVES = tuple(
+    map(
+        str,
+        (
+            Verb.SUBMIT, Verb.CLAIM, Verb.PAUSE, Verb.RESUME, Verb.RESTART, Verb.CANCEL, Verb.DISCARD, Verb.LAND,
+            Verb.COMPLETE, Verb.FAIL, Verb.CRASH, Verb.REAP,
+        ),
+    )
+)  # fmt: skip
+_WORDS = {Verb.CRASH: "crashed", Verb.REAP: "lost", Verb.FAIL: "failed", Verb.COMPLETE: "completed"}
+
+
+@dataclass
+class Stretch:
+    """One status from the event that led to it to the event that ended it. `ended_at` is None while it lasts."""
+
+    status: str
+    begun_at: datetime
+    begun_by: str
+    """The verb that led to it."""
+    step: int
+    attempt: int
+    actor: str = ""
+    """Who asked for it, where it was a person."""
+    ended_at: datetime | None = None
+    ended_by: str = ""
+    ended_status: str = ""
+    ended_step: int = 0
+    ended_actor: str = ""
+    reached: int | None = None
+    """The step that the attempt came to, before any of its steps were given up."""
+    node: str = ""
+
+    @property
+    def seconds(self) -> float | None:
+        return (self.ended_at - self.begun_at).total_seconds() if self.ended_at else None
+
+    @property
+    def word(self) -> str:
+        """How a training ended, in one word."""
+        return _WORDS.get(self.ended_by, "") or (
+            self.ended_status if self.ended_status != Status.QUEUED else "stopped"
+        )
+
+
+def stretches_of(job: TrainingJob) -> list[Stretch]:
+    """In the order in which they were. Of a job with very many events the newest."""
+    events = Event.objects.filter(job=job, kind__in=_MOVES).order_by("-seq")[:MOST_EVENTS]
+    found: list[Stretch] = []
+    asked_by = ""
+    for event in reversed(events):
+        person = event.actor if event.user_id else ""
+        if event.kind == Verb.PAUSE:
+            asked_by = person
+        if found and found[-1].status == event.status and found[-1].attempt == event.attempt:
+            continue
+        if found:
+            _end(found[-1], event, person)
+        by = asked_by if event.status == Status.PAUSED else person
+        found.append(Stretch(event.status, event.created_at, event.kind, event.step, event.attempt, by))
+    _look_at_attempts(job, found)
+    return found
+
+
+def marks_of(job: TrainingJob) -> list[dict[str, Any]]:
+    """What a curve marks: where trainings ended, and when they went on. What was given up is not marked."""
+    marks: list[dict[str, Any]] = []
+    for stretch in stretches_of(job):
+        if stretch.begun_by == Verb.RESTART:
+            marks = []
+        marks = [mark for mark in marks if mark["step"] <= stretch.step]
+        if stretch.status != Status.RUNNING:
+            continue
+        if marks and marks[-1]["resumed_at"] is None:
+            marks[-1]["resumed_at"] = stretch.begun_at.timestamp()
+        if stretch.ended_at and stretch.ended_by != Verb.COMPLETE:
+            mark = {"step": stretch.ended_step, "word": stretch.word, "at": stretch.ended_at.timestamp()}
+            marks.append(mark | {"resumed_at": None})
+    return marks[-MOST_MARKS:]
+
+
+def _end(stretch: Stretch, event: Event, person: str) -> None:
+    stretch.ended_at, stretch.ended_by, stretch.ended_status = event.created_at, event.kind, event.status
+    stretch.ended_step, stretch.ended_actor = event.step, person
+
+
+def _look_at_attempts(job: TrainingJob, found: list[Stretch]) -> None:
+    """Where each attempt ran and how far it came; its last event says only where it was taken back to."""
+    columns = ("number", "node_name", "started_step", "steps_executed")
+    attempts = {row[0]: row[1:] for row in Attempt.objects.filter(job=job).values_list(*columns)}
+    for stretch in found:
+        if stretch.status == Status.RUNNING and stretch.attempt in attempts:
+            stretch.node, started, executed = attempts[stretch.attempt]
+            stretch.reached = started + executed
