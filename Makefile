@@ -12,7 +12,7 @@ COUNT ?= 20
 DATABASE ?= sqlite
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format prove exact chaos schemathesis diagram migrations constraints demo clean
+.PHONY: help run test lint format prove exact chaos schemathesis axe screenshots diagram migrations constraints demo clean
 
 help:  ## Say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -43,6 +43,12 @@ chaos: $(VENV)/.dev  ## KILLS random kills of live processes, replayable by SEED
 
 schemathesis: $(VENV)/.dev  ## Fuzz the API against its schema with 50 examples an operation
 	HEIMDALL_FUZZ_EXAMPLES=50 $(PYTEST) tests/api -k schema -q
+
+axe: $(VENV)/.dev  ## Ask axe-core about every page, in both themes, on a server with jobs in every state
+	$(BIN)/python -m tests.gallery.axe
+
+screenshots: $(VENV)/.dev  ## Take the pictures of docs/pages.md
+	$(BIN)/python -m tests.gallery.screenshots
 
 diagram: $(VENV)/.run  ## Draw docs/lifecycle.md again from the table of rules
 	$(BIN)/python -m training.diagram > docs/lifecycle.md

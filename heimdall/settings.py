@@ -270,6 +270,7 @@ UNFOLD = {
     "SITE_TITLE": "Heimdall",
     "SITE_HEADER": "Heimdall",
     "SITE_URL": "/",
+    "DASHBOARD_CALLBACK": "training.dashboard.show",
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": True,
 }

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOORS = {
-    "training.admin", "training.api", "training.asking", "training.forms", "training.live",
+    "training.admin", "training.api", "training.asking", "training.dashboard", "training.forms", "training.live",
     "training.management", "training.templatetags", "training.urls", "training.views",
 }  # fmt: skip
 PLAIN = {"training.errors", "training.lifecycle"}

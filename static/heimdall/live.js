@@ -1,60 +1,11 @@
 // The live client: one socket a page. A change of state fetches the page's fragments again; numbers are written in place.
 import { Curve } from "./chart.js";
 import * as format from "./format.js";
-import { refresh, say } from "./pages.js";
+import { refresh } from "./pages.js";
+import { Socket } from "./socket.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
-const AGAIN = [500, 1000, 2000, 4000, 8000, 15000];
-
-class Socket {
-  constructor(path, query, receive) {
-    Object.assign(this, { path, query, receive, tries: 0, heard: 0 });
-    this.open();
-    setInterval(() => this.check(), 10000);
-    addEventListener("online", () => this.hurry());
-    document.addEventListener("visibilitychange", () => document.hidden || this.hurry());
-    addEventListener("pagehide", () => { this.ended = true; this.socket.close(); });
-    addEventListener("pageshow", (event) => { if (event.persisted) { this.ended = false; this.open(); } });
-  }
-  open() {
-    clearTimeout(this.waiting);
-    this.waiting = 0;
-    const scheme = location.protocol === "https:" ? "wss://" : "ws://", query = this.query();
-    const socket = new WebSocket(scheme + location.host + this.path + (query ? "?" + query : ""));
-    this.socket = socket;
-    socket.onopen = () => { this.heard = Date.now(); };
-    socket.onmessage = (event) => {
-      if (socket !== this.socket) return;
-      this.heard = Date.now();
-      this.tries = 0;
-      state("open", "live");
-      const message = JSON.parse(event.data);
-      if (message.type !== "pong") this.receive(message);
-    };
-    socket.onclose = (event) => { if (socket === this.socket && !this.ended) this.closed(event.code); };
-  }
-  closed(code) {
-    if (code === 4401) return location.reload();
-    if (code === 4404) { state("waiting", "gone"); return say("This job was deleted, or is not visible to you any longer.", "warning"); }
-    if (code === 4403) return state("waiting", "not live");
-    state("waiting", "reconnecting");
-    this.waiting = setTimeout(() => this.open(), AGAIN[Math.min(this.tries++, AGAIN.length - 1)]);
-  }
-  reopen() { const old = this.socket; this.open(); old.close(); }
-  hurry() { if (this.waiting) this.open(); else this.check(); }
-  check() {
-    if (this.socket.readyState !== WebSocket.OPEN) return;
-    if (Date.now() - this.heard > 30000) { state("waiting", "reconnecting"); this.reopen(); } else this.socket.send('{"type":"ping"}');
-  }
-}
-
-function state(word, text) {
-  const mark = $("#link-state");
-  if (mark.dataset.state === word && mark.textContent === text) return;
-  mark.dataset.state = word;
-  mark.textContent = text;
-}
 
 // The same expression stands in templatetags/heimdall.py.
 function keyOf(job) {

@@ -1,33 +1,20 @@
 // Tells in this browser how watched jobs end: on every page, for as long as one is open. Also the Watch button.
 import { refresh, say } from "./pages.js";
+import { Socket } from "./socket.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
 const ENDS = { completed: "completed", failed: "failed", cancelled: "was cancelled", paused: "is paused" };
-const AGAIN = 5000;
 const offered = "Notification" in window && isSecureContext;
 const seen = new Map();
-let socket = null, waiting = 0;
+let socket = null, watched = [];
 
 const allowed = () => offered && Notification.permission === "granted";
 
 async function follow() {
-  clearTimeout(waiting);
   if (!allowed()) return;
-  let jobs;
-  try { ({ jobs } = await (await fetch("/settings/notifications/watched/", { headers: { Accept: "application/json" } })).json()); } catch { return later(); }
-  const old = socket;
-  socket = null;
-  old?.close();
-  if (!jobs.length) return;
-  const mine = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/training/?ids=${jobs.join(",")}`);
-  socket = mine;
-  mine.onmessage = (event) => { for (const job of JSON.parse(event.data).jobs || []) look(job); };
-  mine.onclose = (event) => { if (mine === socket && event.code !== 4401 && event.code !== 4403) later(); };
-}
-
-function later() {
-  clearTimeout(waiting);
-  waiting = setTimeout(follow, AGAIN);
+  try { watched = (await (await fetch("/settings/notifications/watched/", { headers: { Accept: "application/json" } })).json()).jobs; } catch { return; }
+  if (socket) socket.reopen();
+  else if (watched.length) socket = new Socket("/ws/training/", () => `ids=${watched.join(",")}`, ({ jobs }) => (jobs || []).forEach(look), { quiet: true });
 }
 
 function look(job) {
@@ -75,8 +62,6 @@ function show() {
 }
 
 $("#browser-allow")?.addEventListener("click", async () => { await askBrowser(); follow(); });
-addEventListener("pageshow", (event) => { if (event.persisted) follow(); });
-addEventListener("pagehide", () => { const old = socket; socket = null; old?.close(); });
 if ($("[data-often]")) setInterval(() => document.hidden || refresh(), 2000);
 show();
 follow();

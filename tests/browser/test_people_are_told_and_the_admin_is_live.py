@@ -1,0 +1,65 @@
+"""A watched job ends: the browser and a webhook tell it, sent by the real worker. The admin's first page follows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.browser.conftest import MAKE_ANNA
+from tests.browser.test_a_person_watches_and_steers_a_job_without_a_reload import until
+from tests.notifications.conftest import Receiver, receiver  # noqa: F401
+from tests.running import PATIENCE, Site, running
+from training.notifications import webhook
+
+pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("processes")]
+LISTEN = """
+  window.told = [];
+  const Real = window.Notification;
+  window.Notification = class extends Real {
+    constructor(title, options) { super(title, options); told.push([title, options.body, options.tag]); }
+  };
+"""
+
+
+@pytest.fixture(scope="module")
+def site(chromium, tmp_path_factory) -> Iterator[Site]:
+    with running(tmp_path_factory.mktemp("told"), HEIMDALL_WEBHOOK_ALLOW="127.0.0.1") as site:
+        assert site.start("shell", "-c", MAKE_ANNA).wait(timeout=60) == 0
+        yield site
+
+
+def test_a_watched_jobs_end_is_told_in_the_browser_and_by_a_webhook(site, visit, receiver):  # noqa: F811
+    hook = site.post("/subscriptions", {"via": "webhook", "target": receiver.url, "topics": ["cancelled"]})
+    job = site.submit(job_name="north", epochs=500, samples=320, step_seconds=0.1)
+    page = visit("/", permissions=["notifications"])
+    page.add_init_script(LISTEN)
+    page.goto(f"{site.url}/jobs/{job}/")
+    page.get_by_role("button", name="Watch", exact=True).click()
+    page.get_by_text("This browser will tell how it ends").wait_for()
+    page.get_by_role("button", name="Stop watching").wait_for()
+    page.goto(f"{site.url}/datasets/")  # on any page
+    site.wait_for_step(job, 1)
+    site.verb(job, "cancel")
+    until(page, lambda: page.evaluate("told").__len__() == 1)
+    assert page.evaluate("told")[0][0] == "north was cancelled"
+    assert receiver.arrived.acquire(timeout=20 * PATIENCE)
+    headers, body = receiver.got[0]
+    sent = json.loads(body)
+    assert (sent["topic"], sent["job"]["id"], sent["job"]["status"]) == ("cancelled", job, "cancelled")
+    signed = webhook.sign(hook["secret"], headers["webhook-id"], int(headers["webhook-timestamp"]), body)
+    assert headers["webhook-signature"] == signed
+    for secret in (hook["secret"], "room=7"):
+        assert secret not in site.log
+
+
+def test_the_admins_first_page_follows_without_a_reload(site, visit):
+    page = visit("/admin/")
+    page.evaluate("window.neverReloaded = true")
+    job = site.submit(job_name="east", epochs=500, samples=320, step_seconds=0.1)
+    row = page.locator("#live tr", has_text=f"east #{job}")
+    row.locator("progress").wait_for()
+    site.pause(job, "step")
+    page.locator("#live .counts a", has_text="paused").get_by_text("1").wait_for()
+    assert page.evaluate("window.neverReloaded") is True

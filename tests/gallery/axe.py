@@ -1,0 +1,47 @@
+"""Asks axe-core what stands in the way of people who see, hear or point differently.
+
+`make axe` asks every page in both themes, on a real server with jobs in every state.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).parents[1] / "vendor" / "axe" / "axe.min.js"
+GRAVE = {"serious", "critical"}
+THEMES = ("light", "dark")
+
+
+def findings(page: Any) -> list[str]:
+    """What axe finds serious or critical on the page as it is now, each with where."""
+    page.evaluate(SOURCE.read_text())
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [
+        f"{problem['impact']}: {problem['help']} ({problem['id']}): {node['html'][:160]}"
+        for problem in found
+        if problem["impact"] in GRAVE
+        for node in problem["nodes"]
+    ]
+
+
+def main() -> int:
+    from tests.gallery.stage import SHOTS, staged
+
+    num_found = 0
+    with staged() as stage:
+        for theme in THEMES:
+            for shot in SHOTS:
+                with stage.open(shot, theme=theme) as page:
+                    problems = findings(page)
+                num_found += len(problems)
+                print(
+                    f"{shot.name:16} {theme:6} {len(problems) or 'nothing serious'}", *problems, sep="\n    "
+                )
+    print(f"{len(SHOTS)} pages in {len(THEMES)} themes: {num_found} serious or critical findings")
+    return 1 if num_found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

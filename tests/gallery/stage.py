@@ -1,0 +1,236 @@
+"""A real server and worker with people, a dataset and jobs in every state: what screenshots and axe look at.
+
+    with staged() as stage, stage.open(SHOTS[0], theme="dark") as page: ...
+
+Nothing on it is drawn by hand: the jobs are run, paused, killed and resumed here, in a minute or two.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tests.browser.conftest import FLAGS, NAMES
+from tests.running import Site, running
+
+NAME, PASSWORD = "anna", "long enough for a picture"
+PEOPLE = f"""
+from django.contrib.auth.models import Group, User
+team = Group.objects.create(name="radio")
+for name in ("{NAME}", "bert"):
+    user = User.objects.create_user(name, password="{PASSWORD}", email=name + "@example.org")
+    user.groups.add(team)
+User.objects.filter(username="{NAME}").update(is_staff=True, is_superuser=True)
+from rest_framework.authtoken.models import Token
+Token.objects.filter(user__username="admin").update(user=User.objects.get(username="{NAME}"))
+"""
+SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One page: its name, its address among what was staged, and what has to be there before it is looked at."""
+
+    name: str
+    path: str
+    sign: str = "main h1"
+    before: Callable[[Any], None] | None = None
+    stranger: bool = False  # looked at without a login
+
+
+SHOTS = (
+    Shot("login", "/login/", stranger=True),
+    Shot("jobs", "/", "#link-state[data-state=open]"),
+    Shot("job", "/jobs/{running}/", "#link-state[data-state=open]"),
+    Shot("job-map", "/jobs/{located}/", "[data-artifact] svg, [data-artifact] canvas"),
+    Shot("job-failed", "/jobs/{failed}/", "pre.trace"),
+    Shot("job-paused", "/jobs/{paused}/", ".state-paused"),
+    Shot("pause", "/jobs/{running}/pause/", "form.ask"),
+    Shot("new-job", "/jobs/new/"),
+    Shot("compare", "/compare/?jobs={first},{second}"),
+    Shot("datasets", "/datasets/"),
+    Shot("dataset", "/datasets/{dataset}/", "[data-artifact] svg, [data-artifact] canvas"),
+    Shot("queue", "/queue/"),
+    Shot("nodes", "/nodes/"),
+    Shot("activity", "/activity/"),
+    Shot("notifications", "/settings/notifications/"),
+    Shot("subscription", "/settings/notifications/{webhook}/"),
+    Shot("api", "/v1/docs/", ".opblock-tag"),
+    Shot("admin", "/admin/", "#live"),
+)
+
+
+class Stage:
+    """What was staged, and a browser to look at it."""
+
+    def __init__(self, site: Site, browser: Any, names: dict[str, Any]):
+        self._site, self._browser, self._names = site, browser, names
+
+    @contextmanager
+    def open(self, shot: Shot, *, theme: str = "light", size: str = "desktop") -> Iterator[Any]:
+        width, height = SIZES[size]
+        context = self._browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce"
+        )
+        try:
+            page = context.new_page()
+            if not shot.stranger:
+                self._log_in(page)
+            answer = page.goto(self._site.url + shot.path.format(**self._names))
+            assert answer.ok, f"{shot.name}: {answer.status} {answer.url}"
+            page.locator(shot.sign).first.wait_for()
+            page.wait_for_timeout(700)  # curves, maps and times are drawn after the first paint
+            yield page
+        finally:
+            context.close()
+
+    def _log_in(self, page: Any) -> None:
+        page.goto(f"{self._site.url}/login/")
+        page.fill("#id_username", NAME)
+        page.fill("#id_password", PASSWORD)
+        page.click("text=Log in")
+        page.wait_for_url(f"{self._site.url}/")
+
+
+@contextmanager
+def staged() -> Iterator[Stage]:
+    from playwright.sync_api import sync_playwright
+
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    assert path, "Pictures need Chromium."
+    with tempfile.TemporaryDirectory(prefix="heimdall-gallery-") as name, _chat() as chat:
+        folder = Path(name)
+        (folder / "texts" / "empty").mkdir(parents=True)
+        settings = {
+            "HEIMDALL_RECIPES": "",
+            "HEIMDALL_SLOTS": "2",
+            "HEIMDALL_NODE_NAME": "gpu-1",
+            "HEIMDALL_TEXT_FOLDERS": str(folder / "texts"),
+            "HEIMDALL_WEBHOOK_ALLOW": "localhost",
+            "HEIMDALL_LEASE_SECONDS": "10",
+            "HEIMDALL_HEARTBEAT_SECONDS": "1",
+        }
+        with running(folder, **settings) as site, sync_playwright() as driver:
+            assert site.start("shell", "-v0", "-c", PEOPLE).wait(timeout=60) == 0
+            names = _Cast(site, folder, chat).play()
+            browser = driver.chromium.launch(executable_path=path, args=FLAGS)
+            yield Stage(site, browser, names)
+            browser.close()
+
+
+class _Cast:
+    """Plays the jobs, and says what is where afterwards."""
+
+    def __init__(self, site: Site, folder: Path, chat: str):
+        self.site, self.folder, self.chat = site, folder, chat
+
+    def play(self) -> dict[str, Any]:
+        webhook = self._subscribe()
+        dataset, located = self._localization()
+        failed = self._job(
+            "poems, other corpus", text_folder=str(self.folder / "texts" / "empty"), priority=5
+        )
+        self.site.wait_for_status(failed, "failed", seconds=120)
+        first = self._interrupted("poems, baseline", learning_rate=0.003)
+        second = self._job("poems, higher rate", learning_rate=0.01, epochs=6, tags=["sweep"])
+        for job in (first, second, located):
+            self.site.wait_for_status(job, "completed", seconds=400)
+        paused = self._job("poems, wide", epochs=40, width=96)
+        self.site.wait_for(paused, lambda job: job["current_epoch"] >= 2, seconds=120)
+        self.site.pause(paused, "step")
+        self.site.wait_for_status(paused, "paused")
+        busy = [self._job(f"poems, long, seed {seed}", epochs=400, seed=seed) for seed in (1, 2)]
+        self.site.wait_for(busy[0], lambda job: job["current_epoch"] >= 1, seconds=120)
+        self._kill_trainer(busy[0])
+        self.site.wait_for(
+            busy[0], lambda job: job["attempt"] >= 2 and job["current_epoch"] >= 3, seconds=120
+        )
+        for number in (1, 2, 3):
+            self._job(f"nightly {number}", epochs=20, priority=-number, tags=["nightly"])
+        given_up = self._job("a typing mistake", priority=-10)
+        self.site.verb(given_up, "cancel")
+        self.site.request("PUT", f"/v1/training/jobs/{busy[0]}/watch")
+        self.site.request("POST", f"/v1/training/subscriptions/{webhook}/test")
+        self.site.wait_until(self._is_sent(webhook), seconds=60)
+        return {
+            "running": busy[0], "located": located, "failed": failed, "paused": paused, "first": first,
+            "second": second, "dataset": dataset, "webhook": webhook,
+        }  # fmt: skip
+
+    def _job(
+        self, name: str, *, recipe: str = "language_model", priority: int = 0, tags: Any = (), **config: Any
+    ) -> int:
+        if recipe == "language_model":
+            config = {"epochs": 6, "samples_per_epoch": 256, "max_chars": 100_000, "device": "cpu"} | config
+        body = {
+            "job_name": name,
+            "recipe": recipe,
+            "priority": priority,
+            "config": config,
+            "tags": list(tags),
+        }
+        if name.startswith("poems"):
+            body["team"] = "radio"
+        return self.site.post("/jobs", body)["id"]
+
+    def _localization(self) -> tuple[str, int]:
+        made = self._job("coast", recipe="rf_dataset", samples=8_000, samples_per_shard=1_000, seed=1)
+        located = self._job(
+            "where is it?", recipe="localization", dataset="coast", epochs=10, batch_size=128,
+            learning_rate=0.003, device="cpu", tags=["radio"],
+        )  # fmt: skip
+        self.site.wait_for_status(made, "completed", seconds=120)
+        return self.site.job(made)["dataset"], located
+
+    def _interrupted(self, name: str, **config: Any) -> int:
+        job = self._job(name, **config)
+        self.site.wait_for(job, lambda seen: seen["current_epoch"] >= 2, seconds=200)
+        self.site.pause(job, "step")
+        self.site.wait_for_status(job, "paused", "completed")
+        self.site.verb(job, "resume")
+        return job
+
+    def _kill_trainer(self, job: int) -> None:
+        self.site.the("trainer", f"job {job}").kill()
+
+    def _subscribe(self) -> int:
+        hook = {"via": "webhook", "target": self.chat, "topics": ["completed", "failed", "paused", "crashed"]}
+        return self.site.post("/subscriptions", hook)["id"]
+
+    def _is_sent(self, webhook: int) -> Callable[[], bool]:
+        def asked() -> bool:
+            rows = self.site.get(f"/subscriptions/{webhook}/deliveries")["results"]
+            return bool(rows) and rows[0]["topic"] == "test" and rows[0]["tries"] > 0
+
+        return asked
+
+
+@contextmanager
+def _chat() -> Iterator[str]:
+    """Something that takes messages as a chat server does; the first one it is too busy for."""
+    answers = [503]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status = answers.pop() if answers else 200
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"ok" if status == 200 else b"busy, try again later")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://localhost:{server.server_port}/hooks/radio"
+    server.shutdown()
+    server.server_close()

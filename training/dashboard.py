@@ -1,0 +1,13 @@
+"""What unfold puts on the admin's first page. dashboard.js keeps it live, by the pages' own socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+
+from training.queries.dashboard import dashboard_dict
+
+
+def show(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    return context | {"live": dashboard_dict(request.user)}
