@@ -10,7 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 VARIABLE = re.compile(r"\b(?:HEIMDALL_[A-Z_]+[A-Z]|DATABASE_URL)\b")
-FOR_TESTS = {"HEIMDALL_FAILPOINTS", "HEIMDALL_TEST_EXAMPLES", "HEIMDALL_FUZZ_EXAMPLES"}
+FOR_TESTS = {
+    "HEIMDALL_FAILPOINTS",
+    "HEIMDALL_FAILPOINTS_ONCE",
+    "HEIMDALL_TEST_EXAMPLES",
+    "HEIMDALL_FUZZ_EXAMPLES",
+}
 
 
 def named_in_code() -> set[str]:

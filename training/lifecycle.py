@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 
 class Status(StrEnum):
@@ -202,6 +203,7 @@ def refusal(verb: Verb, status: Status, stop: Stop, facts: Facts) -> str | None:
     return next((guard.refusal for guard in found.guards if not guard.holds(facts)), None)
 
 
+@cache
 def offered(status: Status, stop: Stop, facts: Facts) -> tuple[Verb, ...]:
     """The verbs that a button may offer: allowed, and they change something."""
     return tuple(verb for verb in USER_VERBS if _changes(verb, status, stop, facts))

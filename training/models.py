@@ -34,6 +34,11 @@ def _choices(enum: type) -> list[tuple[str, str]]:
     return [(member.value, member.value.replace("_", " ")) for member in enum if member.value]
 
 
+JOB_ORDERS = (
+    "job_name", "priority", "best_val_loss", "created_at", "started_at", "completed_at", "updated_at",
+)  # fmt: skip
+
+
 class TrainingJob(models.Model):
     """One job. `status` is a fact; `stop` and `stop_at` are a wish that stands beside `running`."""
 
@@ -183,9 +188,16 @@ class TrainingJob(models.Model):
             ),
             models.Index(fields=["lease_expires_at"], condition=Q(status="running"), name="jobs_running"),
             models.Index(fields=["-updated_at"], condition=Q(status="paused"), name="jobs_paused"),
-            models.Index(fields=["status", "-id"], name="jobs_by_status"),
-            models.Index(fields=["owner", "-id"], name="jobs_by_owner"),
-            models.Index(fields=["recipe", "-id"], name="jobs_by_recipe"),
+            # One for each filter of a list, in the order of numbers. What other filters look at follows, so that
+            # counting with several of them reads the index alone.
+            models.Index(fields=["status", "-id", "owner", "team", "recipe"], name="jobs_by_status"),
+            models.Index(fields=["owner", "-id", "status", "team", "recipe"], name="jobs_by_owner"),
+            models.Index(fields=["team", "-id", "status", "owner", "recipe"], name="jobs_by_team"),
+            models.Index(fields=["recipe", "-id", "status", "owner", "team"], name="jobs_by_recipe"),
+            models.Index(fields=["job_type", "-id", "status", "owner", "team"], name="jobs_by_type"),
+            models.Index(fields=["parent", "-id"], name="jobs_by_parent"),
+            # One for each order of a list.
+            *(models.Index(fields=[name, "id"], name=f"jobs_by_{name}") for name in JOB_ORDERS),
         ]
 
     def __str__(self) -> str:

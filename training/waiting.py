@@ -63,7 +63,7 @@ class Reason:
         return {"code": self.code, "message": self.message, "ahead": self.ahead}
 
 
-def reasons(jobs: Iterable[TrainingJob]) -> dict[int, Reason]:
+def reasons(jobs: Iterable[TrainingJob | Any]) -> dict[int, Reason]:
     """Why each queued job among these waits. Four queries, however many they are; none where none is queued."""
     queued = [job for job in jobs if job.status == Status.QUEUED]
     if not queued:

@@ -36,6 +36,17 @@ def test_it_kills():
     assert done.stdout == b""
 
 
+def test_with_a_folder_it_acts_once_in_all_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv(failpoints.ONCE, str(tmp_path))
+    for number in range(2):  # armed again, as in a new process
+        failpoints.configure("here=raise")
+        if number == 0:
+            with pytest.raises(FailpointReached):
+                failpoint("here")
+        failpoint("here")
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
 @pytest.mark.parametrize("text", ["here", "here=explode", "=kill", "here=kill:x"])
 def test_a_bad_text_is_refused(text):
     with pytest.raises(ValueError, match="HEIMDALL_FAILPOINTS"):

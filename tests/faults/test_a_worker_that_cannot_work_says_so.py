@@ -1,29 +1,28 @@
-"""A worker whose data folder is gone leaves, and one whose clusters die at once does not start them in a frenzy."""
+"""Who started a worker whose data folder is gone gives up; clusters that die at once are not started in a frenzy."""
 
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import time
 
 import pytest
+from django.core.management import CommandError
 
-from tests.running import PATIENCE, running
 from training import host, services
-from training.management.commands import worker
+from training.management.commands import start, worker
 
 
-@pytest.mark.processes
-@pytest.mark.xdist_group("processes")
-def test_a_worker_whose_folder_was_moved_away_says_so_and_leaves_no_process(tmp_path):
-    with running(tmp_path, web=False, worker=False, HEIMDALL_START_METHOD="cold") as site:
-        starter = site.start("start")
-        site.wait_until(site.answers, seconds=60)
-        site.data.rename(tmp_path / "elsewhere")
-        assert starter.wait(timeout=30 * PATIENCE) == 1
-        assert f"The data folder {site.data} was moved or deleted" in site.log
-        assert "The worker has lost the data folder" in site.log
-        assert site.log.count("starting a fresh one") == 0
-        site.wait_until(lambda: not site.processes(), seconds=10)
+def test_who_started_a_worker_that_lost_its_folder_starts_no_other(monkeypatch):
+    site = start.Site(listener=None, say=print)
+    site.children["worker"] = subprocess.Popen(
+        [sys.executable, "-c", f"raise SystemExit({worker.FOLDER_IS_GONE})"]
+    )
+    site.children["worker"].wait()
+    monkeypatch.setattr(site, "_start", lambda name: pytest.fail(f"{name} was started again"))
+    with pytest.raises(CommandError, match="lost the data folder"):
+        site._replace_dead()
 
 
 @pytest.fixture

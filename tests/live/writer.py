@@ -15,7 +15,7 @@ import django
 
 django.setup()
 
-from django.contrib.auth.models import Group, User  # noqa: E402
+from django.contrib.auth.models import Group, Permission, User  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import transaction  # noqa: E402
@@ -39,13 +39,15 @@ def migrate() -> None:
 
 
 @command
-def person(name: str, team: str = "", superuser: bool = False) -> dict[str, str]:
+def person(name: str, team: str = "", superuser: bool = False, views: bool = False) -> dict[str, str]:
     """Somebody with a session and a token."""
     user = User.objects.create(username=name, is_superuser=superuser)
     user.set_unusable_password()
     user.save()
     if team:
         user.groups.add(Group.objects.get_or_create(name=team)[0])
+    if views:
+        user.user_permissions.add(Permission.objects.get(codename="view_trainingjob"))
     session = SessionStore()
     session["_auth_user_id"] = str(user.pk)
     session["_auth_user_backend"] = "django.contrib.auth.backends.ModelBackend"

@@ -7,9 +7,10 @@ from typing import Any
 
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.request import Request
-from rest_framework.utils.urls import replace_query_param
+from rest_framework.utils.urls import remove_query_param, replace_query_param
 
 from training.errors import NotFound
+from training.queries.listing import Page
 
 
 class Pages(PageNumberPagination):
@@ -35,6 +36,17 @@ def numbered(
     }
 
 
+def beside(request: Request, page: Page) -> dict[str, Any]:
+    """A page of jobs, and the addresses of those beside it."""
+    found = {
+        "count": page.count.jobs,
+        "next": _from(request, page.next),
+        "previous": _from(request, page.previous),
+        "results": page.jobs,
+    }
+    return found if page.count.is_exact else found | {"count_is_exact": False}
+
+
 def following(request: Request, rows: Sequence[dict], *, count: int, cursor: str) -> dict[str, Any]:
     """What follows a cursor. `count` counts all that follows it, `next` goes on after the last one shown."""
     more = count > len(rows) and rows
@@ -48,6 +60,12 @@ def following(request: Request, rows: Sequence[dict], *, count: int, cursor: str
 
 def whole(rows: Sequence[dict]) -> dict[str, Any]:
     return {"count": len(rows), "next": None, "previous": None, "results": list(rows)}
+
+
+def _from(request: Request, cursor: str | None) -> str | None:
+    if cursor is None:
+        return None
+    return remove_query_param(link(request, cursor=cursor), "page")
 
 
 def link(request: Request, **changes: Any) -> str:

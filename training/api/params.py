@@ -91,3 +91,4 @@ AFTER = Number("after", "Show what comes after this one: the cursor of the last 
 LIMIT = Number("limit", "How many at most.", default=200, low=1, high=1000)
 PAGE = Number("page", "The number of the page, from 1.", default=1, low=1, high=1_000_000_000)
 PAGE_SIZE = Number("page_size", "How many on a page.", default=50, low=1, high=200)
+CURSOR = Param("cursor", "Where to go on: as it stands in the `next` and `previous` of a page.", longest=2000)

@@ -344,3 +344,10 @@ def page_of(shape: type[serializers.Serializer]) -> type[serializers.Serializer]
         "results": shape(many=True),
     }
     return type(name, (serializers.Serializer,), fields)
+
+
+class JobPage(page_of(JobShape)):  # type: ignore[misc]
+    count = _whole(help_text="Exact up to 10000; beyond that `count_is_exact` is false.")
+    count_is_exact = serializers.BooleanField(
+        required=False, help_text="False where there are more jobs than `count` says, else left out."
+    )

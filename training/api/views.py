@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.models import Group
-from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema
@@ -17,12 +16,13 @@ from rest_framework.response import Response
 from training import policy, queries, services
 from training.api import downloads, pagination, params, serializers
 from training.api.doors import Door, find_checkpoint, find_job, given
-from training.api.filters import FILTERS, filtered
-from training.api.params import AFTER, LIMIT, PAGE, PAGE_SIZE, Param
+from training.api.filters import FILTERS, wanted
+from training.api.params import AFTER, CURSOR, LIMIT, PAGE, PAGE_SIZE, Param
 from training.api.schema import answers, checkpoint_file, document
 from training.errors import InvalidInput
 from training.lifecycle import Answer
-from training.models import Event, LogChunk, Metric, TrainingJob
+from training.models import Event, LogChunk, Metric
+from training.queries import listing
 from training.recipes import registry
 
 PER = Param(
@@ -31,7 +31,7 @@ PER = Param(
     default="step",
     choices=("step", "epoch"),
 )
-LIST = (*FILTERS, PAGE, PAGE_SIZE)
+LIST = (*FILTERS, CURSOR, PAGE, PAGE_SIZE)
 
 
 class Jobs(Door):
@@ -39,19 +39,18 @@ class Jobs(Door):
         "list_jobs",
         "Find jobs",
         params=LIST,
-        answers=answers(200, serializers.page_of(serializers.JobShape), 404),
+        answers=answers(200, serializers.JobPage, 404),
     )
     def get(self, request: Request) -> Response:
         values = params.read(request, LIST)
-        jobs = filtered(policy.visible_jobs(request.user), values)
-        page = pagination.numbered(
-            request,
-            page=values["page"],
+        page = listing.page(
+            request.user,
+            wanted(values),
             size=values["page_size"],
-            count=jobs.order_by().count(),
-            rows=lambda start, end: queries.dicts(_rows(jobs, start, end), request.user),
+            number=values["page"],
+            cursor=values["cursor"],
         )
-        return Response(page)
+        return Response(pagination.beside(request, page))
 
     @document(
         "submit_job",
@@ -266,15 +265,6 @@ class Nowhere(Door):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         hint = " The addresses of the API end without a slash." if request.path.endswith("/") else ""
         raise NoSuchAddress(f"There is nothing at {request.path[:200]}.{hint}")
-
-
-def _rows(jobs: QuerySet[TrainingJob], start: int, end: int) -> list[TrainingJob]:
-    """The jobs of a page. A late one is found by numbers first: skipping whole rows would read them all."""
-    if start == 0:
-        return list(queries.with_relations(jobs)[:end])
-    numbers = list(jobs.values_list("pk", flat=True)[start:end])
-    found = queries.with_relations(TrainingJob.objects.filter(pk__in=numbers)).in_bulk()
-    return [found[pk] for pk in numbers if pk in found]
 
 
 def created(result: services.Result, request: Request) -> Response:

@@ -1,12 +1,15 @@
 """Named points where a test kills, stops or breaks the process. Free when off.
 
-`HEIMDALL_FAILPOINTS="staged=kill,before_write=raise:3"`: what happens, and at which passage (else the first).
+`HEIMDALL_FAILPOINTS="staged=kill,before_write=raise:3"`: what happens, and at which passage (else the first). Each
+process counts for itself, unless `HEIMDALL_FAILPOINTS_ONCE` names a folder: then each point acts once in all of them,
+and leaves a file of its name there.
 """
 
 import os
 import signal
 
 VARIABLE = "HEIMDALL_FAILPOINTS"
+ONCE = "HEIMDALL_FAILPOINTS_ONCE"
 
 
 class FailpointReached(OSError):
@@ -35,9 +38,22 @@ def _pass(name: str) -> None:
         _armed[name] = (kind, passage - 1)
         return
     del _armed[name]
+    if not _is_first_of_all(name):
+        return
     if kind == "raise":
         raise FailpointReached(28, f"failpoint {name}")
     os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
+
+
+def _is_first_of_all(name: str) -> bool:
+    folder = os.environ.get(ONCE)
+    if not folder:
+        return True
+    try:
+        os.close(os.open(os.path.join(folder, name), os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
 
 
 _armed: dict[str, tuple[str, int]] = {}

@@ -44,7 +44,7 @@ SUPERVISOR_GONE = 70  # exit code of a trainer whose control pipe ended
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 # Of Heimdall's own settings a trainer sees these alone: recipes are other people's code.
-_PASSED_ON = {"HEIMDALL_RECIPES", "HEIMDALL_FAILPOINTS", "HEIMDALL_TEXT_FOLDERS"}
+_PASSED_ON = {"HEIMDALL_RECIPES", "HEIMDALL_FAILPOINTS", "HEIMDALL_FAILPOINTS_ONCE", "HEIMDALL_TEXT_FOLDERS"}
 _WITHHELD = {
     "DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE",
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",

@@ -29,18 +29,40 @@ def dicts(jobs: Iterable[TrainingJob], actor: Any) -> list[dict[str, Any]]:
 
 
 def _job_dict(job: TrainingJob, actor: Any, reason: waiting.Reason | None) -> dict[str, Any]:
+    return shape(
+        job,
+        actor,
+        reason,
+        owner=job.owner.get_username(),
+        team=job.team.name if job.team_id and job.team else None,
+        dataset=job.dataset.name if job.dataset_id and job.dataset else None,
+        checkpoint=checkpoint_dict(job.latest_checkpoint) if job.latest_checkpoint else None,
+    )
+
+
+def shape(
+    job: Any,
+    actor: Any,
+    reason: waiting.Reason | None,
+    *,
+    owner: str,
+    team: str | None,
+    dataset: str | None,
+    checkpoint: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """The one shape of a job, from a TrainingJob or from a row of a list; what other tables hold is given."""
     return {
-        "id": job.pk,
+        "id": job.id,
         "job_name": job.job_name,
         "description": job.description,
         "job_type": job.job_type,
         "recipe": job.recipe,
-        "owner": job.owner.get_username(),
-        "team": job.team.name if job.team_id and job.team else None,
+        "owner": owner,
+        "team": team,
         "parent": job.parent_id,
         "origin": job.origin,
         "tags": job.tags,
-        "dataset": job.dataset.name if job.dataset_id and job.dataset else None,
+        "dataset": dataset,
         "priority": job.priority,
         "pool": job.pool,
         "status": job.status,
@@ -64,7 +86,7 @@ def _job_dict(job: TrainingJob, actor: Any, reason: waiting.Reason | None) -> di
         "best_val_loss": finite(job.best_val_loss),
         "error_code": job.error_code,
         "error_message": job.error_message,
-        "checkpoint": checkpoint_dict(job.latest_checkpoint) if job.latest_checkpoint else None,
+        "checkpoint": checkpoint,
         "environment": job.environment,
         "approximate": job.approximate,
         "event_seq": job.event_seq,
@@ -140,9 +162,9 @@ def event_dict(event: Event) -> dict[str, Any]:
     }
 
 
-def checkpoint_dict(checkpoint: Checkpoint) -> dict[str, Any]:
+def checkpoint_dict(checkpoint: Checkpoint | Any) -> dict[str, Any]:
     return {
-        "id": checkpoint.pk,
+        "id": checkpoint.id,
         "job": checkpoint.job_id,
         "kinds": checkpoint.kinds,
         "epoch": checkpoint.epoch,

@@ -20,11 +20,12 @@ from django.db import DatabaseError
 from training import policy, queries, services
 from training.api import params
 from training.api.errors import describe
-from training.api.filters import FILTERS, filtered
+from training.api.filters import FILTERS, wanted
 from training.errors import HeimdallError, InvalidInput, NotAllowed, NotFound, TransitionRefused
 from training.lifecycle import TERMINAL, JobType, Status, StopAt, Verb
 from training.management.progress import Progress, printable, table
 from training.models import TrainingJob
+from training.queries import listing
 
 REFUSED, NOT_ALLOWED, NOT_FOUND = 3, 4, 5
 FAILED, CANCELLED, PAUSED = 6, 7, 8
@@ -120,8 +121,7 @@ class Command(BaseCommand):
 
     def list(self, options: dict[str, Any]) -> int:
         values = {param.name: options.get(param.name) for param in FILTERS}
-        jobs = queries.with_relations(filtered(policy.visible_jobs(self.user), values))[: options["limit"]]
-        found = queries.dicts(jobs, self.user)
+        found = listing.page(self.user, wanted(values), size=options["limit"]).jobs
         if self.as_json:
             for job in found:
                 self._say(job, "")

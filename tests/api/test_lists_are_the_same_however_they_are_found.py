@@ -1,0 +1,144 @@
+"""By an index of a filter or along an order: however a list is found, it shows the same jobs in the same order."""
+
+import datetime
+import itertools
+
+import pytest
+from django.utils import timezone
+
+from training.models import Tag, TrainingJob
+from training.queries import listing
+from training.queries.cursor import ORDERINGS
+
+URL = "/v1/training/jobs"
+FILTERS = (
+    "",
+    "status=completed",
+    "status=completed,failed",
+    "recipe=tiny&status=failed",
+    "owner=bob",
+    "team=radio",
+    "tags=red",
+    "tags=red,blue&status=completed",
+    "search=beam",
+    "search=beam&status=completed",
+    "owner=alice&job_type=training",
+)
+
+
+@pytest.fixture
+def jobs(make_job, bob, mallory, team):
+    """Equal values, missing values and jobs of everybody."""
+    start = timezone.now()
+    statuses = itertools.cycle(["completed", "failed", "completed", "queued", "cancelled"])
+    people = [{}, {"team": None}, {"owner": bob}, {"owner": bob, "team": None}, {"owner": mallory}]
+    for number, (whose, status) in enumerate(zip(people * 4, statuses, strict=False)):
+        job = make_job(job_name="beam" if number % 3 else f"other {number % 4}", status=status, **whose)
+        names = [name for name, every in (("red", 2), ("blue", 3)) if number % every == 0]
+        Tag.objects.bulk_create([Tag(job=job, name=name) for name in names])
+        TrainingJob.objects.filter(pk=job.pk).update(
+            priority=number % 3,
+            best_val_loss=None if number % 4 == 0 else number % 5,
+            started_at=None if number % 2 else start + datetime.timedelta(seconds=number % 6),
+            updated_at=start + datetime.timedelta(seconds=(number * 7) % 10),
+        )
+
+
+@pytest.fixture(params=["alice", "bob", "admin_user"])
+def client(request, client_of, jobs):
+    return client_of(request.getfixturevalue(request.param))
+
+
+FEW = (1, 4, listing.COUNT_LIMIT)  # with 1 and 4 these lists are found as those of a million jobs are
+
+
+def key(job, ordering):
+    field, sign = ordering.removeprefix("-"), -1 if ordering.startswith("-") else 1
+    return (job[field] is None, _Turned(job[field], sign), sign * job["id"])
+
+
+class _Turned:
+    def __init__(self, value, sign):
+        self.value, self.sign = value, sign
+
+    def __eq__(self, other):
+        return self.value == other.value
+
+    def __lt__(self, other):
+        return self.value is not None and (
+            self.value < other.value if self.sign > 0 else self.value > other.value
+        )
+
+
+def walked(client, url, way):
+    """The pages from this one on, and the last page's address back."""
+    pages = []
+    while url:
+        page = client.get(url).json()
+        pages.append(page)
+        url = page[way]
+    return pages
+
+
+def test_every_order_can_be_walked_there_and_back(client, monkeypatch):
+    for ordering, few in itertools.product(ORDERINGS, FEW[1:]):
+        monkeypatch.setattr(listing, "COUNT_LIMIT", few)
+        there = walked(client, f"{URL}?page_size=6&ordering={ordering}", "next")
+        shown = [job for page in there for job in page["results"]]
+        assert len(shown) > 6
+        assert shown == sorted(shown, key=lambda job, by=ordering: key(job, by))
+        back = walked(client, there[-1]["previous"], "previous")
+        assert [job for page in back[::-1] for job in page["results"]] == shown[: -len(there[-1]["results"])]
+
+
+def test_every_filter_finds_the_same_jobs(client, monkeypatch):
+    for filters in FILTERS:
+        found = []
+        for few, ordering in itertools.product(FEW, ("-id", "job_name")):
+            monkeypatch.setattr(listing, "COUNT_LIMIT", few)
+            page = client.get(f"{URL}?page_size=200&ordering={ordering}&{filters}").json()
+            ids = {job["id"] for job in page["results"]}
+            assert len(ids) == len(page["results"])
+            assert (
+                page["count"] == len(ids) if page.get("count_is_exact", True) else page["count"] <= len(ids)
+            )
+            found.append(ids)
+        assert found[0] or "tags" not in filters
+        assert all(ids == found[0] for ids in found)
+
+
+@pytest.mark.parametrize("few", FEW)
+def test_a_count_is_exact_up_to_its_limit_and_says_so_beyond(api, jobs, monkeypatch, few):
+    monkeypatch.setattr(listing, "COUNT_LIMIT", few)
+    page = api.get(URL).json()
+    shown = len(page["results"])
+    assert page["count"] == min(few, shown)
+    assert ("count_is_exact" in page) == (shown > few)
+    monkeypatch.setattr(listing, "COUNT_LIMIT", shown)
+    assert set(api.get(URL).json()) == {"count", "next", "previous", "results"}
+
+
+@pytest.mark.parametrize("few", FEW)
+def test_pages_are_numbered_up_to_the_limit_and_lead_on_from_there(api, jobs, monkeypatch, few):
+    monkeypatch.setattr(listing, "COUNT_LIMIT", few)
+    shown = [job["id"] for job in api.get(URL).json()["results"]]
+    for number in range(1, -(-min(few, len(shown)) // 2) + 1):
+        page = api.get(f"{URL}?page={number}&page_size=2").json()
+        assert [job["id"] for job in page["results"]] == shown[2 * number - 2 : 2 * number]
+    rest = walked(api, page["next"], "next") if page["next"] else []
+    assert [job["id"] for page in rest for job in page["results"]] == shown[2 * number :]
+    assert api.get(f"{URL}?page={number + 1}&page_size=2").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "e30", "W10", "WyItaWQiLDUsNSwyXQ", "WyJpZCIsNSw1LDBd", "%00", "9" * 1999]
+)
+def test_a_cursor_that_no_list_gave_leads_nowhere(api, cursor):
+    answer = api.get(f"{URL}?cursor={cursor}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert "cursor" in answer.json()["error"]["message"]
+
+
+def test_a_list_shows_a_job_as_its_own_address_does(client):
+    for job in client.get(URL).json()["results"]:
+        assert client.get(f"{URL}/{job['id']}").json() == job

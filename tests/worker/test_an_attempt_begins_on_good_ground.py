@@ -1,0 +1,127 @@
+"""What a supervisor does before there is a trainer: it finds a checkpoint that is good, a recipe that is there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from training import checkpoints, runner, services
+from training.engine import codec
+from training.models import Attempt, Checkpoint, Event, TrainingJob, checkpoint_storage
+from training.storage import AtomicFileSystemStorage
+
+pytestmark = pytest.mark.django_db(transaction=True)
+torch.set_num_threads(1)
+
+DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "gone": lambda content: None,
+    "empty": lambda content: b"",
+    "one byte": lambda content: content[:1],
+    "within the header": lambda content: content[:200],
+    "within the tensors": lambda content: content[:-20],
+    "one byte short": lambda content: content[:-1],
+    "longer": lambda content: content + b"\0",
+    "a flipped bit": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+}
+
+
+@pytest.fixture(autouse=True)
+def begun(settings, tmp_path, monkeypatch) -> list[dict]:
+    """Folders of this test's own; and what trainers would have begun with, which then are at their end at once."""
+    settings.STAGING_DIR, settings.SCRATCH_DIR = tmp_path / "staging", tmp_path / "scratch"
+    store = {
+        "BACKEND": "training.storage.AtomicFileSystemStorage",
+        "OPTIONS": {"location": tmp_path / "store"},
+    }
+    settings.STORAGES = settings.STORAGES | {"checkpoints": store}
+    specs: list[dict] = []
+
+    class Training:
+        def __init__(self, supervision, spec):
+            self.attempt = supervision.attempt
+            content = codec.load(spec.checkpoint)[0] if spec.checkpoint else {}
+            specs.append({"from": content.get("step"), "expected": spec.expected.get("step")})
+
+        def follow(self) -> None:
+            services.complete(self.attempt, None)
+
+    monkeypatch.setattr(runner, "Training", Training)
+    return specs
+
+
+@pytest.fixture
+def claimed(alice, node, tmp_path) -> Attempt:
+    """The second attempt of a job that crashed with checkpoints at the steps 2 and 4."""
+    services.submit(by=alice, job_name="a job", recipe="tiny", config={})
+    first = services.claim(node, slot=0, pid=1)
+    for step in (2, 4):
+        path = tmp_path / f"staged-{step}"
+        saved = codec.save(path, {"model": torch.full((9,), float(step)), "step": step}, {})
+        sha = hashlib.sha256(path.read_bytes()).hexdigest()
+        staged = {"path": str(path), "step": step, "epoch": 0, "kinds": ["periodic"], "digest": saved.digest,
+                  "size": saved.size, "file_sha256": sha}  # fmt: skip
+        stored = checkpoints.store(staged, job_id=first.job_id, attempt=1)
+        services.record_checkpoint(first, stored)
+    services.crash(first, exit_code=-9)
+    return services.claim(node, slot=0, pid=1)
+
+
+def damage(row: Checkpoint, how: str) -> None:
+    path = Path(checkpoint_storage().path(row.file.name))
+    content = DAMAGES[how](path.read_bytes())
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+
+
+def supervised(attempt: Attempt) -> TrainingJob:
+    runner.Supervision(attempt, slot=0).run()
+    return TrainingJob.objects.get(pk=attempt.job_id)
+
+
+def test_it_begins_with_the_newest_checkpoint(claimed, begun):
+    assert supervised(claimed).status == "completed"
+    assert begun == [{"from": 4, "expected": 4}]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_one_is_set_aside_for_the_one_before(claimed, begun, how):
+    damage(claimed.started_from, how)
+    assert supervised(claimed).status == "completed"
+    assert begun == [{"from": 2, "expected": 2}]
+    assert list(Checkpoint.objects.filter(quarantined_at=None).values_list("step", flat=True)) == [2]
+    (event,) = Event.objects.filter(kind="quarantine")
+    assert event.message.startswith("The checkpoint at step 4 was set aside: ")
+
+
+def test_where_all_are_damaged_the_job_fails_and_does_not_begin_again_by_itself(claimed, begun):
+    for row in Checkpoint.objects.all():
+        damage(row, "a flipped bit")
+    job = supervised(claimed)
+    assert (job.status, job.error_code, begun) == ("failed", "no_good_checkpoint", [])
+
+
+def test_where_the_store_cannot_be_reached_the_job_waits_and_no_checkpoint_is_blamed(
+    claimed, begun, monkeypatch
+):
+    def refuse(*args, **kwargs):
+        raise ConnectionError("no route to the store")
+
+    monkeypatch.setattr(AtomicFileSystemStorage, "open", refuse)
+    job = supervised(claimed)
+    assert (job.status, job.current_step, begun) == ("queued", 4, [])
+    assert job.not_before is not None
+    assert not Checkpoint.objects.exclude(quarantined_at=None).exists()
+    assert "no route to the store" in Event.objects.get(kind="land").message
+
+
+def test_a_recipe_that_is_gone_fails_the_job_once_and_is_named(claimed, begun):
+    TrainingJob.objects.update(recipe="gone")
+    claimed.job.refresh_from_db()
+    job = supervised(claimed)
+    assert (job.status, job.error_code, job.attempt, begun) == ("failed", "unknown_recipe", 2, [])
+    assert "There is no recipe 'gone'" in job.error_message

@@ -1,0 +1,111 @@
+"""A place in an ordered list of jobs, and how a list goes on from there.
+
+Beyond a place the list falls into segments that an index answers each: equal values beyond the number, values beyond,
+no value at all. A comparison of pairs would say the same in one condition, which databases answer by a scan.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+from django.db.models import F, Q, TextField, Value
+from django.db.models.functions import Cast
+
+from training.errors import NotFound
+
+SORTABLE = (
+    "id", "job_name", "status", "recipe", "priority", "best_val_loss",
+    "created_at", "started_at", "completed_at", "updated_at",
+)  # fmt: skip
+ORDERINGS = tuple(sign + name for name in SORTABLE for sign in ("", "-"))
+_NULLABLE = frozenset({"best_val_loss", "started_at", "completed_at"})  # jobs without a value come last
+_TIMES = frozenset({"created_at", "started_at", "completed_at", "updated_at"})
+
+Segment = tuple[Q, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Order:
+    """By a field, equal ones by their number; both the same way round."""
+
+    field: str
+    descending: bool
+
+    @classmethod
+    def of(cls, ordering: str) -> Order:
+        return cls(ordering.removeprefix("-"), ordering.startswith("-"))
+
+    def segments(self, place: Place | None) -> list[Segment]:
+        """Conditions and orders that, one after the other, give what lies beyond the place (or all)."""
+        backward = place is not None and place.backward
+        sign, beyond = ("-", "lt") if self.descending != backward else ("", "gt")
+        by_value, by_number = (sign + self.field, sign + "id"), (sign + "id",)
+        is_null, is_given = Q(**{f"{self.field}__isnull": True}), Q(**{f"{self.field}__isnull": False})
+        nullable = self.field in _NULLABLE
+        nulls = [(is_null, by_number)] if nullable and not backward else []
+        if self.field == "id":
+            return [(Q() if place is None else Q(**{f"id__{beyond}": place.number}), by_number)]
+        if place is None:
+            return [(is_given if nullable else Q(), by_value), *nulls]
+        number = Q(**{f"id__{beyond}": place.number})
+        if place.value is None:
+            return [(is_null & number, by_number), *([(is_given, by_value)] if backward else [])]
+        same, others = Q(**{self.field: place.value}), Q(**{f"{self.field}__{beyond}": place.value})
+        return [(same & number, by_number), (others, by_value), *nulls]
+
+
+@dataclass(frozen=True)
+class Place:
+    """After a job, or before it. `value` is what the list is ordered by, as `place_of` reads it."""
+
+    ordering: str
+    value: Any
+    number: int
+    backward: bool = False
+
+    def as_text(self) -> str:
+        value = self.value.isoformat() if isinstance(self.value, datetime) else self.value
+        packed = json.dumps([self.ordering, value, self.number, int(self.backward)], separators=(",", ":"))
+        return base64.urlsafe_b64encode(packed.encode()).decode().rstrip("=")
+
+    @classmethod
+    def read(cls, text: str, ordering: str) -> Place:
+        """Raises NotFound for a text that no list gave."""
+        try:
+            of, value, number, backward = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            value = _checked(Order.of(ordering).field, value)
+            if of != ordering or type(number) is not int or not 0 < number < 2**63 or backward not in (0, 1):
+                raise ValueError("not made by as_text")
+        except (ValueError, TypeError, RecursionError):
+            raise NotFound(
+                "No list gave this cursor. Take it from the `next` or `previous` of a list in the same order."
+            ) from None
+        return cls(ordering, value, number, bool(backward))
+
+
+def place_of(field: str) -> Any:
+    """The expression that reads a job's place in the order.
+
+    SQLite keeps a time as text, with as many digits as it was written with, and compares it as text.
+    """
+    return Cast(field, TextField()) if field in _TIMES and connection.vendor == "sqlite" else F(field)
+
+
+def _checked(field: str, value: Any) -> Any:
+    """The value as the database compares it. Raises ValueError or TypeError."""
+    if value is None and field in _NULLABLE:
+        return None
+    if field in _TIMES:
+        moment = datetime.fromisoformat(value)
+        return Value(value, TextField()) if connection.vendor == "sqlite" else moment
+    kind = {"id": int, "priority": int, "best_val_loss": float}.get(field, str)
+    if type(value) is not kind or (kind is int and not -(2**63) <= value < 2**63):
+        raise ValueError(f"no value of {field}")
+    if kind is str and "\x00" in value.encode().decode():  # encode: nor half of a surrogate pair
+        raise ValueError("no text of a database")
+    return value

@@ -1,0 +1,235 @@
+"""Lists of jobs that cost the same among a thousand jobs and among a million.
+
+1. Each condition is counted alone, up to COUNT_LIMIT: an index answers that.
+2. Where one of them fits few jobs, these are read and put in order: exact, and bounded.
+3. Where all of them fit many, an index that is in the wanted order is walked until the page is full.
+A page goes on from the last job of the one before (cursor.py), so a late page costs what the first one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, reduce
+from heapq import merge
+from itertools import islice
+from operator import or_
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.db.models import BigIntegerField, CharField, Exists, Func, OuterRef, Q, QuerySet
+
+from training import policy
+from training.errors import NotFound
+from training.models import Tag, TrainingJob
+from training.queries.cursor import Order, Place, Segment, place_of
+from training.queries.rows import Row, dicts_of, read_rows
+
+COUNT_LIMIT = 10_000  # jobs are counted up to here, and pages are numbered up to here
+MOST_PARTS = 6  # of one condition that are read side by side
+
+Condition = tuple[Q, ...]  # parts that share no job, each of which one index answers
+NOTHING: Condition = (Q(id__in=()),)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which jobs a list is to show, and in which order. As it stands: all of them, the newest first."""
+
+    status: Sequence[str] | None = None
+    job_type: str | None = None
+    recipe: str | None = None
+    owner: str | None = None
+    team: str | None = None
+    parent_id: int | None = None
+    tags: Sequence[str] = ()
+    search: str | None = None
+    ordering: str = "-id"
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many jobs there are, or, where that is not exact, how many there are at least."""
+
+    jobs: int
+    is_exact: bool = True
+
+
+@dataclass(frozen=True)
+class Page:
+    jobs: list[dict[str, Any]]
+    count: Count
+    previous: str | None = None  # cursors
+    next: str | None = None
+
+
+def page(actor: Any, wanted: Wanted, *, size: int, number: int = 1, cursor: str | None = None) -> Page:
+    """Jobs from a cursor on, or of a page by its number. Raises NotFound for a page that is not there."""
+    order = Order.of(wanted.ordering)
+    place = Place.read(cursor, wanted.ordering) if cursor is not None else None
+    plan = Plan.of(actor, wanted)
+    skipped = 0 if place else (number - 1) * size
+    if skipped and skipped >= plan.count.jobs:
+        raise NotFound(_no_such_page(number, size, plan.count))
+    found = plan.numbers(order.segments(place), skipped + size + 1)[skipped:]
+    backward, more = place is not None and place.backward, len(found) > size
+    found = found[:size][::-1] if backward else found[:size]
+    rows = read_rows(found, place_of(order.field))
+    has_previous, has_next = (more, True) if backward else (skipped or place, more)
+    return Page(
+        dicts_of(rows, actor),
+        plan.count,
+        previous=_place(wanted, rows[0], backward=True) if rows and has_previous else None,
+        next=_place(wanted, rows[-1]) if rows and has_next else None,
+    )
+
+
+def count(actor: Any, wanted: Wanted) -> Count:
+    return Plan.of(actor, wanted).count
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the jobs of a list are found: in parts that share no job and are read side by side."""
+
+    parts: list[QuerySet[TrainingJob]]
+    count: Count
+
+    @classmethod
+    def of(cls, actor: Any, wanted: Wanted) -> Plan:
+        conditions = _conditions(actor, wanted)
+        if not conditions:
+            return cls([_jobs()], _counted([_jobs()]))
+        counts = [_counted([_jobs().filter(part) for part in condition]) for condition in conditions]
+        fewest = min(range(len(counts)), key=lambda place: counts[place].jobs)
+        if counts[fewest].is_exact:
+            parts = [_led_by(reduce(or_, conditions[fewest]), fewest, conditions)]
+        else:
+            parts = _among_many(conditions, wanted)
+        return cls(parts, counts[0] if len(counts) == 1 else _counted(parts))
+
+    def numbers(self, segments: list[Segment], wanted: int) -> list[int]:
+        """The numbers of the first jobs: segment by segment, until there are enough."""
+        found: list[int] = []
+        for condition, order in segments:
+            left = wanted - len(found)
+            if left > 0:
+                read = [
+                    part.filter(condition).order_by(*order).values_list("id", flat=True)[:left]
+                    for part in self.parts
+                ]
+                found += islice(merge(*read, reverse=order[-1] == "-id"), left) if len(read) > 1 else read[0]
+        return found
+
+
+def _conditions(actor: Any, wanted: Wanted) -> list[Condition]:
+    """What the actor may see, and each filter. Names of people and teams are turned into numbers first."""
+    texts = (wanted.recipe, wanted.owner, wanted.team, wanted.search, *wanted.tags)
+    if any(text is not None and _is_nowhere(text) for text in texts):
+        return [NOTHING]
+    found: list[Condition] = []
+    if wanted.status:
+        found.append(tuple(Q(status=status) for status in dict.fromkeys(wanted.status)))
+    equal = {name: getattr(wanted, name) for name in ("job_type", "recipe", "parent_id")}
+    found += [(Q(**{name: value}),) for name, value in equal.items() if value is not None]
+    found += [(Q(tag_rows__name=tag),) for tag in dict.fromkeys(wanted.tags)]
+    if wanted.search is not None:
+        found.append((_in_text(wanted.search),))
+    owner = team = None
+    if wanted.owner is not None:
+        owner = _number_of(get_user_model(), get_user_model().USERNAME_FIELD, wanted.owner)
+        found.append((Q(owner_id=owner),) if owner else NOTHING)
+    if wanted.team is not None:
+        team = _number_of(Group, "name", wanted.team)
+        found.append((Q(team_id=team),) if team else NOTHING)
+    scope = policy.visible_parts(actor)
+    if scope is not None and (owner is None or owner != getattr(actor, "pk", None)):
+        found.append(scope or NOTHING)
+    return found
+
+
+def _in_text(text: str) -> Q:
+    found = Q(job_name__icontains=text) | Q(description__icontains=text)
+    if text.isascii() and text.isdigit() and int(text) < 2**63:
+        found |= Q(id=int(text))
+    return found
+
+
+def _is_nowhere(text: str) -> bool:
+    """No text in the database holds a NUL or half of a surrogate pair, and databases refuse to look for one."""
+    return "\x00" in text or any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
+def _number_of(model: Any, field: str, name: str) -> int | None:
+    return model.objects.filter(**{field: name}).values_list("pk", flat=True).first()
+
+
+def _among_many(conditions: list[Condition], wanted: Wanted) -> list[QuerySet[TrainingJob]]:
+    """Every condition fits many jobs. Each of their indexes is in the order of numbers; for other orders it is
+    quicker to walk along and look at each job, for there are many that fit."""
+    by_parts = min(range(len(conditions)), key=lambda place: len(conditions[place]))
+    if wanted.ordering in {"id", "-id"} and len(conditions[by_parts]) <= MOST_PARTS:
+        return [_led_by(part, by_parts, conditions) for part in conditions[by_parts]]
+    return [_led_by(Q(), None, conditions)]
+
+
+def _led_by(leader: Q, place: int | None, conditions: list[Condition]) -> QuerySet[TrainingJob]:
+    """The jobs that fit all conditions, found by the one at this place."""
+    others = [reduce(or_, condition) for at, condition in enumerate(conditions) if at != place]
+    return _jobs().filter(leader, *map(_without_index, others))
+
+
+def _counted(parts: list[QuerySet[TrainingJob]]) -> Count:
+    found = 0
+    for part in parts:
+        found += part[: COUNT_LIMIT + 1 - found].count()
+        if found > COUNT_LIMIT:
+            return Count(COUNT_LIMIT, is_exact=False)
+    return Count(found)
+
+
+class _Plain(Func):
+    """A column under a plus: SQLite, which knows little of how many rows fit, does not use its index then."""
+
+    template = "%(expressions)s"
+    arity = 1
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="+%(expressions)s", **context)
+
+
+_NUMBERS = ("id", "owner_id", "team_id", "parent_id")
+_WORDS = ("status", "job_type", "recipe", "job_name", "description")
+
+
+@cache
+def _jobs() -> QuerySet[TrainingJob]:
+    numbers = {f"plain_{name}": _Plain(name, output_field=BigIntegerField()) for name in _NUMBERS}
+    words = {f"plain_{name}": _Plain(name, output_field=CharField()) for name in _WORDS}
+    return TrainingJob.objects.order_by().alias(**numbers, **words)
+
+
+def _without_index(condition: Q) -> Q:
+    found = condition.copy()
+    found.children = [
+        _without_index(child) if isinstance(child, Q) else _looked_at(*child) for child in condition.children
+    ]
+    return found
+
+
+def _looked_at(name: str, value: Any) -> Any:
+    if name == "tag_rows__name":
+        return Exists(Tag.objects.filter(job_id=OuterRef("pk"), name=value))
+    return (f"plain_{name}", value)
+
+
+def _place(wanted: Wanted, row: Row, *, backward: bool = False) -> str:
+    return Place(wanted.ordering, row.place, row.id, backward).as_text()
+
+
+def _no_such_page(number: int, size: int, found: Count) -> str:
+    last = max(1, -(-found.jobs // size))
+    if found.is_exact:
+        return f"There is no page {number}; the last is page {last}."
+    return f"Pages are numbered up to {last} here; follow `next` from there."
