@@ -48,10 +48,13 @@ def _barred(text: str) -> str:
 
 
 class Discreet(logging.Filter):
-    """Hides the secret key, should anybody ever log it."""
+    """Hides the secret key and the passwords of other servers, should anybody ever log them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        secret = settings.SECRET_KEY
-        if secret and secret in (said := record.getMessage()):
-            record.msg, record.args = said.replace(secret, HIDDEN), None
+        said = record.getMessage()
+        found = [secret for secret in settings.SECRETS if secret in said]
+        for secret in found:
+            said = said.replace(secret, HIDDEN)
+        if found:
+            record.msg, record.args = said, None
         return True

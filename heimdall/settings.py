@@ -275,6 +275,18 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": True,
 }
 
+# Never logged. What is shorter may be part of any word.
+SECRETS = [
+    word
+    for word in (
+        SECRET_KEY,
+        str(DATABASES["default"].get("PASSWORD") or ""),
+        str(EMAIL.get("EMAIL_HOST_PASSWORD") or ""),
+        env.text("AWS_SECRET_ACCESS_KEY"),
+        env.text("AWS_SESSION_TOKEN"),
+    )
+    if len(word) >= 6
+]
 LOG_LEVEL = env.text("HEIMDALL_LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
     raise ImproperlyConfigured(f"HEIMDALL_LOG_LEVEL={LOG_LEVEL!r}: use DEBUG, INFO, WARNING or ERROR.")

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOORS = {
-    "training.admin", "training.api", "training.asking", "training.dashboard", "training.forms", "training.live",
-    "training.management", "training.templatetags", "training.urls", "training.views",
+    "training.admin", "training.api", "training.asking", "training.checks", "training.dashboard", "training.forms",
+    "training.live", "training.management", "training.templatetags", "training.urls", "training.views",
 }  # fmt: skip
 PLAIN = {"training.errors", "training.lifecycle"}
 READS = {"training.models", "training.policy", *PLAIN}

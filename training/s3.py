@@ -241,7 +241,8 @@ class S3Storage(s3.S3Storage):
             code = "NoSuchBucket"
         if code in _REFUSALS or status == 403:
             return PermissionError(f"{self} refuses: {_REFUSALS.get(code, _REFUSALS['403'])} ({code}).")
-        return ConnectionError(f"{self} answers {status} {code}.")
+        told = str(status) if code in {"", str(status)} else f"{status} {code}"
+        return ConnectionError(f"{self} answers {told}.")
 
 
 class _Ranges(io.RawIOBase):

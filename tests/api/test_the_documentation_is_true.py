@@ -35,7 +35,7 @@ def curl(alice, make_job, every_name_is_public):
         rest = iter(words[1:])
         for word in rest:
             match word:
-                case "-s":
+                case "-s" | "-sL":
                     pass
                 case "-X":
                     method = next(rest)

@@ -1,4 +1,8 @@
-"""Streaming a checkpoint's file: in pieces, with its digest, from where an earlier download broke off."""
+"""Sending a checkpoint's file: in pieces, with its digest, from where an earlier download broke off.
+
+A store that answers browsers itself is asked for an address that holds for five minutes, and the reader is sent
+there: who may have the file was decided before.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import IO
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from training import checkpoints
@@ -21,17 +25,25 @@ _RANGE = re.compile(r"bytes=([0-9]{1,19})-([0-9]{1,19})?")
 
 
 def send(request: HttpRequest, checkpoint: Checkpoint) -> HttpResponseBase:
-    """The whole file, or the part that a `Range` header asks for."""
+    """The whole file, or the part that a `Range` header asks for; or the way to it."""
+    is_head = request.method == "HEAD"
+    if not is_head and (link := _link(checkpoint)):
+        told = {"Cache-Control": "private, no-store", "X-Checkpoint-Digest": checkpoint.digest}
+        return HttpResponseRedirect(link, headers=told)
     start, end, status = _part(request, checkpoint)
     if status == 416:
         return HttpResponse(status=416, headers={"Content-Range": f"bytes */{checkpoint.size}"})
-    if request.method == "HEAD":
+    if is_head:
         response: HttpResponseBase = HttpResponse(content_type=MEDIA_TYPE, status=status)
     else:
         response = stream(request, checkpoints.open_for_download(checkpoint), start, end, status)
     for name, value in _headers(checkpoint, start, end, status).items():
         response[name] = value
     return response
+
+
+def _link(checkpoint: Checkpoint) -> str | None:
+    return checkpoints.link_for_download(checkpoint, file_name=_file_name(checkpoint), media_type=MEDIA_TYPE)
 
 
 def _part(request: HttpRequest, checkpoint: Checkpoint) -> tuple[int, int, int]:
@@ -47,10 +59,9 @@ def _part(request: HttpRequest, checkpoint: Checkpoint) -> tuple[int, int, int]:
 
 def _headers(checkpoint: Checkpoint, start: int, end: int, status: int) -> dict[str, str]:
     sha256 = base64.b64encode(bytes.fromhex(checkpoint.file_sha256)).decode()
-    name = f"job-{checkpoint.job_id}-step-{checkpoint.step}-{checkpoint.digest[:12]}.safetensors"
     headers = {
         "Content-Length": str(end - start),
-        "Content-Disposition": f'attachment; filename="{name}"',
+        "Content-Disposition": f'attachment; filename="{_file_name(checkpoint)}"',
         "ETag": _etag(checkpoint),
         "Repr-Digest": f"sha-256=:{sha256}:",
         "X-Checkpoint-Digest": checkpoint.digest,
@@ -60,6 +71,10 @@ def _headers(checkpoint: Checkpoint, start: int, end: int, status: int) -> dict[
     return headers | (
         {"Content-Range": f"bytes {start}-{end - 1}/{checkpoint.size}"} if status == 206 else {}
     )
+
+
+def _file_name(checkpoint: Checkpoint) -> str:
+    return f"job-{checkpoint.job_id}-step-{checkpoint.step}-{checkpoint.digest[:12]}.safetensors"
 
 
 def _etag(checkpoint: Checkpoint) -> str:

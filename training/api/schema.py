@@ -50,6 +50,9 @@ def checkpoint_file() -> dict[Any, Any]:
         found[status, "application/vnd.safetensors"] = OpenApiResponse(
             OpenApiTypes.BINARY, description=sentence
         )
+    found[302] = OpenApiResponse(
+        None, description="The file lies at this address of the store, which holds for five minutes."
+    )
     found[416] = OpenApiResponse(None, description=SENTENCES[416])
     return found
 

@@ -25,7 +25,7 @@ from setproctitle import setproctitle
 from heimdall import database
 from training import host, queue, services
 from training.courier import Courier
-from training.errors import HeimdallError
+from training.errors import HeimdallError, StorageRefused, StorageUnavailable
 from training.models import Node
 from training.recipes import registry
 
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.05
 FOLDER_IS_GONE = 4  # the exit code
 LONGEST_PAUSE_SECONDS = 60.0  # between two clusters that die at once
+STORE_SECONDS = 2.0  # between two looks for a store that is away
 START_SECONDS = 30.0  # that a cluster may take to execute its first message
 ONE_STOP_SECONDS = 1.0  # signals that come closer together are one wish: a terminal signals a whole group
 
@@ -68,12 +69,24 @@ def _join() -> Node:
     for problem in registry.problems():
         raise CommandError(problem)
     try:
-        services.join_installation()
+        _wait_for_the_store()
         return services.register_node()
     except HeimdallError as error:
         raise CommandError(str(error)) from error
     except DatabaseError as error:
         raise CommandError(f"The database cannot be used: {error}. Run manage.py migrate first?") from error
+
+
+def _wait_for_the_store() -> None:
+    """A store that is away comes back, perhaps it only starts later than we; one that refuses needs a person."""
+    while True:
+        try:
+            return services.join_installation()
+        except StorageRefused:
+            raise
+        except StorageUnavailable as error:
+            logger.warning("Waiting for the store: %s", error)
+            time.sleep(STORE_SECONDS)
 
 
 class FolderIsGone(Exception):
