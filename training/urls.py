@@ -2,7 +2,18 @@
 
 from django.urls import path
 
-from training.views import activity, checkpoints, datasets, job, jobs, notifications, submit, verbs
+from training.views import (
+    activity,
+    checkpoints,
+    datasets,
+    job,
+    jobs,
+    nodes,
+    notifications,
+    queue,
+    submit,
+    verbs,
+)
 
 urlpatterns = [
     path("", jobs.jobs, name="jobs"),
@@ -22,6 +33,10 @@ urlpatterns = [
     path("jobs/<int:job_id>/checkpoints/<int:checkpoint_id>/pin/", checkpoints.pin, name="checkpoint-pin"),
     path("jobs/<int:job_id>/watch/", notifications.watch, name="job-watch"),
     path("jobs/<int:job_id>/<slug:verb>/", verbs.verb, name="job-verb"),
+    path("queue/", queue.queue, name="queue"),
+    path("nodes/", nodes.nodes, name="nodes"),
+    path("nodes/<str:name>/", nodes.node, name="node"),
+    path("nodes/<str:name>/<slug:verb>/", nodes.verb, name="node-verb"),
     path("activity/", activity.activity, name="activity"),
     path("datasets/", datasets.datasets, name="datasets"),
     path("datasets/<slug:name>/", datasets.dataset, name="dataset"),

@@ -62,6 +62,7 @@ function show() {
 }
 
 $("#browser-allow")?.addEventListener("click", async () => { await askBrowser(); follow(); });
-if ($("[data-often]")) setInterval(() => document.hidden || refresh(), 2000);
+const often = $("[data-often]"); // its value: milliseconds
+if (often) setInterval(() => document.hidden || refresh(), Number(often.dataset.often) || 2000);
 show();
 follow();

@@ -74,7 +74,11 @@ def document(
         responses=answers,
         tags=[
             next(
-                (f"{word}s" for word in ("recipe", "checkpoint", "dataset", "subscription") if word in name),
+                (
+                    f"{word}s"
+                    for word in ("recipe", "checkpoint", "dataset", "subscription", "node")
+                    if word in name
+                ),
                 "jobs",
             )
         ],

@@ -4,7 +4,7 @@ from django.contrib.auth.decorators import login_required
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
-from training.api import curves, datasets, notifications, serializers, views
+from training.api import curves, datasets, nodes, notifications, serializers, views
 from training.api.doors import Described
 from training.api.views import verb_view
 
@@ -13,6 +13,7 @@ app_name = "api"
 JOB = "training/jobs/<int:pk>"
 DATASET = "training/datasets/<slug:name>"
 SUBSCRIPTION = "training/subscriptions/<int:pk>"
+NODE = "training/nodes/<str:name>"
 CHECKPOINT = f"{JOB}/checkpoints/<int:checkpoint>"
 
 urlpatterns = [
@@ -42,6 +43,10 @@ urlpatterns = [
     path(f"{SUBSCRIPTION}/test", notifications.Test.as_view(), name="subscription-test"),
     path(f"{SUBSCRIPTION}/deliveries", notifications.Deliveries.as_view(), name="deliveries"),
     path(f"{SUBSCRIPTION}/deliveries/<int:delivery>/again", notifications.Again.as_view(), name="again"),
+    path("training/nodes", nodes.Nodes.as_view(), name="nodes"),
+    path(NODE, nodes.OneNode.as_view(), name="node"),
+    path(f"{NODE}/drain", nodes.Drain.as_view(), name="drain"),
+    path(f"{NODE}/undrain", nodes.Undrain.as_view(), name="undrain"),
     path("training/recipes", views.Recipes.as_view(), name="recipes"),
     path("training/recipes/<str:name>", views.Recipe.as_view(), name="recipe"),
     path("schema/", Described.as_view(), name="schema"),

@@ -134,8 +134,10 @@ def event_tone(event: dict[str, Any]) -> str:
 
 @register.filter
 def more(job: dict[str, Any]) -> str:
-    """The headline, where it says more than the badge beside it."""
-    return "" if job["headline"] in {job["status"], state_word(job)} else job["headline"]
+    """The headline, where it says more than the badge beside it, and why a queued job waits."""
+    headline = "" if job["headline"] in {job["status"], state_word(job)} else job["headline"]
+    waits = job["waiting"]["message"] if job.get("waiting") else ""
+    return ". ".join(filter(None, (headline, waits)))
 
 
 @register.filter

@@ -95,7 +95,7 @@ class Command(BaseCommand):
             code = options["act"](options)
         except HeimdallError as error:
             self._refuse(error)
-            raise CommandError(str(error), returncode=_code_of(error)) from error
+            raise CommandError(str(error), returncode=code_of(error)) from error
         except DatabaseError as error:
             raise CommandError(f"The database does not answer: {error}. Was it migrated?") from error
         except BrokenPipeError:  # the reader of a pipe has seen enough
@@ -172,7 +172,7 @@ class Command(BaseCommand):
         except HeimdallError as error:
             self._refuse(error)
             self.stderr.write(f"job {pk}: {error}")
-            return _code_of(error)
+            return code_of(error)
         if options["verb"] == Verb.DELETE:
             self._say({"id": pk, "answer": str(result.answer), "message": result.message}, result.message)
             return 0
@@ -432,7 +432,7 @@ def _told_to_stop() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _code_of(error: HeimdallError) -> int:
+def code_of(error: HeimdallError) -> int:
     codes = {TransitionRefused: REFUSED, NotAllowed: NOT_ALLOWED, NotFound: NOT_FOUND}
     return next((code for kind, code in codes.items() if isinstance(error, kind)), 1)
 
