@@ -20,9 +20,9 @@ from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH, clean_tags
 PREFIX = "config."
 OF_ANY_JOB = ("job_name", "description", "priority", "pool", "tags")
 SCOPES = (
-    ("of_own", "My own"),
-    ("of_watched", "Those that I watch"),
-    ("of_team", "All of my teams"),
+    ("of_own", "My own jobs"),
+    ("of_watched", "Jobs that I watch"),
+    ("of_team", "All jobs of my teams"),
 )
 _JOB_GROUP = "Job"
 _OTHER_GROUP = "More settings"

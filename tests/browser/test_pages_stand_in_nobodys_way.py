@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.browser.conftest import MAKE_ANNA
-from tests.gallery.axe import THEMES, findings
+from tests.gallery.axe import findings
+from tests.gallery.stage import THEMES
 from tests.running import Site, running
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("processes")]

@@ -47,7 +47,8 @@ def answers(admin_user, make_job):
     client = Client(enforce_csrf_checks=True)
     stranger = Client()
     client.force_login(admin_user)
-    urls = ["/", f"/jobs/{job.pk}/", "/jobs/new/", "/nowhere", "/jobs/99999/", "/login", "/login/", "/healthz",
+    urls = ["/", f"/jobs/{job.pk}/", "/jobs/new/", "/settings/notifications/",
+            "/settings/notifications/new/", "/nowhere", "/jobs/99999/", "/login", "/login/", "/healthz",
             "/v1/docs/", "/v1/docs/?script", "/v1/training/jobs", "/v1/nowhere", "/static/heimdall/app.css",
             "/admin/", "/admin/training/trainingjob/", "/admin/nowhere/", "/favicon.ico"]  # fmt: skip
     found = [(url, client.get(url)) for url in urls]

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.gallery.stage import SHOTS, THEMES, staged
+
 SOURCE = Path(__file__).parents[1] / "vendor" / "axe" / "axe.min.js"
 GRAVE = {"serious", "critical"}
-THEMES = ("light", "dark")
 
 
 def findings(page: Any) -> list[str]:
@@ -26,22 +27,22 @@ def findings(page: Any) -> list[str]:
     ]
 
 
-def main() -> int:
-    from tests.gallery.stage import SHOTS, staged
-
+def main(names: list[str]) -> int:
+    """Ask about the pages of these names, or about all."""
+    shots = [shot for shot in SHOTS if not names or shot.name in names]
     num_found = 0
     with staged() as stage:
         for theme in THEMES:
-            for shot in SHOTS:
+            for shot in shots:
                 with stage.open(shot, theme=theme) as page:
                     problems = findings(page)
                 num_found += len(problems)
                 print(
                     f"{shot.name:16} {theme:6} {len(problems) or 'nothing serious'}", *problems, sep="\n    "
                 )
-    print(f"{len(SHOTS)} pages in {len(THEMES)} themes: {num_found} serious or critical findings")
+    print(f"{len(shots)} pages in {len(THEMES)} themes: {num_found} serious or critical findings")
     return 1 if num_found else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

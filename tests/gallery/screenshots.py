@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.gallery.stage import SHOTS, SIZES, staged
+from tests.gallery.stage import SHOTS, SIZES, THEMES, Shot, staged
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images" / "pages"
-QUALITY = 72
+QUALITY = 60
 TALLEST = {"desktop": 1_250, "phone": 1_500}  # of a page that is longer, the upper part
 MOST_BYTES = 3_000_000
 
@@ -29,14 +29,18 @@ def main() -> int:
         print(f"staged in {time.monotonic() - started:.0f} s")
         for shot in shots:
             for size in SIZES:
-                for theme in ("light", "dark"):
+                for theme in THEMES:
                     with stage.open(shot, theme=theme, size=size) as page:
-                        file = wanted.into / f"{shot.name}-{size}-{theme}.webp"
+                        file = wanted.into / file_name(shot, size, theme)
                         file.write_bytes(picture(page, size))
                         print(f"{file.name} {file.stat().st_size // 1000} kB")
     total = sum(file.stat().st_size for file in wanted.into.glob("*.webp"))
     print(f"{total / 1e6:.2f} MB in all")
     return 1 if total > MOST_BYTES else 0
+
+
+def file_name(shot: Shot, size: str, theme: str) -> str:
+    return f"{shot.name}-{size}-{theme}.webp"
 
 
 def picture(page: Any, size: str) -> bytes:

@@ -32,6 +32,7 @@ User.objects.filter(username="{NAME}").update(is_staff=True, is_superuser=True)
 from rest_framework.authtoken.models import Token
 Token.objects.filter(user__username="admin").update(user=User.objects.get(username="{NAME}"))
 """
+THEMES = ("light", "dark")
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 
 
@@ -138,17 +139,20 @@ class _Cast:
         failed = self._job(
             "poems, other corpus", text_folder=str(self.folder / "texts" / "empty"), priority=5
         )
-        self.site.wait_for_status(failed, "failed", seconds=120)
+        self.site.wait_for_status(failed, "failed", seconds=200)
         first = self._interrupted("poems, baseline", learning_rate=0.003)
-        second = self._job("poems, higher rate", learning_rate=0.01, epochs=6, tags=["sweep"])
+        second = self._job("poems, higher rate", learning_rate=0.01, tags=["sweep"])
         for job in (first, second, located):
             self.site.wait_for_status(job, "completed", seconds=400)
         paused = self._job("poems, wide", epochs=40, width=96)
-        self.site.wait_for(paused, lambda job: job["current_epoch"] >= 2, seconds=120)
+        self.site.wait_for(paused, lambda job: job["current_epoch"] >= 2, seconds=200)
         self.site.pause(paused, "step")
         self.site.wait_for_status(paused, "paused")
-        busy = [self._job(f"poems, long, seed {seed}", epochs=400, seed=seed) for seed in (1, 2)]
-        self.site.wait_for(busy[0], lambda job: job["current_epoch"] >= 1, seconds=120)
+        busy = [
+            self._job(f"poems, long, seed {seed}", epochs=120, layers=4, width=128, seed=seed)
+            for seed in (1, 2)
+        ]
+        self.site.wait_for(busy[0], lambda job: job["current_epoch"] >= 1, seconds=200)
         self._kill_trainer(busy[0])
         self.site.wait_for(
             busy[0], lambda job: job["attempt"] >= 2 and job["current_epoch"] >= 3, seconds=120
@@ -169,7 +173,7 @@ class _Cast:
         self, name: str, *, recipe: str = "language_model", priority: int = 0, tags: Any = (), **config: Any
     ) -> int:
         if recipe == "language_model":
-            config = {"epochs": 6, "samples_per_epoch": 256, "max_chars": 100_000, "device": "cpu"} | config
+            config = {"epochs": 8, "samples_per_epoch": 384, "max_chars": 100_000, "device": "cpu"} | config
         body = {
             "job_name": name,
             "recipe": recipe,
@@ -184,10 +188,10 @@ class _Cast:
     def _localization(self) -> tuple[str, int]:
         made = self._job("coast", recipe="rf_dataset", samples=8_000, samples_per_shard=1_000, seed=1)
         located = self._job(
-            "where is it?", recipe="localization", dataset="coast", epochs=10, batch_size=128,
+            "where is it?", recipe="localization", dataset="coast", samples=8_000, epochs=10, batch_size=128,
             learning_rate=0.003, device="cpu", tags=["radio"],
         )  # fmt: skip
-        self.site.wait_for_status(made, "completed", seconds=120)
+        self.site.wait_for_status(made, "completed", seconds=200)
         return self.site.job(made)["dataset"], located
 
     def _interrupted(self, name: str, **config: Any) -> int:

@@ -56,6 +56,7 @@ def busy(make_job, alice):
         "/jobs/{job}/edit/",
         "/jobs/new/",
         "/datasets/",
+        "/settings/notifications/new/",
         "/activity/",
     ],
 )

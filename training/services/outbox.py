@@ -7,14 +7,12 @@ does arrive if its receiver answers within a day.
 from __future__ import annotations
 
 import math
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.urls import reverse
-from django.utils import timezone
 
 from training import policy
 from training.lifecycle import Status, Verb
@@ -86,7 +84,7 @@ def note_failed(delivery: Delivery, *, status: int | None, reason: str) -> None:
 
 def forget_deliveries() -> int:
     """Delete messages that nobody will look for any more; return how many."""
-    old = Delivery.objects.filter(created_at__lt=timezone.now() - timedelta(seconds=KEEP_SECONDS))
+    old = Delivery.objects.filter(created_at__lt=in_seconds(-KEEP_SECONDS))
     return old.delete()[0]
 
 

@@ -15,12 +15,11 @@ from training import queries, services
 from training.errors import InvalidInput, NotFound
 from training.forms import SCOPES, SubscriptionForm
 from training.models import Delivery, Subscription
-from training.notifications import TOPICS, USUAL
+from training.notifications import USUAL
 from training.queries import notifications as shown
 from training.views.page import BIGGEST, next_address, page, visible_job, wants_json, whole
 
 NUM_SHOWN = 50
-_WORDS = {topic.value: words.partition(";")[0].partition(":")[0] for topic, words in TOPICS.items()}
 
 
 @page
@@ -196,10 +195,11 @@ def _team(request: HttpRequest) -> Group | None:
 
 
 def _in_words(subscription: Subscription) -> dict[str, Any]:
-    scopes = [words.lower() for name, words in SCOPES if getattr(subscription, name)]
+    scopes = [words for name, words in SCOPES if getattr(subscription, name)]
+    teams = [f"Jobs of team {subscription.team}"]
     last = shown.deliveries_of(subscription).exclude(last_try_at=None).first()
     return shown.subscription_dict(subscription) | {
-        "topic_words": [_WORDS[topic] for topic in subscription.topics] or ["Every transition"],
-        "scope_words": f"jobs of team {subscription.team}" if subscription.team else ", ".join(scopes),
+        "topic_words": subscription.topics or ["every transition"],
+        "scope_words": teams if subscription.team else scopes,
         "last": last,
     }
