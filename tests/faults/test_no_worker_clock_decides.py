@@ -8,12 +8,28 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
+from django.db import transaction
+from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from training import checkpoints, scheduler, services
+from training import checkpoints, scheduler, services, waiting
 from training.errors import StaleAttempt
+from training.management.commands import worker
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -67,11 +83,10 @@ def test_a_healthy_job_is_not_reaped_and_a_lost_one_is(skewed, make_job, node):
     assert (healthy.status, lost.status) == ("running", "queued")
 
 
-def test_a_host_that_is_alive_counts_as_alive(skewed, node, make_job):
+def test_a_host_that_is_alive_counts_as_alive(skewed, node):
     """Its slots are offered, whatever its clock says."""
-    make_job()
     services.beat_node(node)
-    assert scheduler._num_free_slots() == node.slots
+    assert list(waiting.live_nodes()) == [node]
 
 
 def test_a_job_that_waits_for_a_store_waits_as_long_as_it_should(skewed, make_job, node):
@@ -138,3 +153,119 @@ def test_a_lease_of_another_hosts_longer_setting_is_no_sign_of_a_clock_that_went
     assert services.expired_attempts() == []
     job.refresh_from_db()
     assert job.status == "running"
+
+
+def test_a_jump_is_told_in_the_log_and_a_slow_look_is_none(monkeypatch, node, caplog):
+    pulse, now, clock = worker.Pulse(node), [0.0], datetime(2026, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for passed, jumped in ((0, 0), (5, 0), (600, 0), (5, HOUR), (5, 0), (5, -2 * HOUR)):
+        now[0] += passed
+        clock += timedelta(seconds=passed + jumped)
+        pulse._watch_clock(clock)
+    forward, back = [record.getMessage() for record in caplog.records]
+    assert "forward by 3600 s" in forward
+    assert "back by 7200 s" in back
+
+
+def test_a_job_that_was_reaped_for_a_clock_that_went_back_says_so(make_job):
+    job = make_job(status="running")
+    TrainingJob.objects.update(lease_expires_at=Now() + timedelta(hours=30))
+    assert services.reap(Attempt.objects.get(job=job))
+    assert "the clock of the database went back" in job.events.get(kind="reap").message
+
+
+class Clock(RuleBasedStateMachine):
+    """A worker that lives or dies while the database's clock jumps, and a reaper that looks now and then.
+
+    The clock's jump is seen in what it is compared with: the lease.
+    """
+
+    @initialize()
+    def begin(self):
+        self.rollback = transaction.atomic()
+        self.rollback.__enter__()
+        user = User.objects.create_user("clock")
+        self.node = services.register_node()
+        self.job = services.submit(by=user, job_name="clock", recipe="tiny", config={}).job
+        self.now, self.lives = 0.0, False
+
+    def teardown(self):
+        if hasattr(self, "rollback"):
+            transaction.set_rollback(True)
+            self.rollback.__exit__(None, None, None)
+
+    def row(self) -> TrainingJob:
+        return TrainingJob.objects.get(pk=self.job.pk)
+
+    def look(self) -> None:
+        self.now += 2 * django_settings.HEARTBEAT_SECONDS
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "monotonic", lambda: self.now)
+            scheduler.reap_expired()
+
+    def beat(self) -> bool:
+        """False for a worker that was fenced out: it then leaves the job alone."""
+        before = TrainingJob.objects.values().get(pk=self.job.pk)
+        try:
+            services.beat(self.attempt, log="alive")
+        except StaleAttempt:
+            assert TrainingJob.objects.values().get(pk=self.job.pk) == before
+            self.lives = False
+        return self.lives
+
+    @precondition(lambda self: not self.lives)
+    @rule()
+    def claim(self):
+        attempt = services.claim(self.node, slot=0, pid=1)
+        if attempt:
+            self.attempt, self.lives = attempt, True
+
+    @rule(seconds=st.sampled_from([-30 * HOUR, -HOUR, -100.0, -10.0, 10.0, 100.0, HOUR, 30 * HOUR]))
+    def jump(self, seconds):
+        TrainingJob.objects.exclude(lease_expires_at=None).update(
+            lease_expires_at=F("lease_expires_at") - timedelta(seconds=seconds)
+        )
+
+    @precondition(lambda self: self.lives)
+    @rule()
+    def die(self):
+        self.lives = False
+
+    @rule(times=st.integers(1, 3))
+    def reap(self, times):
+        for _ in range(times):
+            self.look()
+
+    @precondition(lambda self: self.lives)
+    @rule()
+    def a_worker_that_beats_between_the_looks_keeps_its_job(self):
+        if self.beat():
+            for _ in range(3):
+                self.look()
+                assert self.beat()
+            assert (self.row().status, self.row().attempt) == ("running", self.attempt.number)
+
+    @precondition(lambda self: not self.lives)
+    @rule()
+    def a_lost_job_is_found_within_an_hour_and_a_lease(self):
+        self.jump(django_settings.LEASE_SECONDS + HOUR + 1)
+        self.reap(2)
+        assert self.row().status == "queued"
+
+    @invariant()
+    def one_attempt_at_a_time(self):
+        if hasattr(self, "job"):
+            num_open = Attempt.objects.filter(job=self.job, ended_at=None).count()
+            assert num_open == (self.row().status == "running")
+
+
+def test_however_the_clock_jumps_no_job_is_lost_and_none_is_run_twice(node):
+    run_state_machine_as_test(
+        Clock,
+        settings=hypothesis_settings(
+            max_examples=int(os.environ.get("HEIMDALL_TEST_EXAMPLES", "10")),
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -192,6 +192,8 @@ def test_completion_beats_every_stop(attempt, alice):
     services.complete(attempt, stored(attempt, 12, 3, ("final",)))
     job = TrainingJob.objects.get(pk=attempt.job_id)
     assert (job.status, job.stop, job.current_epoch, job.current_step) == ("completed", "", 3, 12)
+    said = Event.objects.get(job=job, kind="complete").message
+    assert said == "Completed after 3 epochs. It was at its end before the cancel came."
 
 
 def test_a_failure_under_cancel_is_a_cancelled_job(attempt, alice):

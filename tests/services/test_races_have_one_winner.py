@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from django.db import connection, connections
@@ -17,6 +22,7 @@ from training.errors import StaleAttempt, TransitionRefused
 from training.models import Attempt, Checkpoint, Event, TrainingJob
 
 pytestmark = pytest.mark.django_db(transaction=True)
+ROOT = Path(__file__).parents[2]
 ROUNDS = int(os.environ.get("RACES", "104"))  # with the pairs of verbs and worker steps: 200
 
 
@@ -65,17 +71,34 @@ def test_two_people_resume_at_once_and_one_is_refused(alice):
         services.pause(job, by=alice)
 
 
-def test_six_supervisors_claim_each_job_once(alice, node):
-    jobs = [
-        services.submit(by=alice, job_name=f"job {number}", recipe="tiny", config={}).job
-        for number in range(20)
-    ]
+@pytest.fixture
+def queued(alice) -> list[int]:
+    names = [f"job {number}" for number in range(20)]
+    return [services.submit(by=alice, job_name=name, recipe="tiny", config={}).job.pk for name in names]
 
+
+def test_six_supervisors_claim_each_job_once(queued, node):
     def claim_all() -> list[int]:
         return [attempt.job_id for attempt in iter(lambda: services.claim(node, slot=0, pid=1), None)]
 
     taken = list(itertools.chain(*at_once(*[claim_all] * 6)))
-    assert sorted(taken) == sorted(job.pk for job in jobs)
+    assert sorted(taken) == queued
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_six_supervisors_in_processes_of_their_own_claim_each_job_once(queued):
+    name = connection.settings_dict["NAME"]
+    url = f"sqlite:///{name}" if connection.vendor == "sqlite" else os.environ["DATABASE_URL"]
+    if connection.vendor != "sqlite":
+        url = urlsplit(url)._replace(path=f"/{name}").geturl()
+    environment = os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "heimdall.settings"}
+    command = [sys.executable, "-m", "tests.services.racers", "6"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    taken = list(itertools.chain(*json.loads(done.stdout)))
+    assert sorted(taken) == queued
+    assert Attempt.objects.count() == len(queued)
 
 
 def stored(attempt: Attempt) -> StoredCheckpoint:

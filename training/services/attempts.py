@@ -162,6 +162,8 @@ def complete(attempt: Attempt, stored: StoredCheckpoint | None) -> None:
             changes = _standing_at(stored)
         epochs = changes.get("current_epoch", job.current_epoch)
         said = f"Completed after {epochs} epochs." if job.job_type == JobType.TRAINING else "Completed."
+        if job.stop:
+            said += f" It was at its end before the {job.stop} came."
         move(job, Verb.COMPLETE, by=WORKER, message=said, changes=changes)
 
     _close(attempt, Verb.COMPLETE, act)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
@@ -38,18 +40,19 @@ def orphaned_attempts(node: Node, is_alive) -> list[Attempt]:
     ]
 
 
-def reap(attempt: Attempt, *, reason: str = "Its lease ran out.", even_if_leased: bool = False) -> bool:
+def reap(attempt: Attempt, *, reason: str = "", even_if_leased: bool = False) -> bool:
     """Close a lost attempt; False where somebody was faster or the lease was renewed. Loss is never a crash.
 
     even_if_leased: the supervisor is known to be dead, so nobody will renew the lease.
     """
     try:
         with transaction.atomic():
-            jobs = TrainingJob.objects.select_related("latest_checkpoint")
+            jobs = TrainingJob.objects.select_related("latest_checkpoint").annotate(clock=Now())
             jobs = jobs.filter(pk=attempt.job_id, attempt=attempt.number, status=Status.RUNNING)
             job = (jobs if even_if_leased else jobs.filter(_has_run_out())).first()
             if job is None or not _still_leased_so(job):
                 return False
+            reason = reason or _why(job)
             back(job, Verb.REAP, f"The worker was lost. {reason}", by=REAPER)
             close_attempt(job, attempt.number, Verb.REAP, detail=reason)
             return True
@@ -62,6 +65,13 @@ def _has_run_out() -> Q:
     and a dead one's job does not wait for the clock to catch up."""
     ahead = in_seconds(settings.LEASE_SECONDS + FARTHEST_AHEAD_SECONDS)
     return Q(lease_expires_at__lt=Now()) | Q(lease_expires_at__gt=ahead)
+
+
+def _why(job: Any) -> str:
+    """`clock` is the database's, read with the job."""
+    if job.lease_expires_at > job.clock:
+        return "Its lease lies far ahead: the clock of the database went back."
+    return "Its lease ran out."
 
 
 def _still_leased_so(job: TrainingJob) -> bool:

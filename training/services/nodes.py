@@ -8,6 +8,7 @@ whatever the worker does in between; `draining` is only the worker's word that i
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,17 @@ def register_node() -> Node:
     return node
 
 
-def beat_node(node: Node) -> None:
-    """Say that the worker lives, and how busy the machine is. A node that was taken out meanwhile comes back."""
+def beat_node(node: Node) -> datetime:
+    """Say that the worker lives, and how busy the machine is. A node that was taken out meanwhile comes back.
+
+    Returns the time, in the database's clock.
+    """
     facts = {"last_seen_at": Now(), "load": hardware.load()}
     if not Node.objects.filter(pk=node.pk).update(**facts):
         node.pk = register_node().pk
+    node.refresh_from_db(fields=["last_seen_at"])
+    assert node.last_seen_at is not None
+    return node.last_seen_at
 
 
 def set_draining(node: Node) -> None:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -245,6 +246,7 @@ class Pulse(threading.Thread):
         self._unanswered_since: float | None = None
         self._announced_at = 0.0
         self._has_answered = False
+        self._clock: tuple[datetime, float] | None = None  # the database's, and ours when it was read
         self._fruitless = 0  # clusters in a row that never answered
         self._wedged = threading.Event()
 
@@ -290,7 +292,7 @@ class Pulse(threading.Thread):
                 self._message = 0
 
     def _look(self) -> None:
-        services.beat_node(self._node)
+        self._watch_clock(services.beat_node(self._node))
         if self._draining.is_set():
             services.set_draining(self._node)
             return
@@ -307,6 +309,21 @@ class Pulse(threading.Thread):
             self._announce(now)
         elif not self._message or (now - self._announced_at > self._patience() / 3 and self._is_lost()):
             self._announce(now)
+
+    def _watch_clock(self, clock: datetime) -> None:
+        """Leases are counted in the database's clock: say it where that jumps."""
+        now = time.monotonic()
+        if self._clock is not None:
+            before, at = self._clock
+            jumped = (clock - before).total_seconds() - (now - at)
+            if abs(jumped) > settings.LEASE_SECONDS / 2:
+                logger.warning(
+                    "The clock of the database went %s by %.0f s, or this host slept. Jobs may be taken over "
+                    "early or late; none is lost.",
+                    "forward" if jumped > 0 else "back",
+                    abs(jumped),
+                )
+        self._clock = clock, now
 
     def _announce(self, now: float) -> None:
         self._message, self._announced_at = queue.announce_housekeeping(self._number), now
