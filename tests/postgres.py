@@ -2,7 +2,7 @@
 
     server = postgres.server()          # of this process, started by the first who asks
     server.url("name")                  # a DATABASE_URL
-    server.make_database("name", template="prepared")
+    server.prepared("name")             # the same of a new database in which everything is migrated
 
 A test that stops its server has one of its own: `with postgres.fresh() as server`.
 PostgreSQL refuses to run as root; under root it runs as `nobody`.
@@ -18,6 +18,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,12 +28,12 @@ from typing import Any
 
 from training import host
 
+ROOT = Path(__file__).resolve().parents[1]
 IS_DEFAULT = os.environ.get("HEIMDALL_TEST_DATABASE") == "postgres"  # make test DATABASE=postgres
+KINDS = ("postgres",) if IS_DEFAULT else ("sqlite", "postgres")  # that a test of both runs on
 PATIENCE = float(os.environ.get("HEIMDALL_TEST_PATIENCE", "1"))
-# What a test needs no guarantee of: power cuts. Memory is kept small.
-QUICK = {
-    "fsync": "off",
-    "full_page_writes": "off",
+QUICK = {"fsync": "off", "full_page_writes": "off"}  # no test cuts the power
+SMALL = {
     "listen_addresses": "",
     "shared_buffers": "32MB",
     "max_connections": "200",
@@ -42,13 +43,15 @@ QUICK = {
 
 
 class Server:
-    """PostgreSQL on a new folder; dies with this process."""
+    """PostgreSQL on a new folder; dies with this process. durable: its commits wait for the disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._settings = SMALL if durable else SMALL | QUICK
         self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # the path of a socket must be short
         self._binaries = _binaries(self.folder)
         self._process: subprocess.Popen[bytes] | None = None
         self._databases: set[str] = set()
+        self._number = 0
         if _account():
             os.chown(self.folder, *_account())
         self._run(
@@ -56,7 +59,7 @@ class Server:
         )
 
     def start(self) -> None:
-        settings = [word for name, value in QUICK.items() for word in ("-c", f"{name}={value}")]
+        settings = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
         command = [self._binaries / "postgres", "-D", self.folder / "data", "-k", self.folder, *settings]
         parent = os.getpid()
         with open(self.folder / "log", "ab") as log:
@@ -95,6 +98,20 @@ class Server:
         """Its URL."""
         self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url(name)
+
+    def prepared(self, name: str) -> str:
+        """The URL of a new database with all tables."""
+        if "prepared" not in self._databases:
+            self._databases.add("prepared")
+            folder = self.folder / "migrating"
+            environment = os.environ | {
+                "DATABASE_URL": self.make_database("prepared"),
+                "HEIMDALL_DATA_DIR": str(folder),
+            }
+            command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+            subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120 * PATIENCE)
+        self._number += 1
+        return self.make_database(f"{name}_{self._number}", template="prepared")
 
     def drop_database(self, name: str) -> None:
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
@@ -139,9 +156,9 @@ def server() -> Server:
 
 
 @contextmanager
-def fresh() -> Iterator[Server]:
+def fresh(*, durable: bool = False) -> Iterator[Server]:
     """A server that a test may stop and start."""
-    found = Server()
+    found = Server(durable=durable)
     try:
         found.start()
         yield found

@@ -16,7 +16,7 @@ PLAIN = {"training.errors", "training.lifecycle"}
 READS = {"training.models", "training.policy", *PLAIN}
 ADAPTERS = {
     "training.bundles", "training.checkpoints", "training.datasets", "training.host", "training.notifications",
-    "training.push", "training.queue", "training.storage",
+    "training.push", "training.queue", "training.storage", "training.wakeups",
 }  # fmt: skip
 CONFIGS = {"training.recipes.config", "training.recipes.registry"}
 
@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "training.errors": set(),
     "training.host": set(),
     "training.hardware": set(),
+    "training.wakeups": set(),
     "training.storage": set(),
     "training.s3": set(),
     "training.diagram": {"training.lifecycle"},
@@ -35,7 +36,7 @@ MAY_IMPORT = {
     "training.policy": READS,
     "training.waiting": READS,
     "training.queries": READS | {"training.waiting"},
-    "training.queue": {*PLAIN, "training.models", "training.host"},
+    "training.queue": {*PLAIN, "training.models", "training.host", "training.wakeups"},
     "training.push": {*PLAIN, "training.models", "training.live.tailer"},
     "training.checkpoints": {*PLAIN, "training.models", "training.storage", "training.engine.codec"},
     "training.datasets": {*PLAIN, "training.models", "training.storage", "training.checkpoints"},

@@ -15,10 +15,12 @@ import re
 import signal
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
-from django.db import close_old_connections, connections
+from django.db import Error, close_old_connections, connection, connections, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -28,10 +30,14 @@ from django_q.models import OrmQ
 from django_q.signals import post_spawn
 from django_q.signing import SignedPackage
 
-from training import host
+from training import host, wakeups
 
 TASKS = {"supervise": "training.tasks.supervise", "housekeep": "training.tasks.housekeep"}
 GET_READY = "training.tasks.get_ready"
+WAIT_SECONDS = 0.1  # for a sign of a message, at a time
+ASK_SQLITE_SECONDS = 0.003  # for a sign
+LOOK_ANYWAY_SECONDS = 1.0  # for a message of which no sign came
+RETRY_SECONDS = 0.5
 _MESSAGE = re.compile(r"(supervise|housekeep) (-?[0-9]{1,19}) ([0-9a-f]{32})")
 logger = logging.getLogger(__name__)
 
@@ -69,17 +75,45 @@ def forget_housekeeping() -> None:
 
 
 class Broker(ORM):
-    """django-q2's queue in the database, with three changes: taking a message deletes it; each host has, beside the
-    common queue, one of its own (for its housekeeping); and the messages are ours, not pickles."""
+    """django-q2's queue in the database, with four changes: it waits for a sign of the database instead of sleeping;
+    taking a message deletes it; each host has, beside the common queue, one of its own (for its housekeeping); and
+    the messages are ours, not pickles."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._ear: wakeups.Ear | None = None  # opened by the process that waits: this one may only fork it
+        self._look_at = 0.0
+        self._num_failures = 0
 
     def dequeue(self) -> list[tuple[int, str]] | None:
+        """The next message; None after a short while without one, for django-q2 has something else to ask then."""
+        try:
+            taken = self._take() if self._is_time_to_look() else []
+        except Error as error:
+            self._wait_for_the_database(error)
+            return None
+        self._num_failures = 0
+        return [(pk, package) for pk, payload in taken if (package := _package(payload))] or None
+
+    def _is_time_to_look(self) -> bool:
+        if self._ear is None:
+            self._ear = wakeups.ear(wakeups.MESSAGES, every_seconds=ASK_SQLITE_SECONDS)
+        return time.monotonic() >= self._look_at or self._ear.wait(WAIT_SECONDS)
+
+    def _take(self) -> list[tuple[int, str]]:
         close_old_connections()
-        waiting = OrmQ.objects.filter(key__in=(self.list_key, _own_key())).order_by("id")
-        taken = [row for row in waiting[: Conf.BULK] if OrmQ.objects.filter(pk=row.pk).delete()[0]]
-        if taken:
-            return [(row.pk, package) for row in taken if (package := _package(row.payload))]
-        time.sleep(Conf.POLL)
-        return None
+        taken = _take_messages((self.list_key, _own_key()))
+        self._look_at = 0.0 if taken else time.monotonic() + LOOK_ANYWAY_SECONDS
+        return taken
+
+    def _wait_for_the_database(self, error: Error) -> None:
+        """A message that was not taken is still there. django-q2 itself would end this process."""
+        self._num_failures += 1
+        if self._num_failures == 1:
+            logger.warning("The queue waits for the database: %s", error)
+        connection.close()
+        self._look_at = 0.0
+        time.sleep(RETRY_SECONDS)
 
     def enqueue(self, task: str) -> int:
         raise TypeError("Messages are sent by wake and announce_housekeeping alone.")
@@ -123,7 +157,37 @@ def _prepare_supervisor(**_: Any) -> None:
 def _send(task: str, number: int, key: str) -> tuple[str, int]:
     """The message's id and that of its row."""
     name = uuid.uuid4().hex
-    return name, OrmQ.objects.create(key=key, payload=f"{task} {int(number)} {name}", lock=Now()).pk
+    message = OrmQ.objects.create(key=key, payload=f"{task} {int(number)} {name}", lock=Now())
+    wakeups.say(wakeups.MESSAGES)
+    return name, message.pk
+
+
+def _take_messages(keys: tuple[str, ...]) -> list[tuple[int, str]]:
+    """The oldest messages, taken by nobody else. PostgreSQL: those that others are taking now are passed over."""
+    waiting = OrmQ.objects.filter(key__in=keys).order_by("id").values_list("id", "payload")[: Conf.BULK]
+    if connection.features.has_select_for_update_skip_locked:
+        waiting = waiting.select_for_update(skip_locked=True)
+    elif not waiting:
+        return []  # only looking takes no lock
+    with _not_waiting_for_the_disk():
+        return [(pk, payload) for pk, payload in waiting.all() if OrmQ.objects.filter(pk=pk).delete()[0]]
+
+
+@contextmanager
+def _not_waiting_for_the_disk() -> Iterator[None]:
+    """A transaction that a power cut may undo: the message is there again then, wakes once more, and that is all."""
+    is_sqlite = connection.vendor == "sqlite"
+    with connection.cursor() as cursor:
+        if is_sqlite:
+            cursor.execute("PRAGMA synchronous=NORMAL")
+        try:
+            with transaction.atomic():
+                if not is_sqlite:
+                    cursor.execute("SET LOCAL synchronous_commit TO off")
+                yield
+        finally:
+            if is_sqlite:
+                cursor.execute("PRAGMA synchronous=FULL")
 
 
 def _package(payload: str) -> str | None:

@@ -13,12 +13,15 @@ from typing import Any
 from django.db import Error, connection
 from django.db.models import Max
 
+from training import wakeups
 from training.models import TrainingJob
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.05
-FULL_LOOK_SECONDS = 5.0  # a look whatever the signal says
+WAIT_SECONDS = 0.05  # for a sign of change, at a time
+ASK_SQLITE_SECONDS = 0.01  # for a sign
+FOLD_SECONDS = 0.02  # at least, between two looks
+FULL_LOOK_SECONDS = 2.0  # a look though no sign came
 AGAIN_SECONDS = 1.0  # a second wake after a change: two commits within one millisecond look like one
 RETRY_SECONDS = 1.0
 IDS_A_QUERY = 500
@@ -58,7 +61,7 @@ class Tailer:
         threading.Thread(target=self._run, name="tailer", daemon=True).start()
 
     def stop(self) -> None:
-        """Returns at once; the thread ends within one poll and takes its connection with it."""
+        """Returns at once; the thread ends soon and takes its connections with it."""
         self._stopped.set()
 
     def follow(self, jobs: frozenset[int], *, new: bool) -> None:
@@ -66,22 +69,26 @@ class Tailer:
         self._is_asked = True
 
     def _run(self) -> None:
+        self._ear = wakeups.ear(wakeups.JOBS, every_seconds=ASK_SQLITE_SECONDS)
         try:
             while not self._stopped.is_set():
                 self._guarded(self._watch)
         finally:
+            self._ear.close()
             connection.close()
 
     def _watch(self) -> None:
         """1. wait for a sign of change, a full look that is due, or another set of jobs  2. look  3. tell."""
-        signal = signal_of_changes()
+        ear = self._ear
         next_full_look = 0.0
-        while not self._stopped.wait(POLL_SECONDS):
-            has_moved = signal.has_moved()
-            self.num_commits += has_moved
+        while not self._stopped.is_set():
+            has_moved = ear.wait(WAIT_SECONDS)
             now = time.monotonic()
+            is_full = now >= next_full_look
+            # What else was written, such as logins, is not heard of everywhere.
+            self.num_commits += has_moved or (is_full and not ear.hears_all)
             due = {job for job, at in self._again.items() if at <= now}
-            if not (has_moved or due or self._is_asked or now >= next_full_look):
+            if not (has_moved or due or self._is_asked or is_full):
                 continue
             self._is_asked = False
             next_full_look = now + FULL_LOOK_SECONDS
@@ -89,6 +96,7 @@ class Tailer:
             self._num_failures = 0
             if changes:
                 self._tell(changes)
+            self._stopped.wait(FOLD_SECONDS)
 
     def _look(self, due: set[int]) -> Changes:
         followed, now = self._followed, time.monotonic()
@@ -131,40 +139,6 @@ class Tailer:
             if self._num_failures == 1:
                 logger.warning("Live updates wait for the database: %s", error)
             self._stopped.wait(RETRY_SECONDS)
-
-
-class SqliteSignal:
-    """PRAGMA data_version: moves with every commit of another connection, costs a few microseconds."""
-
-    def __init__(self) -> None:
-        self._version: int | None = None
-
-    def has_moved(self) -> bool:
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA data_version")
-            version = cursor.fetchone()[0]
-        before, self._version = self._version, version
-        return version != before
-
-
-class ClockSignal:
-    """For a database that does not say when it changed: look this often."""
-
-    SECONDS = 0.5
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def has_moved(self) -> bool:
-        now = time.monotonic()
-        if now < self._next:
-            return False
-        self._next = now + self.SECONDS
-        return True
-
-
-def signal_of_changes() -> SqliteSignal | ClockSignal:
-    return SqliteSignal() if connection.vendor == "sqlite" else ClockSignal()
 
 
 def _fingerprints(jobs: frozenset[int]) -> dict[int, tuple[int, Any]]:

@@ -321,7 +321,8 @@ def _claim(job: TrainingJob, node: Node, slot: int, pid: int, pid_started_at: fl
     said = f"Claimed by {node.name}."
     if rolled_back(job, start):
         said += f" Rolled back to step {start.step if start else 0}."
-    changes = to_checkpoint(job, start) | {
+    has_history = bool(job.attempt or start)
+    changes = (to_checkpoint(job, start) if has_history else {}) | {
         "attempt": job.attempt + 1,
         "lease_expires_at": lease_end(),
         "started_at": Coalesce(F("started_at"), Now()),
