@@ -12,7 +12,7 @@ COUNT ?= 20
 DATABASE ?= sqlite
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format prove exact chaos schemathesis axe screenshots diagram migrations constraints demo clean
+.PHONY: help run test lint format prove exact chaos search schemathesis axe screenshots diagram migrations constraints demo clean
 
 help:  ## Say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ exact: $(VENV)/.dev  ## COUNT random interruptions of the engine, each compared 
 
 chaos: $(VENV)/.dev  ## KILLS random kills of live processes, replayable by SEED (KILLS=8 SEED=0)
 	$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
+
+search: $(VENV)/.dev  ## Search millions of states of a job's life for one that breaks a rule (some minutes)
+	$(BIN)/python -m tests.lifecycle.search
 
 schemathesis: $(VENV)/.dev  ## Fuzz the API against its schema with 50 examples an operation
 	HEIMDALL_FUZZ_EXAMPLES=50 $(PYTEST) tests/api -k schema -q

@@ -36,6 +36,21 @@ def test_there_are_many():
     assert len(COMMANDS) > 20
 
 
+def rows_of_faults() -> list[tuple[int, list[str]]]:
+    """The number of each fault in the table, and the tests that it names."""
+    rows = re.findall(r"^\| (\d+) \|.*\| ([^|]*) \|$", TEXT, re.MULTILINE)
+    return [(int(number), re.findall(r"`([^`]+)`", tests)) for number, tests in rows]
+
+
+def test_every_fault_has_its_row_and_each_names_tests_that_exist():
+    rows = rows_of_faults()
+    assert [number for number, _ in rows] == list(range(1, 50))
+    known = {name.partition("::")[2] for name in TESTS}
+    for number, named in rows:
+        assert named, number
+        assert set(named) <= known, (number, set(named) - known)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_command_runs_something(command):
     words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z]+=\d+", word)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from django_q.models import OrmQ
 
 from training import host, queue, scheduler, services, tasks
 from training.models import Attempt, Node, TrainingJob
+from training.services import nodes
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HEARTBEAT = 0.1
@@ -67,6 +69,19 @@ def test_a_dead_supervisor_of_this_host_is_noticed_at_once(make_job):
     services.claim(node, slot=0, pid=2**22 + 1, pid_started_at=1.0, job_id=job.pk)
     (reaped,) = scheduler.reap_dead_supervisors(node)
     assert reaped.job_id == job.pk
+    assert status(job) == "queued"
+
+
+def test_after_a_reboot_jobs_of_the_earlier_boot_go_on_at_once(make_job, monkeypatch):
+    """The lease has long to run, and the pid is in use again: by this very process."""
+    job, pid = make_job(status="queued"), os.getpid()
+    node = Node.objects.get()
+    services.claim(node, slot=0, pid=pid, pid_started_at=host.started_at(pid), job_id=job.pk)
+    tasks.housekeep(1)
+    assert status(job) == "running"
+    monkeypatch.setattr(nodes, "boot_id", lambda: "another boot")
+    services.register_node()
+    tasks.housekeep(2)
     assert status(job) == "queued"
 
 
