@@ -7,6 +7,9 @@ turn the direction of writing are shown as escapes; a further line, of a traceba
 import logging
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from django.conf import settings
 
@@ -45,6 +48,33 @@ class OneLine(logging.Formatter):
 
 def _barred(text: str) -> str:
     return f"\n{BAR}".join(escaped(line) for line in text.rstrip("\n").split("\n"))
+
+
+_about: dict[str, Any] = {}
+
+
+@contextmanager
+def about(**facts: Any) -> Iterator[None]:
+    """Every record of this process carries these facts meanwhile, whichever thread and library writes it.
+
+    For a process that does one thing at a time, such as a supervisor; nothing like a request of many.
+    """
+    global _about
+    before, _about = _about, _about | facts
+    try:
+        yield
+    finally:
+        _about = before
+
+
+class About(logging.Filter):
+    """Adds what the process is about; what a record says itself comes first."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        for name, value in _about.items():
+            if not hasattr(record, name):
+                setattr(record, name, value)
+        return True
 
 
 class Discreet(logging.Filter):

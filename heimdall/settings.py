@@ -36,7 +36,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
@@ -68,6 +68,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "heimdall.latencies.measure",
     "heimdall.middleware.content_security_policy",  # first: refusals and redirects of the others carry it too
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -287,6 +288,7 @@ SECRETS = [
     )
     if len(word) >= 6
 ]
+METRICS_TOKEN = env.text("HEIMDALL_METRICS_TOKEN")
 LOG_LEVEL = env.text("HEIMDALL_LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
     raise ImproperlyConfigured(f"HEIMDALL_LOG_LEVEL={LOG_LEVEL!r}: use DEBUG, INFO, WARNING or ERROR.")
@@ -304,11 +306,11 @@ LOGGING = {
             "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
         },
     },
-    "filters": {"discreet": {"()": "heimdall.logs.Discreet"}},
+    "filters": {"about": {"()": "heimdall.logs.About"}, "discreet": {"()": "heimdall.logs.Discreet"}},
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
-            "filters": ["discreet"],
+            "filters": ["about", "discreet"],
             "formatter": "json" if env.flag("HEIMDALL_LOG_JSON", False) else "text",
             "stream": sys.stderr,
         }

@@ -39,6 +39,7 @@ class StoredCheckpoint:
     size: int
     file_sha256: str
     val_loss: float | None = None
+    seconds: float = 0.0  # that moving it into the store took
     about: dict = field(default_factory=dict)
 
 

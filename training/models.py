@@ -253,6 +253,12 @@ class Attempt(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
     ended_step = models.PositiveBigIntegerField(null=True, blank=True)
     steps_executed = models.PositiveBigIntegerField(default=0)
+    waited_seconds = models.FloatField(
+        null=True, blank=True, help_text="How long the job waited for this attempt."
+    )
+    checkpoints = models.PositiveIntegerField(default=0, help_text="That it stored.")
+    checkpoint_bytes = models.PositiveBigIntegerField(default=0)
+    checkpoint_seconds = models.FloatField(default=0, help_text="Spent moving them into the store.")
     outcome = models.CharField(max_length=20, blank=True, help_text="The verb that closed it.")
     exit_code = models.IntegerField(
         null=True, blank=True, help_text="Negative: the signal that killed the trainer."
@@ -618,6 +624,11 @@ class Installation(models.Model):
     """The one row that says which store of checkpoints belongs to this database."""
 
     store_id = models.CharField(max_length=32)
+    bygone = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="What the attempts of deleted jobs add to the counters of /metrics.",
+    )
     created_at = models.DateTimeField(db_default=Now())
 
     def __str__(self) -> str:

@@ -22,6 +22,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from setproctitle import setproctitle
 
+from heimdall import logs
 from training import checkpoints, datasets, host, services
 from training.checkpoints import StoredCheckpoint
 from training.datasets import BadDataset, StoredShard
@@ -122,6 +123,10 @@ class Supervision:
         self.landed_by: float | None = None
 
     def run(self) -> None:
+        with logs.about(job=self.job.pk, attempt=self.attempt.number):
+            self._run()
+
+    def _run(self) -> None:
         self._log("started")
         try:
             self.staging.mkdir(parents=True, exist_ok=True)
@@ -285,7 +290,7 @@ class Supervision:
             self.attempt.number,
             self.job.pk,
             what,
-            extra={"job": self.job.pk, "attempt": self.attempt.number, "verb": what},
+            extra={"verb": what},
         )
 
 
@@ -348,7 +353,9 @@ def _store(message: Message, attempt: Attempt) -> StoredCheckpoint | StoredShard
             Path(message["at"]), message["shard"], dataset=name, job_id=attempt.job_id, attempt=attempt.number
         )
     else:
+        began = time.monotonic()
         stored = checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number)
+        stored = replace(stored, seconds=time.monotonic() - began)
     failpoint("after_upload")
     return stored
 

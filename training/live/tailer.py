@@ -12,7 +12,9 @@ from typing import Any
 
 from django.db import Error, connection
 from django.db.models import Max
+from django.db.models.functions import Now
 
+from heimdall.latencies import note_push_lag
 from training import wakeups
 from training.models import TrainingJob
 
@@ -100,12 +102,14 @@ class Tailer:
 
     def _look(self, due: set[int]) -> Changes:
         followed, now = self._followed, time.monotonic()
-        rows = _fingerprints(followed)
+        rows, ages = _fingerprints(followed)
         jobs: dict[int, int | None] = {}
         for job in followed:
             row = rows.get(job)
             if job not in self._seen or self._seen[job] != row:
                 self._again[job] = now + AGAIN_SECONDS
+                if row and job in self._seen:
+                    note_push_lag(ages[job])
             elif job in due:
                 del self._again[job]
             else:
@@ -141,10 +145,13 @@ class Tailer:
             self._stopped.wait(RETRY_SECONDS)
 
 
-def _fingerprints(jobs: frozenset[int]) -> dict[int, tuple[int, Any]]:
+def _fingerprints(jobs: frozenset[int]) -> tuple[dict[int, tuple[int, Any]], dict[int, float]]:
+    """Each job's fingerprint, and how many seconds ago it was changed, in the database's clock."""
     ids = sorted(jobs)
     rows: dict[int, tuple[int, Any]] = {}
+    ages: dict[int, float] = {}
     for start in range(0, len(ids), IDS_A_QUERY):
         some = TrainingJob.objects.filter(pk__in=ids[start : start + IDS_A_QUERY])
-        rows |= {pk: (seq, moment) for pk, seq, moment in some.values_list("pk", "event_seq", "updated_at")}
-    return rows
+        for pk, seq, moment, now in some.values_list("pk", "event_seq", "updated_at", Now()):
+            rows[pk], ages[pk] = (seq, moment), (now - moment).total_seconds()
+    return rows, ages

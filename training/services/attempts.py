@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -329,8 +330,10 @@ def _claim(job: TrainingJob, node: Node, slot: int, pid: int, pid_started_at: fl
         "not_before": None,
         "phase": "starting",
     }
+    since = max(filter(None, (job.queued_at, _last_end(job))))
     move(job, Verb.CLAIM, by=WORKER, message=said, changes=changes)
     return Attempt.objects.create(
+        waited_seconds=max((job.updated_at - since).total_seconds(), 0.0),
         job=job,
         number=job.attempt,
         node=node,
@@ -342,6 +345,12 @@ def _claim(job: TrainingJob, node: Node, slot: int, pid: int, pid_started_at: fl
         started_from=start,
         started_step=start.step if start else 0,
     )
+
+
+def _last_end(job: TrainingJob) -> datetime | None:
+    """A job that went back to the queue keeps its place in it, but has not waited since then."""
+    ended = Attempt.objects.filter(job=job, number=job.attempt).values_list("ended_at", flat=True)
+    return ended.first()
 
 
 def _held(attempt: Attempt):
@@ -439,6 +448,12 @@ def _record(job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint) -> Che
         crashes_since_checkpoint=0,
     )
     job.refresh_from_db()
+    if is_new:
+        Attempt.objects.filter(pk=attempt.pk).update(
+            checkpoints=F("checkpoints") + 1,
+            checkpoint_bytes=F("checkpoint_bytes") + stored.size,
+            checkpoint_seconds=F("checkpoint_seconds") + stored.seconds,
+        )
     shown = ", ".join(sorted(stored.kinds))
     data = {"checkpoint": row.pk, "digest": stored.digest, "kinds": sorted(stored.kinds)}
     _event(job, "checkpoint", f"Checkpoint at step {stored.step} ({shown}).", data=data)

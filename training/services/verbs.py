@@ -14,7 +14,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from heimdall.env import LABEL, LABEL_RULE
-from training import checkpoints, host, lifecycle, policy, queue, waiting
+from training import checkpoints, counters, host, lifecycle, policy, queue, waiting
 from training.errors import InvalidConfig, InvalidInput, NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
 from training.models import Artifact, Attempt, Checkpoint, Dataset, Metric, Tag, TrainingJob
@@ -322,6 +322,7 @@ def _delete(job: TrainingJob) -> Result:
     write(job, {"latest_checkpoint": None, "checkpoint": ""})  # decides the race; the rest is ours
     names = list(Checkpoint.objects.filter(job=job).values_list("file", flat=True))
     Attempt.objects.filter(job=job).update(started_from=None)
+    counters.keep(Attempt.objects.filter(job=job))
     pk = job.pk
     job.delete()
     job.pk = pk  # Django clears it; the doors still name the job

@@ -3,6 +3,7 @@
 page.py         what every page stands on
 jobs.py         the list                        job.py          one job, its curve and its log
 activity.py     who did what, in all jobs
+monitoring.py   /readyz and /metrics
 nodes.py        the hosts                       queue.py        who goes next
 submit.py       making a job, and editing one   verbs.py        pause, resume, ... with their confirmations
 checkpoints.py  downloads, bundles, pins        datasets.py     datasets

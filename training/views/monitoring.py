@@ -1,0 +1,95 @@
+"""What machines ask: whether this server can work, and what there is to count."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.http import require_GET
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from rest_framework.authtoken.models import Token
+
+from heimdall import latencies
+from training import checkpoints
+from training.errors import HeimdallError
+from training.queries.metrics import Facts
+
+logger = logging.getLogger(__name__)
+_facts = CollectorRegistry()
+
+
+@require_GET
+def readyz(request: HttpRequest) -> JsonResponse:
+    """Whether this server can work now, and which part cannot. No login: it tells nothing else."""
+    parts = {"database": _is_well(_ask_database)}
+    if parts["database"]:
+        parts["migrations"] = _is_well(_compare_migrations)
+        parts["store"] = _is_well(checkpoints.mark)
+    is_ready = all(parts.values())
+    words = {name: "ok" if well else "not ok" for name, well in parts.items()}
+    answer = {"status": "ready" if is_ready else "not ready", "parts": words}
+    return JsonResponse(answer, status=200 if is_ready else 503, headers={"Cache-Control": "no-store"})
+
+
+@require_GET
+def metrics(request: HttpRequest) -> HttpResponse:
+    """For Prometheus: facts from the database, and what this process measured itself."""
+    if not _may_read(request):
+        return HttpResponse(
+            "Log in as staff, or send HEIMDALL_METRICS_TOKEN as a bearer token.\n",
+            status=401,
+            content_type="text/plain; charset=utf-8",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    try:
+        text = generate_latest(_facts) + generate_latest(latencies.registry)
+    except DatabaseError as error:
+        logger.error("The database did not answer /metrics: %s", error)
+        return HttpResponse("The database does not answer.\n", status=503, content_type="text/plain")
+    return HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _may_read(request: HttpRequest) -> bool:
+    """The token of the settings, a session of staff, or a staff member's own token."""
+    kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    wanted = settings.METRICS_TOKEN
+    if kind.lower() == "bearer":
+        return bool(wanted) and secrets.compare_digest(given.encode(), wanted.encode())
+    if kind.lower() == "token":
+        found = Token.objects.select_related("user").filter(key=given[:40]).first()
+        return found is not None and found.user.is_active and found.user.is_staff
+    return request.user.is_active and request.user.is_staff
+
+
+def _is_well(ask: Callable[[], object]) -> bool:
+    try:
+        ask()
+    except (DatabaseError, HeimdallError, _NotMigrated) as error:
+        logger.warning("Not ready: %s", error)
+        return False
+    return True
+
+
+class _NotMigrated(Exception):
+    """The database is of an earlier version of the code."""
+
+
+def _ask_database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def _compare_migrations() -> None:
+    executor = MigrationExecutor(connection)
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if missing:
+        raise _NotMigrated(f"{len(missing)} migrations are not applied: run manage.py migrate.")
+
+
+_facts.register(Facts())
