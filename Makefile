@@ -53,6 +53,9 @@ axe: $(VENV)/.dev  ## Ask axe-core about every page, in both themes, on a server
 screenshots: $(VENV)/.dev  ## Take the pictures of docs/pages.md
 	$(BIN)/python -m tests.gallery.screenshots
 
+bench: $(VENV)/.dev  ## Measure what docs/performance.md claims (ONLY=loop,reads; WRITE=1 writes it there)
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
+
 diagram: $(VENV)/.run  ## Draw docs/lifecycle.md again from the table of rules
 	$(BIN)/python -m training.diagram > docs/lifecycle.md
 

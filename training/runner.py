@@ -305,6 +305,8 @@ class Storing:
         self._retry_at = 0.0
         self.failures = 0
         self.error = ""
+        self.when_done: Callable[[], None] = lambda: None
+        """Called, in any thread, when there is something to advance."""
 
     @property
     def is_idle(self) -> bool:
@@ -333,6 +335,7 @@ class Storing:
             if self.failures and len(self._waiting) > 1 and _may_be_left_out(self._waiting[0]):
                 return self._waiting.popleft(), None
             self._future = self.submit(_store, self._waiting[0], self._attempt)
+            self._future.add_done_callback(lambda _: self.when_done())
         return None
 
     def close(self) -> None:
@@ -372,7 +375,7 @@ class Training:
         self.log_tail = ""
         self.wish = Wish(Stop.NONE, "")
         self.told = ""
-        self.has_started = False
+        self.has_started = self.has_stepped = False
         self.stopped: Message | None = None  # the trainer waits at this place
         self.finished: Message | None = None
         self.failed: Message | None = None
@@ -385,10 +388,12 @@ class Training:
     def follow(self) -> None:
         """Supervise the trainer to its end. Whatever happens, it does not outlive this call."""
         self.trainer = Trainer.start(self.spec, launcher=_launcher)
+        self.storing.when_done = self.trainer.nudge
         try:
             while not self._turn():
                 pass
         finally:
+            self.storing.when_done = lambda: None
             self.trainer.kill()
             self.trainer.close()
 
@@ -501,7 +506,7 @@ class Training:
         now = time.monotonic()
         since = now - self.beaten_at
         try:
-            if since >= settings.HEARTBEAT_SECONDS or (self.news and since >= NEWS_SECONDS):
+            if since >= settings.HEARTBEAT_SECONDS or (self.news and since >= self._patience()):
                 self.wish = self._send_news()
                 self.beaten_at = self.heard_at = time.monotonic()
             elif now - self.heard_at >= WISH_SECONDS:
@@ -512,6 +517,10 @@ class Training:
             logger.warning("Job %s: the database does not answer: %s", self.attempt.job_id, error)
             connection.close()
             self.beaten_at = self.heard_at = time.monotonic()
+
+    def _patience(self) -> float:
+        """How long news wait; the first step is told at once."""
+        return 0.0 if self.news.steps and not self.has_stepped else NEWS_SECONDS
 
     def _send_news(self) -> Wish:
         news = self.news
@@ -524,6 +533,7 @@ class Training:
             trainer_pid=None if self.has_started else self.trainer.pid,
             step_seconds=self.step_seconds,
         )
+        self.has_stepped = self.has_stepped or bool(news.steps)
         self.news = News()
         return wish
 

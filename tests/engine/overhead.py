@@ -87,8 +87,16 @@ class TakingTurns(TrainingWork):
 
 
 def main() -> None:
-    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 4000
     torch.set_num_threads(1)
+    ours, theirs = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 4000)
+    ratios = sorted(one / other for one, other in zip(ours, theirs, strict=True))
+    low, high = ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
+    mean = 1000 * statistics.median(theirs) / BLOCK
+    print(f"{statistics.median(ratios):.4f} x [{low:.4f}, {high:.4f}] of a bare step of {mean:.3f} ms")
+
+
+def measure(steps: int) -> tuple[list[float], list[float]]:
+    """Seconds of each block of steps: the trainer's, and the bare loop's beside it."""
     config = TrainingConfig(
         epochs=1000,
         batch_size=BATCH,
@@ -104,11 +112,7 @@ def main() -> None:
         work.start(Recipe(config, Path(folder)), "")
         work.prepare(steps, wishes)
         work.work()
-    ours, theirs = blocks(work.ours), blocks(work.theirs)
-    ratios = sorted(one / other for one, other in zip(ours, theirs, strict=True))
-    low, high = ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
-    mean = 1000 * statistics.median(theirs) / BLOCK
-    print(f"{statistics.median(ratios):.4f} x [{low:.4f}, {high:.4f}] of a bare step of {mean:.3f} ms")
+    return blocks(work.ours), blocks(work.theirs)
 
 
 def blocks(seconds: list[float]) -> list[float]:

@@ -247,7 +247,7 @@ class Trainer:
         self, process: Process, *, control: int, messages: int, log: int, most_messages: int = 100_000
     ):
         self._process = process
-        self._inbox: queue.Queue[Message] = queue.Queue(most_messages)
+        self._inbox: queue.Queue[Message | None] = queue.Queue(most_messages)
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._log = _Log()
         self._died_at: float | None = None
@@ -288,8 +288,13 @@ class Trainer:
     def send(self, message: Message) -> None:
         self._outbox.put(to_line(message))
 
+    def nudge(self) -> None:
+        """End a `receive` that waits, from any thread: there is something else to be seen to."""
+        with contextlib.suppress(queue.Full):
+            self._inbox.put_nowait(None)
+
     def receive(self, timeout: float) -> Message | None:
-        """The next message, or None when none came in time or none will come any more."""
+        """The next message, or None when none came in time, none will come any more, or on a nudge."""
         deadline = time.monotonic() + timeout
         while True:
             left = deadline - time.monotonic()

@@ -1,0 +1,180 @@
+"""The groups of figures. Each measures in processes of its own and returns lines of the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.figure import Figure, bounds_of_median, median_of, quantile
+
+ROOT = Path(__file__).resolve().parents[1]
+STOPPED = 150.0  # seconds that one process may take
+
+Measure = Callable[[], list[Figure]]
+
+
+def loop() -> list[Figure]:
+    """Our loop and a bare one take turns, step by step, in one process with one thread."""
+    ours = _python("bench.loops", "heimdall")
+    found = [
+        Figure("loop", "a step, of a bare PyTorch step", ours["ratio"], "x", 1.01, tuple(ours["bounds"]),
+               f"bare {ours['bare_ms']:.3f} ms", "the upper bound counts; 1 thread")
+    ]  # fmt: skip
+    for peer in ("lightning", "transformers"):
+        theirs = _python("bench.loops", peer)
+        if "missing" in theirs:
+            found.append(Figure("loop", f"{peer}, of a bare step", None, "x", note=theirs["missing"]))
+        else:
+            found.append(Figure("loop", f"{peer}, of a bare step", theirs["ratio"], "x", note="a peer"))
+    return found
+
+
+def snapshot() -> list[Figure]:
+    found: list[Figure] = []
+    for megabytes in (10, 100, 400):
+        of = _python("bench.snapshot", str(megabytes))
+        peers = ", ".join(_peer(name, of[name], of["memcpy"]) for name in ("torch.save", "dcp.async_save"))
+        state = f"{megabytes} MB"
+        found += [
+            Figure("snapshot", f"held by a checkpoint of {state}, of memcpy", of["held_ratio"], "x", 1.2,
+                   peer=peers, note=f"{of['held']:.1f} ms"),
+            Figure("snapshot", f"durable, {state}, of raw write + fsync", of["durable_ratio"], "x", 1.25,
+                   note=f"{of['durable']:.0f} ms"),
+            Figure("snapshot", f"longest step beside the writer, {state}", of["longest_step"], "ms", 15,
+                   peer=f"no writer {of['longest_step_alone']:.1f} ms"),
+        ]  # fmt: skip
+    return found
+
+
+def attempts() -> list[Figure]:
+    """Pauses and warm starts of real jobs, by a real worker."""
+    times = _python("bench.attempts", "24")
+    pause, start = times["pause"], times["start"][1:]
+    return [
+        Figure("pause", "asked -> slot free, p95", quantile(pause, 0.95), "ms", 50 + times["step_ms"] + 20,
+               note="aim: step + memcpy + durable write (20 ms) + 50 ms", peer=f"p50 {median_of(pause):.0f} ms"),
+        Figure("start", "claim -> first step after load", median_of(start), "ms", 250, bounds_of_median(start),
+               note="a small state: loading is a millisecond"),
+    ]  # fmt: skip
+
+
+def resume() -> list[Figure]:
+    """A resume costs no fast-forward: the first step comes as soon at any place of an epoch."""
+    times = _python("bench.resume")
+    first = times["1%"]
+    return [
+        Figure("resume", f"first step at {place} of an epoch, of that at 1 %", ms / first, "x", 1.1,
+               note=f"{ms:.1f} ms")
+        for place, ms in times.items()
+    ]  # fmt: skip
+
+
+def reads() -> list[Figure]:
+    sizes = [int(word) for word in os.environ.get("BENCH_JOBS", "1000,100000,1000000").split(",")]
+    with _folder() as folder:
+        found = {size: _reads_of(folder, size) for size in sizes}
+    figures: list[Figure] = []
+    small, large = found[sizes[0]], found[sizes[-1]]
+    for query, people in large.items():
+        for person, times in people.items():
+            ours, before = times["ours"], small[query][person]["ours"]
+            figures.append(
+                Figure("reads", f"list: {query}, {person}, of stock DRF", ours / times["stock"], "x", 0.5,
+                       peer=f"stock {times['stock']:.1f} ms", note=f"{ours:.1f} ms of {sizes[-1]} jobs")
+            )  # fmt: skip
+            figures.append(
+                Figure("reads", f"list: {query}, {person}, of {sizes[0]} jobs", ours / before, "x", 1.2)
+            )
+    return figures
+
+
+def push() -> list[Figure]:
+    times = _python("bench.push")
+    return [
+        Figure("push", "event -> the last of 500 sockets, p50", times["p50"], "ms", 80,
+               note="one daphne process, no Redis", peer=f"p95 {times['p95']:.0f} ms")
+    ]  # fmt: skip
+
+
+def wakeup() -> list[Figure]:
+    times = _python("bench.wakeup")
+    return [
+        Figure("wake-up", name, of["p50"], "ms", of.get("aim"), note=of.get("note", ""))
+        for name, of in times.items()
+    ]
+
+
+def start() -> list[Figure]:
+    """The second start of `make run`, and what its processes hold while nothing happens."""
+    times = _python("bench.start")
+    found = [Figure("start", "`make run`, second time, to an answer", times["seconds"], "s", 5)]
+    for name, megabytes in times["memory"].items():
+        found.append(
+            Figure("memory", f"idle: {name}", megabytes, "MB", note="resident, of its own and shared")
+        )
+    return found
+
+
+GROUPS: dict[str, Measure] = {
+    "loop": loop,
+    "snapshot": snapshot,
+    "attempts": attempts,
+    "resume": resume,
+    "reads": reads,
+    "push": push,
+    "wakeup": wakeup,
+    "start": start,
+}
+
+
+def _reads_of(folder: Path, jobs: int) -> dict[str, dict[str, dict[str, float]]]:
+    environment = {
+        "HEIMDALL_DATA_DIR": str(folder),
+        "DATABASE_URL": f"sqlite:///{folder / f'{jobs}.sqlite3'}",
+        "DJANGO_SETTINGS_MODULE": "heimdall.settings",
+    }
+    _run([sys.executable, "manage.py", "migrate", "-v", "0"], environment)
+    _python("bench.reads", "make", str(jobs), **environment)
+    return _python("bench.reads", "0.3", **environment)
+
+
+def _peer(name: str, held: Any, memcpy: float) -> str:
+    return f"{name} {held / memcpy:.1f} x" if isinstance(held, float) else f"{name}: {held}"
+
+
+def _python(module: str, *arguments: str, **environment: str) -> Any:
+    """The last line that the module prints, as JSON."""
+    said = _run([sys.executable, "-W", "ignore", "-m", module, *arguments], environment)
+    return json.loads(said.strip().splitlines()[-1]) if said.strip() else {}
+
+
+def _run(command: list[str], environment: dict[str, str]) -> str:
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HEIMDALL_", "DATABASE_"))
+    }
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        timeout=STOPPED,
+        check=False,
+    )
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise RuntimeError(last[0])
+    return done.stdout
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="heimdall-bench-") as name:
+        yield Path(name)

@@ -1,0 +1,111 @@
+"""How soon the first step comes after a resume at 1, 50 and 99 % of a long epoch, in milliseconds as JSON."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.engine import overhead
+from training.engine.control import Wishes
+from training.engine.process import TrainerSpec
+from training.engine.work import TrainingWork
+from training.recipes.config import TrainingConfig
+
+SAMPLES = 64_000
+STEPS = SAMPLES // overhead.BATCH
+PLACES = {"1%": STEPS // 100, "50%": STEPS // 2, "99%": STEPS - STEPS // 100}
+ROUNDS = 7
+
+
+class Points(overhead.Points):
+    def __len__(self) -> int:
+        return SAMPLES
+
+    def sample(self, index: int, seed: int | None) -> Any:
+        return super().sample(index % overhead.SAMPLES, seed)
+
+
+class Recipe(overhead.Recipe):
+    def training_samples(self) -> Points:
+        return Points()
+
+
+class Until(TrainingWork):
+    """Notes when each step was finished, and asks to stop after some of them."""
+
+    def prepare(self, wishes: Wishes, places: list[int], *, exit_after: int | None = None) -> None:
+        self.asking, self.places, self.exit_after, self.moments = wishes, places, exit_after, []
+
+    def step_finished(self) -> None:
+        super().step_finished()
+        self.moments.append(time.perf_counter())
+        done = self._training.loop.progress.steps_completed
+        if done in self.places:
+            self.asking.receive({"kind": "stop", "at": "step"})
+        if len(self.moments) == self.exit_after:
+            self.asking.receive({"kind": "exit"})
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        files = pauses(Path(folder))
+        times: dict[str, list[float]] = {name: [] for name in PLACES}
+        for _ in range(ROUNDS):
+            for name, path in files.items():
+                times[name].append(first_step(path, Path(folder)))
+    print(json.dumps({name: 1000 * statistics.median(found[1:]) for name, found in times.items()}))
+
+
+def pauses(folder: Path) -> dict[str, str]:
+    """Train once through the epoch and pause at each place."""
+    wishes, staged = Wishes(), []
+
+    def hear(message: dict[str, Any]) -> None:
+        if message["kind"] == "staged":
+            staged.append(message["path"])
+            wishes.receive({"kind": "stored", "path": message["path"]})
+        if message["kind"] == "stopped":
+            wishes.receive({"kind": "exit"} if len(staged) == len(PLACES) else {"kind": "go_on"})
+
+    work = Until(_spec(folder), send=hear, wishes=wishes)
+    work.start(Recipe(_config(), folder), "")
+    work.prepare(wishes, list(PLACES.values()))
+    work.work()
+    return dict(zip(PLACES, staged, strict=True))
+
+
+def first_step(path: str, folder: Path) -> float:
+    """Seconds from the loaded state to the end of the first step."""
+    wishes = Wishes()
+    work = Until(_spec(folder, checkpoint=path), send=lambda message: None, wishes=wishes)
+    work.start(Recipe(_config(), folder), "")
+    work.prepare(wishes, [], exit_after=1)
+    began = time.perf_counter()
+    work.work()
+    return work.moments[0] - began
+
+
+def _spec(folder: Path, **options: Any) -> TrainerSpec:
+    return TrainerSpec("resume", {}, str(folder), scratch=str(folder), threads=1, device="cpu", **options)
+
+
+def _config() -> TrainingConfig:
+    return TrainingConfig(
+        epochs=2,
+        batch_size=overhead.BATCH,
+        validation_split=0,
+        checkpoint_every_epochs=0,
+        checkpoint_every_minutes=0,
+        keep_best=0,
+    )
+
+
+if __name__ == "__main__":
+    main()

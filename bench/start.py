@@ -1,0 +1,41 @@
+"""The second start of what `make run` runs, to its first answer, and the memory of each idle process, as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from tests.running import Site
+
+SETTLED = 6.0  # seconds after which nothing is going on any more
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        site = Site(Path(folder), {"HEIMDALL_SLOTS": "1"})  # its database is there: this is no first start
+        try:
+            began = time.monotonic()
+            site.start("start")
+            while not site.answers():
+                time.sleep(0.01)
+            seconds = time.monotonic() - began
+            time.sleep(SETTLED)
+            memory = {_name(process): process.memory_info().rss / 1e6 for process in site.processes()}
+        finally:
+            site.stop()
+    print(json.dumps({"seconds": seconds, "memory": dict(sorted(memory.items()))}))
+
+
+def _name(process: psutil.Process) -> str:
+    words = " ".join(process.cmdline())
+    titles = re.search(r"heimdall [a-z0-9 ]+|qcluster[a-z ]*|manage.py \w+", words)
+    return f"{titles[0].strip() if titles else words[-40:]} ({process.pid})"
+
+
+if __name__ == "__main__":
+    main()
