@@ -117,7 +117,8 @@ def matching(name: str, pattern: str, what: str) -> str:
     """Empty where the variable is not set."""
     value = text(name)
     if value and not re.fullmatch(pattern, value):
-        raise ImproperlyConfigured(f"{name}={value!r} is not {what}.")
+        shown = name if "@" in value else f"{name}={value!r}"  # before an @ may stand a password
+        raise ImproperlyConfigured(f"{shown} is not {what}.")
     return value
 
 

@@ -5,6 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -185,13 +186,15 @@ def _gpus() -> list[int]:
 GPUS = _gpus()
 SLOTS = env.integer("HEIMDALL_SLOTS", len(GPUS) or 1, low=1, high=64)
 
+# A faster way for queue messages, where there is one.
+REDIS_URL = env.matching("REDIS_URL", r"(rediss?|unix)://\S+", "an address like redis://127.0.0.1:6379/0")
 # django-q2 carries wake-ups only. No safety rests on its retry, acknowledgement or timeout: the longest retry and
 # no timeout keep it from handing a message out twice while a training runs.
 warnings.filterwarnings("ignore", message="Retry and timeout are misconfigured")
 Q_CLUSTER = {
     "name": "heimdall",
     "orm": "default",
-    "broker_class": "training.queue.Broker",
+    "broker_class": "training.redis_broker.RedisBroker" if REDIS_URL else "training.queue.Broker",
     "workers": SLOTS + 1,
     "poll": 0.05,
     "retry": 2_147_483_647 // 100,
@@ -283,6 +286,7 @@ SECRETS = [
         SECRET_KEY,
         str(DATABASES["default"].get("PASSWORD") or ""),
         str(EMAIL.get("EMAIL_HOST_PASSWORD") or ""),
+        urlsplit(REDIS_URL).password or "",
         env.text("AWS_SECRET_ACCESS_KEY"),
         env.text("AWS_SESSION_TOKEN"),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-VARIABLE = re.compile(r"\b(?:HEIMDALL_[A-Z_]+[A-Z]|DATABASE_URL)\b")
+VARIABLE = re.compile(r"\b(?:HEIMDALL_[A-Z_]+[A-Z]|DATABASE_URL|REDIS_URL)\b")
 FOR_TESTS = {
     "HEIMDALL_FAILPOINTS",
     "HEIMDALL_FAILPOINTS_ONCE",
@@ -50,6 +50,7 @@ def test_the_table_is_complete_and_has_nothing_that_is_not_read():
         ("DATABASE_URL", "nonsense"),
         ("HEIMDALL_S3_BUCKET", "a bucket/with a path"),
         ("HEIMDALL_S3_PREFIX", "../above"),
+        ("REDIS_URL", "localhost:6379"),
         ("HEIMDALL_S3_ENDPOINT", "https://key:secret@s3.example.org"),
         ("HEIMDALL_S3_BUCKET", ""),  # an endpoint alone would be ignored
     ],

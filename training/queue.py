@@ -3,8 +3,9 @@
 A message is gone when it is taken: it may be lost, and the sweep wakes again. So a task that is longer than a timeout
 is never handed out twice, and no clock but the database's has a say.
 
-In the database a message is a word, a number and an id, such as `supervise 7 3f2a...`. It can name nothing but the
-words of TASKS, and it is no pickle: whoever can write there can wake a worker, and do nothing else.
+In the database, or in Redis where REDIS_URL is set, a message is a word, a number and an id, such as
+`supervise 7 3f2a...`. It can name nothing but the words of TASKS, and it is no pickle: whoever can write there can
+wake a worker, and do nothing else.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from django_q.models import OrmQ
 from django_q.signals import post_spawn
 from django_q.signing import SignedPackage
 
-from training import host, wakeups
+from training import host, redis_queue, wakeups
 
 TASKS = {"supervise": "training.tasks.supervise", "housekeep": "training.tasks.housekeep"}
 GET_READY = "training.tasks.get_ready"
@@ -39,6 +40,7 @@ ASK_SQLITE_SECONDS = 0.003  # for a sign
 LOOK_ANYWAY_SECONDS = 1.0  # for a message of which no sign came
 RETRY_SECONDS = 0.5
 _MESSAGE = re.compile(r"(supervise|housekeep) (-?[0-9]{1,19}) ([0-9a-f]{32})")
+Sent = int | str  # a message is known by the id of its row, or by its text where it went to Redis
 logger = logging.getLogger(__name__)
 
 
@@ -49,29 +51,36 @@ def wake(hint: int = 0) -> str:
 
 def wake_this_host() -> str:
     """The same, said to this host's cluster alone."""
-    return _send("supervise", 0, _own_key())[0]
+    return _send("supervise", 0, own_key())[0]
 
 
-def announce_housekeeping(number: int) -> int:
-    """Have this host's cluster do its housekeeping. Returns the id of the message's row."""
-    return _send("housekeep", number, _own_key())[1]
+def announce_housekeeping(number: int) -> Sent:
+    """Have this host's cluster do its housekeeping."""
+    return _send("housekeep", number, own_key())[1]
 
 
-def is_waiting(message: int) -> bool:
+def is_waiting(message: Sent) -> bool:
     """Whether nobody has taken this message yet."""
-    return OrmQ.objects.filter(pk=message).exists()
+    if isinstance(message, int):
+        return OrmQ.objects.filter(pk=message).exists()
+    return message in redis_queue.waiting(own_key()) or OrmQ.objects.filter(payload=message).exists()
 
 
 def num_waiting() -> int:
     """Wake-ups for this host that nobody has taken yet."""
-    return OrmQ.objects.filter(
-        key__in=(Conf.CLUSTER_NAME, _own_key()), payload__startswith="supervise "
-    ).count()
+    keys = (Conf.CLUSTER_NAME, own_key())
+    found = OrmQ.objects.filter(key__in=keys, payload__startswith="supervise ").count()
+    if settings.REDIS_URL:
+        found += redis_queue.count(Conf.CLUSTER_NAME)
+        found += sum(message.startswith("supervise ") for message in redis_queue.waiting(own_key()))
+    return found
 
 
 def forget_housekeeping() -> None:
     """Drop what was announced to a cluster of this host that is gone."""
-    OrmQ.objects.filter(key=_own_key()).delete()
+    OrmQ.objects.filter(key=own_key()).delete()
+    if settings.REDIS_URL:
+        redis_queue.clear(own_key())
 
 
 class Broker(ORM):
@@ -88,23 +97,27 @@ class Broker(ORM):
     def dequeue(self) -> list[tuple[int, str]] | None:
         """The next message; None after a short while without one, for django-q2 has something else to ask then."""
         try:
-            taken = self._take() if self._is_time_to_look() else []
+            taken = self.next()
         except Error as error:
             self._wait_for_the_database(error)
             return None
         self._num_failures = 0
         return [(pk, package) for pk, payload in taken if (package := _package(payload))] or None
 
+    def next(self) -> list[tuple[int, str]]:
+        return self.look() if self._is_time_to_look() else []
+
+    def look(self) -> list[tuple[int, str]]:
+        """What waits in the database now."""
+        close_old_connections()
+        taken = _take_messages((self.list_key, own_key()))
+        self._look_at = 0.0 if taken else time.monotonic() + LOOK_ANYWAY_SECONDS
+        return taken
+
     def _is_time_to_look(self) -> bool:
         if self._ear is None:
             self._ear = wakeups.ear(wakeups.MESSAGES, every_seconds=ASK_SQLITE_SECONDS)
         return time.monotonic() >= self._look_at or self._ear.wait(WAIT_SECONDS)
-
-    def _take(self) -> list[tuple[int, str]]:
-        close_old_connections()
-        taken = _take_messages((self.list_key, _own_key()))
-        self._look_at = 0.0 if taken else time.monotonic() + LOOK_ANYWAY_SECONDS
-        return taken
 
     def _wait_for_the_database(self, error: Error) -> None:
         """A message that was not taken is still there. django-q2 itself would end this process."""
@@ -154,12 +167,20 @@ def _prepare_supervisor(**_: Any) -> None:
     import_string(GET_READY)()
 
 
-def _send(task: str, number: int, key: str) -> tuple[str, int]:
-    """The message's id and that of its row."""
+def _send(task: str, number: int, key: str) -> tuple[str, Sent]:
+    """The message's id, and what `is_waiting` knows it by."""
     name = uuid.uuid4().hex
-    message = OrmQ.objects.create(key=key, payload=f"{task} {int(number)} {name}", lock=Now())
+    payload = f"{task} {int(number)} {name}"
+    if not settings.REDIS_URL:
+        return name, _write(key, payload)
+    transaction.on_commit(lambda: redis_queue.put(key, payload) or _write(key, payload))
+    return name, payload
+
+
+def _write(key: str, payload: str) -> int:
+    row = OrmQ.objects.create(key=key, payload=payload, lock=Now())
     wakeups.say(wakeups.MESSAGES)
-    return name, message.pk
+    return row.pk
 
 
 def _take_messages(keys: tuple[str, ...]) -> list[tuple[int, str]]:
@@ -208,5 +229,5 @@ def _package(payload: str) -> str | None:
     return SignedPackage.dumps(task)
 
 
-def _own_key() -> str:
+def own_key() -> str:
     return f"{Conf.CLUSTER_NAME}@{settings.NODE_NAME}"[:100]

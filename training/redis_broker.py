@@ -1,0 +1,23 @@
+"""What django-q2 takes messages from where REDIS_URL is set."""
+
+from __future__ import annotations
+
+from training import redis_queue
+from training.queue import Broker, own_key
+
+WAIT_SECONDS = 1.0  # for a message; a cluster that is told to stop notices it after this
+
+
+class RedisBroker(Broker):
+    """Takes from Redis the moment a message comes, and between two waits from the database: what was sent while
+    Redis did not answer lies there."""
+
+    def next(self) -> list[tuple[int, str]]:
+        try:
+            message = redis_queue.take(own_key(), self.list_key, seconds=WAIT_SECONDS)
+        except redis_queue.Away:
+            return super().next()
+        return [(0, message)] if message is not None else self.look()
+
+    def queue_size(self) -> int:
+        return super().queue_size() + redis_queue.count(self.list_key)

@@ -1,0 +1,118 @@
+"""Queue messages in Redis, where REDIS_URL names one: a worker gets them the moment they are sent, and asks the
+database for none meanwhile.
+
+Redis is a faster way and never the only one. While it does not answer, messages go through the database as if it were
+not there. What it loses, the sweep wakes again.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.conf import settings
+
+from training.models import Installation
+
+if TYPE_CHECKING:  # slow to import, and most installations have none
+    from redis import Redis
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+CONNECT_SECONDS = 1.0
+ANSWER_SECONDS = 3.0
+AWAY_SECONDS = 1.0  # how long Redis is left alone after it did not answer
+MOST_MESSAGES = 10_000  # of one queue: more wake-ups than that say nothing more
+
+
+class Away(Exception):
+    """Redis does not answer now, or no worker has joined this installation yet."""
+
+
+def put(key: str, payload: str) -> bool:
+    """Append a message. False where that must be done elsewhere."""
+
+    def push(client: Redis, name: str) -> None:
+        client.pipeline(transaction=False).rpush(name, payload).ltrim(name, -MOST_MESSAGES, -1).execute()
+
+    try:
+        _ask(push, key)
+    except Away:
+        return False
+    return True
+
+
+def take(*keys: str, seconds: float) -> str | None:
+    """The oldest message of the first queue that has one, waiting so long for one. Nobody else gets it."""
+    found = _ask(lambda client, *names: client.blpop(list(names), timeout=seconds), *keys)
+    return found[1].decode(errors="replace") if found else None
+
+
+def waiting(key: str) -> list[str]:
+    """The messages of a queue; none where Redis does not answer."""
+    try:
+        return [
+            one.decode(errors="replace") for one in _ask(lambda client, name: client.lrange(name, 0, -1), key)
+        ]
+    except Away:
+        return []
+
+
+def count(key: str) -> int:
+    try:
+        return int(_ask(lambda client, name: client.llen(name), key))
+    except Away:
+        return 0
+
+
+def clear(key: str) -> None:
+    try:
+        _ask(lambda client, name: client.delete(name), key)
+    except Away:
+        pass  # they are only messages
+
+
+def _ask(question: Callable[..., T], *keys: str) -> T:
+    import redis
+
+    global _away_until
+    if time.monotonic() < _away_until:
+        raise Away
+    names = [f"heimdall:{_installation()}:{key}" for key in keys]
+    try:
+        return question(_client(settings.REDIS_URL), *names)
+    except (redis.RedisError, OSError) as error:
+        _away_until = time.monotonic() + AWAY_SECONDS
+        logger.warning("Redis does not answer, so messages go through the database: %s", error)
+        raise Away from error
+
+
+_away_until = 0.0
+
+
+@functools.lru_cache
+def _client(url: str) -> Redis:
+    from redis import Redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    once_more: Any = Retry(NoBackoff(), 1)  # on a fresh connection: Redis may have been restarted
+    return Redis.from_url(
+        url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=ANSWER_SECONDS, retry=once_more
+    )
+
+
+def _installation() -> str:
+    """Part of each name: several installations may share one Redis."""
+    global _known
+    _known = _known or Installation.objects.values_list("store_id", flat=True).first() or ""
+    if not _known:
+        raise Away
+    return _known
+
+
+_known = ""
