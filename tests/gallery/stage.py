@@ -65,6 +65,7 @@ SHOTS = (
     Shot("dataset", "/datasets/{dataset}/", "[data-artifact] svg, [data-artifact] canvas"),
     Shot("queue", "/queue/"),
     Shot("nodes", "/nodes/"),
+    Shot("node", "/nodes/gpu-1/"),
     Shot("activity", "/activity/"),
     Shot("notifications", "/settings/notifications/"),
     Shot("subscription", "/settings/notifications/{webhook}/"),

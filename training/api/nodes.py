@@ -68,10 +68,12 @@ class NodeEventShape(rest.Serializer):
     created_at = rest.DateTimeField()
 
 
+@extend_schema_serializer(component_name="NodeWithEvents")
 class NodeWithEvents(NodeShape):
     events = NodeEventShape(many=True, help_text="What happened to it, newest first.")
 
 
+@extend_schema_serializer(component_name="NodeAnswer")
 class NodeAnswer(NodeShape):
     answer = rest.ChoiceField(choices=[str(answer) for answer in Answer])
     message = rest.CharField()
