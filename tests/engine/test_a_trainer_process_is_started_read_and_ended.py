@@ -320,3 +320,8 @@ def test_the_python_path_leads_to_heimdall() -> None:
     passed = base_environment({"PYTHONPATH": "/somewhere"})
     root = str(Path(__file__).resolve().parents[2])
     assert passed["PYTHONPATH"] == f"{root}{os.pathsep}/somewhere"
+
+
+def test_threads_that_wait_leave_their_cores_to_others_unless_one_wants_it_otherwise() -> None:
+    assert base_environment({})["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert base_environment({"OMP_WAIT_POLICY": "ACTIVE"})["OMP_WAIT_POLICY"] == "ACTIVE"

@@ -218,6 +218,9 @@ def base_environment(environment: Mapping[str, str]) -> dict[str, str]:
     # The threads of numpy's BLAS start with its import, so that a fork server could not have them; its sums must
     # not depend on how the trainer was started.
     passed["OPENBLAS_NUM_THREADS"] = "1"
+    # Threads of torch that wait for each other sleep. By default they spin, and where something else wants the cores
+    # (another slot's training) the one that is waited for does not get one: a step then took 15 times as long.
+    passed.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return passed
 
 
