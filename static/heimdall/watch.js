@@ -5,7 +5,8 @@ import { Socket } from "./socket.js";
 const $ = (selector, root = document) => root.querySelector(selector);
 const ENDS = { completed: "completed", failed: "failed", cancelled: "was cancelled", paused: "is paused" };
 const offered = "Notification" in window && isSecureContext;
-const seen = new Map();
+const KEPT = "heimdall-watched";
+const seen = recall(); // the last status of each watched job; from page to page, so that nothing ends unnoticed between two
 let socket = null, watched = [];
 
 const allowed = () => offered && Notification.permission === "granted";
@@ -13,13 +14,24 @@ const allowed = () => offered && Notification.permission === "granted";
 async function follow() {
   if (!allowed()) return;
   try { watched = (await (await fetch("/settings/notifications/watched/", { headers: { Accept: "application/json" } })).json()).jobs; } catch { return; }
+  const wanted = () => [...new Set([...watched, ...seen.keys()])].slice(0, 200);
   if (socket) socket.reopen();
-  else if (watched.length) socket = new Socket("/ws/training/", () => `ids=${watched.join(",")}`, ({ jobs }) => (jobs || []).forEach(look), { quiet: true });
+  else if (wanted().length) socket = new Socket("/ws/training/", () => `ids=${wanted().join(",")}`, receive, { quiet: true });
+}
+
+function receive({ type, jobs = [] }) {
+  if (type === "picture") for (const id of seen.keys()) if (!jobs.some((job) => job.id === id)) seen.delete(id);
+  jobs.forEach(look);
+  try { sessionStorage.setItem(KEPT, JSON.stringify([...seen])); } catch { /* for this page only */ }
+}
+
+function recall() {
+  try { return new Map(JSON.parse(sessionStorage.getItem(KEPT) || "[]")); } catch { return new Map(); }
 }
 
 function look(job) {
   const before = seen.get(job.id);
-  seen.set(job.id, job.status);
+  if (ENDS[job.status] && job.status !== "paused") seen.delete(job.id); else seen.set(job.id, job.status);
   if (before && !ENDS[before] && ENDS[job.status]) tell(job);
 }
 
@@ -44,6 +56,7 @@ document.addEventListener("submit", async (event) => {
     const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "application/json" } });
     const { message, watched } = await answer.json();
     say(watched && allowed() ? `${message} This browser will tell how it ends, while a page of Heimdall is open.` : message, answer.ok ? "success" : "warning");
+    if (!watched) seen.delete(Number(form.closest("[data-job]")?.dataset.job));
   } catch { say("The server did not answer; try again in a moment.", "error"); }
   refresh();
   follow();

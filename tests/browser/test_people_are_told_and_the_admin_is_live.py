@@ -43,7 +43,7 @@ def test_a_watched_jobs_end_is_told_in_the_browser_and_by_a_webhook(site, visit,
     page.get_by_text("This browser tells how watched jobs end").wait_for()
     site.wait_for_step(job, 1)
     site.verb(job, "cancel")
-    until(page, lambda: page.evaluate("told").__len__() == 1)
+    until(page, lambda: len(page.evaluate("told")) == 1)
     assert page.evaluate("told")[0][0] == "north was cancelled"
     assert receiver.arrived.acquire(timeout=20 * PATIENCE)
     headers, body = receiver.got[0]
@@ -53,6 +53,22 @@ def test_a_watched_jobs_end_is_told_in_the_browser_and_by_a_webhook(site, visit,
     assert headers["webhook-signature"] == signed
     for secret in (hook["secret"], "room=7"):
         assert secret not in site.log
+
+
+def test_what_ended_between_two_pages_is_told_by_the_second(site, visit):
+    job = site.submit(job_name="south", epochs=500, samples=320, step_seconds=0.1)
+    page = visit("/", permissions=["notifications"])
+    page.add_init_script(LISTEN)
+    page.goto(f"{site.url}/jobs/{job}/")
+    page.get_by_role("button", name="Watch", exact=True).click()
+    kept = "sessionStorage.getItem('heimdall-watched')"
+    until(page, lambda: f"[{job}," in (page.evaluate(kept) or ""))
+    page.goto("about:blank")
+    site.verb(job, "cancel")
+    site.wait_for_status(job, "cancelled")
+    page.goto(f"{site.url}/datasets/")
+    until(page, lambda: len(page.evaluate("told")) == 1)
+    assert page.evaluate("told")[0][0] == "south was cancelled"
 
 
 def test_the_admins_first_page_follows_without_a_reload(site, visit):

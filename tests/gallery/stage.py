@@ -79,17 +79,19 @@ class Stage:
 
     def __init__(self, site: Site, browser: Any, names: dict[str, Any]):
         self._site, self._browser, self._names = site, browser, names
+        self._login = self._log_in()
 
     @contextmanager
     def open(self, shot: Shot, *, theme: str = "light", size: str = "desktop") -> Iterator[Any]:
         width, height = SIZES[size]
         context = self._browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce"
+            viewport={"width": width, "height": height},
+            color_scheme=theme,
+            reduced_motion="reduce",
+            storage_state=None if shot.stranger else self._login,
         )
         try:
             page = context.new_page()
-            if not shot.stranger:
-                self._log_in(page)
             answer = page.goto(self._site.url + shot.path.format(**self._names))
             assert answer.ok, f"{shot.name}: {answer.status} {answer.url}"
             page.locator(shot.sign).first.wait_for()
@@ -98,12 +100,15 @@ class Stage:
         finally:
             context.close()
 
-    def _log_in(self, page: Any) -> None:
+    def _log_in(self) -> Any:
+        """The cookies of somebody who logged in."""
+        page = self._browser.new_page()
         page.goto(f"{self._site.url}/login/")
         page.fill("#id_username", NAME)
         page.fill("#id_password", PASSWORD)
         page.click("text=Log in")
         page.wait_for_url(f"{self._site.url}/")
+        return page.context.storage_state()
 
 
 @contextmanager
