@@ -209,6 +209,13 @@ def offered(status: Status, stop: Stop, facts: Facts) -> tuple[Verb, ...]:
     return tuple(verb for verb in USER_VERBS if _changes(verb, status, stop, facts))
 
 
+def changed_by(verb: Verb) -> tuple[Status, ...]:
+    """The statuses in which the verb may change something; a guard or a stop may still refuse it."""
+    return tuple(
+        dict.fromkeys(status for of, status, stop in RULES if of is verb and RULES[of, status, stop].writes)
+    )
+
+
 def describe(status: Status, stop: Stop) -> str:
     words = {Stop.PAUSE: "pausing", Stop.PREEMPT: "preempted", Stop.CANCEL: "cancelling"}
     return words.get(stop, str(status)) if status is Status.RUNNING else str(status)

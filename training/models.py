@@ -196,6 +196,7 @@ class TrainingJob(models.Model):
             models.Index(fields=["recipe", "-id", "status", "owner", "team"], name="jobs_by_recipe"),
             models.Index(fields=["job_type", "-id", "status", "owner", "team"], name="jobs_by_type"),
             models.Index(fields=["parent", "-id"], name="jobs_by_parent"),
+            models.Index(fields=["pool", "-id", "status", "owner", "team"], name="jobs_by_pool"),
             # One for each order of a list.
             *(models.Index(fields=[name, "id"], name=f"jobs_by_{name}") for name in JOB_ORDERS),
         ]
@@ -468,6 +469,32 @@ class LogChunk(models.Model):
 
     def __str__(self) -> str:
         return f"log of job {self.job_id}"
+
+
+class SavedView(models.Model):
+    """A list of jobs that somebody gave a name to: the filters and the order that stand in its address."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_views")
+    name = models.CharField(max_length=80)
+    query = models.CharField(max_length=1000, blank=True, help_text="What stands after the ? of the list.")
+    team = models.ForeignKey(
+        Group,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="saved_views",
+        help_text="Whose members see it too.",
+    )
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["name", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "name"], name="saved_view_name_once_a_person")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Node(models.Model):

@@ -10,7 +10,7 @@ const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 // The same expression stands in templatetags/heimdall.py.
 function keyOf(job) {
   const stop = job.stop || { kind: "", at: "" };
-  return [job.status, stop.kind, stop.at, job.verbs.join(" "), job.attempt, job.job_name].join("|");
+  return [job.status, stop.kind, stop.at, job.verbs.join(" "), job.attempt, job.job_name, job.priority, job.tags.join(" ")].join("|");
 }
 
 const derived = {
@@ -38,13 +38,14 @@ function list(root, path) {
   const plain = root.dataset.plain === "1";
   const wanted = () => (plain ? "" : "ids=" + rows().slice(0, 200).map((row) => row.dataset.job).join(","));
   let seen = wanted(), first = true;
+  const sparks = new Sparks(root);
   const socket = plain || rows().length ? new Socket(path, wanted, receive) : null;
 
   function receive(message) {
     let stale = false;
     for (const job of message.jobs) {
       const row = document.getElementById(`job-${job.id}`);
-      if (row && row.dataset.key === keyOf(job)) write(row, job); else stale = true;
+      if (row && row.dataset.key === keyOf(job)) { write(row, job); sparks.follow(row, job); } else stale = true;
     }
     stale ||= (message.gone || []).some((id) => document.getElementById(`job-${id}`));
     if (message.type === "picture" && !first) stale = true;
@@ -54,6 +55,35 @@ function list(root, path) {
   if (!plain) {
     setInterval(() => document.hidden || refresh(), 5000);
     document.addEventListener("refreshed", () => { if (socket && wanted() !== seen) { seen = wanted(); socket.reopen(); } });
+  }
+}
+
+// The small curves of jobs that went on, asked for together and not more often than every two seconds.
+class Sparks {
+  constructor(root) { Object.assign(this, { root, waiting: new Set(), timer: 0 }); }
+  follow(row, job) {
+    const spark = $("[data-spark]", row);
+    if (!spark || Number(spark.dataset.step) === job.current_step) return;
+    spark.dataset.step = job.current_step;
+    this.waiting.add(job.id);
+    this.timer ||= setTimeout(() => this.draw(), 2000);
+  }
+  async draw() {
+    const ids = [...this.waiting].slice(0, 50);
+    for (const id of ids) this.waiting.delete(id);
+    this.timer = this.waiting.size ? setTimeout(() => this.draw(), 2000) : 0;
+    try {
+      const answer = await fetch(`${this.root.dataset.sparks}?ids=${ids}`);
+      for (const [id, { path, words }] of Object.entries(answer.ok ? await answer.json() : {})) this.put(id, path, words);
+    } catch { /* the next step asks again */ }
+  }
+  put(id, path, words) {
+    const spark = $(`#job-${id} [data-spark]`, this.root);
+    if (!spark) return;
+    $("path", spark).setAttribute("d", path);
+    spark.setAttribute("role", "img");
+    spark.removeAttribute("aria-hidden");
+    spark.setAttribute("aria-label", words);
   }
 }
 

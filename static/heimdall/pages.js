@@ -6,6 +6,7 @@ const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const dialog = $("#dialog");
 
 export function dress(root = document) {
+  for (const shown of $$("[data-js]", root)) shown.hidden = false;
   for (const time of $$("time[datetime]", root)) {
     const moment = Date.parse(time.dateTime);
     if (Number.isNaN(moment)) continue;
@@ -68,16 +69,15 @@ function morph(old, now) {
   while (at) { const next = at.nextSibling; at.remove(); at = next; }
 }
 
-// A verb: its confirmation page in a dialog, then the answer as a message.
-async function ask(button) {
-  const address = button.formAction;
+// A verb: its confirmation page in a dialog, then the answer as a message. With a body it is asked of many jobs.
+export async function ask(address, body = null) {
   let form = null;
   try {
-    const answer = await fetch(address, { headers: { Accept: "text/html" } });
+    const answer = await fetch(address, { headers: { Accept: "text/html" }, ...(body && { method: "POST", body: new URLSearchParams(body) }) });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     form = page.querySelector("form[data-ask]");
-  } catch { /* shown as a plain page below */ }
-  if (!form) return location.assign(address);
+  } catch { /* shown as a plain page, or said, below */ }
+  if (!form) return body ? say("The server did not answer. Nothing was done.", "error") : location.assign(address);
   dialog.replaceChildren(document.importNode(form, true));
   dialog.showModal();
   ($("button:not([type=button])", dialog) || $("[data-close]", dialog)).focus();
@@ -90,7 +90,8 @@ async function answer(form, submitter) {
     const { message, gone } = await reply.json();
     dialog.close();
     if (gone && $("[data-live-job]")) return location.assign("/");
-    say(message, reply.ok ? "success" : "warning");
+    say(message, reply.ok && !message.includes("\n") ? "success" : "warning");
+    document.dispatchEvent(new Event("answered"));
     refresh();
   } catch {
     dialog.close();
@@ -105,16 +106,14 @@ function closeMenus(except) {
 document.addEventListener("click", (event) => {
   closeMenus(event.target.closest("details.menu"));
   const verb = event.target.closest("button[data-verb]");
-  if (verb) { event.preventDefault(); closeMenus(); ask(verb); }
+  if (verb) { event.preventDefault(); closeMenus(); ask(verb.formAction); }
   if (dialog?.open && (event.target === dialog || event.target.closest("[data-close]"))) { event.preventDefault(); dialog.close(); }
 });
 dialog?.addEventListener("submit", (event) => { event.preventDefault(); answer(event.target, event.submitter); });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") closeMenus();
 });
-for (const select of $$(".filters select")) select.addEventListener("change", () => select.form.requestSubmit());
-for (const shown of $$("[data-js]")) shown.hidden = false;
-
+for (const select of $$(".filters > select")) select.addEventListener("change", () => select.form.requestSubmit());
 // On a phone the pages fold into one button; without JavaScript they stand below each other's line.
 const menu = $("#menu");
 menu?.addEventListener("click", () => menu.setAttribute("aria-expanded", String(menu.getAttribute("aria-expanded") !== "true")));

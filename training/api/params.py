@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter
@@ -12,6 +13,7 @@ from rest_framework.request import Request
 from training.errors import InvalidInput
 
 BIGGEST = 2**63 - 1
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
@@ -68,6 +70,22 @@ class Number(Param):
 
     def one_schema(self) -> dict[str, Any]:
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
+
+
+class Day(Param):
+    """A date, of the server's time zone."""
+
+    def read_one(self, text: str) -> date:
+        try:
+            found = date.fromisoformat(text) if _DATE.fullmatch(text) else None
+        except ValueError:
+            found = None
+        if found is None or not 1970 <= found.year < 3000:
+            raise ValueError("Give a day like 2026-01-31.")
+        return found
+
+    def one_schema(self) -> dict[str, Any]:
+        return {"type": "string", "format": "date", "pattern": "^(19[7-9]|2[0-9]{2})[0-9]-"}
 
 
 def read(request: Request, params: tuple[Param, ...]) -> dict[str, Any]:

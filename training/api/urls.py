@@ -4,7 +4,7 @@ from django.contrib.auth.decorators import login_required
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
-from training.api import curves, datasets, nodes, notifications, serializers, views
+from training.api import curves, datasets, nodes, notifications, saved_views, serializers, views
 from training.api.doors import Described
 from training.api.views import verb_view
 
@@ -47,6 +47,8 @@ urlpatterns = [
     path(NODE, nodes.OneNode.as_view(), name="node"),
     path(f"{NODE}/drain", nodes.Drain.as_view(), name="drain"),
     path(f"{NODE}/undrain", nodes.Undrain.as_view(), name="undrain"),
+    path("training/views", saved_views.SavedViews.as_view(), name="views"),
+    path("training/views/<int:pk>", saved_views.OneSavedView.as_view(), name="view"),
     path("training/recipes", views.Recipes.as_view(), name="recipes"),
     path("training/recipes/<str:name>", views.Recipe.as_view(), name="recipe"),
     path("schema/", Described.as_view(), name="schema"),

@@ -60,7 +60,7 @@ class Jobs(Door):
     )
     def post(self, request: Request) -> Response:
         fields = given(request, serializers.NewJob)
-        team = _team(fields.pop("team", None), request.user)
+        team = team_named(fields.pop("team", None), request.user)
         result = services.submit(by=request.user, team=team, **{"config": {}} | fields)
         return created(result, request)
 
@@ -293,7 +293,7 @@ def _recipe(name: str) -> dict[str, Any]:
     }
 
 
-def _team(name: str | None, user: Any) -> Group | None:
+def team_named(name: str | None, user: Any) -> Group | None:
     if name is None:
         return None
     mine = Group.objects.all() if user.is_superuser else user.groups.all()

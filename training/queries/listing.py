@@ -8,8 +8,10 @@ A page goes on from the last job of the one before (cursor.py), so a late page c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
 from functools import cache, reduce
 from heapq import merge
 from itertools import islice
@@ -18,10 +20,13 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
-from django.db.models import BigIntegerField, CharField, Exists, Func, OuterRef, Q, QuerySet
+from django.db.models import BigIntegerField, CharField, DateTimeField, Exists, Func, OuterRef, Q, QuerySet
+from django.db.models import Count as Rows
+from django.utils import timezone
 
 from training import policy
 from training.errors import NotFound
+from training.lifecycle import Status
 from training.models import Tag, TrainingJob
 from training.queries.cursor import Order, Place, Segment, place_of
 from training.queries.rows import Row, dicts_of, read_rows
@@ -43,6 +48,9 @@ class Wanted:
     owner: str | None = None
     team: str | None = None
     parent_id: int | None = None
+    pool: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
     tags: Sequence[str] = ()
     search: str | None = None
     ordering: str = "-id"
@@ -62,6 +70,13 @@ class Page:
     count: Count
     previous: str | None = None  # cursors
     next: str | None = None
+
+
+def beginning_of(day: date | None, *, later: int = 0) -> datetime | None:
+    """Midnight before that day, or before one later, in the server's time zone."""
+    if day is None:
+        return None
+    return timezone.make_aware(datetime.combine(day + timedelta(days=later), time.min))
 
 
 def page(actor: Any, wanted: Wanted, *, size: int, number: int = 1, cursor: str | None = None) -> Page:
@@ -87,6 +102,17 @@ def page(actor: Any, wanted: Wanted, *, size: int, number: int = 1, cursor: str 
 
 def count(actor: Any, wanted: Wanted) -> Count:
     return Plan.of(actor, wanted).count
+
+
+def counts(actor: Any, wanted: Wanted) -> dict[str, Count]:
+    """How many there are in each status, whatever status is wanted."""
+    plan = Plan.of(actor, replace(wanted, status=None))
+    if not plan.count.is_exact:
+        return {str(status): count(actor, replace(wanted, status=[status])) for status in Status}
+    found: Counter[str] = Counter()
+    for part in plan.parts:
+        found.update(dict(part.values_list("status").annotate(Rows("id"))))
+    return {str(status): Count(found[status]) for status in Status}
 
 
 @dataclass(frozen=True)
@@ -125,14 +151,18 @@ class Plan:
 
 def _conditions(actor: Any, wanted: Wanted) -> list[Condition]:
     """What the actor may see, and each filter. Names of people and teams are turned into numbers first."""
-    texts = (wanted.recipe, wanted.owner, wanted.team, wanted.search, *wanted.tags)
+    texts = (wanted.recipe, wanted.owner, wanted.team, wanted.pool, wanted.search, *wanted.tags)
     if any(text is not None and _is_nowhere(text) for text in texts):
         return [NOTHING]
     found: list[Condition] = []
     if wanted.status:
         found.append(tuple(Q(status=status) for status in dict.fromkeys(wanted.status)))
-    equal = {name: getattr(wanted, name) for name in ("job_type", "recipe", "parent_id")}
+    equal = {name: getattr(wanted, name) for name in ("job_type", "recipe", "parent_id", "pool")}
     found += [(Q(**{name: value}),) for name, value in equal.items() if value is not None]
+    if wanted.created_after is not None:
+        found.append((Q(created_at__gte=wanted.created_after),))
+    if wanted.created_before is not None:
+        found.append((Q(created_at__lt=wanted.created_before),))
     found += [(Q(tag_rows__name=tag),) for tag in dict.fromkeys(wanted.tags)]
     if wanted.search is not None:
         found.append((_in_text(wanted.search),))
@@ -200,14 +230,15 @@ class _Plain(Func):
 
 
 _NUMBERS = ("id", "owner_id", "team_id", "parent_id")
-_WORDS = ("status", "job_type", "recipe", "job_name", "description")
+_WORDS = ("status", "job_type", "recipe", "pool", "job_name", "description")
 
 
 @cache
 def _jobs() -> QuerySet[TrainingJob]:
     numbers = {f"plain_{name}": _Plain(name, output_field=BigIntegerField()) for name in _NUMBERS}
     words = {f"plain_{name}": _Plain(name, output_field=CharField()) for name in _WORDS}
-    return TrainingJob.objects.order_by().alias(**numbers, **words)
+    moment = _Plain("created_at", output_field=DateTimeField())
+    return TrainingJob.objects.order_by().alias(**numbers, **words, plain_created_at=moment)
 
 
 def _without_index(condition: Q) -> Q:

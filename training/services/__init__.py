@@ -7,6 +7,7 @@ outbox.py       messages, written with the transition that they tell of and sent
 clock.py        times in the database's clock
 blocks.py       metrics folded together, for long curves
 bundles.py      models that come from another Heimdall
+saved_views.py  lists of jobs that people gave names to
 attempts.py     what a supervisor does with the attempt it holds: claim, beat, land, complete, fail, crash
 lost.py         what becomes of attempts whose supervisor is gone: reap
 nodes.py        the hosts' rows: register, beat, and what people ask: drain, undrain, remove
@@ -56,6 +57,7 @@ from training.services.notifications import (
     watch,
 )
 from training.services.outbox import claim_deliveries, forget_deliveries, note_delivered, note_failed
+from training.services.saved_views import change_view, delete_view, save_view, visible_views
 from training.services.transition import Result
 from training.services.upkeep import (
     delete_orphaned_files,
@@ -88,6 +90,7 @@ __all__ = [
     "beat_node",
     "cancel",
     "change_subscription",
+    "change_view",
     "claim",
     "claim_deliveries",
     "complete",
@@ -96,6 +99,7 @@ __all__ = [
     "delete",
     "delete_dataset",
     "delete_orphaned_files",
+    "delete_view",
     "discard",
     "drain",
     "edit",
@@ -130,6 +134,7 @@ __all__ = [
     "restart",
     "resume",
     "retire_checkpoints",
+    "save_view",
     "send_again",
     "send_test",
     "set_draining",
@@ -141,6 +146,7 @@ __all__ = [
     "unsubscribe",
     "unwatch",
     "visible_datasets",
+    "visible_views",
     "waiting_jobs",
     "wake",
     "watch",

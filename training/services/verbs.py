@@ -62,11 +62,11 @@ def submit(
     resolved = registry.validate(recipe, config)
     _refuse_what_does_not_fit(info, resolved)
     fields = {
-        "job_name": _clean_name(job_name),
+        "job_name": clean_name(job_name),
         "description": _clean_description(description),
         "priority": _clean_priority(priority),
         "pool": _clean_pool(pool),
-        "team": _clean_team(team, by),
+        "team": clean_team(team, by),
         "tags": clean_tags(tags),
     }
     with transaction.atomic():
@@ -182,7 +182,7 @@ def edit(
     policy.require(by, policy.EDIT, job)
     changes: dict[str, Any] = {}
     if job_name is not None:
-        changes["job_name"] = _clean_name(job_name)
+        changes["job_name"] = clean_name(job_name)
     if description is not None:
         changes["description"] = _clean_description(description)
     if priority is not None:
@@ -402,14 +402,14 @@ def _refuse_what_does_not_fit(info: registry.RecipeInfo, config: dict[str, Any])
         )
 
 
-def _clean_name(name: Any) -> str:
+def clean_name(name: Any, *, field: str = "job_name", of: str = "the job", longest: int = NAME_LENGTH) -> str:
     if not isinstance(name, str) or not name.strip():
-        raise InvalidInput({"job_name": ["Give the job a name."]})
+        raise InvalidInput({field: [f"Give {of} a name."]})
     name = name.strip()
-    if len(name) > NAME_LENGTH:
-        raise InvalidInput({"job_name": [f"The name has {len(name)} characters; at most {NAME_LENGTH} fit."]})
+    if len(name) > longest:
+        raise InvalidInput({field: [f"The name has {len(name)} characters; at most {longest} fit."]})
     if any(_is_hidden(sign) for sign in name):
-        raise InvalidInput({"job_name": ["The name holds a control character; remove it."]})
+        raise InvalidInput({field: ["The name holds a control character; remove it."]})
     return name
 
 
@@ -467,7 +467,7 @@ def _pool_hint(pool: str) -> str:
     return f" No live node is in the pool {pool} now: the job waits until one is."
 
 
-def _clean_team(team: Group | None, by: Any) -> Group | None:
+def clean_team(team: Group | None, by: Any) -> Group | None:
     if team is None or by.is_superuser or by.groups.filter(pk=team.pk).exists():
         return team
     raise InvalidInput({"team": ["You are not in this team."]})

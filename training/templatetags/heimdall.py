@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,11 @@ class Button:
     disabled: bool = False
     why: str = ""
 
+    @property
+    def calm(self) -> Button:
+        """The same where there are many: it does not call for attention."""
+        return replace(self, css=self.css.replace("main", ""))
+
 
 _BUTTONS = (
     Button("resume", "Resume", "resume", "main"),
@@ -57,10 +62,17 @@ def buttons_of(job: dict[str, Any], compact: bool = False) -> dict[str, list[But
     if Verb.DISCARD in job["verbs"]:
         shown.append(_NO_DELETE)
     beside = _beside_a_row(job["verbs"]) if compact else {button.verb for button in shown} - _IN_MENU
+    if compact:
+        shown = [button.calm for button in shown]
     return {
         "main": [button for button in shown if button.verb in beside],
         "menu": [button for button in shown if button.verb not in beside],
     }
+
+
+def verb_button(verb: str) -> Button:
+    """The button of a verb, whatever job it is for."""
+    return next(button for button in _BUTTONS if button.verb == verb).calm
 
 
 def _beside_a_row(verbs: list[str]) -> set[str]:
@@ -88,6 +100,12 @@ def icon(name: str) -> SafeString:
     )
 
 
+@register.simple_tag
+def spark_of(sparks: dict[int, Any], job: dict[str, Any]) -> Any:
+    """The small curve of the job; None where it has none yet."""
+    return sparks.get(job["id"])
+
+
 @register.filter
 def state_word(job: dict[str, Any]) -> str:
     return describe(Status(job["status"]), Stop(job["stop"]["kind"] if job["stop"] else ""))
@@ -103,7 +121,17 @@ def state_icon(job: dict[str, Any]) -> str:
 def state_key(job: dict[str, Any]) -> str:
     """Changes when something changes that live.js does not write by itself. The same expression stands there."""
     stop = job["stop"] or {"kind": "", "at": ""}
-    parts = (job["status"], stop["kind"], stop["at"], " ".join(job["verbs"]), job["attempt"], job["job_name"])
+    verbs, tags = " ".join(job["verbs"]), " ".join(job["tags"])
+    parts = (
+        job["status"],
+        stop["kind"],
+        stop["at"],
+        verbs,
+        job["attempt"],
+        job["job_name"],
+        job["priority"],
+        tags,
+    )
     return "|".join(map(str, parts))
 
 
@@ -161,6 +189,12 @@ def epoch_percent(job: dict[str, Any]) -> float:
 @register.filter
 def count(value: Any) -> str:
     return NOTHING if value is None else f"{value:,}"
+
+
+@register.filter
+def at_least(value: Any) -> str:
+    """A count of listing.py: "10,000+" where there are more."""
+    return count(value.jobs) + ("" if value.is_exact else "+")
 
 
 @register.filter

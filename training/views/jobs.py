@@ -2,117 +2,168 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
-from django.db.models import Count, F, Q, QuerySet
+from django.contrib.auth.models import Group
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from training import policy, queries
-from training.lifecycle import Status
-from training.models import TrainingJob
+from training import services
+from training.errors import NotFound
+from training.lifecycle import USER_VERBS, Status
+from training.models import Node, SavedView
+from training.queries import listing
 from training.recipes import registry
-from training.views.page import PAGE_SIZE, page, whole
+from training.templatetags.heimdall import verb_button
+from training.views.filters import ME, NEWEST, SINCE, Filters
+from training.views.page import PAGE_SIZE, page, people_known_to
+from training.views.sparks import draw
 
-SORTS = {
-    "newest": ("Newest first", ["-id"]),
-    "oldest": ("Oldest first", ["id"]),
-    "name": ("By name", ["job_name", "-id"]),
-    "best": ("Best validation loss", [F("best_val_loss").asc(nulls_last=True), "-id"]),
-    "changed": ("Changed last", ["-updated_at", "-id"]),
+# The columns that sort, with the order of the first press, and what else one may sort by.
+COLUMNS = {
+    "job_name": ("Job", "job_name"),
+    "status": ("State", "status"),
+    "best_val_loss": ("Best val", "best_val_loss"),
+    "id": ("Created", "-id"),
 }
+ORDERS = (
+    ("-id", "Newest first"),
+    ("id", "Oldest first"),
+    ("-updated_at", "Changed last"),
+    ("job_name", "By name"),
+    ("best_val_loss", "Best validation loss"),
+    ("-priority", "Highest priority"),
+    ("-completed_at", "Ended last"),
+)
 
 
 @page
 @require_GET
 def jobs(request: HttpRequest) -> HttpResponse:
-    """The list. Filters, order and page stand in the address, so that it can be shared."""
-    visible = policy.visible_jobs(request.user)
-    filters = Filters.of(request)
-    found = filters.apply(visible, request.user)
-    counts = dict(
-        filters.apply(visible, request.user, status=False)
-        .values_list("status")
-        .annotate(Count("id"))
-        .order_by()
-    )
-    total = counts.get(filters.status, 0) if filters.status else sum(counts.values())
-    first = (filters.page - 1) * PAGE_SIZE
-    rows = list(queries.with_relations(found)[first : first + PAGE_SIZE])
+    """The list. A page goes on from the last job of the one before: the address holds the place as `cursor`."""
+    filters = Filters.read(request.GET)
+    wanted, cursor = filters.wanted(request.user), request.GET.get("cursor")
+    try:
+        found = listing.page(request.user, wanted, size=PAGE_SIZE, cursor=cursor)
+    except NotFound:  # a cursor of another order, or none at all
+        found, cursor = listing.page(request.user, wanted, size=PAGE_SIZE), None
+    counts = listing.counts(request.user, wanted)
+    views = list(services.visible_views(request.user))
     context = {
         "section": "jobs",
-        "jobs": queries.dicts(rows, request.user),
-        "anything": bool(counts) or visible.exists(),
+        "jobs": found.jobs,
+        "sparks": draw(found.jobs),
+        "anything": bool(found.jobs) or filters.narrows or _anything(request.user),
         "filters": filters,
+        "query": filters.query(),
+        "chips": list(_chips(filters)),
+        "is_plain": not filters.query() and not cursor,
         "tabs": [_tab(filters, status, counts) for status in ("", *Status)],
-        "recipes": registry.names(),
-        "sorts": [(value, label) for value, (label, _) in SORTS.items()],
-        "first": first + 1 if rows else 0,
-        "last": first + len(rows),
-        "total": total,
-        "previous_url": filters.url(page=filters.page - 1) if filters.page > 1 else None,
-        "next_url": filters.url(page=filters.page + 1) if first + len(rows) < total else None,
+        "columns": {name: _column(filters, name) for name in COLUMNS},
+        "count": found.count,
+        "views": [_view(view, filters, request.user) for view in views],
+        "view": next((view for view in views if view.query == filters.query() and view.query), None),
+        "first_url": filters.url() if cursor else None,
+        "previous_url": filters.url(cursor=found.previous) if found.previous else None,
+        "next_url": filters.url(cursor=found.next) if found.next else None,
+        "bulk": [verb_button(verb) for verb in USER_VERBS],
     }
-    return render(request, "jobs.html", context)
+    return render(request, "jobs.html", context | _choices(request.user, filters))
 
 
-@dataclass(frozen=True)
-class Filters:
-    """What the address of the list says. What makes no sense is left out."""
-
-    status: str = ""
-    q: str = ""
-    recipe: str = ""
-    owner: str = ""
-    sort: str = "newest"
-    page: int = 1
-
-    @classmethod
-    def of(cls, request: HttpRequest) -> Filters:
-        get = request.GET.get
-        return cls(
-            status=get("status", "") if get("status") in set(Status) else "",
-            q=get("q", "").replace("\x00", "").strip()[:200],
-            recipe=get("recipe", "").replace("\x00", "")[:200],
-            owner="me" if get("owner") == "me" else "",
-            sort=get("sort", "newest") if get("sort") in SORTS else "newest",
-            page=min(max(whole(get("page")), 1), 1_000_000),
-        )
-
-    def apply(self, found: QuerySet[TrainingJob], user: Any, *, status: bool = True) -> QuerySet[TrainingJob]:
-        if status and self.status:
-            found = found.filter(status=self.status)
-        if self.recipe:
-            found = found.filter(recipe=self.recipe)
-        if self.owner:
-            found = found.filter(owner=user)
-        if self.q:
-            number = whole(self.q.removeprefix("#"))
-            found = found.filter(Q(job_name__icontains=self.q) | (Q(pk=number) if number else Q()))
-        return found.order_by(*SORTS[self.sort][1])
-
-    def url(self, **changes: Any) -> str:
-        """The list's address with some of it changed; another filter starts at its first page."""
-        names = ("status", "q", "recipe", "owner", "sort")
-        wanted = {name: getattr(self, name) for name in names} | {"page": 1} | changes
-        usual = {"sort": "newest", "page": 1}
-        kept = {name: value for name, value in wanted.items() if value and value != usual.get(name)}
-        return reverse("jobs") + (f"?{urlencode(kept)}" if kept else "")
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether this is the list of the newest jobs, which the socket shows by itself."""
-        return self.url(page=self.page) == reverse("jobs")
-
-
-def _tab(filters: Filters, status: str, counts: dict[str, int]) -> dict[str, Any]:
+def _tab(filters: Filters, status: str, counts: dict[str, listing.Count]) -> dict[str, Any]:
+    shown = counts[status] if status else _together(counts.values())
     return {
         "label": status.capitalize() or "All",
         "url": filters.url(status=status),
         "current": filters.status == status,
-        "count": counts.get(status, 0) if status else sum(counts.values()),
+        "count": shown,
     }
+
+
+def _together(counts: Any) -> listing.Count:
+    counts = list(counts)
+    return listing.Count(sum(one.jobs for one in counts), all(one.is_exact for one in counts))
+
+
+def _anything(user: Any) -> bool:
+    return listing.count(user, listing.Wanted()).jobs > 0
+
+
+def _column(filters: Filters, name: str) -> dict[str, str]:
+    """A header that sorts: pressed again it turns the order around."""
+    label, first = COLUMNS[name]
+    now = filters.ordering
+    turned = now.removeprefix("-") if now.startswith("-") else f"-{now}"
+    is_current = now.removeprefix("-") == name
+    return {
+        "label": label,
+        "url": filters.url(ordering=turned if is_current else first),
+        "sorted": ("descending" if now.startswith("-") else "ascending") if is_current else "",
+    }
+
+
+def _chips(filters: Filters) -> Any:
+    """Each filter that is set, in words, with the address of the list without it."""
+    words = {
+        "recipe": filters.recipe,
+        "owner": "mine" if filters.owner == ME else filters.owner and f"by {filters.owner}",
+        "team": filters.team and f"team {filters.team}",
+        "pool": filters.pool and f"pool {filters.pool}",
+        "tags": filters.tags.replace(",", ", "),
+        "search": filters.search and f"\u201c{filters.search}\u201d",
+        "since": SINCE[filters.since][0].lower() if filters.since else "",
+        "created_after": filters.created_after and f"from {filters.created_after}",
+        "created_before": filters.created_before and f"until {filters.created_before}",
+        "ordering": "" if filters.ordering in {NEWEST, *COLUMNS} else dict(ORDERS).get(filters.ordering, ""),
+    }
+    for name, shown in words.items():
+        if shown:
+            yield {
+                "name": name,
+                "words": shown,
+                "url": filters.url(**{name: NEWEST if name == "ordering" else ""}),
+            }
+
+
+def _view(view: SavedView, filters: Filters, user: Any) -> dict[str, Any]:
+    return {
+        "id": view.pk,
+        "name": view.name,
+        "url": Filters.read(view.query).url(),
+        "current": view.query == filters.query(),
+        "is_mine": view.owner_id == user.pk,
+        "owner": view.owner.get_username(),
+        "team": view.team.name if view.team else "",
+    }
+
+
+def _choices(user: Any, filters: Filters) -> dict[str, Any]:
+    """What the filters offer."""
+    mine = list(user.groups.order_by("name").values_list("name", flat=True))
+    teams = (
+        mine
+        if not user.is_superuser
+        else list(Group.objects.order_by("name").values_list("name", flat=True)[:200])
+    )
+    people = [name for name in people_known_to(user) if name != user.get_username()]
+    return {
+        "recipes": _with(registry.names(), filters.recipe),
+        "people": _with(people, filters.owner if filters.owner != ME else ""),
+        "teams": _with(teams, filters.team),
+        "my_teams": mine,
+        "pools": _with(_pools(), filters.pool),
+        "since": [(value, label) for value, (label, _) in SINCE.items()],
+        "orders": ORDERS,
+    }
+
+
+def _pools() -> list[str]:
+    """Of all hosts, the silent ones too."""
+    return sorted({pool for pools in Node.objects.values_list("pools", flat=True) for pool in pools})
+
+
+def _with(names: list[str], chosen: str) -> list[str]:
+    """The choice that the address names stands among the others even where nobody offered it."""
+    return [*names, chosen] if chosen and chosen not in names else list(names)

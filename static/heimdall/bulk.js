@@ -1,0 +1,55 @@
+// Ticking jobs of the list, and asking one verb of all that are ticked. Without it the same form is always there.
+import { ask } from "./pages.js";
+
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+const boxes = () => $$('#rows input[name="job"]');
+let last = null; // the box that was ticked last: shift ticks all from there
+
+function show() {
+  const bulk = $("#bulk");
+  if (!bulk) return;
+  const all = boxes(), ticked = all.filter((box) => box.checked), which = bulk.elements.which;
+  const everything = which.value === "matching" && ticked.length === all.length;
+  bulk.hidden = ticked.length === 0;
+  which.value = everything ? "matching" : "ticked";
+  for (const option of which.options) option.hidden = option.value === "page" || (option.value === "matching" && ticked.length < all.length);
+  which.hidden = ticked.length < all.length;
+  $("#num-ticked").textContent = everything ? "" : `${ticked.length} ticked`;
+  const head = $("#tick-all");
+  head.checked = ticked.length === all.length;
+  head.indeterminate = ticked.length > 0 && !head.checked;
+  for (const box of all) box.closest("tr").classList.toggle("ticked", box.checked);
+}
+
+function tick(wanted, among = boxes()) {
+  for (const box of among) box.checked = wanted;
+  show();
+}
+
+function range(box) {
+  const all = boxes(), ends = [all.indexOf(last), all.indexOf(box)].sort((one, other) => one - other);
+  if (ends[0] >= 0) tick(box.checked, all.slice(ends[0], ends[1] + 1));
+}
+
+document.addEventListener("click", (event) => {
+  const box = event.target.closest?.('#rows input[name="job"]');
+  if (box && event.shiftKey && last) range(box);
+  if (box) last = box;
+  if (event.target.id === "untick") tick(false);
+});
+document.addEventListener("change", (event) => {
+  if (event.target.id === "tick-all") tick(event.target.checked);
+  else if (event.target.closest("#rows, #bulk")) show();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !$("dialog[open]") && !event.target.closest("details[open]")) tick(false);
+});
+document.addEventListener("submit", (event) => {
+  if (event.target.id !== "bulk") return;
+  event.preventDefault();
+  ask(event.target.action, new FormData(event.target, event.submitter));
+});
+document.addEventListener("refreshed", show);
+document.addEventListener("answered", () => tick(false));
+show();
