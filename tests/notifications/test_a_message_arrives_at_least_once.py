@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import pytest
 from django.core import mail
+from django.db import OperationalError
 from django.db.models import F
 
 from training import courier, services
@@ -146,6 +147,28 @@ def test_neither_secret_nor_address_is_logged(sent, receiver, caplog):
     assert str(sent.key) in caplog.text
     for secret in (hook.secret, hook.secret.removeprefix("whsec_"), "room=7", "the answer's own secret"):
         assert secret not in caplog.text
+
+
+def test_the_courier_goes_on_whatever_went_wrong(monkeypatch, caplog):
+    went_wrong = [OperationalError("the database is away"), RuntimeError("a mistake of ours")]
+    calm = threading.Event()
+
+    def deliver_due() -> int:
+        if went_wrong:
+            raise went_wrong.pop(0)
+        calm.set()
+        return 0
+
+    monkeypatch.setattr(courier, "deliver_due", deliver_due)
+    monkeypatch.setattr(courier, "LOOK_SECONDS", 0.01)
+    thread = courier.Courier()
+    thread.start()
+    assert calm.wait(timeout=10)
+    thread.end()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert "the database is away" in caplog.text
+    assert "a mistake of ours" in caplog.text
 
 
 def test_messages_of_long_ago_are_forgotten(sent):
