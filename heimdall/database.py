@@ -41,7 +41,7 @@ def share_connections(name: str) -> None:
     options, is_sqlite = _in_use()
     if not is_sqlite:
         most = settings.WEB_CONNECTIONS
-        options["pool"] = {"min_size": 1, "max_size": most, "timeout": 10, "max_idle": 60}
+        options["pool"] = {"min_size": 1, "max_size": most, "timeout": 5, "max_idle": 60}
 
 
 def keep_connections(name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
@@ -32,6 +32,16 @@ def postgresql() -> postgres.Server:
     if postgres.why_absent():
         pytest.skip(postgres.why_absent())
     return postgres.server()
+
+
+@pytest.fixture(scope="module", params=postgres.KINDS)
+def each_database(request, django_db_setup) -> Iterator[None]:
+    """For `pytestmark`: every test of the module runs on SQLite, and again on PostgreSQL."""
+    if request.param == "postgres" and not postgres.IS_DEFAULT:
+        with postgres.instead(request.getfixturevalue("postgresql").copy("tests")):
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(autouse=True)

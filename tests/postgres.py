@@ -2,7 +2,7 @@
 
     server = postgres.server()          # of this process, started by the first who asks
     server.url("name")                  # a DATABASE_URL
-    server.prepared("name")             # the same of a new database in which everything is migrated
+    server.copy("name")                 # that of a new database in which everything is migrated
 
 A test that stops its server has one of its own: `with postgres.fresh() as server`.
 PostgreSQL refuses to run as root; under root it runs as `nobody`.
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,27 @@ SMALL = {
 }
 
 
+def migrate(settings: dict[str, str]) -> None:
+    command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    subprocess.run(command, cwd=ROOT, env=os.environ | settings, check=True, timeout=120 * PATIENCE)
+
+
+class Questions:
+    """A connection to PostgreSQL that is asked like one to SQLite."""
+
+    def __init__(self, connection: Any) -> None:
+        from psycopg.rows import dict_row
+
+        self._connection = connection
+        connection.row_factory = dict_row
+
+    def execute(self, query: str, values: tuple[Any, ...] = ()) -> Any:
+        return self._connection.execute(query.replace("?", "%s"), values)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 class Server:
     """PostgreSQL on a new folder; dies with this process. durable: its commits wait for the disk."""
 
@@ -50,7 +71,7 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # the path of a socket must be short
         self._binaries = _binaries(self.folder)
         self._process: subprocess.Popen[bytes] | None = None
-        self._databases: set[str] = set()
+        self._templates: set[str] = set()
         self._number = 0
         if _account():
             os.chown(self.folder, *_account())
@@ -99,19 +120,15 @@ class Server:
         self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url(name)
 
-    def prepared(self, name: str) -> str:
-        """The URL of a new database with all tables."""
-        if "prepared" not in self._databases:
-            self._databases.add("prepared")
-            folder = self.folder / "migrating"
-            environment = os.environ | {
-                "DATABASE_URL": self.make_database("prepared"),
-                "HEIMDALL_DATA_DIR": str(folder),
-            }
-            command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
-            subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120 * PATIENCE)
+    def copy(self, name: str, prepare: Callable[[dict[str, str]], None] = migrate) -> str:
+        """The URL of a new database in which `prepare`, which is given its environment, has been at work once."""
+        template = f"prepared_by_{prepare.__module__}.{prepare.__name__}"
+        if template not in self._templates:
+            self._templates.add(template)
+            folder = self.folder / "prepared"
+            prepare({"DATABASE_URL": self.make_database(template), "HEIMDALL_DATA_DIR": str(folder)})
         self._number += 1
-        return self.make_database(f"{name}_{self._number}", template="prepared")
+        return self.make_database(f"{name}_{self._number}", template=template)
 
     def drop_database(self, name: str) -> None:
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
@@ -120,12 +137,18 @@ class Server:
         with self.connect("postgres") as connection:
             connection.execute(statement)
 
+    def num_listening(self) -> int:
+        """How many connections wait for what is said of jobs."""
+        with self.connect("postgres") as connection:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN heimdall_jobs%'"
+            return connection.execute(query).fetchone()[0]
+
     def connect(self, database: str) -> Any:
+        """database: its name or its URL."""
         import psycopg
 
-        return psycopg.connect(
-            dbname=database, user="heimdall", host=str(self.folder), autocommit=True, connect_timeout=10
-        )
+        url = database if "://" in database else self.url(database)
+        return psycopg.connect(url, autocommit=True, connect_timeout=10)
 
     @property
     def log(self) -> str:
@@ -164,6 +187,35 @@ def fresh(*, durable: bool = False) -> Iterator[Server]:
         yield found
     finally:
         found.remove()
+
+
+@contextmanager
+def instead(url: str) -> Iterator[None]:
+    """Django's default database in this process is the one of this URL, in every thread that starts meanwhile."""
+    from django.db import connections
+    from django.test import override_settings
+
+    from heimdall import database
+
+    kept, connection, before = (
+        connections.settings["default"],
+        connections["default"],
+        os.environ.get("DATABASE_URL"),
+    )
+    os.environ["DATABASE_URL"] = url
+    connections.settings["default"] = connections.configure_settings({"default": database.configured(ROOT)})[
+        "default"
+    ]
+    del connections["default"]
+    try:
+        with override_settings(SQLITE=False):
+            yield
+    finally:
+        connections["default"].close()
+        connections.settings["default"], connections["default"] = kept, connection
+        os.environ.pop("DATABASE_URL")
+        if before is not None:
+            os.environ["DATABASE_URL"] = before
 
 
 def why_absent() -> str:

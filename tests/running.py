@@ -4,6 +4,8 @@
         job = site.submit(epochs=3)
         site.wait_for(job, lambda job: job["status"] == "completed", seconds=60)
 
+`running(tmp_path, server=postgresql)` is the same on a database of that server.
+
 Leases are short, nothing is faked. Whatever was started is gone when the block is left.
 """
 
@@ -28,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tests import postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = "tests.recipes_for_tests.tiny,tests.recipes_for_tests.shards,tests.recipes_for_tests.faulty"
@@ -63,7 +67,7 @@ class Answer(Exception):
 class Site:
     """What runs on one data folder. Attributes `web` and `worker` are processes, or None."""
 
-    def __init__(self, folder: Path, settings: dict[str, str]):
+    def __init__(self, folder: Path, settings: dict[str, str], server: postgres.Server | None = None):
         self.data = folder / "data"
         self.port = _free_port()
         self.log_path = folder / "log.txt"
@@ -73,8 +77,14 @@ class Site:
         self.web: subprocess.Popen[bytes] | None = None
         self.worker: subprocess.Popen[bytes] | None = None
         self._started: list[subprocess.Popen[bytes]] = []
+        self._server = server or (postgres.server() if postgres.IS_DEFAULT else None)
+        if self._server is not None:
+            kept = folder / "database-url"  # for a second site on the same folder
+            if not kept.exists():
+                kept.write_text(self._server.copy("heimdall", _prepare))
+            self.environment["DATABASE_URL"] = kept.read_text()
         if not self.data.exists():
-            shutil.copytree(_prepared(), self.data)
+            shutil.copytree(_prepared(self._server), self.data)
 
     # Processes.
 
@@ -265,12 +275,21 @@ class Site:
 
     # The database, read beside Django.
 
+    @property
+    def is_on_postgres(self) -> bool:
+        return self._server is not None
+
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         with self.database() as database:
             return [dict(row) for row in database.execute(query, values)]
 
     @contextmanager
-    def database(self) -> Iterator[sqlite3.Connection]:
+    def database(self) -> Iterator[Any]:
+        """A connection that takes `?` for values and gives rows by name."""
+        if self._server is not None:
+            with self._server.connect(self.environment["DATABASE_URL"]) as connection:
+                yield postgres.Questions(connection)
+            return
         connection = sqlite3.connect(self.data / "heimdall.sqlite3", timeout=30, isolation_level=None)
         connection.row_factory = sqlite3.Row
         try:
@@ -280,9 +299,16 @@ class Site:
 
 
 @contextmanager
-def running(folder: Path, *, web: bool = True, worker: bool = True, **settings: str) -> Iterator[Site]:
+def running(
+    folder: Path,
+    *,
+    web: bool = True,
+    worker: bool = True,
+    server: postgres.Server | None = None,
+    **settings: str,
+) -> Iterator[Site]:
     """Start what is wanted on a new data folder under `folder`; end all of it at the end."""
-    site = Site(folder, settings)
+    site = Site(folder, settings, server)
     try:
         if worker:
             site.start_worker()
@@ -294,16 +320,24 @@ def running(folder: Path, *, web: bool = True, worker: bool = True, **settings: 
 
 
 @functools.cache
-def _prepared() -> Path:
+def _prepared(server: postgres.Server | None) -> Path:
     """A data folder with a migrated database, the superuser and its token: made once, copied often."""
+    if server is not None:
+        return server.folder / "prepared"
     folder = Path(tempfile.mkdtemp(prefix="heimdall-prepared-")) / "data"
-    environment = _clean_environment() | QUICK | {"HEIMDALL_DATA_DIR": str(folder)}
-    command = [sys.executable, "manage.py", "start", "--prepare-only"]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=120)
+    _prepare({"HEIMDALL_DATA_DIR": str(folder)})
     import atexit
 
     atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
     return folder
+
+
+def _prepare(settings: dict[str, str]) -> None:
+    command = [sys.executable, "manage.py", "start", "--prepare-only"]
+    environment = _clean_environment() | QUICK | settings
+    subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=120 * PATIENCE
+    )
 
 
 def _clean_environment() -> dict[str, str]:

@@ -18,10 +18,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import Error, close_old_connections, connection, connections, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -38,6 +40,7 @@ GET_READY = "training.tasks.get_ready"
 WAIT_SECONDS = 0.1  # for a sign of a message, at a time
 ASK_SQLITE_SECONDS = 0.003  # for a sign
 LOOK_ANYWAY_SECONDS = 1.0  # for a message of which no sign came
+FOR_OTHERS_SECONDS = 0.5
 RETRY_SECONDS = 0.5
 _MESSAGE = re.compile(r"(supervise|housekeep) (-?[0-9]{1,19}) ([0-9a-f]{32})")
 Sent = int | str  # a message is known by the id of its row, or by its text where it went to Redis
@@ -110,7 +113,7 @@ class Broker(ORM):
     def look(self) -> list[tuple[int, str]]:
         """What waits in the database now."""
         close_old_connections()
-        taken = _take_messages((self.list_key, own_key()))
+        taken = _take_messages(_for_this_host(self.list_key))
         self._look_at = 0.0 if taken else time.monotonic() + LOOK_ANYWAY_SECONDS
         return taken
 
@@ -183,9 +186,17 @@ def _write(key: str, payload: str) -> int:
     return row.pk
 
 
-def _take_messages(keys: tuple[str, ...]) -> list[tuple[int, str]]:
+def _for_this_host(common: str) -> Q:
+    """A host without a free slot leaves a wake-up to the others for a moment."""
+    if settings.SQLITE or len(host.supervisors()) < settings.SLOTS:
+        return Q(key__in=(common, own_key()))
+    left_over = Q(key=common, lock__lt=Now() - timedelta(seconds=FOR_OTHERS_SECONDS))
+    return Q(key=own_key()) | left_over
+
+
+def _take_messages(chosen: Q) -> list[tuple[int, str]]:
     """The oldest messages, taken by nobody else. PostgreSQL: those that others are taking now are passed over."""
-    waiting = OrmQ.objects.filter(key__in=keys).order_by("id").values_list("id", "payload")[: Conf.BULK]
+    waiting = OrmQ.objects.filter(chosen).order_by("id").values_list("id", "payload")[: Conf.BULK]
     if connection.features.has_select_for_update_skip_locked:
         waiting = waiting.select_for_update(skip_locked=True)
     elif not waiting:

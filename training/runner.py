@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, InternalError, OperationalError, connection
 from setproctitle import setproctitle
 
 from heimdall import logs
@@ -48,7 +48,7 @@ LOG_TAIL_CHARACTERS = 8_000
 LEAST_START_SECONDS = 300.0  # that a trainer may take to build everything
 MOST_TRIES = 5  # to store what a dead trainer left behind
 ENDINGS = frozenset({"pause", "final"})  # kinds of checkpoints that an attempt ends with
-AWAY = (OperationalError, InterfaceError)
+AWAY = (OperationalError, InterfaceError, InternalError)  # the last: cut off in a transaction, or read-only
 
 
 _launcher: Launcher | None = None  # of this process; None starts trainers cold
@@ -136,6 +136,9 @@ class Supervision:
             self._log(f"dropped: {error}")
         except GraceIsOver:
             self._log("left without landing: the grace of the drain is over")
+        except AWAY as error:
+            # Where nothing could be tried again. The lease runs out; the job goes on from its last checkpoint.
+            self._log(f"left without landing: the database does not answer: {error}")
         except Exception:
             logger.exception("Job %s: the supervisor failed", self.job.pk)
             self._fail("internal_error", f"Heimdall itself failed.\n{traceback.format_exc()}")
@@ -150,7 +153,9 @@ class Supervision:
             except NoGoodCheckpoint as error:
                 return self._fail(error.code, str(error))
             except StorageUnavailable as error:
-                self.persist(services.release, self.attempt, reason=str(error), delay_seconds=self._delay())
+                self.persist(
+                    services.release, self.attempt, reason=str(error), delay_seconds=self.persist(self._delay)
+                )
                 return None
             self._wait_until_trainers_start()
             if self._lands_before_it_starts():
@@ -160,14 +165,16 @@ class Supervision:
             except BadDataset as error:
                 return self._fail(error.code, str(error))
             except StorageUnavailable as error:
-                self.persist(services.release, self.attempt, reason=str(error), delay_seconds=self._delay())
+                self.persist(
+                    services.release, self.attempt, reason=str(error), delay_seconds=self.persist(self._delay)
+                )
                 return None
             try:
                 package = registry.get(self.job.recipe).package
             except HeimdallError as error:
                 return self._fail(error.code, str(error))
             try:
-                return Training(self, self._spec(package, start)).follow()
+                return Training(self, self.persist(self._spec, package, start)).follow()
             except BadStart as error:
                 try:
                     self._set_aside(str(error))
@@ -187,8 +194,9 @@ class Supervision:
 
     def _bring_dataset(self) -> None:
         """The dataset that a training reads, as a local folder beside its scratch files."""
-        if self.job.job_type == JobType.TRAINING and self.job.dataset is not None:
-            self._wait_for(datasets.bring, self.job.dataset, self.scratch / "datasets")
+        dataset = self.persist(lambda: self.job.dataset)
+        if self.job.job_type == JobType.TRAINING and dataset is not None:
+            self._wait_for(datasets.bring, dataset, self.scratch / "datasets")
 
     def _set_aside(self, reason: str) -> None:
         checkpoint = self.attempt.started_from

@@ -4,6 +4,8 @@ import pytest
 
 from training.models import TrainingJob
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 
 @pytest.fixture
 def ask(api):

@@ -93,11 +93,11 @@ def test_resuming_on_other_data_is_refused_with_a_sentence(site, north):
     site.wait_for_step(job, 2)
     site.pause(job, "step")
     site.wait_for_status(job, "paused")
+    changed = "json_set(environment, '$.data_fingerprint', ?)"
+    if site.is_on_postgres:
+        changed = "jsonb_set(environment, '{data_fingerprint}', to_jsonb(?::text))"
     with site.database() as database:
-        database.execute(
-            "update training_trainingjob set environment=json_set(environment, '$.data_fingerprint', ?) where id=?",
-            ("0" * 64, job),
-        )
+        database.execute(f"update training_trainingjob set environment={changed} where id=?", ("0" * 64, job))
     site.verb(job, "resume")
     failed = site.wait_for_status(job, "failed")
     assert failed["error_code"] == "data_changed"

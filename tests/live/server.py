@@ -18,6 +18,8 @@ from typing import Any
 
 import websockets
 
+from tests import postgres
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 RECIPES = "tests.recipes_for_tests.tiny,tests.recipes_for_tests.shards"
@@ -35,6 +37,8 @@ class Server:
             **environment,
         }
         self.environment.pop("DATABASE_URL", None)
+        if postgres.IS_DEFAULT and "DATABASE_URL" not in environment:
+            self.environment["DATABASE_URL"] = postgres.server().copy("live")
         self.port = _free_port()
         self.process: subprocess.Popen | None = None
         self.said: list[str] = []

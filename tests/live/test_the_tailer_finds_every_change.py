@@ -17,7 +17,7 @@ SCRIPT = """
 import asyncio, os, threading, time, django
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 django.setup()
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from training import services
 from training.live import tailer
 from training.models import TrainingJob
@@ -47,6 +47,7 @@ def write(statement, *values):
 def tailers(): return [one for one in threading.enumerate() if one.name == "tailer"]
 
 async def main():
+    loop = asyncio.get_running_loop()
     board, ear = Board(), Ear()
     assert not tailers()
     board.follow(ear, jobs[:2])
@@ -72,10 +73,25 @@ async def main():
     await ear.until(lambda one: one.jobs.get(jobs[0], 0) is None)    # gone
     new = await asyncio.to_thread(submit)
     await ear.until(lambda one: one.has_new)
+    if connection.vendor == "postgresql":
+        await asyncio.to_thread(submit_out_of_order, lambda: asyncio.run_coroutine_threadsafe(
+            ear.until(lambda one: one.has_new), loop).result(10))
+        await ear.until(lambda one: one.has_new)                     # the one with the smaller number, too
 
     board.unfollow(ear, jobs[:2], new=True)
     async with asyncio.timeout(5):
         while tailers(): await asyncio.sleep(0.02)                   # nobody listens: no tailer
+
+def submit_out_of_order(heard):
+    with transaction.atomic():
+        first = services.submit(by=owner, job_name="late", recipe="tiny", config={}).job.pk
+        second = []
+        other = threading.Thread(target=lambda: second.append(submit()))
+        other.start()
+        other.join()
+        assert second[0] > first
+        heard()
+    connection.close()
 
 def submit():
     pk = services.submit(by=owner, job_name="a", recipe="tiny", config={}).job.pk
@@ -121,7 +137,7 @@ print("found every change")
 def test_every_change_is_found(server, kind, request):
     environment = server.environment
     if kind == "postgres":
-        environment = environment | {"DATABASE_URL": request.getfixturevalue("postgresql").prepared("tailer")}
+        environment = environment | {"DATABASE_URL": request.getfixturevalue("postgresql").copy("tailer")}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         cwd=ROOT,

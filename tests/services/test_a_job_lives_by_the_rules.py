@@ -9,7 +9,7 @@ from training.lifecycle import Answer
 from training.models import Checkpoint, Event, Metric, TrainingJob
 from training.services import Landing
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("each_database")]
 
 
 def stored(attempt, step, epoch, kinds=("periodic",), digest=None, val_loss=None) -> StoredCheckpoint:
@@ -289,3 +289,22 @@ def test_an_attempt_of_an_earlier_boot_or_a_dead_supervisor_is_orphaned(attempt,
     assert [found.pk for found in services.orphaned_attempts(node, lambda pid, started_at: True)] == [
         attempt.pk
     ]
+
+
+def test_what_no_database_can_hold_is_stored_as_escapes(job, node):
+    attempt = services.claim(node, slot=0, pid=1)
+    bad = "NUL \x00 and half of a pair \ud800"
+    values = {"train_loss": 0.5, "said": bad, bad: 1}
+    services.beat(
+        attempt,
+        steps=steps(1, 1),
+        epochs=[{"epoch": 1, "step": 1, "values": values, "artifact": {"said": bad}}],
+        log=bad,
+    )
+    services.fail(attempt, code="recipe_error", message=bad)
+    job.refresh_from_db()
+    held = "NUL \\0 and half of a pair \\ud800"
+    assert (job.error_message, job.metrics) == (held, {"said": held, held: 1})
+    assert job.log_chunks.get().text == held
+    assert job.artifact.content == {"said": held}
+    assert Event.objects.filter(job=job).order_by("seq").last().message == f"Failed: {held}"

@@ -25,6 +25,7 @@ from training.errors import NoGoodCheckpoint, StaleAttempt, TransitionRefused
 from training.lifecycle import Status, Stop, Verb
 from training.models import Attempt, Event, Metric, TrainingJob
 
+pytestmark = pytest.mark.usefixtures("each_database")
 STEPS_AN_EPOCH, EPOCHS = 2, 3
 LAST = STEPS_AN_EPOCH * EPOCHS
 EXAMPLES = int(os.environ.get("HEIMDALL_TEST_EXAMPLES", "12"))

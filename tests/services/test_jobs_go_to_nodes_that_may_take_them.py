@@ -13,7 +13,7 @@ from training.errors import InvalidInput, NotAllowed, TransitionRefused
 from training.lifecycle import Answer
 from training.models import Attempt, Node, NodeEvent, TrainingJob
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("each_database")]
 
 
 @pytest.fixture(autouse=True)

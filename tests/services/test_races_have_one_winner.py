@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 from tests.conftest import build_job
 from training import services
@@ -21,7 +21,7 @@ from training.checkpoints import StoredCheckpoint
 from training.errors import StaleAttempt, TransitionRefused
 from training.models import Attempt, Checkpoint, Event, TrainingJob
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("each_database")]
 ROOT = Path(__file__).parents[2]
 ROUNDS = int(os.environ.get("RACES", "104"))  # with the pairs of verbs and worker steps: 200
 
@@ -140,10 +140,15 @@ def test_every_verb_meets_every_worker_step(alice, node, step):
             assert job.status in {"cancelled", "completed"} or (job.status, job.stop) == ("running", "cancel")
 
 
-def test_the_database_is_a_file_in_wal_mode_with_full_synchronous_writes(db):
-    if connection.vendor != "sqlite":
-        pytest.skip("SQLite only")
+def test_a_commit_is_on_the_disk_when_it_returns_and_an_update_counts_the_rows_that_it_finds(db):
+    asked = {"PRAGMA journal_mode": "wal", "PRAGMA synchronous": 2, "PRAGMA foreign_keys": 1}
+    if connection.vendor == "postgresql":
+        asked = {"SHOW synchronous_commit": "on"}
     with connection.cursor() as cursor:
-        assert cursor.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert cursor.execute("PRAGMA synchronous").fetchone() == (2,)
-        assert cursor.execute("PRAGMA foreign_keys").fetchone() == (1,)
+        for question, answer in asked.items():
+            cursor.execute(question)
+            assert cursor.fetchone() == (answer,), question
+        if connection.vendor == "postgresql":
+            with transaction.atomic():
+                cursor.execute("SHOW transaction_isolation")
+                assert cursor.fetchone() == ("read committed",)

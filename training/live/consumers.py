@@ -20,6 +20,7 @@ from django.db import Error
 from training.live import feeds
 from training.live.feeds import JobFeed, ListFeed, Place, in_database
 from training.live.logins import Credential, Login, credential_of, look_up
+from training.live.tailer import LATE_NUMBERS
 from training.push import Changes, board
 
 logger = logging.getLogger(__name__)
@@ -246,7 +247,8 @@ class ListConsumer(LiveConsumer):
         dirty, has_new = self.dirty, self.has_new
         self.dirty, self.has_new = set(), False
         try:
-            found = await self.feed.changed(frozenset(dirty), self.newest if has_new else None)
+            newer_than = max(self.newest - LATE_NUMBERS, 0) if has_new else None
+            found = await self.feed.changed(frozenset(dirty), newer_than)
             jobs = await self.feed.jsons(found, login)
         except Error:
             self.dirty, self.has_new = self.dirty | dirty, self.has_new or has_new

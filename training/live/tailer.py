@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import Error, connection
-from django.db.models import Max
 from django.db.models.functions import Now
 
 from heimdall.latencies import note_push_lag
@@ -27,6 +26,7 @@ FULL_LOOK_SECONDS = 2.0  # a look though no sign came
 AGAIN_SECONDS = 1.0  # a second wake after a change: two commits within one millisecond look like one
 RETRY_SECONDS = 1.0
 IDS_A_QUERY = 500
+LATE_NUMBERS = 20  # so many jobs may be on their way into PostgreSQL at a time
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Tailer:
         self._follows_new = False
         self._is_asked = False
         self._seen: dict[int, tuple[int, Any] | None] = {}
-        self._newest: int | None = None
+        self._newest: tuple[int, ...] | None = None
         self._again: dict[int, float] = {}
         self._num_failures = 0
         self.num_commits = 0
@@ -120,12 +120,13 @@ class Tailer:
         return Changes(jobs, self._has_new())
 
     def _has_new(self) -> bool:
+        """Compares the last few numbers, for a job may be committed after one with a greater number."""
         if not self._follows_new:
             self._newest = None
             return False
-        newest = TrainingJob.objects.aggregate(newest=Max("pk"))["newest"] or 0
-        before, self._newest = self._newest, newest
-        return newest != before
+        numbers = TrainingJob.objects.order_by("-pk").values_list("pk", flat=True)
+        before, self._newest = self._newest, tuple(numbers[:LATE_NUMBERS])
+        return self._newest != before
 
     def _tell(self, changes: Changes) -> None:
         try:

@@ -31,6 +31,7 @@ from training.services.transition import (
     move,
     newest_of,
     rolled_back,
+    storable,
     to_checkpoint,
 )
 
@@ -289,12 +290,14 @@ def how_it_died(exit_code: int | None) -> str:
 def finite(value: Any) -> Any:
     """The value with NaN and the infinities (numbers or the trainer's words for them) as null."""
     if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
+        return {storable(str(key)): finite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [finite(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return None if value in ("nan", "inf", "-inf") else value
+    if isinstance(value, str):
+        return None if value in ("nan", "inf", "-inf") else storable(value)
+    return value
 
 
 def _next_in_queue(node: Node, job_id: int | None) -> TrainingJob | None:
@@ -570,7 +573,7 @@ def _fail_for_crashing(job: TrainingJob, exit_code: int | None, detail: str, dea
 
 
 def _shortened(text: str, limit: int) -> str:
-    text = text.replace("\x00", "\\0")  # PostgreSQL stores no NUL
+    text = storable(text)
     if len(text) <= limit:
         return text
     half = limit // 2

@@ -70,7 +70,7 @@ def add_event(
         job=job,
         seq=job.event_seq if seq is None else seq,
         kind=kind,
-        message=message,
+        message=storable(message),
         actor=str(by)[:160],
         user=None if isinstance(by, System) else by,
         attempt=job.attempt,
@@ -80,6 +80,11 @@ def add_event(
         epoch=job.current_epoch,
         data=data or {},
     )
+
+
+def storable(text: str) -> str:
+    """PostgreSQL stores no NUL, and no database half of a surrogate pair."""
+    return text.replace("\x00", "\\0").encode(errors="backslashreplace").decode()
 
 
 def start_again(job: TrainingJob) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""Taking messages: at once at a sign, one taker each, and by a host that has room for a job."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from django.db import connection, connections
+
+from tests.services.test_races_have_one_winner import at_once
+from training import host, queue
+from training.services.clock import in_seconds
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("each_database")]
+
+
+@pytest.fixture
+def broker(monkeypatch):
+    """As in a worker's process, where connections are kept."""
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", None)
+    connection.close()
+    broker = queue.Broker("heimdall")
+    yield broker
+    if broker._ear:
+        broker._ear.close()
+    connection.close()
+
+
+def test_a_message_wakes_who_waits_long_before_the_look_that_is_due_anyway(broker, monkeypatch):
+    monkeypatch.setattr(queue, "LOOK_ANYWAY_SECONDS", 60.0)
+    assert [broker.dequeue() for _ in range(3)] == [None] * 3  # the first looks; from then on it waits
+    monkeypatch.setattr(queue, "WAIT_SECONDS", 20.0)
+    sender = threading.Timer(0.3, lambda: (queue.wake(7), connections.close_all()))
+    sender.start()
+    began = time.monotonic()
+    assert len(broker.dequeue()) == 1
+    assert 0.2 < time.monotonic() - began < 10
+    sender.join()
+
+
+def test_six_takers_take_each_message_once(broker):
+    for number in range(30):
+        queue.wake(number)
+
+    def take_all() -> list[int]:
+        taken = []
+        while rows := queue._take_messages(queue._for_this_host("heimdall")):
+            taken += [pk for pk, _ in rows]
+        return taken
+
+    taken = [pk for one in at_once(*[take_all] * 6) for pk in one]
+    assert len(taken) == len(set(taken)) >= 30 - 6  # one who finds all that is left in others' hands goes
+    assert queue.num_waiting() == 30 - len(taken)
+
+
+def test_a_host_without_a_free_slot_leaves_a_wake_up_to_others_for_a_moment(broker):
+    held = host.slot_file(0)
+    assert held.take()
+    try:
+        queue.wake()
+        queue.announce_housekeeping(5)
+        first = broker.look()
+        if connection.vendor == "sqlite":  # there are no others
+            assert first[0][1].startswith("supervise ")
+            return
+        assert first[0][1].startswith("housekeep ")
+        assert broker.look() == []
+        queue.OrmQ.objects.update(lock=in_seconds(-queue.FOR_OTHERS_SECONDS - 0.1))
+        assert broker.look()[0][1].startswith("supervise ")
+    finally:
+        held.give_back()
+    queue.wake()
+    assert broker.look()[0][1].startswith("supervise ")  # at once, with a slot
