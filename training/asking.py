@@ -34,6 +34,21 @@ def question(job: dict[str, Any], verb: str) -> Question:
     return _ASKERS[Verb(verb)](job, f"job {job['id']}, {job['job_name']}")
 
 
+def taking_back(job: dict[str, Any], step: int, epoch: int) -> Question:
+    """What to ask before a job is resumed from an older checkpoint: what is given up, and what is not."""
+    lost = max(job["current_step"] - step, 0)
+    text = (
+        f"It is queued and goes on from epoch {epoch}, step {step}. The {lost:,} steps after it are given up: their "
+        "values are removed and they are trained again. Newer checkpoints stay for a while, as those of a discarded "
+        "job, but nothing starts from them any more. With the same settings the same steps come out; to change "
+        "settings, fork instead."
+    )
+    return Question(
+        f"Take job {job['id']}, {job['job_name']}, back to step {step}?", text, "Resume from here", "resume",
+        "danger solid", "Keep it",
+    )  # fmt: skip
+
+
 def question_for_many(verb: str, how_many: int) -> Question:
     """The same for several jobs at once."""
     noun = f"{how_many} job" + ("" if how_many == 1 else "s")

@@ -125,6 +125,11 @@ def fetch(checkpoint: Checkpoint, folder: Path) -> Path:
     return target
 
 
+def parts_in(path: Path) -> list[str]:
+    """The names of the parts that a verified local copy holds."""
+    return codec.part_names(path)
+
+
 def open_for_download(checkpoint: Checkpoint) -> IO[bytes]:
     with unavailable("read", checkpoint.file.name):
         _require_file(checkpoint)

@@ -12,9 +12,10 @@ from django.contrib.auth.models import Group
 
 from heimdall.env import LABEL, LABEL_RULE
 from training.errors import InvalidInput
-from training.models import POOL_LENGTH, Subscription, TrainingJob
+from training.models import POOL_LENGTH, Checkpoint, Subscription, TrainingJob
 from training.notifications import TOPICS
 from training.recipes import registry
+from training.services.forks import TRAINING, WEIGHTS
 from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH, clean_tags
 
 PREFIX = "config."
@@ -171,16 +172,55 @@ class NewJobForm(JobForm):
         }
 
 
+class ForkForm(NewJobForm):
+    """The same, filled in from the job that it begins from, and what of that job is carried over."""
+
+    def __init__(self, recipe: registry.RecipeInfo, user: Any, start: Checkpoint, *args: Any, **options: Any):
+        super().__init__(recipe, user, *args, **options)
+        choices = [
+            (TRAINING, f"Everything: it goes on after step {start.step}"),
+            (WEIGHTS, "The weights alone: it begins at step 0"),
+        ]
+        carry = forms.ChoiceField(
+            choices=choices,
+            initial=TRAINING,
+            label="What is carried over",
+            help_text="Everything: weights, optimizer, schedule and generators; batch size, seed, optimizer, "
+            "precision and validation part then stay as they are.",
+        )
+        self.fields = {"carry": carry, **self.fields}
+
+    def submission(self) -> dict[str, Any]:
+        """The arguments of services.fork, without who and which job."""
+        given = super().submission()
+        del given["recipe"]
+        return given | {"carry": self.cleaned_data["carry"]}
+
+
+class ExtendForm(forms.Form):
+    epochs = forms.IntegerField(
+        label="How many epochs more",
+        min_value=1,
+        max_value=100_000,
+        initial=1,
+        help_text="The new job goes on where this one ended; this one stays as it is.",
+    )
+
+    @property
+    def shown(self) -> list[Shown]:
+        return [Shown(self[name]) for name in self.fields]
+
+
 class EditForm(JobForm):
     @classmethod
     def of(cls, job: TrainingJob, *args: Any) -> EditForm:
         return cls(*args, initial={name: getattr(job, name) for name in OF_ANY_JOB})
 
 
-def initial_from(job: TrainingJob) -> dict[str, Any]:
-    """What a clone's form starts with."""
+def initial_from(job: TrainingJob, what: str = "copy") -> dict[str, Any]:
+    """What the form of a clone or a fork starts with."""
     start = {
-        "job_name": f"{job.job_name} (copy)"[:NAME_LENGTH],
+        "job_name": f"{job.job_name[: NAME_LENGTH - len(what) - 3]} ({what})",
         "description": job.description,
         "priority": job.priority,
         "pool": job.pool,

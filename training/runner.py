@@ -31,7 +31,7 @@ from training.engine.forkserver import WarmLauncher
 from training.engine.process import Launcher, Message, Trainer, TrainerSpec
 from training.errors import BadCheckpoint, HeimdallError, NoGoodCheckpoint, StaleAttempt, StorageUnavailable
 from training.lifecycle import JobType, Stop
-from training.models import Attempt, Node
+from training.models import Attempt, Checkpoint, Node, TrainingJob
 from training.recipes import registry
 from training.services import Landing, Wish
 
@@ -244,6 +244,7 @@ class Supervision:
             staging=str(self.staging),
             about={"job": job.pk, "attempt": self.attempt.number, "job_name": job.job_name},
             checkpoint=str(start) if start else None,
+            carry=_carried(job, checkpoint),
             device=job.config.get("device", "auto"),
             gpu=settings.GPUS[self.slot] if self.slot < len(settings.GPUS) else None,
             threads=job.environment.get("threads"),
@@ -348,6 +349,12 @@ class Storing:
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _carried(job: TrainingJob, start: Checkpoint | None) -> str:
+    """What is carried over from another job's checkpoint; nothing from one of this job's own."""
+    is_start = start is not None and Checkpoint.Kind.START in start.kinds
+    return str(job.origin["carries"]) if is_start and job.origin else ""
 
 
 def _may_be_left_out(message: Message) -> bool:

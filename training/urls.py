@@ -28,6 +28,8 @@ urlpatterns = [
     path("jobs/new/", submit.new, name="job-new"),
     path("jobs/<int:job_id>/", job.job, name="job"),
     path("jobs/<int:job_id>/edit/", submit.edit, name="job-edit"),
+    path("jobs/<int:job_id>/fork/", submit.fork, name="job-fork"),
+    path("jobs/<int:job_id>/extend/", submit.extend, name="job-extend"),
     path("jobs/<int:job_id>/artifact/", job.artifact, name="job-artifact"),
     path("jobs/<int:job_id>/log/", job.log, name="job-log"),
     path(

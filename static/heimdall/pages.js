@@ -105,8 +105,8 @@ function closeMenus(except) {
 
 document.addEventListener("click", (event) => {
   closeMenus(event.target.closest("details.menu"));
-  const verb = event.target.closest("button[data-verb]");
-  if (verb) { event.preventDefault(); closeMenus(); ask(verb.formAction); }
+  const verb = event.target.closest("button[data-verb], a[data-asks]");
+  if (verb) { event.preventDefault(); closeMenus(); ask(verb.formAction || verb.href); }
   if (dialog?.open && (event.target === dialog || event.target.closest("[data-close]"))) { event.preventDefault(); dialog.close(); }
 });
 dialog?.addEventListener("submit", (event) => { event.preventDefault(); answer(event.target, event.submitter); });

@@ -59,9 +59,9 @@ def test_too_few_more_is_refused_beside_the_field(browse, alice, dataset):
     assert TrainingJob.objects.count() == 1
 
 
-def test_only_a_job_that_made_a_dataset_is_extended(api, make_job):
+def test_only_a_job_that_made_a_dataset_is_extended_by_samples(api, make_job):
     answer = api.post(f"{API}/jobs/{make_job().pk}/extend", {"samples": 200}, format="json")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "transition_refused")
+    assert (answer.status_code, list(answer.json()["error"]["fields"])) == (400, ["samples"])
 
 
 def test_an_extension_goes_on_after_the_job_that_began_it_was_deleted(alice, dataset):

@@ -14,11 +14,9 @@ from training.api import pagination, params, serializers
 from training.api.doors import Door, find_job, given
 from training.api.params import PAGE, PAGE_SIZE, Number
 from training.api.schema import answers, document
-from training.api.views import created
 from training.errors import NotFound
 from training.models import Dataset
 
-MAX_SAMPLES = 1_000_000_000
 START = Number("start", "The number of the first sample to show, from 0.", default=0)
 LIMIT = Number("limit", "How many at most.", default=100, low=1, high=1000)
 STATES = ("making", "complete", "incomplete")
@@ -55,10 +53,6 @@ class ArtifactShape(rest.Serializer):
     epoch = rest.IntegerField(min_value=0, help_text="The newest one that was validated; 0 before that.")
     step = rest.IntegerField(min_value=0)
     content = serializers.Free(allow_null=True, help_text="The recipe's own; `kind` says what it is.")
-
-
-class Extension(serializers.Input):
-    samples = serializers.Whole(min_value=1, max_value=MAX_SAMPLES, help_text="How many more.")
 
 
 class Datasets(Door):
@@ -112,19 +106,6 @@ class Samples(Door):
         rows = datasets.read_samples(found, start, stop) if start < stop else []
         following = pagination.link(request, start=stop) if rows and stop < found.samples else None
         return Response({"count": found.samples, "next": following, "previous": None, "results": rows})
-
-
-class Extend(Door):
-    @document(
-        "extend_job",
-        "Make more of a job's dataset",
-        body=Extension,
-        answers=answers(201, serializers.VerbAnswer, 403, 404, 409, 413, 415, 429),
-    )
-    def post(self, request: Request, pk: int) -> Response:
-        job = find_job(request, pk)
-        result = services.extend(job, by=request.user, **given(request, Extension))
-        return created(result, request)
 
 
 class Artifact(Door):

@@ -87,7 +87,7 @@ class Input(serializers.Serializer):
         return super().to_internal_value(data)
 
 
-def _name(**options: Any) -> Text:
+def name_field(**options: Any) -> Text:
     return Text(
         max_length=NAME_LENGTH,
         validators=[NAME],
@@ -118,7 +118,7 @@ def _pool(**options: Any) -> Text:
 
 
 class NewJob(Input):
-    job_name = _name()
+    job_name = name_field()
     recipe = Text(max_length=200, help_text="One of the names in /v1/training/recipes.")
     config = Object(required=False, help_text="Fields of the recipe; those left out take their defaults.")
     description = Description(required=False)
@@ -134,7 +134,7 @@ class NewJob(Input):
 
 
 class JobChange(Input):
-    job_name = _name(required=False)
+    job_name = name_field(required=False)
     description = Description(required=False)
     priority = _priority(required=False)
     pool = _pool(required=False)
@@ -146,6 +146,14 @@ class PauseOptions(Input):
         choices=[StopAt.EPOCH.value, StopAt.STEP.value],
         default=StopAt.EPOCH.value,
         help_text="At the end of the epoch, or after the step under way.",
+    )
+
+
+class ResumeOptions(Input):
+    checkpoint = Whole(
+        min_value=1,
+        required=False,
+        help_text="An older checkpoint to go back to: what was trained since is given up.",
     )
 
 

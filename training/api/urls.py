@@ -4,7 +4,7 @@ from django.contrib.auth.decorators import login_required
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
-from training.api import curves, datasets, nodes, notifications, saved_views, serializers, views
+from training.api import curves, datasets, forks, nodes, notifications, saved_views, serializers, views
 from training.api.doors import Described
 from training.api.views import verb_view
 
@@ -20,7 +20,11 @@ urlpatterns = [
     path("training/jobs", views.Jobs.as_view(), name="jobs"),
     path(JOB, views.Job.as_view(), name="job"),
     path(f"{JOB}/pause", verb_view("pause", "Pause a job", serializers.PauseOptions), name="pause"),
-    path(f"{JOB}/resume", verb_view("resume", "Resume a job, or withdraw its pause"), name="resume"),
+    path(
+        f"{JOB}/resume",
+        verb_view("resume", "Resume a job, or withdraw its pause", serializers.ResumeOptions),
+        name="resume",
+    ),
     path(f"{JOB}/restart", verb_view("restart", "Begin again at step 0"), name="restart"),
     path(f"{JOB}/cancel", verb_view("cancel", "Cancel a job"), name="cancel"),
     path(f"{JOB}/discard", verb_view("discard", "Give a paused job up"), name="discard"),
@@ -31,7 +35,9 @@ urlpatterns = [
     path(f"{JOB}/checkpoints", views.Checkpoints.as_view(), name="checkpoints"),
     path(CHECKPOINT, views.OneCheckpoint.as_view(), name="checkpoint"),
     path(f"{CHECKPOINT}/download", views.Download.as_view(), name="download"),
-    path(f"{JOB}/extend", datasets.Extend.as_view(), name="extend"),
+    path(f"{JOB}/clone", forks.CloneJob.as_view(), name="clone"),
+    path(f"{JOB}/extend", forks.ExtendJob.as_view(), name="extend"),
+    path(f"{JOB}/fork", forks.ForkJob.as_view(), name="fork"),
     path(f"{JOB}/artifact", datasets.Artifact.as_view(), name="artifact"),
     path("training/datasets", datasets.Datasets.as_view(), name="datasets"),
     path(DATASET, datasets.OneDataset.as_view(), name="dataset"),

@@ -32,6 +32,11 @@ class Training:
     parameters: int
     fingerprint: str
 
+    @property
+    def learning_rate(self) -> float:
+        """What the optimizer takes its next step with, whatever was asked for."""
+        return float(self.parts["optimizer"].param_groups[0]["lr"])  # type: ignore[attr-defined]
+
 
 def assemble(
     recipe: TrainingRecipe,

@@ -60,6 +60,8 @@ class TrainerSpec:
     staging: str
     about: dict[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
+    carry: str = ""
+    """The checkpoint is another training's, and this is what is carried over; empty: it is this one's own."""
     device: str = "auto"
     gpu: int | None = None
     threads: int | None = None

@@ -16,6 +16,7 @@ import torch
 
 from training.engine import codec, environment
 from training.engine.assemble import assemble
+from training.engine.carry import WEIGHTS, carry
 from training.engine.control import Wishes
 from training.engine.data import LoaderWorkerSetup
 from training.engine.failpoints import failpoint
@@ -274,11 +275,16 @@ class TrainingWork:
             raise Crashed(f"the checkpoint cannot be read: {error}") from error
         except codec.BadCheckpoint as error:
             raise Refused("bad_checkpoint", f"The checkpoint is damaged: {error}.") from error
-        restore(self._training.parts, loaded)
+        if self._spec.carry:
+            asked, before = self._spec.config, about.get("config") or {}
+            carry(self._training, loaded, what=self._spec.carry, asked=asked, before=before)
+        else:
+            restore(self._training.parts, loaded)
         for name, found in self._where().items():
             if expected.get(name, found) != found:
                 raise Refused("bad_checkpoint", f"The checkpoint is of {name} {found}, not {expected[name]}.")
-        self._closed = (self._training.loop.progress.steps_completed, about.get("val_loss"))
+        if self._spec.carry != WEIGHTS:
+            self._closed = (self._training.loop.progress.steps_completed, about.get("val_loss"))
 
     def _started(self) -> dict[str, Any]:
         plan = self._training.plan
@@ -289,6 +295,7 @@ class TrainingWork:
             "total_steps": plan.total_steps,
             "total_epochs": plan.epochs,
             "parameters": self._training.parameters,
+            "learning_rate": self._training.learning_rate,
             "environment": self._environment,
             "approximate": environment.why_approximate(self._environment, self._spec.pinned),
         }

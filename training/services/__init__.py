@@ -6,6 +6,7 @@ notifications.py  who is told of what: watches and subscriptions
 outbox.py       messages, written with the transition that they tell of and sent later
 clock.py        times in the database's clock
 blocks.py       metrics folded together, for long curves
+forks.py        new jobs from others: clone, extend, fork
 bundles.py      models that come from another Heimdall
 saved_views.py  lists of jobs that people gave names to
 attempts.py     what a supervisor does with the attempt it holds: claim, beat, land, complete, fail, crash
@@ -41,6 +42,7 @@ from training.services.datasets import (
     require_dataset,
     visible_datasets,
 )
+from training.services.forks import about_the_schedule, clone, extend, fork, why_not_extendable
 from training.services.hosts import NotOurs, jobs_for, join_installation, waiting_jobs, wake
 from training.services.lost import expired_attempts, orphaned_attempts, reap
 from training.services.nodes import NODE_VERBS, beat_node, drain, register_node, remove, set_draining, undrain
@@ -70,7 +72,6 @@ from training.services.verbs import (
     delete,
     discard,
     edit,
-    extend,
     extend_dataset,
     pause,
     pin,
@@ -86,6 +87,7 @@ __all__ = [
     "NotOurs",
     "Result",
     "Wish",
+    "about_the_schedule",
     "beat",
     "beat_node",
     "cancel",
@@ -93,6 +95,7 @@ __all__ = [
     "change_view",
     "claim",
     "claim_deliveries",
+    "clone",
     "complete",
     "crash",
     "dataset_named",
@@ -109,6 +112,7 @@ __all__ = [
     "fail",
     "finished_shards",
     "forget_deliveries",
+    "fork",
     "import_bundle",
     "jobs_for",
     "join_installation",
@@ -150,5 +154,6 @@ __all__ = [
     "waiting_jobs",
     "wake",
     "watch",
+    "why_not_extendable",
     "wish",
 ]

@@ -112,11 +112,18 @@ def note_started(attempt: Attempt, message: dict[str, Any]) -> None:
     with transaction.atomic():
         total = message.get("total_steps")
         job = renew(attempt, {"phase": "training", "approximate": message.get("approximate") or []})
-        resolved = {} if job.environment else {"environment": message.get("environment") or {}}
-        TrainingJob.objects.filter(pk=job.pk).update(total_steps=total, **resolved)
         environment = message.get("environment") or {}
+        resolved = {"environment": environment | job.environment, "total_steps": total}
+        if message.get("learning_rate") is not None:
+            resolved["learning_rate"] = finite(message["learning_rate"])
+        TrainingJob.objects.filter(pk=job.pk).update(**resolved)
+        job.refresh_from_db(fields=list(resolved))
         device = environment.get("device_name") or environment.get("device") or "unknown device"
         _event(job, "start", f"Training on {device} from step {message.get('step', 0)}.", data=environment)
+        if job.origin and attempt.started_from and Checkpoint.Kind.START in attempt.started_from.kinds:
+            _event(
+                job, "carried", _carried_words(job), data=job.origin | {"learning_rate": job.learning_rate}
+            )
         for sentence in message.get("approximate") or []:
             _event(job, "approximate", f"Approximate: {sentence}")
         Attempt.objects.filter(pk=attempt.pk).update(trainer_pid=message.get("pid"))
@@ -490,6 +497,16 @@ def _news(steps, epochs, phase, step_seconds) -> dict[str, Any]:
     if step_seconds is not None:
         changes["step_seconds"] = finite(step_seconds)
     return changes
+
+
+def _carried_words(job: TrainingJob) -> str:
+    """What was asked for and what is effective: a schedule may be anywhere on its way."""
+    origin, asked = job.origin or {}, job.config.get("learning_rate")
+    what = "everything" if origin["carries"] == "training" else "the weights alone"
+    said = f"Carried over from step {origin['step']} of job {origin['job']}: {what}."
+    if asked is not None and job.learning_rate is not None:
+        said += f" Learning rate: {asked:g} asked, {job.learning_rate:.6g} effective at the next step."
+    return said
 
 
 def _add_metrics(job: TrainingJob, steps: list[dict[str, Any]], epochs: list[dict[str, Any]]) -> None:

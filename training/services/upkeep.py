@@ -21,7 +21,7 @@ from training.services.transition import Raced, move
 
 SCHEDULER = System("scheduler")
 _OWNER = re.compile(r"jobs/([0-9]{1,18})/a([0-9]{1,9})/")  # job and attempt, in the name of a stored file
-_KEPT_KINDS = {Checkpoint.Kind.FINAL}
+_KEPT_KINDS = {Checkpoint.Kind.FINAL, Checkpoint.Kind.START}
 
 
 def preempt(job: TrainingJob, *, for_job: TrainingJob) -> bool:
@@ -40,8 +40,8 @@ def preempt(job: TrainingJob, *, for_job: TrainingJob) -> bool:
 def retire_checkpoints(job: TrainingJob) -> int:
     """Delete the checkpoints that the job's retention no longer keeps; return how many.
 
-    Kept: pinned and final ones, the newest keep_last, the best keep_best, what the job would resume from, and what
-    an open attempt started from.
+    Kept: pinned and final ones, what a fork began from, the newest keep_last, the best keep_best, what the job
+    would resume from, and what an open attempt started from.
     """
     job = TrainingJob.objects.get(pk=job.pk)
     rows = list(Checkpoint.objects.filter(job=job).order_by("-step", "-id"))

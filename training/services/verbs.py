@@ -88,19 +88,6 @@ def submit(
     return Result(job, Answer.NOTED, f"Job {job.pk} is queued.{_pool_hint(job.pool)}", task_id=task)
 
 
-def extend(job: TrainingJob, *, by: Any, samples: int) -> Result:
-    """Make so many samples more of the dataset that a job made; see extend_dataset."""
-    policy.require(by, policy.EDIT, job)
-    if job.job_type != JobType.SYNTHETIC_DATA or job.dataset is None:
-        raise TransitionRefused(
-            "Only a job that made a dataset can be extended.",
-            status=job.status,
-            stop=job.stop,
-            stop_at=job.stop_at,
-        )
-    return extend_dataset(job.dataset, by=by, samples=samples, parent=job)
-
-
 def extend_dataset(dataset: Dataset, *, by: Any, samples: int, parent: TrainingJob | None = None) -> Result:
     """Make so many samples more: a new job writes exactly those that would have come next."""
     require_dataset(dataset, by=by, verb="extend")
@@ -134,9 +121,12 @@ def pause(job: TrainingJob, *, by: Any, at: str = "epoch") -> Result:
     return _ask(Verb.PAUSE, job, by, lambda seen, rule: _pause(seen, by, StopAt(at)))
 
 
-def resume(job: TrainingJob, *, by: Any) -> Result:
-    """Queue a stopped job from its newest good checkpoint, or withdraw a pause that has not landed yet."""
-    return _ask(Verb.RESUME, job, by, lambda seen, rule: _resume(seen, rule, by))
+def resume(job: TrainingJob, *, by: Any, checkpoint: int | None = None) -> Result:
+    """Queue a stopped job from its newest good checkpoint, or withdraw a pause that has not landed yet.
+
+    From an older checkpoint (its number) what came after it is given up; the newer checkpoints stay for a while.
+    """
+    return _ask(Verb.RESUME, job, by, lambda seen, rule: _resume(seen, rule, by, checkpoint))
 
 
 def restart(job: TrainingJob, *, by: Any) -> Result:
@@ -249,16 +239,19 @@ def _pause(job: TrainingJob, by: Any, at: StopAt) -> Result:
     return Result(job, Answer.NOTED, f"Job {job.pk} will pause {when}.")
 
 
-def _resume(job: TrainingJob, rule: Rule, by: Any) -> Result:
-    if rule.to_status == Status.RUNNING:
+def _resume(job: TrainingJob, rule: Rule, by: Any, checkpoint: int | None) -> Result:
+    start, changes = job.latest_checkpoint, {}
+    if checkpoint is not None and (start is None or checkpoint != start.pk):
+        policy.require(by, Verb.RESTART, job)  # what was trained since is given up
+        start = _older_checkpoint(job, rule, checkpoint)
+        changes = _take_back(job, start)
+    elif rule.to_status == Status.RUNNING:
         move(job, Verb.RESUME, by=by, message="The pause was withdrawn.")
         return Result(
             job, Answer.DONE, f"Job {job.pk} goes on: its pause was withdrawn.", resumes_from=_place(job)
         )
-    start = job.latest_checkpoint
-    changes = (
-        start_again(job) | to_checkpoint(job, start) | {"crashes_at_step": 0, "crashes_since_checkpoint": 0}
-    )
+    changes |= start_again(job) | to_checkpoint(job, start)
+    changes |= {"crashes_at_step": 0, "crashes_since_checkpoint": 0}
     step, epoch = (start.step, start.epoch) if start else (0, 0)
     repeats = f" Rolled back to step {step}." if rolled_back(job, start) else ""
     move(job, Verb.RESUME, by=by, message=f"Resumed from step {step}.{repeats}", changes=changes)
@@ -271,21 +264,42 @@ def _resume(job: TrainingJob, rule: Rule, by: Any) -> Result:
     )
 
 
+def _older_checkpoint(job: TrainingJob, rule: Rule, pk: int) -> Checkpoint:
+    if rule.to_status == Status.RUNNING:
+        raise InvalidInput({"checkpoint": ["The job still trains; pause it before it is taken back."]})
+    found = Checkpoint.objects.filter(job=job, pk=pk).first()
+    if found is None:
+        raise InvalidInput({"checkpoint": [f"Job {job.pk} has no checkpoint {pk}."]})
+    if found.quarantined_at is not None:
+        raise InvalidInput({"checkpoint": [f"Checkpoint {pk} failed its check: {found.quarantine_reason}"]})
+    if found.generation != job.generation:
+        raise InvalidInput({"checkpoint": [f"Checkpoint {pk} was given up when the job was taken back."]})
+    return found
+
+
+def _take_back(job: TrainingJob, start: Checkpoint) -> dict[str, Any]:
+    """A new generation that begins with the checkpoint and those before it: newer ones are not ahead any more."""
+    older = Checkpoint.objects.filter(job=job, generation=job.generation, step__lte=start.step)
+    num_older = older.exclude(step=start.step, pk__gt=start.pk).update(generation=job.generation + 1)
+    return {
+        "generation": job.generation + 1,
+        "latest_checkpoint": start,
+        "checkpoint": start.file.name,
+        "checkpoints_stored": num_older,
+    }
+
+
 def _restart(job: TrainingJob, by: Any) -> Result:
+    beginning = _beginning(job)
     Metric.objects.filter(job_id=job.pk).delete()
     forget_blocks(job, after=-1)
     Artifact.objects.filter(job_id=job.pk).delete()
     changes = start_again(job) | {
         "generation": F("generation") + 1,
-        "checkpoint": "",
-        "latest_checkpoint": None,
-        "checkpoints_stored": 0,
         "crashes_at_step": 0,
         "crash_step": None,
         "crashes_since_checkpoint": 0,
-        "current_step": 0,
-        "current_epoch": 0,
-        "environment": {},
+        "environment": job.environment if job.origin else {},
         "approximate": [],
         "train_loss": None,
         "val_loss": None,
@@ -295,14 +309,39 @@ def _restart(job: TrainingJob, by: Any) -> Result:
         "best_val_loss": None,
         "started_at": None,
     }
-    move(job, Verb.RESTART, by=by, message="Restarted at step 0, on purpose.", changes=changes)
+    move(
+        job,
+        Verb.RESTART,
+        by=by,
+        message=f"Restarted at step {beginning['current_step']}, on purpose.",
+        changes=changes | beginning,
+    )
+    if job.latest_checkpoint_id:
+        Checkpoint.objects.filter(pk=job.latest_checkpoint_id).update(generation=job.generation)
     return Result(
         job,
         Answer.NOTED,
-        f"Job {job.pk} is queued and begins again at step 0.",
+        f"Job {job.pk} is queued and begins again at step {job.current_step}.",
         task_id=queue.wake(),
-        resumes_from={"epoch": 0, "step": 0},
+        resumes_from=_place(job),
     )
+
+
+def _beginning(job: TrainingJob) -> dict[str, Any]:
+    """Step 0; for a job that began from another one's checkpoint, that checkpoint."""
+    start = Checkpoint.objects.filter(job=job, pk=job.origin["start"]).first() if job.origin else None
+    if job.origin and (start is None or start.quarantined_at):
+        raise TransitionRefused(
+            f"The checkpoint that job {job.pk} began from failed its check, so there is no beginning to go back to.",
+            status=job.status,
+        )
+    return {
+        "latest_checkpoint": start,
+        "checkpoint": start.file.name if start else "",
+        "checkpoints_stored": 1 if start else 0,
+        "current_step": start.step if start else 0,
+        "current_epoch": start.epoch if start else 0,
+    }
 
 
 def _cancel(job: TrainingJob, rule: Rule, by: Any) -> Result:

@@ -14,11 +14,10 @@ from training import bundles, services
 from training.api import downloads
 from training.errors import (
     BadCheckpoint,
-    NotFound,
     StorageUnavailable,
 )
 from training.models import Checkpoint
-from training.views.page import BIGGEST, page, visible_job
+from training.views.page import page, visible_checkpoint, visible_job
 
 
 @page
@@ -63,10 +62,4 @@ def pin(request: HttpRequest, job_id: int, checkpoint_id: int) -> HttpResponse:
 
 
 def _checkpoint(request: HttpRequest, job_id: int, checkpoint_id: int) -> Checkpoint:
-    seen = visible_job(request, job_id)
-    found = (
-        Checkpoint.objects.filter(job=seen, pk=checkpoint_id).first() if checkpoint_id <= BIGGEST else None
-    )
-    if found is None:
-        raise NotFound(f"There is no checkpoint {checkpoint_id}.")
-    return found
+    return visible_checkpoint(visible_job(request, job_id), checkpoint_id)

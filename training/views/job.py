@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET
 
 from training import policy, queries
 from training.forms import config_groups
+from training.lifecycle import Status, Verb
 from training.models import Attempt, Checkpoint, Event, Metric, TrainingJob
 from training.views.page import page, visible_job
 
@@ -44,6 +45,8 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "checkpoints": stored,
         "checkpoints_size": sum(row.size for row in stored),
         "resumes_from": seen.latest_checkpoint_id,
+        "generation": seen.generation,
+        "may_take_back": _may_take_back(request, seen),
         "attempts": [_attempt_words(row) for row in attempts],
         "exit_words": how_it_ended(attempts[0].exit_code) if attempts else "",
         "events": _history(seen),
@@ -84,6 +87,16 @@ def how_it_ended(exit_code: int | None) -> str:
         return f"killed by {signal.Signals(-exit_code).name}"
     except ValueError:
         return f"killed by signal {-exit_code}"
+
+
+def _may_take_back(request: HttpRequest, seen: TrainingJob) -> bool:
+    """Whether an older checkpoint may be resumed from: the job is at rest, and its steps may be given up."""
+    offered = queries.available_verbs(seen, request.user)
+    return (
+        Verb.RESUME in offered
+        and seen.status != Status.RUNNING
+        and policy.may(request.user, Verb.RESTART, seen)
+    )
 
 
 def _epoch_table(seen: TrainingJob) -> tuple[list[dict[str, Any]], list[str]]:

@@ -20,7 +20,7 @@ from training.errors import (
     NotAllowed,
     NotFound,
 )
-from training.models import TrainingJob
+from training.models import Checkpoint, TrainingJob
 
 PAGE_SIZE = 50
 BIGGEST = 2**63 - 1
@@ -58,6 +58,15 @@ def people_known_to(user: Any, limit: int = 200) -> list[str]:
     if not policy.sees_all(user):
         people = people.filter(Q(pk=user.pk) | Q(groups__in=user.groups.all())).distinct()
     return list(people.order_by("username").values_list("username", flat=True)[:limit])
+
+
+def visible_checkpoint(seen: TrainingJob, checkpoint_id: int) -> Checkpoint:
+    found = (
+        Checkpoint.objects.filter(job=seen, pk=checkpoint_id).first() if checkpoint_id <= BIGGEST else None
+    )
+    if found is None:
+        raise NotFound(f"There is no checkpoint {checkpoint_id}.")
+    return found
 
 
 def next_address(request: HttpRequest) -> str | None:

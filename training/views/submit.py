@@ -9,10 +9,15 @@ from django.views.decorators.http import require_http_methods
 
 from training import policy, services
 from training.errors import (
+    BadCheckpoint,
     HeimdallError,
     InvalidInput,
+    NotFound,
+    StorageUnavailable,
+    TransitionRefused,
 )
-from training.forms import EditForm, NewJobForm, initial_from, initial_of
+from training.forms import EditForm, ExtendForm, ForkForm, NewJobForm, initial_from, initial_of
+from training.models import Checkpoint
 from training.recipes import registry
 from training.views.page import page, visible_job, whole
 
@@ -33,13 +38,63 @@ def new(request: HttpRequest) -> HttpResponse:
         form = NewJobForm(recipe, request.user, request.POST or None, initial=start)
         if form.is_valid():
             try:
-                result = services.submit(by=request.user, parent=parent, **form.submission())
+                given = form.submission()
+                if parent:
+                    del given["recipe"]
+                    result = services.clone(parent, by=request.user, **given)
+                else:
+                    result = services.submit(by=request.user, **given)
                 messages.success(request, result.message)
                 return redirect("job", result.job.pk)
             except InvalidInput as error:
                 form.refuse(error)
     context = {"section": "new", "form": form, "recipe": recipe, "recipes": known, "parent": parent}
     return render(request, "job_new.html", context, status=400 if form and form.errors else 200)
+
+
+@page
+@require_http_methods(["GET", "POST"])
+def fork(request: HttpRequest, job_id: int) -> HttpResponse:
+    """A new job from a checkpoint of this one (?checkpoint=<id>, else the newest good one)."""
+    seen = visible_job(request, job_id)
+    wanted = whole(request.GET.get("checkpoint")) or seen.latest_checkpoint_id
+    start = Checkpoint.objects.filter(job=seen, pk=wanted, quarantined_at=None).first()
+    recipe = _recipe(seen.recipe)
+    if start is None or recipe is None:
+        raise Http404("There is no checkpoint to begin from.")
+    form = ForkForm(recipe, request.user, start, request.POST or None, initial=initial_from(seen, "fork"))
+    if form.is_valid():
+        try:
+            result = services.fork(seen, by=request.user, checkpoint=start.pk, **form.submission())
+            messages.success(request, result.message)
+            return redirect("job", result.job.pk)
+        except InvalidInput as error:
+            form.refuse(error)
+        except (BadCheckpoint, StorageUnavailable, NotFound) as error:
+            form.add_error(None, str(error))
+    context = {"section": "jobs", "form": form, "recipe": recipe, "parent": seen, "start": start}
+    return render(request, "job_new.html", context, status=400 if form.errors else 200)
+
+
+@page
+@require_http_methods(["GET", "POST"])
+def extend(request: HttpRequest, job_id: int) -> HttpResponse:
+    """More epochs of a completed training, as a new job."""
+    seen = visible_job(request, job_id)
+    form = ExtendForm(request.POST or None)
+    refused = services.why_not_extendable(seen)
+    if form.is_valid() and not refused:
+        try:
+            result = services.extend(seen, by=request.user, epochs=form.cleaned_data["epochs"])
+            messages.success(request, result.message)
+            return redirect("job", result.job.pk)
+        except InvalidInput as error:
+            form.add_error("epochs", [sentence for found in error.fields.values() for sentence in found])
+        except (BadCheckpoint, StorageUnavailable, TransitionRefused) as error:
+            form.add_error(None, str(error))
+    about = services.about_the_schedule(seen)
+    context = {"section": "jobs", "form": form, "job": seen, "refused": refused, "about": about}
+    return render(request, "job_extend.html", context, status=400 if form.errors else 200)
 
 
 @page

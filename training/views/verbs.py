@@ -11,14 +11,14 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from training import policy, queries, services
-from training.asking import question
+from training.asking import question, taking_back
 from training.errors import (
     InvalidInput,
     TransitionRefused,
 )
 from training.lifecycle import Answer, Verb
 from training.models import TrainingJob
-from training.views.page import ANSWER, next_address, page, visible_job, wants_json
+from training.views.page import ANSWER, next_address, page, visible_checkpoint, visible_job, wants_json, whole
 
 
 @page
@@ -30,7 +30,9 @@ def verb(request: HttpRequest, job_id: int, verb: str) -> HttpResponse:
     seen = visible_job(request, job_id)
     if request.method == "GET":
         return _confirmation(request, seen, verb)
-    options = {"at": request.POST.get("at") or "epoch"} if verb == Verb.PAUSE else {}
+    options: dict[str, Any] = {"at": request.POST.get("at") or "epoch"} if verb == Verb.PAUSE else {}
+    if verb == Verb.RESUME and request.POST.get("checkpoint"):
+        options = {"checkpoint": whole(request.POST["checkpoint"])}
     return answer(request, *attempt_verb(seen, verb, request.user, **options), seen)
 
 
@@ -67,11 +69,16 @@ def answer(request: HttpRequest, word: str, sentence: str, seen: TrainingJob) ->
 def _confirmation(request: HttpRequest, seen: TrainingJob, verb: str) -> HttpResponse:
     policy.require(request.user, verb, seen)
     shown = queries.job_dict(seen, request.user)
+    start = None
+    if verb == Verb.RESUME and "checkpoint" in request.GET:
+        policy.require(request.user, Verb.RESTART, seen)
+        start = visible_checkpoint(seen, whole(request.GET["checkpoint"]))
     context = {
         "section": "jobs",
         "job": shown,
         "verb": verb,
-        "ask": question(shown, verb),
+        "checkpoint": start,
+        "ask": taking_back(shown, start.step, start.epoch) if start else question(shown, verb),
         "next": next_address(request) or "",
         "refused": None
         if verb in shown["verbs"]

@@ -26,6 +26,7 @@ from training.lifecycle import TERMINAL, JobType, Status, StopAt, Verb
 from training.management.progress import Progress, printable, table
 from training.models import TrainingJob
 from training.queries import listing
+from training.services.forks import CARRIES, TRAINING
 
 REFUSED, NOT_ALLOWED, NOT_FOUND = 3, 4, 5
 FAILED, CANCELLED, PAUSED = 6, 7, 8
@@ -75,8 +76,20 @@ class Command(BaseCommand):
                 one.add_argument(
                     "--at", choices=[StopAt.EPOCH.value, StopAt.STEP.value], default=StopAt.EPOCH.value
                 )
+            if verb == Verb.RESUME:
+                one.add_argument(
+                    "--checkpoint",
+                    type=_whole,
+                    metavar="CHECKPOINT",
+                    help="go back to this older one of the job",
+                )
             if verb != Verb.DELETE:
                 _wait_options(one, optional=True)
+        _copy_options(add("clone", "Begin a job like another one from nothing", self.copy), carry=False)
+        _extend_options(
+            add("extend", "More epochs of a completed training, or more of a dataset", self.extend)
+        )
+        _copy_options(add("fork", "Begin a job from a checkpoint of another one", self.copy), carry=True)
         waiting = add("wait", "Wait until a job is completed, failed, cancelled or paused", self.wait)
         _id(waiting)
         _wait_options(waiting, optional=False)
@@ -165,8 +178,28 @@ class Command(BaseCommand):
         codes = [self._ask_one(pk, options) for pk in options["ids"]]
         return next((code for code in codes if code), 0)
 
+    def copy(self, options: dict[str, Any]) -> int:
+        about = {"job_name": options["name"], "description": options["description"], "tags": options["tags"]}
+        about |= {"priority": options["priority"], "pool": options["pool"]}
+        about |= {"team": _team(options["team"], self.user), "config": _config(options)}
+        given = {name: value for name, value in about.items() if value is not None}
+        if options["verb"] == "fork":
+            given |= {"checkpoint": options["checkpoint"], "carry": options["carry"]}
+        make = services.fork if options["verb"] == "fork" else services.clone
+        return self._made(make(self._find(options["id"]), by=self.user, **given), options)
+
+    def extend(self, options: dict[str, Any]) -> int:
+        how_many = {name: options[name] for name in ("epochs", "samples")}
+        return self._made(services.extend(self._find(options["id"]), by=self.user, **how_many), options)
+
+    def _made(self, result: services.Result, options: dict[str, Any]) -> int:
+        self._say(_answer(result, self.user), result.message)
+        return self._wait(result.job.pk, options) if options["wait"] else 0
+
     def _ask_one(self, pk: int, options: dict[str, Any]) -> int:
-        more = {"at": options["at"]} if options["verb"] == Verb.PAUSE else {}
+        names = {Verb.PAUSE: "at", Verb.RESUME: "checkpoint"}
+        name = names.get(Verb(options["verb"]))
+        more = {name: options[name]} if name else {}
         try:
             result = services.VERBS[options["verb"]](self._find(pk), by=self.user, **more)
         except HeimdallError as error:
@@ -290,6 +323,47 @@ def _id(parser: CommandParser) -> None:
 def _submit_options(parser: CommandParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("--name", default="", help="what to call the job (default: the recipe)")
+    _config_options(parser)
+    parser.add_argument("--description", default="")
+    parser.add_argument("--priority", type=int, default=0, help="-100 to 100, higher goes first")
+    parser.add_argument("--pool", default="", help="only nodes of this pool take it (default: any node)")
+    parser.add_argument("--team", help="a group whose members may help run the job")
+    parser.add_argument(
+        "--tag", dest="tags", metavar="TAG", action="append", default=[], help="may be given again"
+    )
+    _wait_options(parser, optional=True)
+
+
+def _copy_options(parser: CommandParser, *, carry: bool) -> None:
+    """What is left out is as the other job has it, but for what people say of it."""
+    _id(parser)
+    if carry:
+        parser.add_argument("--checkpoint", type=_whole, help="its number (default: the newest good one)")
+        parser.add_argument(
+            "--carry",
+            choices=CARRIES,
+            default=TRAINING,
+            help="training: everything goes on (default); weights: the weights alone, from step 0",
+        )
+    parser.add_argument("--name", help="what to call the new job")
+    _config_options(parser)
+    parser.add_argument("--description")
+    parser.add_argument("--priority", type=int, help="-100 to 100, higher goes first")
+    parser.add_argument("--pool", help="only nodes of this pool take it")
+    parser.add_argument("--team", help="a group whose members may help run the job")
+    parser.add_argument("--tag", dest="tags", metavar="TAG", action="append", help="may be given again")
+    _wait_options(parser, optional=True)
+
+
+def _extend_options(parser: CommandParser) -> None:
+    _id(parser)
+    more = parser.add_mutually_exclusive_group(required=True)
+    more.add_argument("--epochs", type=_whole, metavar="N", help="how many more, of a completed training")
+    more.add_argument("--samples", type=_whole, metavar="N", help="how many more, of a dataset")
+    _wait_options(parser, optional=True)
+
+
+def _config_options(parser: CommandParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", help="a JSON object of config fields; - reads standard input"
     )
@@ -301,14 +375,6 @@ def _submit_options(parser: CommandParser) -> None:
         default=[],
         help="one config field; may be given again",
     )
-    parser.add_argument("--description", default="")
-    parser.add_argument("--priority", type=int, default=0, help="-100 to 100, higher goes first")
-    parser.add_argument("--pool", default="", help="only nodes of this pool take it (default: any node)")
-    parser.add_argument("--team", help="a group whose members may help run the job")
-    parser.add_argument(
-        "--tag", dest="tags", metavar="TAG", action="append", default=[], help="may be given again"
-    )
-    _wait_options(parser, optional=True)
 
 
 def _edit_options(parser: CommandParser) -> None:

@@ -1,0 +1,90 @@
+"""New jobs that begin from others over REST: clone, extend, fork."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers as rest
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from training import services
+from training.api import serializers
+from training.api.doors import Door, find_job, given
+from training.api.schema import answers, document
+from training.api.views import created, team_named
+from training.services.forks import CARRIES, TRAINING
+
+MAX_SAMPLES = 1_000_000_000
+MAX_EPOCHS = 100_000
+
+
+class Extension(serializers.Input):
+    epochs = serializers.Whole(
+        min_value=1, max_value=MAX_EPOCHS, required=False, help_text="How many more, of a completed training."
+    )
+    samples = serializers.Whole(
+        min_value=1, max_value=MAX_SAMPLES, required=False, help_text="How many more, of a dataset."
+    )
+
+
+class Copy(serializers.NewJob):
+    """What a new job takes, without the recipe; what is left out is as the other job has it."""
+
+    job_name = serializers.name_field(required=False)
+    recipe = None  # type: ignore[assignment]
+    config = serializers.Object(required=False, help_text="The settings that change.")
+
+
+class Fork(Copy):
+    checkpoint = serializers.Whole(
+        min_value=1, required=False, help_text="Its number; without it the newest good one."
+    )
+    carry = rest.ChoiceField(
+        choices=list(CARRIES),
+        default=TRAINING,
+        help_text="training: everything goes on, the counts too. weights: the weights alone, from step 0.",
+    )
+
+
+class NewFromOld(Door):
+    """A verb of which a new job comes."""
+
+    def answer(self, request: Request, pk: int, verb: Any, shape: type[serializers.Input]) -> Response:
+        job, fields = find_job(request, pk), given(request, shape)
+        if "team" in fields:
+            fields["team"] = team_named(fields["team"], request.user)
+        return created(verb(job, by=request.user, **fields), request)
+
+
+class CloneJob(NewFromOld):
+    @document(
+        "clone_job",
+        "Begin a job like this one from nothing",
+        body=Copy,
+        answers=answers(201, serializers.VerbAnswer, 403, 404, 413, 415, 429),
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        return self.answer(request, pk, services.clone, Copy)
+
+
+class ExtendJob(NewFromOld):
+    @document(
+        "extend_job",
+        "More epochs of a training, or more of a job's dataset",
+        body=Extension,
+        answers=answers(201, serializers.VerbAnswer, 403, 404, 409, 410, 413, 415, 429),
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        return self.answer(request, pk, services.extend, Extension)
+
+
+class ForkJob(NewFromOld):
+    @document(
+        "fork_job",
+        "Begin a job from a checkpoint of this one, with other settings",
+        body=Fork,
+        answers=answers(201, serializers.VerbAnswer, 403, 404, 410, 413, 415, 429),
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        return self.answer(request, pk, services.fork, Fork)

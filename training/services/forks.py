@@ -1,0 +1,274 @@
+"""New jobs that begin where another one was: extend (more epochs of the same) and fork (from a checkpoint, changed).
+
+The new job gets a copy of the checkpoint's file, so that nothing that is done to its parent can touch it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.db import transaction
+
+from training import checkpoints, policy
+from training.errors import InvalidConfig, InvalidInput, NotFound, TransitionRefused
+from training.lifecycle import JobType, Status
+from training.models import Checkpoint, TrainingJob, checkpoint_storage
+from training.services.transition import Result
+from training.services.verbs import NAME_LENGTH, extend_dataset, submit
+
+TRAINING, WEIGHTS = "training", "weights"
+CARRIES = (TRAINING, WEIGHTS)
+# The shared settings that the state is made for: with another value it would not fit, or mean something else.
+_BOUND_TO_STATE = {
+    "batch_size": "the place in the data is counted in batches",
+    "grad_accumulation": "the schedule counts steps of that many batches",
+    "validation_split": "the data would be divided anew",
+    "seed": "the order of the data follows from it",
+    "optimizer": "the moments are the other optimizer's",
+    "precision": "the scaler's state belongs to it",
+}
+
+
+def extend(
+    job: TrainingJob, *, by: Any, samples: int | None = None, epochs: int | None = None, job_name: str = ""
+) -> Result:
+    """More of the same: so many epochs of a completed training, or so many samples of a dataset."""
+    if job.job_type == JobType.SYNTHETIC_DATA:
+        return _extend_data(job, by=by, samples=samples, epochs=epochs)
+    policy.require(by, policy.SEE, job)
+    if samples is not None:
+        raise InvalidInput({"samples": ["A training is extended by epochs."]})
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise InvalidInput({"epochs": ["Say by how many epochs: a whole number from 1."]})
+    refused = why_not_extendable(job)
+    if refused:
+        raise TransitionRefused(refused, status=job.status, stop=job.stop, stop_at=job.stop_at)
+    result = fork(
+        job,
+        by=by,
+        config={"epochs": job.total_epochs + epochs},
+        job_name=job_name or _named(job, "extended"),
+        checkpoint=job.latest_checkpoint_id,
+    )
+    return Result(
+        result.job, result.answer, f"{result.message}{about_the_schedule(job)}", task_id=result.task_id,
+        resumes_from=result.resumes_from,
+    )  # fmt: skip
+
+
+def clone(job: TrainingJob, *, by: Any, config: dict[str, Any] | None = None, **about: Any) -> Result:
+    """A new job with this one's settings, some of them changed, that begins from nothing. about: as in submit."""
+    policy.require(by, policy.SEE, job)
+    usual = {"job_name": _named(job, "copy"), "pool": job.pool}
+    given = {name: value for name, value in about.items() if value is not None}
+    return submit(by=by, recipe=job.recipe, config=job.config | (config or {}), parent=job, **usual | given)
+
+
+def why_not_extendable(job: TrainingJob) -> str:
+    """The sentence that refuses to extend a training; empty where it can be extended."""
+    if job.job_type != JobType.TRAINING:
+        return "A job that makes data is extended on the page of its dataset."
+    if job.status != Status.COMPLETED:
+        return (
+            f"Only a completed training is extended, and job {job.pk} is {job.status}; "
+            "a fork begins from any checkpoint."
+        )
+    if job.current_epoch < job.total_epochs:
+        return (
+            f"Job {job.pk} stopped early, after epoch {job.current_epoch} of {job.total_epochs}: more epochs would "
+            "end at once. Fork it with another early_stop_patience."
+        )
+    return ""
+
+
+def about_the_schedule(job: TrainingJob) -> str:
+    """What an extended training is not, where that is so."""
+    if job.config.get("lr_scheduler") != "cosine":
+        return ""
+    return (
+        " Its learning rate falls along a cosine over all of its epochs and so rises again at first: the result is "
+        "not that of a training that was this long from the beginning."
+    )
+
+
+def fork(
+    job: TrainingJob,
+    *,
+    by: Any,
+    checkpoint: int | None = None,
+    carry: str = TRAINING,
+    config: dict[str, Any] | None = None,
+    job_name: str = "",
+    description: str = "",
+    team: Group | None = None,
+    priority: int = 0,
+    pool: str | None = None,
+    tags: Any = (),
+) -> Result:
+    """A new job from a checkpoint of this one (without a number the newest good one), with some settings changed.
+
+    carry=training: everything goes on, the counts too. carry=weights: the weights alone, from step 0.
+    """
+    policy.require(by, policy.SEE, job)
+    if carry not in CARRIES:
+        raise InvalidInput({"carry": [f"{str(carry)[:60]!r} is neither 'training' nor 'weights'."]})
+    start = _start(job, checkpoint)
+    wanted = job.config | (config if isinstance(config, dict) else {})
+    if carry == TRAINING:
+        _refuse_what_the_state_is_made_for(job, wanted, start)
+    name = _copy(start, carry)
+    try:
+        with transaction.atomic():
+            result = submit(
+                by=by,
+                job_name=job_name or _named(job, "fork"),
+                recipe=job.recipe,
+                config=wanted,
+                description=description,
+                team=team,
+                priority=priority,
+                pool=job.pool if pool is None else pool,
+                tags=tags,
+                parent=job,
+            )
+            _begin(result.job, job, start, carry, name)
+    except BaseException:
+        checkpoints.delete_file(name)
+        raise
+    new = result.job
+    goes = (
+        f"goes on from step {start.step}"
+        if carry == TRAINING
+        else f"begins with the weights of step {start.step}"
+    )
+    return Result(
+        new,
+        result.answer,
+        f"Job {new.pk} is queued and {goes} of job {job.pk}.",
+        task_id=result.task_id,
+        resumes_from={"epoch": new.current_epoch, "step": new.current_step},
+    )
+
+
+def _extend_data(job: TrainingJob, *, by: Any, samples: int | None, epochs: int | None) -> Result:
+    policy.require(by, policy.EDIT, job)
+    if epochs is not None or samples is None:
+        raise InvalidInput(
+            {"samples" if epochs is None else "epochs": ["A dataset is extended by samples: say how many."]}
+        )
+    if job.dataset is None:
+        raise TransitionRefused(
+            "The dataset that this job made is gone.", status=job.status, stop=job.stop, stop_at=job.stop_at
+        )
+    return extend_dataset(job.dataset, by=by, samples=samples, parent=job)
+
+
+def _start(job: TrainingJob, pk: int | None) -> Checkpoint:
+    if job.job_type != JobType.TRAINING:
+        raise InvalidInput({"checkpoint": ["A job that makes data has no checkpoint to begin from."]})
+    found = Checkpoint.objects.filter(job=job, pk=pk).first() if pk is not None else job.latest_checkpoint
+    if found is None:
+        says = f"Job {job.pk} has no checkpoint{'' if pk is None else f' {pk}'} to begin from."
+        raise InvalidInput({"checkpoint": [says]})
+    if found.quarantined_at is not None:
+        raise InvalidInput(
+            {"checkpoint": [f"Checkpoint {found.pk} failed its check: {found.quarantine_reason}"]}
+        )
+    return found
+
+
+def _refuse_what_the_state_is_made_for(job: TrainingJob, wanted: dict[str, Any], start: Checkpoint) -> None:
+    refused = {
+        name: [f"{name} cannot change here, because {why}. Leave it, or carry the weights alone."]
+        for name, why in _BOUND_TO_STATE.items()
+        if name in job.config and wanted.get(name) != job.config[name]
+    }
+    if bool(wanted.get("ema_decay")) != bool(job.config.get("ema_decay")):
+        refused["ema_decay"] = [
+            "An average of the weights cannot begin or end here. Carry the weights alone."
+        ]
+    epochs = wanted.get("epochs")
+    if isinstance(epochs, int) and epochs <= start.epoch:
+        refused["epochs"] = [
+            f"The checkpoint has finished {start.epoch} epochs: take more than that, or carry the weights alone."
+        ]
+    if refused:
+        raise InvalidConfig(refused)
+
+
+def _copy(start: Checkpoint, carry: str) -> str:
+    """The file under a new name in the store, read and checked on the way. Returns the name."""
+    local = checkpoints.fetch(start, settings.SCRATCH_DIR)
+    try:
+        if carry == TRAINING and "optimizer" not in checkpoints.parts_in(local):
+            raise InvalidInput(
+                {
+                    "carry": [
+                        "This is an imported model: it holds weights and no training. Carry the weights alone."
+                    ]
+                }
+            )
+        return checkpoints.keep(
+            checkpoint_storage(), _names(start), local, size=start.size, sha256=start.file_sha256
+        )
+    finally:
+        local.unlink(missing_ok=True)
+
+
+def _names(start: Checkpoint) -> Iterator[str]:
+    while True:
+        yield f"jobs/forked/s{start.step}-{start.digest[:24]}-{uuid.uuid4().hex[:12]}.safetensors"
+
+
+def _begin(job: TrainingJob, parent: TrainingJob, start: Checkpoint, carry: str, name: str) -> None:
+    """Put the new job where its state is. Its own row of the file is what it can always go back to."""
+    if not Checkpoint.objects.filter(pk=start.pk).exists():
+        raise NotFound(f"Checkpoint {start.pk} is gone by now.")
+    goes_on = carry == TRAINING
+    place = {"step": start.step, "epoch": start.epoch} if goes_on else {"step": 0, "epoch": 0}
+    row = Checkpoint.objects.create(
+        job=job,
+        attempt=0,
+        kinds=[Checkpoint.Kind.START],
+        file=name,
+        size=start.size,
+        digest=start.digest,
+        file_sha256=start.file_sha256,
+        val_loss=start.val_loss if goes_on else None,
+        **place,
+    )
+    origin = {
+        "job": parent.pk,
+        "checkpoint": start.pk,
+        "step": start.step,
+        "epoch": start.epoch,
+        "digest": start.digest,
+        "carries": carry,
+        "start": row.pk,
+    }
+    TrainingJob.objects.filter(pk=job.pk).update(
+        origin=origin,
+        latest_checkpoint=row,
+        checkpoint=name,
+        checkpoints_stored=1,
+        current_step=place["step"],
+        current_epoch=place["epoch"],
+        environment=_kept_environment(parent, job) if goes_on else {},
+    )
+    job.refresh_from_db()
+
+
+def _kept_environment(parent: TrainingJob, job: TrainingJob) -> dict[str, Any]:
+    """What the training stands on goes on with it, so that other data or another machine is noticed."""
+    renewed = {"device", "device_name"} if job.config.get("device") != parent.config.get("device") else set()
+    if job.config.get("deterministic") != parent.config.get("deterministic"):
+        renewed.add("deterministic")
+    return {name: value for name, value in parent.environment.items() if name not in renewed}
+
+
+def _named(job: TrainingJob, what: str) -> str:
+    return f"{job.job_name[: NAME_LENGTH - len(what) - 3]} ({what})"
