@@ -9,10 +9,11 @@ WORKERS ?= 2
 KILLS ?= 8
 SEED ?= 0
 COUNT ?= 20
+MEGABYTES ?= 300
 DATABASE ?= sqlite
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format prove exact chaos search schemathesis axe screenshots diagram migrations constraints demo clean
+.PHONY: help run test lint format prove exact chaos weigh search schemathesis axe screenshots diagram migrations constraints demo clean
 
 help:  ## Say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -43,6 +44,9 @@ chaos: $(VENV)/.dev  ## KILLS random kills of live processes, replayable by SEED
 
 search: $(VENV)/.dev  ## Search millions of states of a job's life for one that breaks a rule (some minutes)
 	$(BIN)/python -m tests.lifecycle.search
+
+weigh: $(VENV)/.dev  ## Send a file of MEGABYTES through an S3 server and print the memory it took (MEGABYTES=300)
+	$(BIN)/python -m tests.storage.weigh --megabytes $(MEGABYTES)
 
 schemathesis: $(VENV)/.dev  ## Fuzz the API against its schema with 50 examples an operation
 	HEIMDALL_FUZZ_EXAMPLES=50 $(PYTEST) tests/api -k schema -q

@@ -82,9 +82,8 @@ def seconds(name: str, default: float, *, low: float, high: float = 86_400.0) ->
     return _number(name, default, float, low, high)
 
 
-def gigabytes(name: str) -> float | None:
-    """None where the variable is not set."""
-    return _number(name, 1.0, float, 0.001, 1_000_000) if text(name) else None
+def gigabytes(name: str, default: float | None = None) -> float | None:
+    return _number(name, 1.0, float, 0.001, 1_000_000) if text(name) else default
 
 
 def rate(name: str, default: str) -> str:

@@ -144,6 +144,9 @@ STORAGES = {
 }
 STAGING_DIR = DATA_DIR / "staging"
 SCRATCH_DIR = DATA_DIR / "scratch"
+# How much of one job may wait there for a store that is away; the newest always may. A trainer stages no more than 8.
+STAGING_MAX_FILES = env.integer("HEIMDALL_STAGING_MAX_FILES", 4, low=1, high=8)
+STAGING_MAX_GB = env.gigabytes("HEIMDALL_STAGING_MAX_GB", 50)
 
 STATIC_URL = "static/"
 STATIC_ROOT = Path(env.text("HEIMDALL_STATIC_ROOT", str(DATA_DIR / "static")))

@@ -51,6 +51,7 @@ def test_the_table_is_complete_and_has_nothing_that_is_not_read():
         ("HEIMDALL_S3_BUCKET", "a bucket/with a path"),
         ("HEIMDALL_S3_PREFIX", "../above"),
         ("REDIS_URL", "localhost:6379"),
+        ("HEIMDALL_STAGING_MAX_FILES", "9"),
         ("HEIMDALL_S3_ENDPOINT", "https://key:secret@s3.example.org"),
         ("HEIMDALL_S3_BUCKET", ""),  # an endpoint alone would be ignored
     ],

@@ -340,12 +340,28 @@ class Storing:
             else:
                 self.failures, self.error = 0, ""
                 return self._waiting.popleft(), stored
+        if (left_out := self._to_be_left_out()) is not None:
+            self._waiting.remove(left_out)
+            return left_out, None
         if self._future is None and self._waiting and time.monotonic() >= self._retry_at:
-            if self.failures and len(self._waiting) > 1 and _may_be_left_out(self._waiting[0]):
-                return self._waiting.popleft(), None
             self._future = self.submit(_store, self._waiting[0], self._attempt)
             self._future.add_done_callback(lambda _: self.when_done())
         return None
+
+    def _to_be_left_out(self) -> Message | None:
+        """The checkpoint that goes, where more wait than the staging folder may hold, or an end waits behind it.
+
+        The oldest, and a best one only after all others; never the newest, the newest that ends the attempt (one
+        before it was withdrawn), or the one that is just being stored.
+        """
+        staged = [message for message in self._waiting if message["kind"] == "staged"]
+        endings = [message for message in staged if ENDINGS & set(message["kinds"])]
+        is_full = len(staged) > settings.STAGING_MAX_FILES or _gigabytes(staged) > settings.STAGING_MAX_GB
+        if not is_full and not (endings and self.failures):
+            return None
+        kept = [*staged[-1:], *endings[-1:], *([self._waiting[0]] if self._future else [])]
+        may_go = [message for message in staged if message not in kept]
+        return min(may_go, key=lambda message: "best" in message["kinds"], default=None)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -357,9 +373,8 @@ def _carried(job: TrainingJob, start: Checkpoint | None) -> str:
     return str(job.origin["carries"]) if is_start and job.origin else ""
 
 
-def _may_be_left_out(message: Message) -> bool:
-    """A checkpoint that neither ends an attempt nor is the newest may go where the store is away."""
-    return message["kind"] == "staged" and not ENDINGS & set(message["kinds"])
+def _gigabytes(staged: list[Message]) -> float:
+    return sum(message["size"] for message in staged) / 1e9
 
 
 def _store(message: Message, attempt: Attempt) -> StoredCheckpoint | StoredShard:
@@ -497,6 +512,8 @@ class Training:
             return
         if stored is None:
             Path(staged["path"]).unlink(missing_ok=True)
+            said = f"The checkpoint at step {staged['step']} was left out: newer ones wait for the store."
+            self._persist(services.note, self.attempt, "checkpoint_left_out", said)
         elif "final" in stored.kinds or ("pause" in stored.kinds and self.told):
             self._record_ending()  # an older one, whose pause was withdrawn
             self.ending = stored

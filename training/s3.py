@@ -46,7 +46,7 @@ TRANSFER = TransferConfig(
     multipart_chunksize=32 * MIB,
     max_concurrency=4,
     num_download_attempts=2,
-    max_io_queue=64,
+    max_io_queue=32,
     preferred_transfer_client="classic",
 )
 _MISSING = {"404", "NoSuchKey", "NotFound"}

@@ -38,9 +38,7 @@ def moto() -> Iterator[str]:
 @contextmanager
 def rclone(folder: Path, *, log: Path | None = None) -> Iterator[str]:
     """The address of `rclone serve s3` over a folder, in which each bucket is a folder."""
-    program = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
-    if program is None:
-        pytest.skip("rclone is not installed")
+    program = rclone_program() or pytest.skip("rclone is not installed")
     port = free_port()
     keys = ",".join(CREDENTIALS.values())
     command = [program, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}", "--auth-key", keys,
@@ -53,6 +51,10 @@ def rclone(folder: Path, *, log: Path | None = None) -> Iterator[str]:
     finally:
         process.kill()  # asked gently it waits for idle connections, for minutes
         process.wait()
+
+
+def rclone_program() -> str | None:
+    return shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
 
 
 def free_port() -> int:

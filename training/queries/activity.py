@@ -21,6 +21,7 @@ _TROUBLE = (
     "rollback",
     "quarantine",
     "checkpoint_failed",
+    "checkpoint_left_out",
     "replay_differs",
     "approximate",
 )

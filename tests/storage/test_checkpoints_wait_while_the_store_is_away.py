@@ -1,0 +1,139 @@
+"""Staged files wait within a bound; the oldest give way, an end never does, and everything lands when it can."""
+
+import time
+
+import pytest
+
+from tests.running import PATIENCE
+from tests.storage.conftest import s3_backend, staged, use_store
+from tests.storage.servers import Wire
+from training import checkpoints, s3
+from training.runner import Storing
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("storage")]
+
+
+@pytest.fixture
+def wire(settings, s3_addresses, monkeypatch):
+    monkeypatch.setattr(s3, "TRIES", 1)
+    wire = Wire(s3_addresses("moto"))
+    use_store(settings, s3_backend(wire.address, timeout=1))
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def storing(attempt):
+    storing = Storing(attempt)
+    yield storing
+    storing.close()
+
+
+def add(storing, folder, step, *kinds) -> dict:
+    message = {"kind": "staged"} | staged(folder, step=step, kinds=kinds or ("periodic",), value=float(step))
+    storing.add(message)
+    return message
+
+
+def fail_once(storing) -> list[int]:
+    """Let it fail to store; the steps of what was left out meanwhile."""
+    before, left_out = storing.failures, []
+    deadline = time.monotonic() + 20 * PATIENCE
+    while storing.failures == before:
+        assert time.monotonic() < deadline
+        done = storing.advance()
+        left_out += [] if done is None else [done[0]["step"]]
+        time.sleep(0.01)
+    return left_out
+
+
+def settle(storing) -> list[int]:
+    """The steps of what is left out now, without a try to store."""
+    storing._retry_at = time.monotonic() + 1000
+    left_out = []
+    while (done := storing.advance()) is not None:
+        assert done[1] is None
+        left_out.append(done[0]["step"])
+    return left_out
+
+
+def land(storing) -> list[int]:
+    """The steps of what is stored, in order, until nothing waits."""
+    storing._retry_at, stored = 0.0, []
+    deadline = time.monotonic() + 30 * PATIENCE
+    while not storing.is_idle:
+        assert time.monotonic() < deadline, storing.error
+        if (done := storing.advance()) is not None and done[1] is not None:
+            stored.append(done[0]["step"])
+        time.sleep(0.01)
+    return stored
+
+
+def test_so_many_wait_and_the_oldest_give_way_to_the_newest(wire, storing, tmp_path, settings):
+    settings.STAGING_MAX_FILES = 3
+    wire.cut()
+    add(storing, tmp_path / "s", 1)
+    assert fail_once(storing) == []
+    assert "cannot be reached" in storing.error or "closed" in storing.error or "broke" in storing.error
+    for step in (2, 3):
+        add(storing, tmp_path / "s", step)
+    assert settle(storing) == []
+    for step in (4, 5):
+        add(storing, tmp_path / "s", step)
+    assert settle(storing) == [1, 2]
+    wire.mode = "pass"
+    assert land(storing) == [3, 4, 5]
+    assert len(list(checkpoints.stored_names())) == 3
+
+
+def test_the_best_one_goes_last_of_those_that_may(wire, storing, tmp_path, settings):
+    settings.STAGING_MAX_FILES = 2
+    wire.cut()
+    add(storing, tmp_path / "s", 1, "best")
+    fail_once(storing)
+    for step in (2, 3, 4):
+        add(storing, tmp_path / "s", step)
+    assert settle(storing) == [2, 3]
+
+
+def test_bytes_count_too_and_the_newest_may_be_any_size(wire, storing, tmp_path, settings):
+    settings.STAGING_MAX_GB = 1e-6
+    wire.cut()
+    add(storing, tmp_path / "s", 1)
+    fail_once(storing)
+    assert settle(storing) == []
+    add(storing, tmp_path / "s", 2)
+    assert settle(storing) == [1]
+
+
+def test_an_end_is_kept_and_what_stands_before_it_lets_it_pass(wire, storing, tmp_path, settings):
+    wire.cut()
+    add(storing, tmp_path / "s", 1)
+    fail_once(storing)
+    add(storing, tmp_path / "s", 2)
+    add(storing, tmp_path / "s", 3, "pause")
+    assert settle(storing) == [1, 2]
+    wire.mode = "pass"
+    assert land(storing) == [3]
+
+
+def test_a_pause_that_was_withdrawn_is_a_checkpoint_like_others(wire, storing, tmp_path, settings):
+    settings.STAGING_MAX_FILES = 2
+    wire.cut()
+    add(storing, tmp_path / "s", 1, "pause")
+    fail_once(storing)
+    add(storing, tmp_path / "s", 2, "pause")
+    assert settle(storing) == [1]
+
+
+def test_while_the_wire_is_silent_nobody_waits_for_the_store(wire, storing, tmp_path, settings):
+    """What asks every turn of the supervisor's loop returns at once, whatever the store does."""
+    settings.STAGING_MAX_FILES = 2
+    wire.mode = "hole"
+    for step in (1, 2, 3):
+        add(storing, tmp_path / "s", step)
+    began = time.monotonic()
+    left_out = [storing.advance() for _ in range(20)]
+    assert time.monotonic() - began < 0.5 * PATIENCE
+    assert [done[0]["step"] for done in left_out if done is not None] == [1]
+    wire.cut()
