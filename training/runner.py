@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 import time
 import traceback
 from collections import deque
@@ -23,7 +24,7 @@ from django.db import InterfaceError, InternalError, OperationalError, connectio
 from setproctitle import setproctitle
 
 from heimdall import logs
-from training import checkpoints, datasets, host, services
+from training import checkpoints, datasets, host, services, wakeups
 from training.checkpoints import StoredCheckpoint
 from training.datasets import BadDataset, StoredShard
 from training.engine.failpoints import failpoint
@@ -40,7 +41,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LISTEN_SECONDS = 0.1  # how long the loop waits for the trainer's next message
-WISH_SECONDS = 0.1  # how old the known wish may get
+WISH_SECONDS = 0.25  # how old the known wish may get where no commit is heard
+EAR_SECONDS = 0.01  # how often SQLite is asked whether something was committed
 NEWS_SECONDS = 0.25  # how long news may wait for the next beat
 EXIT_SECONDS = 5.0  # how long a trainer may take to leave when its work is done
 LONGEST_DELAY_SECONDS = 300.0
@@ -404,6 +406,7 @@ class Training:
         self.news = News()
         self.log_tail = ""
         self.wish = Wish(Stop.NONE, "")
+        self.may_be_wished = False
         self.told = ""
         self.has_started = self.has_stepped = False
         self.stopped: Message | None = None  # the trainer waits at this place
@@ -419,10 +422,13 @@ class Training:
         """Supervise the trainer to its end. Whatever happens, it does not outlive this call."""
         self.trainer = Trainer.start(self.spec, launcher=_launcher)
         self.storing.when_done = self.trainer.nudge
+        over = threading.Event()
+        threading.Thread(target=self._hear_commits, args=(over,), name="ear", daemon=True).start()
         try:
             while not self._turn():
                 pass
         finally:
+            over.set()
             self.storing.when_done = lambda: None
             self.trainer.kill()
             self.trainer.close()
@@ -441,6 +447,20 @@ class Training:
         # 5. The trainer hears the wish.
         self._tell()
         return False
+
+    def _hear_commits(self, over: threading.Event) -> None:
+        """In a thread of its own: what was committed may be a wish, so the loop is to look now."""
+        ear = wakeups.ear(wakeups.JOBS, every_seconds=EAR_SECONDS)
+        try:
+            while not over.is_set():
+                try:
+                    if ear.wait(0.2):
+                        self.may_be_wished = True
+                        self.trainer.nudge()
+                except AWAY:
+                    over.wait(1.0)
+        finally:
+            ear.close()
 
     # 1. What the trainer said.
 
@@ -541,7 +561,8 @@ class Training:
             if since >= settings.HEARTBEAT_SECONDS or (self.news and since >= self._patience()):
                 self.wish = self._send_news()
                 self.beaten_at = self.heard_at = time.monotonic()
-            elif now - self.heard_at >= WISH_SECONDS:
+            elif self.may_be_wished or now - self.heard_at >= WISH_SECONDS:
+                self.may_be_wished = False  # before the read: what is committed meanwhile is heard again
                 self.wish = services.wish(self.attempt)
                 self.heard_at = time.monotonic()
         except AWAY as error:
