@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class TrainingConfig(AppConfig):
@@ -8,3 +9,6 @@ class TrainingConfig(AppConfig):
 
     def ready(self) -> None:
         from training import checks  # noqa: F401  (registers itself)
+        from training.queries import texts
+
+        post_migrate.connect(texts.prepare, sender=self, dispatch_uid="training.queries.texts")

@@ -9,7 +9,7 @@ A page goes on from the last job of the one before (cursor.py), so a late page c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from functools import cache, reduce
@@ -20,6 +20,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
+from django.db import connection
 from django.db.models import BigIntegerField, CharField, DateTimeField, Exists, Func, OuterRef, Q, QuerySet
 from django.db.models import Count as Rows
 from django.utils import timezone
@@ -28,7 +29,8 @@ from training import policy
 from training.errors import NotFound
 from training.lifecycle import Status
 from training.models import Tag, TrainingJob
-from training.queries.cursor import Order, Place, Segment, place_of
+from training.queries import texts
+from training.queries.cursor import Order, Place, Segment
 from training.queries.rows import Row, dicts_of, read_rows
 
 COUNT_LIMIT = 10_000  # jobs are counted up to here, and pages are numbered up to here
@@ -90,7 +92,7 @@ def page(actor: Any, wanted: Wanted, *, size: int, number: int = 1, cursor: str 
     found = plan.numbers(order.segments(place), skipped + size + 1)[skipped:]
     backward, more = place is not None and place.backward, len(found) > size
     found = found[:size][::-1] if backward else found[:size]
-    rows = read_rows(found, place_of(order.field))
+    rows = read_rows(found, order.field)
     has_previous, has_next = (more, True) if backward else (skipped or place, more)
     return Page(
         dicts_of(rows, actor),
@@ -127,7 +129,7 @@ class Plan:
         conditions = _conditions(actor, wanted)
         if not conditions:
             return cls([_jobs()], _counted([_jobs()]))
-        counts = [_counted([_jobs().filter(part) for part in condition]) for condition in conditions]
+        counts = [_counted([_led_by(part, None, []) for part in condition]) for condition in conditions]
         fewest = min(range(len(counts)), key=lambda place: counts[place].jobs)
         if counts[fewest].is_exact:
             parts = [_led_by(reduce(or_, conditions[fewest]), fewest, conditions)]
@@ -151,8 +153,8 @@ class Plan:
 
 def _conditions(actor: Any, wanted: Wanted) -> list[Condition]:
     """What the actor may see, and each filter. Names of people and teams are turned into numbers first."""
-    texts = (wanted.recipe, wanted.owner, wanted.team, wanted.pool, wanted.search, *wanted.tags)
-    if any(text is not None and _is_nowhere(text) for text in texts):
+    words = (wanted.recipe, wanted.owner, wanted.team, wanted.pool, wanted.search, *wanted.tags)
+    if any(text is not None and _is_nowhere(text) for text in words):
         return [NOTHING]
     found: list[Condition] = []
     if wanted.status:
@@ -165,7 +167,7 @@ def _conditions(actor: Any, wanted: Wanted) -> list[Condition]:
         found.append((Q(created_at__lt=wanted.created_before),))
     found += [(Q(tag_rows__name=tag),) for tag in dict.fromkeys(wanted.tags)]
     if wanted.search is not None:
-        found.append((_in_text(wanted.search),))
+        found.append(_in_text(wanted.search))
     owner = team = None
     if wanted.owner is not None:
         owner = _number_of(get_user_model(), get_user_model().USERNAME_FIELD, wanted.owner)
@@ -179,11 +181,14 @@ def _conditions(actor: Any, wanted: Wanted) -> list[Condition]:
     return found
 
 
-def _in_text(text: str) -> Q:
-    found = Q(job_name__icontains=text) | Q(description__icontains=text)
+def _in_text(text: str) -> Condition:
+    """By the index where there is one, else in the newest jobs alone; a number finds its job as well."""
+    found = Q(in_text=text)
+    if texts.by_index(text, connection, most=1) is None:
+        found = texts.among_newest() & found
     if text.isascii() and text.isdigit() and int(text) < 2**63:
         found |= Q(id=int(text))
-    return found
+    return (found,)
 
 
 def _is_nowhere(text: str) -> bool:
@@ -198,8 +203,9 @@ def _number_of(model: Any, field: str, name: str) -> int | None:
 def _among_many(conditions: list[Condition], wanted: Wanted) -> list[QuerySet[TrainingJob]]:
     """Every condition fits many jobs. Each of their indexes is in the order of numbers; for other orders it is
     quicker to walk along and look at each job, for there are many that fit."""
-    by_parts = min(range(len(conditions)), key=lambda place: len(conditions[place]))
-    if wanted.ordering in {"id", "-id"} and len(conditions[by_parts]) <= MOST_PARTS:
+    in_order = [place for place, condition in enumerate(conditions) if _is_in_order(condition[0])]
+    by_parts = min(in_order, key=lambda place: len(conditions[place]), default=None)
+    if wanted.ordering in {"id", "-id"} and by_parts is not None and len(conditions[by_parts]) <= MOST_PARTS:
         return [_led_by(part, by_parts, conditions) for part in conditions[by_parts]]
     return [_led_by(Q(), None, conditions)]
 
@@ -207,7 +213,8 @@ def _among_many(conditions: list[Condition], wanted: Wanted) -> list[QuerySet[Tr
 def _led_by(leader: Q, place: int | None, conditions: list[Condition]) -> QuerySet[TrainingJob]:
     """The jobs that fit all conditions, found by the one at this place."""
     others = [reduce(or_, condition) for at, condition in enumerate(conditions) if at != place]
-    return _jobs().filter(leader, *map(_without_index, others))
+    looked_at = (_written(other, _looked_at) for other in others)
+    return _jobs().filter(_written(leader, _by_index), *looked_at)
 
 
 def _counted(parts: list[QuerySet[TrainingJob]]) -> Count:
@@ -229,6 +236,7 @@ class _Plain(Func):
         return self.as_sql(compiler, connection, template="+%(expressions)s", **context)
 
 
+_ORDERED = frozenset({"status", "job_type", "recipe", "parent_id", "owner_id", "team_id", "tag_rows__name"})
 _NUMBERS = ("id", "owner_id", "team_id", "parent_id")
 _WORDS = ("status", "job_type", "recipe", "pool", "job_name", "description")
 
@@ -241,15 +249,31 @@ def _jobs() -> QuerySet[TrainingJob]:
     return TrainingJob.objects.order_by().alias(**numbers, **words, plain_created_at=moment)
 
 
-def _without_index(condition: Q) -> Q:
+def _written(condition: Q, write: Callable[[str, Any], Any]) -> Q:
+    """The condition with each of its comparisons written anew."""
     found = condition.copy()
     found.children = [
-        _without_index(child) if isinstance(child, Q) else _looked_at(*child) for child in condition.children
+        _written(child, write) if isinstance(child, Q) else write(*child) for child in condition.children
     ]
     return found
 
 
+def _is_in_order(condition: Q) -> bool:
+    """Whether the index that leads to these jobs has them in the order of their numbers."""
+    names = (child for child in condition.children if not isinstance(child, Q))
+    inner = (child for child in condition.children if isinstance(child, Q))
+    return all(name in _ORDERED for name, _ in names) and all(_is_in_order(child) for child in inner)
+
+
+def _by_index(name: str, value: Any) -> Any:
+    if name == "in_text":
+        return texts.by_index(value, connection, most=COUNT_LIMIT + 1) or texts.in_text(value)
+    return (name, value)
+
+
 def _looked_at(name: str, value: Any) -> Any:
+    if name == "in_text":
+        return _written(texts.in_text(value), _looked_at)
     if name == "tag_rows__name":
         return Exists(Tag.objects.filter(job_id=OuterRef("pk"), name=value))
     return (f"plain_{name}", value)
