@@ -1,0 +1,101 @@
+"""What is done all day costs a bounded number of queries and modules: counted, for times depend on the machine."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from training import services
+from training.models import Attempt
+
+pytestmark = pytest.mark.django_db
+
+
+def queries(work) -> int:
+    with CaptureQueriesContext(connection) as seen:
+        work()
+    return len([query for query in seen if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))])
+
+
+@pytest.fixture
+def attempt(make_job) -> Attempt:
+    return make_job(status="running", step=0).attempts.select_related("job").get()
+
+
+def rows(count: int, start: int = 1):
+    return [{"step": step, "epoch": 1, "loss": 0.5} for step in range(start, start + count)]
+
+
+def test_asking_for_the_wish_is_one_query(attempt):
+    assert queries(lambda: services.wish(attempt)) == 1
+
+
+def test_a_heartbeat_without_news_costs_few_queries(attempt):
+    assert queries(lambda: services.beat(attempt)) <= 3
+
+
+def test_a_heartbeat_costs_the_same_for_one_step_and_for_many(attempt):
+    one = queries(lambda: services.beat(attempt, steps=rows(1)))
+    many = queries(lambda: services.beat(attempt, steps=rows(90, start=2)))
+    assert many == one <= 6
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        ("/v1/training/jobs", 14),
+        ("/v1/training/jobs/{job}", 11),
+        ("/v1/training/jobs/{job}/events", 8),
+        ("/v1/training/jobs/{job}/metrics", 8),
+        ("/v1/training/jobs/{job}/checkpoints", 9),
+        ("/v1/training/recipes", 3),
+        ("/", 13),
+        ("/jobs/{job}/", 19),
+    ],
+)
+def test_a_request_costs_a_bounded_number_of_queries(make_job, alice, path, most):
+    jobs = [make_job(job_name=f"job {number}", with_checkpoint=True, step=1) for number in range(3)]
+    client = Client()
+    client.force_login(alice)
+    address = path.format(job=jobs[0].pk)
+    client.get(address)
+    few = queries(lambda: client.get(address))
+    for number in range(12):
+        make_job(job_name=f"more {number}", with_checkpoint=True, step=1)
+    assert queries(lambda: client.get(address)) <= few <= most, few
+
+
+HEAVY = {
+    "torch",
+    "numpy",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "lightning",
+    "transformers",
+    "onnx",
+    "safetensors",
+    "PIL",
+}
+
+
+@pytest.mark.parametrize(("process", "most"), [("heimdall.asgi", 1_700), ("training.runner", 1_700)])
+def test_a_process_imports_no_more_than_it_needs(process, most, tmp_path):
+    code = f"import django, sys; django.setup(); import {process}; print(*sys.modules)"
+    environment = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "heimdall.settings",
+        "HEIMDALL_DATA_DIR": str(tmp_path),
+    }
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    modules = done.stdout.split()
+    assert not {name.split(".")[0] for name in modules} & HEAVY
+    assert len(modules) <= most
