@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -30,8 +31,9 @@ def wait_for_attempt(site: Site, job: int, number: int, *, step: int) -> None:
 def kill_the_worker(site: Site) -> None:
     victims = [process for process in site.processes() if process.pid != site.web.pid]
     for process in victims:
-        if process.pid == site.worker.pid or "trainer" not in " ".join(process.cmdline()):
-            process.kill()
+        with suppress(psutil.Error):  # one that followed its parent meanwhile
+            if process.pid == site.worker.pid or "trainer" not in " ".join(process.cmdline()):
+                process.kill()
     site.wait_until(
         lambda: not site.named("heimdall trainer"), seconds=5
     )  # nobody killed them: their parents are gone
