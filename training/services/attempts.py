@@ -359,6 +359,8 @@ def _claim(job: TrainingJob, node: Node, slot: int, pid: int, pid_started_at: fl
 
 def _last_end(job: TrainingJob) -> datetime | None:
     """A job that went back to the queue keeps its place in it, but has not waited since then."""
+    if not job.attempt:
+        return None
     ended = Attempt.objects.filter(job=job, number=job.attempt).values_list("ended_at", flat=True)
     return ended.first()
 
