@@ -5,6 +5,7 @@ from django.urls import path
 from training.views import (
     activity,
     checkpoints,
+    compare,
     datasets,
     downloads,
     job,
@@ -28,6 +29,7 @@ urlpatterns = [
     path("jobs/new/", submit.new, name="job-new"),
     path("jobs/<int:job_id>/", job.job, name="job"),
     path("jobs/<int:job_id>/edit/", submit.edit, name="job-edit"),
+    path("jobs/<int:job_id>/metrics/", compare.metrics, name="job-metrics"),
     path("jobs/<int:job_id>/fork/", submit.fork, name="job-fork"),
     path("jobs/<int:job_id>/extend/", submit.extend, name="job-extend"),
     path("jobs/<int:job_id>/artifact/", job.artifact, name="job-artifact"),
@@ -52,6 +54,7 @@ urlpatterns = [
     path("views/", saved.save, name="view-save"),
     path("views/<int:view_id>/delete/", saved.delete, name="view-delete"),
     path("activity/", activity.activity, name="activity"),
+    path("compare/", compare.compare, name="compare"),
     path("datasets/", datasets.datasets, name="datasets"),
     path("datasets/<slug:name>/", datasets.dataset, name="dataset"),
     path("datasets/<slug:name>/summary/", datasets.summary, name="dataset-summary"),

@@ -37,6 +37,7 @@ document.addEventListener("click", (event) => {
   if (box && event.shiftKey && last) range(box);
   if (box) last = box;
   if (event.target.id === "untick") tick(false);
+  if (event.target.id === "compare") location.assign(`${event.target.dataset.to}?jobs=${boxes().filter((one) => one.checked).map((one) => one.value).join(",")}`);
 });
 document.addEventListener("change", (event) => {
   if (event.target.id === "tick-all") tick(event.target.checked);

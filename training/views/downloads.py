@@ -37,7 +37,7 @@ def jobs(request: HttpRequest) -> StreamingHttpResponse:
     pieces = _json(pages) if as_json else _csv(pages)
     kind = "application/json" if as_json else "text/csv; charset=utf-8"
     response = StreamingHttpResponse(
-        _later(pieces) if isinstance(request, ASGIRequest) else pieces, content_type=kind
+        later(pieces) if isinstance(request, ASGIRequest) else pieces, content_type=kind
     )
     response["Content-Disposition"] = f'attachment; filename="jobs.{"json" if as_json else "csv"}"'
     return response
@@ -54,18 +54,18 @@ def _pages(user: Any, filters: Filters) -> Iterator[list[dict[str, Any]]]:
 
 
 def _csv(pages: Iterator[list[dict[str, Any]]]) -> Iterator[str]:
-    yield _lines([COLUMNS])
+    yield lines([COLUMNS])
     for found in pages:
-        yield _lines([[_cell(job.get(name)) for name in COLUMNS] for job in found])
+        yield lines([[cell(job.get(name)) for name in COLUMNS] for job in found])
 
 
-def _lines(rows: Any) -> str:
+def lines(rows: Any) -> str:
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     return text.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
     if isinstance(value, list):
         value = " ".join(map(str, value))
     # A spreadsheet would take this for a formula, and somebody else wrote it.
@@ -81,7 +81,7 @@ def _json(pages: Iterator[list[dict[str, Any]]]) -> Iterator[str]:
     yield "[]\n" if before == "[" else "]\n"
 
 
-async def _later(pieces: Iterator[str]) -> AsyncIterator[str]:
+async def later(pieces: Iterator[str]) -> AsyncIterator[str]:
     """The same under ASGI, where Django would gather a plain iterator in memory first."""
     while (piece := await sync_to_async(next)(pieces, None)) is not None:
         yield piece

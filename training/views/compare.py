@@ -1,0 +1,186 @@
+"""Jobs side by side: their curves over each other, what differs in their settings, and their best values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.handlers.asgi import ASGIRequest
+from django.core.serializers.json import DjangoJSONEncoder
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from training import policy, queries
+from training.forms import config_groups
+from training.models import TrainingJob
+from training.queries.curves import metrics_of
+from training.views.downloads import cell, later, lines
+from training.views.page import page, visible_job, whole
+
+FEWEST, MOST = 2, 8
+METRIC_ROWS = 2_000  # of one read
+_FACTS = (
+    ("status", "State"),
+    ("recipe", "Recipe"),
+    ("owner", "Owner"),
+    ("current_epoch", "Epochs"),
+    ("current_step", "Steps"),
+    ("best_epoch", "Best epoch"),
+    ("best_val_loss", "Best validation loss"),
+    ("train_loss", "Train loss"),
+    ("val_loss", "Validation loss"),
+    ("learning_rate", "Learning rate"),
+)
+_LOWEST_IS_BEST = {"best_val_loss", "train_loss", "val_loss"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One value of each job. `best` is the place of the lowest, where that is the best."""
+
+    name: str
+    title: str
+    values: tuple[Any, ...]
+    best: int | None = None
+
+    @property
+    def differs(self) -> bool:
+        return any(value != self.values[0] for value in self.values)
+
+    @property
+    def cells(self) -> list[tuple[Any, bool]]:
+        return [(value, number == self.best) for number, value in enumerate(self.values)]
+
+
+@page
+@require_GET
+def compare(request: HttpRequest) -> HttpResponse:
+    """?jobs=1,2,3: two to eight of them. As a file with ?format=csv or json."""
+    asked = _asked(request)
+    jobs = _visible(request, asked)
+    refused = _refused(asked, jobs)
+    rows, settings = _facts(jobs), _settings(jobs)
+    if not refused and request.GET.get("format") in {"csv", "json"}:
+        return _file(request.GET["format"], jobs, [*rows, *settings])
+    context = {
+        "section": "jobs",
+        "jobs": [queries.job_dict(job) | {"color": number} for number, job in enumerate(jobs, 1)],
+        "asked": ",".join(map(str, asked)),
+        "refused": refused,
+        "rows": rows,
+        "settings": settings,
+        "num_different": sum(row.differs for row in settings),
+    }
+    return render(request, "compare.html", context, status=400 if refused and asked else 200)
+
+
+@page
+@require_GET
+def metrics(request: HttpRequest, job_id: int) -> StreamingHttpResponse:
+    """Everything that a job measured, step by step: CSV, or JSON with ?format=json."""
+    seen = visible_job(request, job_id)
+    as_json = request.GET.get("format") == "json"
+    pieces = _metric_json(seen) if as_json else _metric_csv(seen)
+    kind = "application/json" if as_json else "text/csv; charset=utf-8"
+    response = StreamingHttpResponse(
+        later(pieces) if isinstance(request, ASGIRequest) else pieces, content_type=kind
+    )
+    name = f"job-{seen.pk}-metrics.{'json' if as_json else 'csv'}"
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+def _asked(request: HttpRequest) -> list[int]:
+    text = request.GET.get("jobs", "").replace(" ", ",")
+    return list(dict.fromkeys(number for part in text.split(",")[:50] if (number := whole(part.lstrip("#")))))
+
+
+def _visible(request: HttpRequest, asked: list[int]) -> list[TrainingJob]:
+    visible = queries.with_relations(policy.visible_jobs(request.user))
+    found = visible.filter(pk__in=asked[:MOST]).distinct().in_bulk()
+    return [found[pk] for pk in asked[:MOST] if pk in found]
+
+
+def _refused(asked: list[int], jobs: list[TrainingJob]) -> str:
+    if len(asked) > MOST:
+        return f"These are {len(asked)} jobs; at most {MOST} can be compared."
+    missing = [str(pk) for pk in asked if pk not in {job.pk for job in jobs}]
+    if missing:
+        return f"There is no job {' and no job '.join(missing)}."
+    return "" if len(jobs) >= FEWEST else f"Name {FEWEST} to {MOST} jobs by their numbers."
+
+
+def _facts(jobs: list[TrainingJob]) -> list[Row]:
+    shown = [queries.job_dict(job) for job in jobs]
+    rows = [_row(name, title, [one[name] for one in shown]) for name, title in _FACTS]
+    own = dict.fromkeys(name for one in shown for name in one["metrics"])
+    return rows + [_row(name, name, [one["metrics"].get(name) for one in shown]) for name in own]
+
+
+def _row(name: str, title: str, values: list[Any]) -> Row:
+    known = [(value, number) for number, value in enumerate(values) if value is not None]
+    best = min(known)[1] if name in _LOWEST_IS_BEST and len(known) > 1 else None
+    return Row(name, title, tuple(values), best)
+
+
+def _settings(jobs: list[TrainingJob]) -> list[Row]:
+    """The settings of all, with the titles of the first recipe that knows them."""
+    shown = [{field["name"]: field for _, fields in config_groups(job) for field in fields} for job in jobs]
+    names = dict.fromkeys(name for one in shown for name in one)
+    return [
+        Row(
+            name,
+            next(one[name]["title"] for one in shown if name in one),
+            tuple(one[name]["value"] if name in one else None for one in shown),
+        )
+        for name in names
+    ]
+
+
+def _file(kind: str, jobs: list[TrainingJob], rows: list[Row]) -> HttpResponse:
+    if kind == "json":
+        content = {"jobs": [queries.job_dict(job) for job in jobs]}
+        response = HttpResponse(json.dumps(content, cls=DjangoJSONEncoder), content_type="application/json")
+    else:
+        head: list[Iterable[Any]] = [["", *(cell(f"{job.job_name} (job {job.pk})") for job in jobs)]]
+        table = [*head, *([cell(row.name), *map(cell, row.values)] for row in rows)]
+        response = HttpResponse(lines(table), content_type="text/csv; charset=utf-8")
+    name = "-".join(str(job.pk) for job in jobs)
+    response["Content-Disposition"] = f'attachment; filename="jobs-{name}.{kind}"'
+    return response
+
+
+def _metric_pages(job: TrainingJob) -> Iterator[list[dict[str, Any]]]:
+    step = -1
+    while rows := queries.steps_after(job.pk, step, METRIC_ROWS):
+        yield [
+            queries.step_dict(row) | {"at": queries.iso(row.created_at)} | _of_epoch(row.epoch_values)
+            for row in rows
+        ]
+        step = rows[-1].step
+
+
+def _of_epoch(values: dict[str, Any] | None) -> dict[str, Any]:
+    return {f"epoch_{name}": value for name, value in (values or {}).items()}
+
+
+def _metric_csv(job: TrainingJob) -> Iterator[str]:
+    known = metrics_of(job)
+    names = [one["name"] for one in known if one["per"] == "step"]
+    closed = queries.epochs_of(job.pk, limit=1)
+    of_epochs = [f"epoch_{name}" for name in (closed[0].epoch_values or {})] if closed else []
+    columns = ["step", "epoch", "at", *names, *of_epochs]
+    yield lines([[cell(name) for name in columns]])
+    for rows in _metric_pages(job):
+        yield lines([[cell(row.get(name)) for name in columns] for row in rows])
+
+
+def _metric_json(job: TrainingJob) -> Iterator[str]:
+    before = "["
+    for rows in _metric_pages(job):
+        yield before + ",\n".join(json.dumps(row) for row in rows)
+        before = ",\n"
+    yield "[]\n" if before == "[" else "]\n"
