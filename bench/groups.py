@@ -110,7 +110,8 @@ def wakeup() -> list[Figure]:
     for database in DATABASES:
         found = measure_wakeup(database)
         ours, stock = found["heimdall"], found["stock"]
-        note = f"p95 {ours['p95_ms']:.0f} ms; idle {ours['idle_percent']:.1f} % of a core, stock {stock['idle_percent']:.1f}"
+        idle = f"idle {ours['idle_percent']:.1f} % of a core, stock {stock['idle_percent']:.1f}"
+        note = f"p95 {ours['p95_ms']:.0f} ms; {idle}"
         peer = f"stock django-q2 {stock['p50_ms']:.0f}, p95 {stock['p95_ms']:.0f} ms"
         name = f"queued -> claimed while idle, {database}, p50"
         figures.append(Figure("wake-up", name, ours["p50_ms"], "ms", 10, peer=peer, note=note))
