@@ -60,7 +60,7 @@ export function histogram(place, { scale, low, high, counts }, title, unit) {
     const slot = between(first, last + 1, LEFT, width - RIGHT), y = between(0, most || 1, height - BOTTOM, TOP);
     const start = edge(first), end = edge(last + 1), shown = (value) => value >= start - 1e-9 && value <= end * (1 + 1e-9);
     const x = scale === "log" ? (value) => slot(counts.length * Math.log(value / low) / Math.log(high / low)) : scale === "count" ? (value) => slot(value + 0.5) : (value) => slot(counts.length * (value - low) / (high - low));
-    const marks = scale === "log" ? decades(start / 10, end).flatMap((mark) => (end / start < 1000 ? [mark, mark * 3] : [mark])) : scale === "count" ? Array.from({ length: last - first + 1 }, (_, index) => first + index) : ticks(start, end, width / 60);
+    const marks = scale === "log" ? decades(start / 10, end).flatMap((mark) => (end / start < 1000 ? [mark, mark * 3] : [mark])) : scale === "count" ? Array.from({ length: last - first + 1 }, (_, index) => first + index) : ticks(start, end, width / 120);
     const svg = frame(width, height, `${title}: histogram of ${total.toLocaleString("en-US")} values`, { x, y, xTicks: marks.filter(shown), yTicks: ticks(0, most, 3), xText: unit === "m" ? metres : short, yText: (value) => `${+(100 * value).toPrecision(2)} %`, title: unit && unit !== "m" ? `${title}, ${unit}` : title });
     for (let index = first; index <= last; index++) {
       const top = y(counts[index] / total), range = scale === "count" ? named(index) : `${named(edge(index))} to ${named(edge(index + 1))}`;

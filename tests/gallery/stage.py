@@ -60,6 +60,8 @@ SHOTS = (
     Shot("job-paused", "/jobs/{paused}/", ".state-paused"),
     Shot("pause", "/jobs/{running}/pause/", "form.ask"),
     Shot("new-job", "/jobs/new/"),
+    Shot("fork", "/jobs/{paused}/fork/"),
+    Shot("extend", "/jobs/{first}/extend/"),
     Shot("compare", "/compare/?jobs={first},{second}"),
     Shot("datasets", "/datasets/"),
     Shot("dataset", "/datasets/{dataset}/", "[data-artifact] svg, [data-artifact] canvas"),
@@ -212,7 +214,7 @@ class _Cast:
     def _localization(self) -> tuple[str, int]:
         made = self._job("coast", recipe="rf_dataset", samples=8_000, samples_per_shard=1_000, seed=1)
         located = self._job(
-            "where is it?", recipe="localization", dataset="coast", samples=8_000, epochs=10, batch_size=128,
+            "where is it?", recipe="localization", dataset="coast", samples=8_000, epochs=6, batch_size=128,
             learning_rate=0.003, device="cpu", tags=["radio"],
         )  # fmt: skip
         self.site.wait_for_status(made, "completed", seconds=200)
