@@ -10,10 +10,12 @@ KILLS ?= 8
 SEED ?= 0
 COUNT ?= 20
 MEGABYTES ?= 300
+JOBS ?= 100000
+METRICS ?= 5000000
 DATABASE ?= sqlite
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format prove exact chaos weigh search schemathesis axe screenshots diagram migrations constraints demo clean
+.PHONY: help run test lint format prove exact chaos weigh load search schemathesis axe screenshots diagram migrations constraints demo clean
 
 help:  ## Say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -56,6 +58,9 @@ axe: $(VENV)/.dev  ## Ask axe-core about every page, in both themes, on a server
 
 screenshots: $(VENV)/.dev  ## Take the pictures of docs/pages.md
 	$(BIN)/python -m tests.gallery.screenshots
+
+load: $(VENV)/.dev  ## Fill databases and measure pages and sockets; writes docs/scaling.md (JOBS=100000 METRICS=5000000)
+	@$(BIN)/python -m bench.load --jobs $(JOBS) --metrics $(METRICS) --write
 
 bench: $(VENV)/.dev  ## Measure what docs/performance.md claims (ONLY=loop,reads; WRITE=1 writes it there)
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)

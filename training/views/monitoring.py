@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser, User
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -63,8 +64,12 @@ def _may_read(request: HttpRequest) -> bool:
         return bool(wanted) and secrets.compare_digest(given.encode(), wanted.encode())
     if kind.lower() == "token":
         found = Token.objects.select_related("user").filter(key=given[:40]).first()
-        return found is not None and found.user.is_active and found.user.is_staff
-    return request.user.is_active and request.user.is_staff
+        return found is not None and _may_see_all(found.user)
+    return _may_see_all(request.user)
+
+
+def _may_see_all(user: User | AnonymousUser) -> bool:
+    return user.is_active and (user.is_staff or user.is_superuser)
 
 
 def _is_well(ask: Callable[[], object]) -> bool:
