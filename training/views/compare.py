@@ -39,12 +39,12 @@ _LOWEST_IS_BEST = {"best_val_loss", "train_loss", "val_loss"}
 
 @dataclass(frozen=True)
 class Row:
-    """One value of each job. `best` is the place of the lowest, where that is the best."""
+    """One value of each job. `best` is the lowest, where that is the best."""
 
     name: str
     title: str
     values: tuple[Any, ...]
-    best: int | None = None
+    best: float | None = None
 
     @property
     def differs(self) -> bool:
@@ -52,7 +52,7 @@ class Row:
 
     @property
     def cells(self) -> list[tuple[Any, bool]]:
-        return [(value, number == self.best) for number, value in enumerate(self.values)]
+        return [(value, value is not None and value == self.best) for value in self.values]
 
 
 @page
@@ -121,8 +121,8 @@ def _facts(jobs: list[TrainingJob]) -> list[Row]:
 
 
 def _row(name: str, title: str, values: list[Any]) -> Row:
-    known = [(value, number) for number, value in enumerate(values) if value is not None]
-    best = min(known)[1] if name in _LOWEST_IS_BEST and len(known) > 1 else None
+    known = [value for value in values if value is not None]
+    best = min(known) if name in _LOWEST_IS_BEST and len(set(known)) > 1 else None
     return Row(name, title, tuple(values), best)
 
 
