@@ -92,10 +92,10 @@ def test_a_dialog_can_be_left_and_changes_nothing(site, visit, long_job):
     page.click('button[data-verb="cancel"]')
     page.locator("dialog[open]").wait_for()
     page.keyboard.press("Escape")
-    page.locator("dialog").wait_for(state="hidden")
+    page.locator("#dialog").wait_for(state="hidden")
     page.click('button[data-verb="cancel"]')
     page.locator("dialog[open] [data-close]").click()
-    page.locator("dialog").wait_for(state="hidden")
+    page.locator("#dialog").wait_for(state="hidden")
     assert site.job(long_job)["stop"] is None
     before = step_shown(page)
     until(page, lambda: step_shown(page) > before + 3)

@@ -23,9 +23,9 @@ class Place:
 
 _PLACES = (
     Place("jobs", "Jobs", "jobs", "j"),
-    Place("datasets", "Datasets", "datasets", "d"),
     Place("queue", "Queue", "queue", "q"),
     Place("nodes", "Nodes", "nodes", "n"),
+    Place("datasets", "Datasets", "datasets", "d"),
     Place("activity", "Activity", "activity", "a"),
     Place("new", "New job", "job-new", "c"),
     Place("api", "API", "api:docs"),
