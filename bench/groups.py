@@ -17,7 +17,7 @@ from bench.wakeup import DATABASES
 from bench.wakeup import measure as measure_wakeup
 
 ROOT = Path(__file__).resolve().parents[1]
-STOPPED = 150.0  # seconds that one process may take
+STOPPED = 400.0  # seconds that one process may take
 
 Measure = Callable[[], list[Figure]]
 
@@ -79,21 +79,25 @@ def resume() -> list[Figure]:
 
 
 def reads() -> list[Figure]:
-    sizes = [int(word) for word in os.environ.get("BENCH_JOBS", "1000,100000,1000000").split(",")]
+    """Beside stock DRF among a thousand jobs, where it counts and skips cheaply; then ours among a million."""
+    few, many = 1_000, int(os.environ.get("BENCH_JOBS", "1000000"))
     with _folder() as folder:
-        found = {size: _reads_of(folder, size) for size in sizes}
-    figures: list[Figure] = []
-    small, large = found[sizes[0]], found[sizes[-1]]
+        small, large = _reads_of(folder, few, "stock"), _reads_of(folder, many)
+    figures = []
     for query, people in large.items():
-        for person, times in people.items():
-            ours, before = times["ours"], small[query][person]["ours"]
-            figures.append(
-                Figure("reads", f"list: {query}, {person}, of stock DRF", ours / times["stock"], "x", 0.5,
-                       peer=f"stock {times['stock']:.1f} ms", note=f"{ours:.1f} ms of {sizes[-1]} jobs")
-            )  # fmt: skip
-            figures.append(
-                Figure("reads", f"list: {query}, {person}, of {sizes[0]} jobs", ours / before, "x", 1.2)
-            )
+        before = small[query]
+        role = max(before, key=lambda role: before[role]["ours"] / before[role]["stock"])
+        ours, stock = before[role]["ours"], before[role]["stock"]
+        figures.append(
+            Figure("reads", f"list, {query}: of stock DRF", ours / stock, "x", 0.5, peer=f"stock {stock:.1f} ms",
+                   note=f"{role}; {ours:.1f} ms of CPU")
+        )  # fmt: skip
+        role = max(people, key=lambda role: people[role]["ours"] / before[role]["ours"])
+        ours, then = people[role]["ours"], before[role]["ours"]
+        figures.append(
+            Figure("reads", f"list, {query}: {many} jobs, of {few}", ours / then, "x", 1.2,
+                   note=f"{role}; {ours:.1f} ms of CPU")
+        )  # fmt: skip
     return figures
 
 
@@ -141,7 +145,7 @@ GROUPS: dict[str, Measure] = {
 }
 
 
-def _reads_of(folder: Path, jobs: int) -> dict[str, dict[str, dict[str, float]]]:
+def _reads_of(folder: Path, jobs: int, *options: str) -> dict[str, dict[str, dict[str, float]]]:
     environment = {
         "HEIMDALL_DATA_DIR": str(folder),
         "DATABASE_URL": f"sqlite:///{folder / f'{jobs}.sqlite3'}",
@@ -149,7 +153,7 @@ def _reads_of(folder: Path, jobs: int) -> dict[str, dict[str, dict[str, float]]]
     }
     _run([sys.executable, "manage.py", "migrate", "-v", "0"], environment)
     _python("bench.reads", "make", str(jobs), **environment)
-    return _python("bench.reads", "0.3", **environment)
+    return _python("bench.reads", "0.3", *options, **environment)
 
 
 def _peer(name: str, held: Any, memcpy: float) -> str:

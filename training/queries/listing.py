@@ -1,8 +1,9 @@
 """Lists of jobs that cost the same among a thousand jobs and among a million.
 
 1. Each condition is counted alone, up to COUNT_LIMIT: an index answers that.
-2. Where one of them fits few jobs, these are read and put in order: exact, and bounded.
+2. Where one of them fits few jobs, these are read and put in order.
 3. Where all of them fit many, an index that is in the wanted order is walked until the page is full.
+Few are those of which all are read sooner than a page of them is found by walking (_are_few).
 A page goes on from the last job of the one before (cursor.py), so a late page costs what the first one does.
 """
 
@@ -21,7 +22,17 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import connection
-from django.db.models import BigIntegerField, CharField, DateTimeField, Exists, Func, OuterRef, Q, QuerySet
+from django.db.models import (
+    BigIntegerField,
+    CharField,
+    DateTimeField,
+    Exists,
+    Func,
+    Max,
+    OuterRef,
+    Q,
+    QuerySet,
+)
 from django.db.models import Count as Rows
 from django.utils import timezone
 
@@ -34,6 +45,7 @@ from training.queries.cursor import Order, Place, Segment
 from training.queries.rows import Row, dicts_of, read_rows
 
 COUNT_LIMIT = 10_000  # jobs are counted up to here, and pages are numbered up to here
+PAGE = 50  # jobs of a page, about
 MOST_PARTS = 6  # of one condition that are read side by side
 
 Condition = tuple[Q, ...]  # parts that share no job, each of which one index answers
@@ -131,11 +143,10 @@ class Plan:
             return cls([_jobs()], _counted([_jobs()]))
         counts = [_counted([_led_by(part, None, []) for part in condition]) for condition in conditions]
         fewest = min(range(len(counts)), key=lambda place: counts[place].jobs)
-        if counts[fewest].is_exact:
-            parts = [_led_by(reduce(or_, conditions[fewest]), fewest, conditions)]
-        else:
-            parts = _among_many(conditions, wanted)
-        return cls(parts, counts[0] if len(counts) == 1 else _counted(parts))
+        leader = [_led_by(reduce(or_, conditions[fewest]), fewest, conditions)]
+        parts = leader if _are_few(counts[fewest]) else _among_many(conditions, wanted)
+        counted = leader if counts[fewest].is_exact else parts
+        return cls(parts, counts[0] if len(counts) == 1 else _counted(counted))
 
     def numbers(self, segments: list[Segment], wanted: int) -> list[int]:
         """The numbers of the first jobs: segment by segment, until there are enough."""
@@ -200,8 +211,16 @@ def _number_of(model: Any, field: str, name: str) -> int | None:
     return model.objects.filter(**{field: name}).values_list("pk", flat=True).first()
 
 
+def _are_few(found: Count) -> bool:
+    """Whether reading all of them is less than walking along all jobs until a page of them is found."""
+    if not found.is_exact or found.jobs <= PAGE:
+        return found.is_exact
+    newest = TrainingJob.objects.aggregate(newest=Max("id"))["newest"] or 0
+    return found.jobs**2 <= PAGE * newest
+
+
 def _among_many(conditions: list[Condition], wanted: Wanted) -> list[QuerySet[TrainingJob]]:
-    """Every condition fits many jobs. Each of their indexes is in the order of numbers; for other orders it is
+    """Each condition fits many jobs. Most of their indexes are in the order of numbers; for other orders it is
     quicker to walk along and look at each job, for there are many that fit."""
     in_order = [place for place, condition in enumerate(conditions) if _is_in_order(condition[0])]
     by_parts = min(in_order, key=lambda place: len(conditions[place]), default=None)

@@ -48,7 +48,8 @@ def by_index(text: str, connection: Any, *, most: int) -> Q | None:
         return in_text(text)  # its planner knows the index
     phrase = '"' + text.replace('"', '""') + '"'
     found = f"SELECT rowid FROM {_TABLE} WHERE {_TABLE} MATCH %s ORDER BY rowid DESC LIMIT %s"
-    return Q(id__in=RawSQL(found, [phrase, most], BigIntegerField())) & in_text(text)
+    led = Q(id__in=RawSQL(found, [phrase, most], BigIntegerField()))
+    return led if text.isascii() else led & in_text(text)  # the index knows more of capitals than LIKE does
 
 
 def among_newest() -> Q:
