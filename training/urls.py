@@ -10,6 +10,7 @@ from training.views import (
     downloads,
     job,
     jobs,
+    logs,
     many,
     monitoring,
     nodes,
@@ -33,7 +34,8 @@ urlpatterns = [
     path("jobs/<int:job_id>/fork/", submit.fork, name="job-fork"),
     path("jobs/<int:job_id>/extend/", submit.extend, name="job-extend"),
     path("jobs/<int:job_id>/artifact/", job.artifact, name="job-artifact"),
-    path("jobs/<int:job_id>/log/", job.log, name="job-log"),
+    path("jobs/<int:job_id>/log/", logs.log, name="job-log"),
+    path("jobs/<int:job_id>/log/find/", logs.find, name="job-log-find"),
     path(
         "jobs/<int:job_id>/checkpoints/<int:checkpoint_id>/", checkpoints.download, name="checkpoint-download"
     ),

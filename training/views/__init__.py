@@ -1,7 +1,9 @@
 """The pages: request in, verb or read, HTML out. They work without JavaScript; live.js makes them live.
 
 page.py         what every page stands on
-jobs.py         the list                        job.py          one job, its curve and its log
+jobs.py         the list                        job.py          one job
+story.py        what it did, in sentences       logs.py         what it printed
+compare.py      jobs side by side               copies.py       its settings to take away
 monitoring.py   /readyz and /metrics
 nodes.py        the hosts                       queue.py        who goes next
 filters.py      which jobs a list shows         sparks.py       the small curves of the list

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from asgiref.sync import sync_to_async
-from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
@@ -16,7 +13,9 @@ from training import policy, queries
 from training.forms import config_groups
 from training.lifecycle import Status, Verb
 from training.models import Attempt, Checkpoint, Event, Metric, TrainingJob
+from training.views.copies import copies_of
 from training.views.page import page, visible_job
+from training.views.story import story_of
 
 MAX_EPOCH_ROWS = 500
 LOG_CHUNKS = 200
@@ -50,10 +49,12 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "attempts": [_attempt_words(row) for row in attempts],
         "exit_words": how_it_ended(attempts[0].exit_code) if attempts else "",
         "events": _history(seen),
+        "story": story_of(seen),
         "epochs": epochs,
         "epoch_names": names,
         "log": queries.newest_log(seen.pk, LOG_CHUNKS),
         "config": config_groups(seen),
+        "copies": copies_of(seen, request.build_absolute_uri("/")),
         "environment": [(name.replace("_", " "), _short(value)) for name, value in seen.environment.items()],
     }
     return render(request, "job.html", context)
@@ -64,17 +65,6 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
 def artifact(request: HttpRequest, job_id: int) -> JsonResponse:
     """What the recipe shows of the newest validated epoch."""
     return JsonResponse(queries.artifact_dict(visible_job(request, job_id)))
-
-
-@page
-@require_GET
-def log(request: HttpRequest, job_id: int) -> StreamingHttpResponse:
-    """Everything that was printed, as a text file."""
-    seen = visible_job(request, job_id)
-    pieces = _log_pieces(seen.pk) if isinstance(request, ASGIRequest) else _log_text(seen.pk)
-    response = StreamingHttpResponse(pieces, content_type="text/plain; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="job-{seen.pk}.log"'
-    return response
 
 
 def how_it_ended(exit_code: int | None) -> str:
@@ -125,20 +115,6 @@ def _attempt_words(row: Attempt) -> dict[str, Any]:
         "exit_words": how_it_ended(row.exit_code),
         "detail": row.detail,
     }
-
-
-def _log_text(job_id: int) -> Iterator[str]:
-    last = 0
-    while chunks := queries.log_after(job_id, last, LOG_CHUNKS):
-        yield "".join(chunk.text for chunk in chunks)
-        last = chunks[-1].pk
-
-
-async def _log_pieces(job_id: int) -> AsyncIterator[str]:
-    """The same under ASGI, where Django would gather a plain iterator in memory first."""
-    pieces = _log_text(job_id)
-    while (piece := await sync_to_async(next)(pieces, None)) is not None:
-        yield piece
 
 
 def _short(value: Any) -> str:

@@ -1,0 +1,54 @@
+"""A job's settings to take away: as JSON, as a request by curl, as a command."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from training.errors import HeimdallError
+from training.models import TrainingJob
+from training.recipes import registry
+
+
+def copies_of(job: TrainingJob, server: str) -> list[dict[str, str]]:
+    """The first holds every setting; the other two only what is not the default, and what people say of the job."""
+    return [
+        {"id": "as-json", "name": "JSON", "text": json.dumps(job.config, indent=2)},
+        {"id": "as-curl", "name": "curl", "text": _curl(job, server)},
+        {"id": "as-command", "name": "command", "text": _command(job)},
+    ]
+
+
+def _curl(job: TrainingJob, server: str) -> str:
+    body = {"job_name": job.job_name, "recipe": job.recipe, "config": _chosen(job)}
+    about = {"description": job.description, "priority": job.priority, "pool": job.pool, "tags": job.tags}
+    body |= {name: value for name, value in about.items() if value}
+    return (
+        f"curl -X POST {shlex.quote(server + 'v1/training/jobs')} \\\n"
+        '  -H "Authorization: Token $TOKEN" -H "Content-Type: application/json" \\\n'
+        f"  -d {shlex.quote(json.dumps(body))}"
+    )
+
+
+def _command(job: TrainingJob) -> str:
+    words = ["python", "manage.py", "job", "submit", job.recipe, f"--name={job.job_name}"]
+    for name, value in _chosen(job).items():
+        words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    words += [f"--priority={job.priority}"] if job.priority else []
+    words += [f"--pool={job.pool}"] if job.pool else []
+    words += [f"--tag={tag}" for tag in job.tags]
+    return shlex.join(words)
+
+
+def _chosen(job: TrainingJob) -> dict[str, Any]:
+    """What is not the recipe's default."""
+    try:
+        known = registry.schema(job.recipe)["properties"]
+    except HeimdallError:
+        known = {}
+    return {
+        name: value
+        for name, value in job.config.items()
+        if "default" not in known.get(name, {}) or known[name]["default"] != value
+    }

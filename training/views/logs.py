@@ -1,0 +1,115 @@
+"""The log of a job: as a file, and searched on the server over all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from training import queries
+from training.models import LogChunk
+from training.views.downloads import later
+from training.views.page import page, visible_job, whole
+
+LOG_CHUNKS = 200
+MOST_HITS = 50  # of one page
+LONGEST_QUERY = 200
+CONTEXT_LINES = 2
+LONGEST_LINE = 400
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A line with the text, and the lines around it in its piece of the log."""
+
+    number: int
+    at: Any
+    attempt: int
+    before: str
+    head: str
+    text: str
+    tail: str
+    after: str
+
+
+@page
+@require_GET
+def log(request: HttpRequest, job_id: int) -> StreamingHttpResponse:
+    """Everything that was printed, as a text file."""
+    seen = visible_job(request, job_id)
+    pieces = _log_text(seen.pk)
+    response = StreamingHttpResponse(
+        later(pieces) if isinstance(request, ASGIRequest) else pieces,
+        content_type="text/plain; charset=utf-8",
+    )
+    response["Content-Disposition"] = f'attachment; filename="job-{seen.pk}.log"'
+    return response
+
+
+@page
+@require_GET
+def find(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Where the log has a text (?q=), a page of hits at a time (?after= is a piece of the log, ?page= counts)."""
+    seen = visible_job(request, job_id)
+    wanted = request.GET.get("q", "").replace("\x00", "").strip()[:LONGEST_QUERY]
+    number = max(whole(request.GET.get("page")), 1)
+    hits, following = (
+        _hits(seen.pk, wanted, whole(request.GET.get("after")), number) if wanted else ([], None)
+    )
+    context = {
+        "section": "jobs",
+        "job": seen,
+        "q": wanted,
+        "hits": hits,
+        "first": number,
+        "next": following,
+        "next_number": number + len(hits),
+    }
+    return render(request, "job_log.html", context)
+
+
+def _hits(job_id: int, wanted: str, after: int, number: int) -> tuple[list[Hit], int | None]:
+    """At least so many hits, in whole pieces of the log; and the piece after which there may be more."""
+    chunks = LogChunk.objects.filter(job_id=job_id, id__gt=after, text__icontains=wanted).order_by("id")
+    found: list[Hit] = []
+    for chunk in chunks.iterator(chunk_size=20):
+        found += _hits_in(chunk, wanted, number + len(found))
+        if len(found) >= MOST_HITS:
+            return found, chunk.pk if chunks.filter(id__gt=chunk.pk).exists() else None
+    return found, None
+
+
+def _hits_in(chunk: LogChunk, wanted: str, number: int) -> Iterator[Hit]:
+    lines, low = chunk.text.splitlines(), wanted.lower()
+    for index, line in enumerate(lines):
+        start = line.lower().find(low)
+        if start < 0:
+            continue
+        end = start + len(wanted)
+        yield Hit(
+            number,
+            chunk.created_at,
+            chunk.attempt,
+            "\n".join(_short(one) for one in lines[max(index - CONTEXT_LINES, 0) : index]),
+            line[max(start - LONGEST_LINE, 0) : start],
+            line[start:end],
+            line[end : end + LONGEST_LINE],
+            "\n".join(_short(one) for one in lines[index + 1 : index + 1 + CONTEXT_LINES]),
+        )
+        number += 1
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."
+
+
+def _log_text(job_id: int) -> Iterator[str]:
+    last = 0
+    while chunks := queries.log_after(job_id, last, LOG_CHUNKS):
+        yield "".join(chunk.text for chunk in chunks)
+        last = chunks[-1].pk

@@ -1,0 +1,69 @@
+"""What a job did, in sentences: "paused 3 h by anna", "crashed at step 1,950, went on from step 1,200"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from training.lifecycle import Status, Verb
+from training.models import TrainingJob
+from training.queries.stretches import Stretch, stretches_of
+from training.templatetags.heimdall import duration
+
+MOST_LINES = 60
+SHORTEST_WAIT = 1.0  # seconds that are worth a line
+
+
+@dataclass(frozen=True)
+class Line:
+    at: datetime
+    words: str
+
+
+def story_of(job: TrainingJob) -> list[Line]:
+    """Newest first."""
+    told = [Line(stretch.begun_at, _words(stretch)) for stretch in stretches_of(job) if _is_worth_it(stretch)]
+    return told[-MOST_LINES:][::-1]
+
+
+def _is_worth_it(stretch: Stretch) -> bool:
+    is_short = stretch.seconds is not None and stretch.seconds < SHORTEST_WAIT
+    return not (stretch.status == Status.QUEUED and is_short)
+
+
+def _words(stretch: Stretch) -> str:
+    match stretch.status:
+        case Status.RUNNING:
+            return _trained(stretch)
+        case Status.QUEUED:
+            return f"Waited {duration(stretch.seconds)}" if stretch.ended_at else "Waits for a worker"
+        case Status.PAUSED:
+            return _rested("Paused", stretch, f" by {stretch.actor}" if stretch.actor else "")
+    return _rested(stretch.status.capitalize(), stretch, f" by {stretch.actor}" if stretch.actor else "")
+
+
+def _rested(word: str, stretch: Stretch, by: str) -> str:
+    if stretch.ended_at is None:
+        return f"{word}{by}"
+    back = {Verb.RESUME: "resumed", Verb.RESTART: "restarted", Verb.DISCARD: "discarded"}.get(
+        stretch.ended_by, ""
+    )
+    then = f", then {back}" if back else ""
+    who = f" by {stretch.ended_actor}" if then and stretch.ended_actor not in {"", stretch.actor} else ""
+    return f"{word} {duration(stretch.seconds)}{by}{then}{who}"
+
+
+def _trained(stretch: Stretch) -> str:
+    where = f" on {stretch.node}" if stretch.node else ""
+    if stretch.ended_at is None:
+        return f"Attempt {stretch.attempt}: trains{where}, from step {stretch.step:,}"
+    reached = stretch.ended_step if stretch.reached is None else max(stretch.reached, stretch.step)
+    said = f"Attempt {stretch.attempt}: trained {duration(stretch.seconds)}{where}"
+    said += f", steps {stretch.step:,} to {reached:,}"
+    if stretch.ended_by in {Verb.CRASH, Verb.REAP}:
+        word = "crashed" if stretch.ended_by == Verb.CRASH else "was lost"
+        goes_on = (
+            f", resumed from step {stretch.ended_step:,}" if stretch.ended_status == Status.QUEUED else ""
+        )
+        return f"{said}, {word}{goes_on}"
+    return f"{said}, {'stopped for another' if stretch.ended_status == Status.QUEUED else stretch.word}"
