@@ -2,13 +2,14 @@
 
 People's verbs read a job without a lock, so one may be decided on what was read before another act was written. Its
 conditional UPDATE then finds nothing, and it decides again. The end must be the same, in the answers and to the last
-column, as if one had come wholly after the other. The states that are most often met are in the suite; PAIRS=1
-takes all of them.
+column, as if one had come wholly after the other. The suite takes the states that are met most often, and the pairs
+with a person in them; PAIRS=1 takes all.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import os
 from collections.abc import Callable
@@ -121,9 +122,10 @@ def look(monkeypatch):
     return look
 
 
+ALL = os.environ.get("PAIRS", "0") != "0"
 SUITE = [("queued", ""), ("running", "pause"), ("paused", "")]
 STATES = [(str(JobType.TRAINING), *state) for state in SUITE]
-if os.environ.get("PAIRS", "0") != "0":
+if ALL:
     STATES = [(str(kind), *state) for kind in JobType for state in ALL_STATES]
     STATES = [each for each in STATES if each[0] == JobType.TRAINING or not {"paused", "pause"} & set(each)]
 
@@ -133,6 +135,7 @@ def test_each_pair_ends_as_if_one_had_come_after_the_other(job_type, status, sto
     case = Case(status, stop, job_type, alice, node)
     acts, old, before = case.acts(), verbs._read(case.job.pk), picture(case.job)
 
+    @functools.cache
     def ends(*names: str) -> Any:
         """The answers by their acts, and how the job then stands."""
         return rolled_back(lambda: ({name: outcome(acts[name]) for name in names}, picture(case.job)))
@@ -150,6 +153,8 @@ def test_each_pair_ends_as_if_one_had_come_after_the_other(job_type, status, sto
     ]  # the others change nothing for those after them
     assert len(writers) >= 2
     for first, second in itertools.product(writers, acts):
+        if not (ALL or {first, second} & set(services.VERBS)):
+            continue
         in_turn = ends(first, second)  # each keeps the rules: picture() has looked
         if second in services.VERBS and first != second:
             assert ends_by_an_old_look(first, second) in (in_turn, ends(second, first)), (first, second)
