@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "scaling.md"
 STEPS_A_JOB = 10_000
 STEPS_AN_EPOCH = 1_000
+PING = 9  # of RFC 6455
 WARM_UP = 3  # requests that do not count
 WATCHED_JOBS = 20  # the sockets are spread over these
 PATIENCE = float(os.environ.get("HEIMDALL_TEST_PATIENCE", "1"))
@@ -222,13 +223,54 @@ def _ask(port: int, path: str, headers: dict[str, str], asks: int) -> dict[str, 
     }
 
 
+def _watcher(request: bytes) -> Any:
+    """A socket that answers pings: daphne closes one that is silent for a minute."""
+    from tests.live.measure import Socket
+
+    class Watcher(Socket):
+        _unread, _is_open = b"", False
+
+        def connection_made(self, transport: Any) -> None:
+            self._transport = transport
+            super().connection_made(transport)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._unread += data
+            if not self._is_open:
+                head, end, self._unread = self._unread.partition(b"\r\n\r\n")
+                if not end:
+                    self._unread = head
+                    return
+                self._is_open = True
+            while (frame := _first_frame(self._unread)) is not None:
+                kind, payload, self._unread = frame
+                if kind == PING:
+                    self._transport.write(bytes([0x8A, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
+
+    return Watcher(request)
+
+
+def _first_frame(data: bytes) -> tuple[int, bytes, bytes] | None:
+    """Kind and payload of the frame at the beginning, and what follows; None where it is not whole yet."""
+    if len(data) < 2:
+        return None
+    size, start = data[1] & 127, 2
+    if size > 125:
+        start = 4 if size == 126 else 10
+        size = int.from_bytes(data[2:start]) if len(data) >= start else len(data)
+    if len(data) < start + size:
+        return None
+    return data[0] & 15, data[start : start + size], data[start + size :]
+
+
 async def _open(server: Any, jobs: list[int], count: int, token: str) -> list[tuple[int, Any]]:
-    from tests.live.measure import Socket, _request
+    from tests.live.measure import _request
 
     loop, found = asyncio.get_running_loop(), []
     for number in range(count):
         job = jobs[number % len(jobs)]
-        make: Callable[[], Any] = lambda job=job: Socket(_request(server, f"/ws/training/{job}/", token))  # noqa: E731
+        make: Callable[[], Any] = lambda job=job: _watcher(_request(server, f"/ws/training/{job}/", token))  # noqa: E731
         _, socket = await loop.create_connection(make, "127.0.0.1", server.port)
         found.append((job, socket))
     await asyncio.wait_for(asyncio.gather(*(socket.opened for _, socket in found)), 120 * PATIENCE)
