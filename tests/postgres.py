@@ -130,8 +130,10 @@ class Server:
         self._number += 1
         return self.make_database(f"{name}_{self._number}", template=template)
 
-    def drop_database(self, name: str) -> None:
-        self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    def empty(self) -> str:
+        """The URL of a new database without tables."""
+        self._number += 1
+        return self.make_database(f"empty_{self._number}")
 
     def execute(self, statement: str) -> None:
         with self.connect("postgres") as connection:

@@ -81,7 +81,9 @@ class Site:
         if self._server is not None:
             kept = folder / "database-url"  # for a second site on the same folder
             if not kept.exists():
-                kept.write_text(self._server.copy("heimdall", _prepare))
+                is_very_first = self.data.exists()  # and empty
+                made = self._server.empty() if is_very_first else self._server.copy("heimdall", _prepare)
+                kept.write_text(made)
             self.environment["DATABASE_URL"] = kept.read_text()
         if not self.data.exists():
             shutil.copytree(_prepared(self._server), self.data)

@@ -38,7 +38,10 @@ class Server:
         }
         self.environment.pop("DATABASE_URL", None)
         if postgres.IS_DEFAULT and "DATABASE_URL" not in environment:
-            self.environment["DATABASE_URL"] = postgres.server().copy("live")
+            kept = folder / "database-url"  # for a second server on the same folder
+            if not kept.exists():
+                kept.write_text(postgres.server().copy("live"))
+            self.environment["DATABASE_URL"] = kept.read_text()
         self.port = _free_port()
         self.process: subprocess.Popen | None = None
         self.said: list[str] = []

@@ -9,6 +9,7 @@ import pytest
 
 from tests import postgres
 from tests.live.server import ROOT
+from tests.running import PATIENCE
 from training.live.feeds import Shared, to_json
 
 pytestmark = pytest.mark.xdist_group("live")
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.xdist_group("live")
 SCRIPT = """
 import asyncio, os, threading, time, django
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+PATIENCE = float(os.environ.get("HEIMDALL_TEST_PATIENCE", "1"))
 django.setup()
 from django.db import connection, connections, transaction
 from training import services
@@ -32,7 +34,7 @@ class Ear:
     def __init__(self): self.heard, self.changed, self.heard_at = [], asyncio.Event(), 0.0
     def wake(self, changes): self.heard.append(changes); self.heard_at = time.monotonic(); self.changed.set()
     async def until(self, holds):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * PATIENCE):
             while not any(holds(one) for one in self.heard):
                 self.changed.clear()
                 await self.changed.wait()
@@ -75,11 +77,11 @@ async def main():
     await ear.until(lambda one: one.has_new)
     if connection.vendor == "postgresql":
         await asyncio.to_thread(submit_out_of_order, lambda: asyncio.run_coroutine_threadsafe(
-            ear.until(lambda one: one.has_new), loop).result(10))
+            ear.until(lambda one: one.has_new), loop).result(10 * PATIENCE))
         await ear.until(lambda one: one.has_new)                     # the one with the smaller number, too
 
     board.unfollow(ear, jobs[:2], new=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(5 * PATIENCE):
         while tailers(): await asyncio.sleep(0.02)                   # nobody listens: no tailer
 
 def submit_out_of_order(heard):
@@ -119,7 +121,7 @@ async def be_quick():
         wrote_at = await asyncio.to_thread(raise_seq, number)
         await ear.until(lambda one: one.jobs.get(jobs[1]) == 100 + number)
         delays.append(ear.heard_at - wrote_at)
-    assert sorted(delays)[2] < 0.05, delays
+    assert sorted(delays)[2] < 0.05 * PATIENCE, delays
     board.unfollow(ear, jobs[1:2])
 
 def raise_seq(number):
@@ -144,7 +146,7 @@ def test_every_change_is_found(server, kind, request):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=60 * PATIENCE,
     )
     assert done.stdout.strip() == "found every change", done.stderr
 
