@@ -1,17 +1,23 @@
-"""`make screenshots`: a picture of every page, light and dark, on a desktop and a phone, into docs/images/pages/."""
+"""`make screenshots`: a picture of every page, light and dark, on a desktop and a phone, into docs/images/pages/.
+
+docs/pages.md says by a mark where each picture belongs; the lines after the marks are written here.
+"""
 
 from __future__ import annotations
 
 import argparse
 import base64
+import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from tests.gallery.stage import SHOTS, SIZES, THEMES, Shot, staged
+from tests.gallery.stage import SHOTS, SIZES, THEMES, staged
 
-FOLDER = Path(__file__).parents[2] / "docs" / "images" / "pages"
+DOCS = Path(__file__).parents[2] / "docs"
+FOLDER, PAGES = DOCS / "images" / "pages", DOCS / "pages.md"
+MARK = re.compile(r"<!-- picture of ([\w-]+): (.*) -->\n(?:!?\[.*\n)*")
 QUALITY = 60
 TALLEST = {"desktop": 1_250, "phone": 1_500}  # of a page that is longer, the upper part
 MOST_BYTES = 3_000_000
@@ -31,16 +37,32 @@ def main() -> int:
             for size in SIZES:
                 for theme in THEMES:
                     with stage.open(shot, theme=theme, size=size) as page:
-                        file = wanted.into / file_name(shot, size, theme)
+                        file = wanted.into / file_name(shot.name, size, theme)
                         file.write_bytes(picture(page, size))
                         print(f"{file.name} {file.stat().st_size // 1000} kB")
     total = sum(file.stat().st_size for file in wanted.into.glob("*.webp"))
     print(f"{total / 1e6:.2f} MB in all")
+    if wanted.into == FOLDER:
+        PAGES.write_text(with_pictures(PAGES.read_text()))
     return 1 if total > MOST_BYTES else 0
 
 
-def file_name(shot: Shot, size: str, theme: str) -> str:
-    return f"{shot.name}-{size}-{theme}.webp"
+def file_name(shot: str, size: str, theme: str) -> str:
+    return f"{shot}-{size}-{theme}.webp"
+
+
+def with_pictures(text: str) -> str:
+    """The text of docs/pages.md with the pictures that there are, each behind its mark."""
+    return MARK.sub(lambda mark: mark[0].partition("\n")[0] + "\n" + _lines(mark[1], mark[2]), text)
+
+
+def _lines(shot: str, words: str) -> str:
+    files = {(size, theme): file_name(shot, size, theme) for size in SIZES for theme in THEMES}
+    if not all((FOLDER / name).exists() for name in files.values()):
+        return ""
+    first, *others = (f"images/pages/{name}" for name in files.values())
+    links = zip(("Dark", "phone", "phone, dark"), others, strict=True)
+    return f"![{words}]({first})\n" + ", ".join(f"[{word}]({name})" for word, name in links) + "\n"
 
 
 def picture(page: Any, size: str) -> bytes:
