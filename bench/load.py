@@ -38,6 +38,9 @@ PATIENCE = float(os.environ.get("HEIMDALL_TEST_PATIENCE", "1"))
 
 def main() -> None:
     given = _arguments()
+    if given.attempts:
+        print(json.dumps(_write_events(given.attempts, given.rate, given.seconds)))
+        return
     if given.one:
         print(json.dumps(Load(given).run()))
         return
@@ -93,7 +96,8 @@ class Load:
         given = self.given
         attempts = await asyncio.to_thread(_running_attempts, writer, login["name"])
         sockets = await _open(server, [attempt.job_id for attempt in attempts], given.sockets, login["token"])
-        committed = await asyncio.to_thread(_write_events, attempts, given.rate, given.seconds)
+        # In a process of its own: here it would wait for the clients.
+        committed = await asyncio.to_thread(self._write, [attempt.pk for attempt in attempts])
         deadline = time.monotonic() + 60 * PATIENCE
         delays, lost = _delays(sockets, committed)
         while lost and time.monotonic() < deadline:
@@ -110,6 +114,12 @@ class Load:
             "deliveries": len(delays),
             "lost": lost,
         }
+
+    def _write(self, attempts: list[int]) -> list[tuple[int, int, float]]:
+        command = [sys.executable, "-m", "bench.load", "--attempts", *map(str, attempts)]
+        command += ["--rate", str(self.given.rate), "--seconds", str(self.given.seconds)]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        return [tuple(one) for one in json.loads(done.stdout.splitlines()[-1])]
 
 
 def fill(jobs: int, metrics: int) -> None:
@@ -284,11 +294,17 @@ def _running_attempts(writer: Any, owner: str) -> list[Any]:
     return [writer._attempt(job) for job in jobs]
 
 
-def _write_events(attempts: list[Any], rate: float, seconds: float) -> list[tuple[int, int, float]]:
+def _write_events(
+    numbers_of_attempts: list[int], rate: float, seconds: float
+) -> list[tuple[int, int, float]]:
     """So many events a second, in turn; job, number of the event, and when it was committed."""
-    from training import services
-    from training.models import TrainingJob
+    import django
 
+    django.setup()
+    from training import services
+    from training.models import Attempt, TrainingJob
+
+    attempts = list(Attempt.objects.select_related("job").filter(pk__in=numbers_of_attempts))
     numbers = dict(
         TrainingJob.objects.values_list("pk", "event_seq").filter(pk__in=[one.job_id for one in attempts])
     )
@@ -395,6 +411,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=30.0, help="of events")
     parser.add_argument("--databases", default="postgres,sqlite")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/scaling.md")
+    parser.add_argument("--attempts", type=int, nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--one", choices=["postgres", "sqlite"], help=argparse.SUPPRESS)
     return parser.parse_args()
 
