@@ -81,8 +81,7 @@ async def main():
         await ear.until(lambda one: one.has_new)                     # the one with the smaller number, too
 
     board.unfollow(ear, jobs[:2], new=True)
-    async with asyncio.timeout(5 * PATIENCE):
-        while tailers(): await asyncio.sleep(0.02)                   # nobody listens: no tailer
+    await until_no_tailer()
 
 def submit_out_of_order(heard):
     with transaction.atomic():
@@ -123,6 +122,11 @@ async def be_quick():
         delays.append(ear.heard_at - wrote_at)
     assert sorted(delays)[2] < 0.05 * PATIENCE, delays
     board.unfollow(ear, jobs[1:2])
+    await until_no_tailer()
+
+async def until_no_tailer():
+    async with asyncio.timeout(5 * PATIENCE):
+        while tailers(): await asyncio.sleep(0.02)                   # nobody listens: no tailer
 
 def raise_seq(number):
     write("UPDATE training_trainingjob SET event_seq = %s WHERE id = %s", 100 + number, jobs[1])

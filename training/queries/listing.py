@@ -82,6 +82,7 @@ class Count:
 class Page:
     jobs: list[dict[str, Any]]
     count: Count
+    plan: Plan
     previous: str | None = None  # cursors
     next: str | None = None
 
@@ -109,6 +110,7 @@ def page(actor: Any, wanted: Wanted, *, size: int, number: int = 1, cursor: str 
     return Page(
         dicts_of(rows, actor),
         plan.count,
+        plan,
         previous=_place(wanted, rows[0], backward=True) if rows and has_previous else None,
         next=_place(wanted, rows[-1]) if rows and has_next else None,
     )
@@ -118,9 +120,9 @@ def count(actor: Any, wanted: Wanted) -> Count:
     return Plan.of(actor, wanted).count
 
 
-def counts(actor: Any, wanted: Wanted) -> dict[str, Count]:
-    """How many there are in each status, whatever status is wanted."""
-    plan = Plan.of(actor, replace(wanted, status=None))
+def counts(actor: Any, wanted: Wanted, seen: Page) -> dict[str, Count]:
+    """How many there are in each status, whatever status is wanted. `seen`: a page of the wanted jobs."""
+    plan = Plan.of(actor, replace(wanted, status=None)) if wanted.status else seen.plan
     if not plan.count.is_exact:
         return {str(status): count(actor, replace(wanted, status=[status])) for status in Status}
     found: Counter[str] = Counter()

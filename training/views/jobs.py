@@ -48,7 +48,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
         found = listing.page(request.user, wanted, size=PAGE_SIZE, cursor=cursor)
     except NotFound:  # a cursor of another order, or none at all
         found, cursor = listing.page(request.user, wanted, size=PAGE_SIZE), None
-    counts = listing.counts(request.user, wanted)
+    counts = listing.counts(request.user, wanted, found)
     views = list(services.visible_views(request.user))
     context = {
         "section": "jobs",
