@@ -126,7 +126,7 @@ def test_without_javascript_everything_works_but_is_not_live(site, visit, long_j
     site.wait_for_status(long_job, "paused")
     page.reload()
     page.locator("#head .state-paused").wait_for()
-    page.locator("details.menu summary").click()
+    page.locator("#head details.menu summary").click()
     page.click('button[data-verb="discard"]')
     page.click("form[data-ask] button")
     page.locator("#head .state-cancelled").wait_for()
