@@ -216,9 +216,18 @@ Q_CLUSTER = {
 }
 # Nothing of ours is cached; django-q2 would leave pickles with its statistics here.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
-CHANNEL_LAYERS = {
+# Carries lost logins to open sockets at once; see training/live/announcements.py. A receiver waits 5 s at a time.
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 1_000}}
 }
+if REDIS_URL:
+    CHANNEL_LAYERS["default"] = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {
+            "hosts": [{"address": REDIS_URL, "socket_connect_timeout": 2, "socket_timeout": 15}],
+            "prefix": "heimdall",
+        },
+    }
 
 # Notifications: e-mail is offered where a server is named; webhooks go to public addresses and to these.
 EMAIL = env.mail_server("HEIMDALL_EMAIL_URL")

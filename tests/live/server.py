@@ -28,8 +28,10 @@ RECIPES = "tests.recipes_for_tests.tiny,tests.recipes_for_tests.shards"
 class Server:
     """daphne in a process of its own."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, application: str = "heimdall.asgi:application", **environment: str
+    ) -> None:
+        self.folder, self.application = folder, application
         self.environment = os.environ | {
             "HEIMDALL_DATA_DIR": str(folder),
             "DJANGO_SETTINGS_MODULE": "heimdall.settings",
@@ -56,7 +58,7 @@ class Server:
                 "127.0.0.1",
                 "-p",
                 str(self.port),
-                "heimdall.asgi:application",
+                self.application,
             ],
             cwd=ROOT,
             env=self.environment,

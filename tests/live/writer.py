@@ -147,7 +147,9 @@ def revoke(token: str) -> None:
 
 @command
 def deactivate(name: str) -> None:
-    User.objects.filter(username=name).update(is_active=False)
+    user = User.objects.get(username=name)
+    user.is_active = False
+    user.save()
 
 
 @command

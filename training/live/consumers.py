@@ -7,17 +7,20 @@ beyond its place, send, remember the place.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
 import weakref
 from collections import defaultdict
+from collections.abc import Collection
 from urllib.parse import parse_qs
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import Error
 
 from training.live import feeds
+from training.live.announcements import ANYBODY, announcer
 from training.live.feeds import JobFeed, ListFeed, Place, in_database
 from training.live.logins import Credential, Login, credential_of, look_up
 from training.live.tailer import LATE_NUMBERS
@@ -43,7 +46,9 @@ class BadQuery(ValueError):
 class LiveConsumer(AsyncWebsocketConsumer):
     """A socket: opened for a login, woken by the board, closed when the login holds no more."""
 
-    channel_layer_alias = None  # nobody sends to a socket: it is woken and reads
+    channel_layer_alias = (
+        None  # nobody sends to a socket: it is woken and reads, and its desk hears announcements
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -286,6 +291,10 @@ class Desk:
         self.lists = ListFeed()
         self._feeds: weakref.WeakValueDictionary[int, JobFeed] = weakref.WeakValueDictionary()
         self._rounds: asyncio.Task | None = None
+        self._loop = asyncio.get_running_loop()
+        self._announced: set[int] = set()
+        self._early_round: asyncio.Task | None = None
+        self._lock = asyncio.Lock()
 
     def feed(self, job: int) -> JobFeed:
         return self._feeds.setdefault(job, JobFeed(job))
@@ -294,12 +303,33 @@ class Desk:
         self.sockets.add(socket)
         if self._rounds is None or self._rounds.done():
             self._rounds = asyncio.ensure_future(self._go_round())
+            announcer().listen(self.hear)
 
     def leave(self, socket: LiveConsumer) -> None:
         self.sockets.discard(socket)
         if not self.sockets and self._rounds:
             self._rounds.cancel()
             self._rounds = None
+            announcer().unlisten(self.hear)
+
+    def hear(self, user: int) -> None:
+        """That somebody's rights may have changed; from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed under us
+            self._loop.call_soon_threadsafe(self._hurry, user)
+
+    def _hurry(self, user: int) -> None:
+        self._announced.add(user)
+        if self._early_round is None or self._early_round.done():
+            self._early_round = asyncio.ensure_future(self._go_early_round())
+
+    async def _go_early_round(self) -> None:
+        """For those who were named, and again for who was named meanwhile."""
+        while self._announced:
+            users, self._announced = self._announced, set()
+            try:
+                await self._check(users)
+            except Error as error:
+                logger.warning("Logins that may have changed cannot be looked up now: %s", error)
 
     async def _go_round(self) -> None:
         """1. wait  2. skip the round if nothing was written since the last  3. look each login up once."""
@@ -316,14 +346,16 @@ class Desk:
                 logger.warning("The logins of open sockets cannot be looked up now: %s", error)
             took = time.monotonic() - checked_at
 
-    async def _check(self) -> None:
-        by_credential: dict[Credential | None, list[LiveConsumer]] = defaultdict(list)
-        for socket in self.sockets:
-            by_credential[socket.credential].append(socket)
-        for credential, sockets in by_credential.items():
-            login = await in_database(look_up)(credential)
-            for socket in sockets:
-                await (socket.check(login) if login else socket.leave(NO_LOGIN))
+    async def _check(self, users: Collection[int] = (ANYBODY,)) -> None:
+        async with self._lock:
+            by_credential: dict[Credential | None, list[LiveConsumer]] = defaultdict(list)
+            for socket in self.sockets:
+                if ANYBODY in users or (socket.login and socket.login.user.pk in users):
+                    by_credential[socket.credential].append(socket)
+            for credential, sockets in by_credential.items():
+                login = await in_database(look_up)(credential)
+                for socket in sockets:
+                    await (socket.check(login) if login else socket.leave(NO_LOGIN))
 
 
 _desks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Desk] = weakref.WeakKeyDictionary()
