@@ -21,7 +21,10 @@ from django.db import Error
 
 from training.live import feeds
 from training.live.announcements import ANYBODY, announcer
-from training.live.feeds import JobFeed, ListFeed, Place, in_database
+from training.live.audience import Audience
+from training.live.bell import Bell
+from training.live.feeds import ListFeed, Message, Place, in_database
+from training.live.flow import Pipe
 from training.live.logins import Credential, Login, credential_of, look_up
 from training.live.tailer import LATE_NUMBERS
 from training.push import Changes, board
@@ -29,7 +32,6 @@ from training.push import Changes, board
 logger = logging.getLogger(__name__)
 
 NO_LOGIN, NOT_ALLOWED, NOT_FOUND, TOO_MUCH, FAILED = 4401, 4403, 4404, 4408, 4500
-FOLD_SECONDS = 0.25  # between two messages of a socket, unless an event came
 CHECK_SECONDS = (1.0, 8.0)  # between two rounds that look logins up again, at least and at most
 CHECK_SHARE = 0.05  # of the time, at most, goes into these rounds
 CHECK_ANYWAY_SECONDS = 60.0  # a round although nothing was written: sessions end by the clock
@@ -54,7 +56,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         super().__init__()
         self.login: Login | None = None
         self.credential: Credential | None = None
-        self._news, self._urgent = asyncio.Event(), asyncio.Event()
+        self._bell = Bell()
         self._writer: asyncio.Task | None = None
         self._pong: asyncio.Task | None = None
         self._window, self._num_received = 0.0, 0
@@ -70,7 +72,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         except BadQuery:
             return await self.close(NOT_ALLOWED)
         desk().join(self)
-        self._news.set()
+        self.hurry()
         self._writer = asyncio.ensure_future(self._write())
 
     async def disconnect(self, code: int) -> None:
@@ -110,34 +112,20 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self.login = login
 
     def hurry(self) -> None:
-        self._urgent.set()
-        self._news.set()
+        self._bell.ring(urgent=True)
 
     def soon(self) -> None:
-        self._news.set()
+        self._bell.ring(urgent=False)
 
     async def _write(self) -> None:
-        """1. wait until there may be news  2. fold  3. tell."""
-        told_at = -FOLD_SECONDS
         try:
             while True:
-                await self._news.wait()
-                await self._fold(told_at + FOLD_SECONDS - time.monotonic())
-                self._news.clear()
-                self._urgent.clear()
-                told_at = time.monotonic()
+                await self._bell.heard()
                 if not await self._try_to_tell():
                     return
         except Exception:
             logger.exception("A socket failed.")
             await self.leave(FAILED)
-
-    async def _fold(self, seconds: float) -> None:
-        if seconds > 0 and not self._urgent.is_set():
-            try:
-                await asyncio.wait_for(self._urgent.wait(), seconds)
-            except TimeoutError:
-                pass
 
     async def _try_to_tell(self) -> bool:
         try:
@@ -145,7 +133,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         except Error as error:
             logger.warning("A socket waits for the database: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
-            self._news.set()
+            self.soon()
             return True
 
     def _end(self) -> None:
@@ -163,26 +151,32 @@ class JobConsumer(LiveConsumer):
         self.shown: str | None = None
         names = {"after", "step", "row", "epoch", "closed", "log"}
         self.asked = tuple((name, _number(query[name])) for name in sorted(names & query.keys()))
+        self.audience = desk().audience(self.job)
         if self.job <= MAX_NUMBER:
-            board().follow(self, [self.job])
-        self.feed = desk().feed(self.job)
+            self.audience.join(self)
 
     def end(self) -> None:
-        board().unfollow(self, [self.job])
+        self.audience.leave(self)
 
-    def wake(self, changes: Changes) -> None:
-        seq = changes.jobs.get(self.job)
-        if seq is None or self.place is None or seq > self.place.after:
-            self.hurry()
-        else:
-            self.soon()
+    @property
+    def is_idle(self) -> bool:
+        return self._bell.is_quiet
+
+    def take(self, message: Message, frame: bytes | None) -> bool:
+        pipe: Pipe | None = self.scope["pipe"]
+        if message.shown is None or message.has_more or pipe is None:
+            return False
+        if frame is not None and not pipe.put(frame):
+            return False
+        self.place, self.shown = message.place, message.shown
+        return True
 
     async def tell(self) -> bool:
         assert self.login
         has_more = self.job <= MAX_NUMBER
         while has_more:
             asked = self.asked if self.place is None else ()
-            message = await self.feed.message(self.place, asked, self.shown, self.login)
+            message = await self.audience.feed.message(self.place, asked, self.shown, self.login)
             if message.shown is None:
                 break
             if message.text:
@@ -289,15 +283,15 @@ class Desk:
     def __init__(self) -> None:
         self.sockets: set[LiveConsumer] = set()
         self.lists = ListFeed()
-        self._feeds: weakref.WeakValueDictionary[int, JobFeed] = weakref.WeakValueDictionary()
+        self._audiences: weakref.WeakValueDictionary[int, Audience] = weakref.WeakValueDictionary()
         self._rounds: asyncio.Task | None = None
         self._loop = asyncio.get_running_loop()
         self._announced: set[int] = set()
         self._early_round: asyncio.Task | None = None
         self._lock = asyncio.Lock()
 
-    def feed(self, job: int) -> JobFeed:
-        return self._feeds.setdefault(job, JobFeed(job))
+    def audience(self, job: int) -> Audience:
+        return self._audiences.setdefault(job, Audience(job))
 
     def join(self, socket: LiveConsumer) -> None:
         self.sockets.add(socket)

@@ -1,8 +1,8 @@
-"""Bounds for the bytes of one socket, in both directions.
+"""How bytes go to one socket under daphne: bounded in both directions, and at once where that is possible.
 
 Daphne's `send` returns before the bytes are on their way, so a client that does not read would fill the memory of
 the server. Twisted tells a producer when a connection's buffer is full (64 KB) and when it is empty again: sends wait
-for that. Under a server whose `send` waits by itself nothing is done here.
+for that. Under a server whose `send` waits by itself there is no pipe, and nothing is done here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from autobahn.websocket.protocol import PreparedMessage
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.tcp import Connection
 from zope.interface import implementer
 
 MAX_MESSAGE_BYTES = 4_096  # of one message from a client
@@ -20,29 +22,66 @@ MAX_MESSAGE_BYTES = 4_096  # of one message from a client
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-def bounded(send: Send) -> Send:
-    """The same `send`, made to wait while the client does not read. Long messages from it are refused."""
+def pipe_of(send: Send) -> Pipe | None:
+    """The pipe under a socket's `send`, where there is one."""
     protocol = send.args[0] if isinstance(send, partial) and send.args else None
     transport = getattr(protocol, "transport", None)
     if transport is None or not hasattr(transport, "registerProducer"):
-        return send
-    protocol.maxFramePayloadSize = protocol.maxMessagePayloadSize = MAX_MESSAGE_BYTES
-    gate = Gate()
-    transport.unregisterProducer()  # the one of the HTTP request that became this socket
-    transport.registerProducer(gate, True)
+        return None
+    return Pipe(send, protocol)
 
-    async def send_when_read(message: dict[str, Any]) -> None:
+
+def framed(text: str) -> bytes:
+    """A message as it goes over the wire, to any number of sockets: none of them compresses."""
+    return PreparedMessage(text.encode(), isBinary=False, applyMask=False, doNotCompress=True).payloadHybi
+
+
+class Pipe:
+    """Waits while the client does not read. Long messages from it are refused."""
+
+    def __init__(self, send: Send, protocol: Any) -> None:
+        self._send, self._protocol = send, protocol
+        self._transport = protocol.transport
+        self._gate = Gate()
+        protocol.maxFramePayloadSize = protocol.maxMessagePayloadSize = MAX_MESSAGE_BYTES
+        self._transport.unregisterProducer()  # the one of the HTTP request that became this socket
+        self._transport.registerProducer(self._gate, True)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """The socket's `send`, made to wait."""
         if message["type"] == "websocket.send":
-            await gate.opened.wait()
+            await self._gate.opened.wait()
+        protocol = self._protocol
         protocol.maxMessagePayloadSize = (
             0  # autobahn holds what is sent to the same limit; this send does not wait
         )
         try:
-            await send(message)
+            await self._send(message)
         finally:
             protocol.maxMessagePayloadSize = MAX_MESSAGE_BYTES
 
-    return send_when_read
+    def put(self, frame: bytes) -> bool:
+        """Send a framed message without waiting. False where it would have to wait, or where the socket is closed."""
+        protocol = self._protocol
+        if protocol.state != protocol.STATE_OPEN or not self._gate.opened.is_set():
+            return False
+        written = self._written(frame)
+        if written < len(frame):
+            self._transport.write(frame[written:])
+        return True
+
+    def _written(self, frame: bytes) -> int:
+        """How many bytes the kernel took at once.
+
+        Twisted by itself writes by way of its poller: later than all that is done now, and at twice the cost.
+        """
+        transport = self._transport
+        if not isinstance(transport, Connection) or transport.TLS:
+            return 0
+        if transport.dataBuffer or transport._tempDataBuffer:  # these bytes come first
+            return 0
+        written = transport.writeSomeData(frame)
+        return written if isinstance(written, int) else 0  # lost: Twisted notices at its own write
 
 
 @implementer(IPushProducer)

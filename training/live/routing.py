@@ -11,7 +11,7 @@ from django.http.request import is_same_domain, split_domain_port, validate_host
 from django.urls import path, re_path
 
 from training.live.consumers import JobConsumer, ListConsumer, NowhereConsumer
-from training.live.flow import bounded
+from training.live.flow import pipe_of
 from training.live.logins import authorization
 
 FORBIDDEN = 4403
@@ -36,7 +36,8 @@ def allowed_origins(application: Application) -> Application:
         if not is_allowed(scope):
             await send({"type": "websocket.close", "code": FORBIDDEN})
             return
-        await application(scope, receive, bounded(send))
+        pipe = pipe_of(send)
+        await application(scope | {"pipe": pipe}, receive, pipe.send if pipe else send)
 
     return guarded
 
