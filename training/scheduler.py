@@ -10,9 +10,12 @@ import logging
 import shutil
 import time
 from contextlib import suppress
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 from django.conf import settings
+from django.db.models import Q
 
 from training import host, services, waiting
 from training.errors import HeimdallError
@@ -44,25 +47,27 @@ def wake_waiting(node: Node) -> int:
 def make_room() -> TrainingJob | None:
     """Ask the least urgent running job to stop where a more urgent one waits and no node for it has a free slot.
 
-    Each pool is looked at by itself: a job that waits for a pool without nodes holds up nobody.
+    Each pool is looked at by itself, with and without those that ask for a GPU: a job that waits for nodes that are
+    not there holds up nobody.
     """
     for pool in services.waiting_jobs().order_by().values_list("pool", flat=True).distinct():
-        best = services.waiting_jobs().filter(pool=pool).first()
-        victim = _victim_for(best) if best else None
-        if best and victim and services.preempt(victim, for_job=best):
-            return victim
+        in_pool = services.waiting_jobs().filter(pool=pool)
+        for best in (in_pool.first(), in_pool.filter(waiting.NEEDS_NO_GPU).first()):
+            victim = _victim_for(best) if best else None
+            if best and victim and services.preempt(victim, for_job=best):
+                return victim
     return None
 
 
 def _victim_for(best: TrainingJob) -> TrainingJob | None:
     nodes = [node for node in waiting.live_nodes() if waiting.takes_jobs(node)]
-    nodes = [node for node in nodes if not best.pool or best.pool in node.pools]
+    nodes = [node for node in nodes if waiting.slots_for(best, node)]
     busy = waiting.busy_slots()
-    if any(busy[node.pk] < node.slots for node in nodes):
+    if any(waiting.free_slots(best, node, busy) for node in nodes):
         return None
-    running = TrainingJob.objects.filter(
-        status=Status.RUNNING, attempts__ended_at=None, attempts__node__in=nodes
-    )
+    slots = (Q(attempts__node=node, attempts__slot__in=waiting.slots_for(best, node)) for node in nodes)
+    there = reduce(or_, slots, Q(pk__in=[]))
+    running = TrainingJob.objects.filter(there, status=Status.RUNNING, attempts__ended_at=None)
     if running.filter(stop=Stop.PREEMPT).exists():
         return None  # room is being made already
     less_urgent = running.filter(stop=Stop.NONE, priority__lt=best.priority)

@@ -17,7 +17,9 @@ from training.models import Attempt, Node, TrainingJob
 
 IN_ORDER = ("-priority", "queued_at", "id")
 FARTHEST_AHEAD = 1_000  # positions beyond are not counted
-CODES = ("not_before", "dataset", "no_node", "no_pool", "drained", "no_slot", "turn", "next")
+# As needs_gpu says it of one job. What has no such field compares as unknown in SQL.
+NEEDS_NO_GPU = ~Q(config__device="cuda") | Q(config__device__isnull=True)
+CODES = ("not_before", "dataset", "no_node", "no_pool", "no_gpu", "drained", "no_slot", "turn", "next")
 
 
 def claimable_jobs() -> QuerySet[TrainingJob]:
@@ -30,9 +32,22 @@ def takes_jobs(node: Node) -> bool:
     return not node.draining and node.drained_at is None
 
 
-def fits(node: Node) -> Q:
-    """The jobs that the node's pools allow."""
-    return Q(pool__in=["", *node.pools])
+def fits(node: Node, slot: int | None = None) -> Q:
+    """The jobs that this slot of the node may run, or, without one, that any of its slots may."""
+    in_pools = Q(pool__in=["", *node.pools])
+    slots = range(node.slots) if slot is None else [slot]
+    return in_pools if any(_has_gpu(node, one) for one in slots) else in_pools & NEEDS_NO_GPU
+
+
+def slots_for(job: TrainingJob | Any, node: Node) -> list[int]:
+    """What `fits` says of one job: the slots of the node that may run it."""
+    if job.pool and job.pool not in node.pools:
+        return []
+    return [slot for slot in range(node.slots) if not needs_gpu(job) or _has_gpu(node, slot)]
+
+
+def needs_gpu(job: TrainingJob | Any) -> bool:
+    return job.config.get("device") == "cuda"
 
 
 def live_nodes() -> QuerySet[Node]:
@@ -49,6 +64,11 @@ def busy_slots() -> Counter[int]:
     """Slots that hold a job, by node."""
     held = Attempt.objects.filter(ended_at=None, node__isnull=False)
     return Counter(held.values_list("node_id", flat=True))
+
+
+def free_slots(job: TrainingJob | Any, node: Node, busy: Counter[int]) -> int:
+    """How many slots the job could have there, at most."""
+    return min(len(slots_for(job, node)), max(node.slots - busy[node.pk], 0))
 
 
 @dataclass(frozen=True)
@@ -121,12 +141,16 @@ class _Hall:
         fitting = [node for node in self.nodes if not job.pool or job.pool in node.pools]
         if not fitting:
             return "no_pool", f"No live node is in the pool {job.pool}."
-        open_ = [node for node in fitting if takes_jobs(node)]
         which = f" of the pool {job.pool}" if job.pool else ""
+        fitting = [node for node in fitting if slots_for(job, node)]
+        if not fitting:
+            return "no_gpu", f"It asks for a GPU, and no live node{which} has one."
+        which += " with a GPU" if needs_gpu(job) else ""
+        open_ = [node for node in fitting if takes_jobs(node)]
         if not open_:
             return "drained", f"Every node{which} is drained or stopping."
-        slots = sum(node.slots for node in open_)
-        free = sum(max(node.slots - self.busy[node.pk], 0) for node in open_)
+        slots = sum(len(slots_for(job, node)) for node in open_)
+        free = sum(free_slots(job, node, self.busy) for node in open_)
         first = _goes_first(ahead)
         if free <= 0:
             return "no_slot", f"{_taken(slots, which)}{first}"
@@ -158,6 +182,11 @@ def _makers() -> QuerySet[TrainingJob]:
 
 def _waits_for_dataset() -> Q:
     return Q(job_type=JobType.TRAINING) & Exists(_makers())
+
+
+def _has_gpu(node: Node, slot: int) -> bool:
+    """Where a node has not said what it computes on, it is tried."""
+    return not node.devices or (slot < len(node.devices) and node.devices[slot]["device"] != "cpu")
 
 
 def _taken(count: int, which: str) -> str:

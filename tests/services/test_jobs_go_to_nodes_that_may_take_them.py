@@ -156,6 +156,33 @@ def test_a_waiting_job_says_why(make_job, admin_user):
     assert queries.job_dict(make_job(status="paused"))["waiting"] is None
 
 
+def test_a_job_that_asks_for_a_gpu_waits_for_a_slot_with_one(make_job, settings):
+    settings.NODE_NAME = "plain"
+    asks, plain = make_job(config={"device": "cuda"}), node_named("plain", slots=2)
+    Node.objects.update(devices=[{"device": "cpu", "name": "a processor"}] * 2)
+    plain.refresh_from_db()
+    assert (claim(plain), services.jobs_for(plain).exists()) == (None, False)
+    assert waiting(asks) == ("no_gpu", 0)
+    others = [make_job(), make_job(job_type="synthetic_data")]  # the device `auto`, and no such field
+    assert [claim(plain), claim(plain), claim(plain)] == [*(job.pk for job in others), None]
+    TrainingJob.objects.filter(pk=asks.pk).update(priority=5)
+    assert scheduler.make_room() is None
+
+    both = node_named("both", slots=2)
+    Node.objects.filter(pk=both.pk).update(devices=[{"device": "cuda:0", "name": "GPU"}, {"device": "cpu"}])
+    both.refresh_from_db()
+    assert waiting(asks) == ("next", 0)
+    assert services.jobs_for(both).exists()
+    assert services.claim(both, slot=1, pid=1) is None
+    on_cpu, on_gpu = make_job(), make_job(priority=6)
+    assert services.claim(both, slot=0, pid=1).job_id == on_gpu.pk
+    assert services.claim(both, slot=1, pid=1).job_id == on_cpu.pk
+    assert waiting(asks) == ("no_slot", 0)
+    assert scheduler.make_room() is None  # the GPU's job is more urgent, and the CPU's slot would not do
+    TrainingJob.objects.filter(pk=on_gpu.pk).update(priority=1)
+    assert scheduler.make_room() == on_gpu
+
+
 def test_the_reasons_of_a_list_cost_the_same_few_queries(make_job, django_assert_num_queries):
     def read(**wanted) -> list[TrainingJob]:
         return list(queries.with_relations(TrainingJob.objects.filter(**wanted)))

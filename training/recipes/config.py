@@ -175,7 +175,9 @@ class TrainingConfig(RecipeConfig):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
         title="Device",
-        description="Auto takes a GPU where there is one. What was taken first stays the job's device.",
+        description=(
+            "Auto takes a GPU where there is one; cuda waits for one. What was taken first stays the job's device."
+        ),
         json_schema_extra=in_group("Hardware"),
     )
     deterministic: bool = Field(

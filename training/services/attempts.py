@@ -65,7 +65,7 @@ def claim(
     while True:
         try:
             with transaction.atomic():
-                job = _next_in_queue(node, job_id)
+                job = _next_in_queue(node, slot, job_id)
                 return _claim(job, node, slot, pid, pid_started_at) if job else None
         except Raced:
             continue
@@ -307,12 +307,12 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _next_in_queue(node: Node, job_id: int | None) -> TrainingJob | None:
-    """The best job that this node may take, with its row locked; None too where the node takes none."""
+def _next_in_queue(node: Node, slot: int, job_id: int | None) -> TrainingJob | None:
+    """The best job that this slot may take, with its row locked; None too where the node takes none."""
     node.refresh_from_db(fields=["pools", "draining", "drained_at"])
     if not waiting.takes_jobs(node):
         return None
-    jobs = waiting.claimable_jobs().filter(waiting.fits(node))
+    jobs = waiting.claimable_jobs().filter(waiting.fits(node, slot))
     if job_id is not None:
         jobs = jobs.filter(pk=job_id)
     return (
