@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from training import datasets, queries, services
 from training.api import pagination, params, serializers
 from training.api.doors import Door, find_job, given
+from training.api.filtersets import DatasetFilters, filtered, params_of
 from training.api.params import PAGE, PAGE_SIZE, Number
 from training.api.schema import answers, document
 from training.errors import NotFound
@@ -19,6 +20,7 @@ from training.models import Dataset
 
 START = Number("start", "The number of the first sample to show, from 0.", default=0)
 LIMIT = Number("limit", "How many at most.", default=100, low=1, high=1000)
+LIST = (*params_of(DatasetFilters), PAGE, PAGE_SIZE)
 STATES = ("making", "complete", "incomplete")
 
 
@@ -59,12 +61,13 @@ class Datasets(Door):
     @document(
         "list_datasets",
         "What data was made",
-        params=(PAGE, PAGE_SIZE),
+        params=LIST,
         answers=answers(200, serializers.page_of(DatasetShape), 404),
     )
     def get(self, request: Request) -> Response:
-        values = params.read(request, (PAGE, PAGE_SIZE))
-        found = services.visible_datasets(request.user).distinct().order_by("-id")
+        values = params.read(request, LIST)
+        visible = services.visible_datasets(request.user).distinct().order_by("-id")
+        found = filtered(DatasetFilters, request, visible)
         page = pagination.numbered(
             request,
             page=values["page"],

@@ -12,11 +12,14 @@ from rest_framework.response import Response
 from training import services
 from training.api import pagination, params, serializers
 from training.api.doors import Door, given
+from training.api.filtersets import NodeFilters, filtered, params_of
 from training.api.schema import answers, document
 from training.errors import NotFound
 from training.lifecycle import Answer
 from training.models import Node as NodeRow
 from training.queries.nodes import STATES, VERBS, node_dicts, node_event_dict, node_events
+
+LIST = params_of(NodeFilters)
 
 
 @extend_schema_serializer(component_name="Slot")
@@ -80,10 +83,16 @@ class NodeAnswer(NodeShape):
 
 
 class Nodes(Door):
-    @document("list_nodes", "Which hosts there are", answers=answers(200, serializers.page_of(NodeShape)))
+    @document(
+        "list_nodes",
+        "Which hosts there are",
+        params=LIST,
+        answers=answers(200, serializers.page_of(NodeShape)),
+    )
     def get(self, request: Request) -> Response:
-        params.read(request, ())
-        return Response(pagination.whole(node_dicts(NodeRow.objects.all(), request.user)))
+        params.read(request, LIST)
+        found = filtered(NodeFilters, request, NodeRow.objects.all())
+        return Response(pagination.whole(node_dicts(found, request.user)))
 
 
 class OneNode(Door):

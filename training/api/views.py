@@ -17,6 +17,7 @@ from training import policy, queries, services
 from training.api import downloads, pagination, params, serializers
 from training.api.doors import Door, find_checkpoint, find_job, given
 from training.api.filters import FILTERS, wanted
+from training.api.filtersets import EventFilters, filtered, params_of
 from training.api.params import AFTER, CURSOR, LIMIT, PAGE, PAGE_SIZE, Param
 from training.api.schema import answers, checkpoint_file, document
 from training.errors import InvalidInput
@@ -32,6 +33,7 @@ PER = Param(
     choices=("step", "epoch"),
 )
 LIST = (*FILTERS, CURSOR, PAGE, PAGE_SIZE)
+EVENTS = (*params_of(EventFilters), AFTER, LIMIT)
 
 
 class Jobs(Door):
@@ -148,17 +150,16 @@ class Events(Door):
     @document(
         "list_events",
         "What happened to the job",
-        params=(AFTER, LIMIT),
+        params=EVENTS,
         answers=answers(200, serializers.page_of(serializers.EventShape), 404),
     )
     def get(self, request: Request, pk: int) -> Response:
-        values = params.read(request, (AFTER, LIMIT))
+        values = params.read(request, EVENTS)
         job = find_job(request, pk)
-        shown = [
-            queries.event_dict(event)
-            for event in queries.events_after(job.pk, values["after"], values["limit"])
-        ]
-        count = _count(Event.objects.filter(job=job, seq__gt=values["after"]), shown, values["limit"])
+        following = Event.objects.filter(job=job, seq__gt=values["after"]).order_by("seq")
+        rows = filtered(EventFilters, request, following)
+        shown = [queries.event_dict(event) for event in rows[: values["limit"]]]
+        count = _count(rows, shown, values["limit"])
         return Response(pagination.following(request, shown, count=count, cursor="seq"))
 
 
