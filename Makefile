@@ -24,7 +24,7 @@ run: $(VENV)/.run  ## Start Heimdall on http://127.0.0.1:8000 (Ctrl-C drains and
 	@exec $(MANAGE) start
 
 test: $(VENV)/.dev  ## Run every test (DATABASE=postgres: on PostgreSQL, which comes with the development packages)
-	HEIMDALL_TEST_DATABASE=$(DATABASE) $(PYTEST) -n $(WORKERS) --dist loadgroup
+	HEIMDALL_TEST_DATABASE=$(DATABASE) $(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev  ## ruff, ruff format, mypy
 	$(BIN)/ruff check .

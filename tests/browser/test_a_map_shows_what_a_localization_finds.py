@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser.test_a_person_watches_and_steers_a_job_without_a_reload import until
 
-pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.browser, pytest.mark.processes]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.browser, pytest.mark.processes]
 HOSTILE = '<img src=x onerror="window.owned=1">'
 
 

@@ -11,7 +11,7 @@ from tests.gallery.axe import findings
 from tests.gallery.stage import THEMES
 from tests.running import Site, running
 
-pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.browser, pytest.mark.processes]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.notifications.conftest import Receiver, receiver  # noqa: F401
 from tests.running import PATIENCE, Site, running
 from training.notifications import webhook
 
-pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.browser, pytest.mark.processes]
 LISTEN = """
   window.told = [];
   const Real = window.Notification;

@@ -7,7 +7,7 @@ import pytest
 from tests.browser.test_a_person_watches_and_steers_a_job_without_a_reload import press, until
 from tests.running import PATIENCE
 
-pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.browser, pytest.mark.processes]
 # When the row shows the state, in the page's own clock.
 WATCH = """([job, state]) => new Promise((resolve) => {
   const look = () => document.querySelector(`#job-${job} .state-${state}`) && resolve(Date.now());

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.browser, pytest.mark.processes]
 INJECT = """(text) => {
   const box = document.createElement("div");
   box.innerHTML = '<img src="data:," onerror="window.owned = 1"><a href="javascript:window.owned=1">x</a>';

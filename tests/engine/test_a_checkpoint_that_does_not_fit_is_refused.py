@@ -11,8 +11,6 @@ from training.engine.refused import Refused
 from training.engine.restore import restore
 from training.engine.work import Crashed
 
-pytestmark = pytest.mark.xdist_group("refusals")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

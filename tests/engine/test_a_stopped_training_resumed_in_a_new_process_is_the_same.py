@@ -7,8 +7,6 @@ import torch
 
 from tests.engine.journeys import JOURNEYS, Travelled, differences, travel
 
-pytestmark = pytest.mark.xdist_group("journeys")
-
 
 @pytest.fixture(scope="module")
 def travelled(tmp_path_factory) -> dict[str, Travelled]:

@@ -12,8 +12,6 @@ from training.engine.refused import Refused
 from training.engine.work import load_recipe
 from training.recipes.config import TrainingConfig
 
-pytestmark = pytest.mark.xdist_group("fields")
-
 BASE = {"epochs": 2, "samples": 32, "grad_accumulation": 2, "keep_best": 0}
 CHANGES_THE_WEIGHTS = {
     "epochs": 3,

@@ -15,8 +15,6 @@ from training.engine.restore import restore
 from training.engine.snapshot import state_of
 from training.engine.work import load_recipe
 
-pytestmark = pytest.mark.xdist_group("parts")
-
 # Every epoch is worse than the first one, and the stop is in the middle of the third.
 CONFIG = FP16 | {"epochs": 5, "worsens": True, "early_stop_patience": 4}
 STOP = Stop(after_step=7)

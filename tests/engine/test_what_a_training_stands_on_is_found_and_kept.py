@@ -8,8 +8,6 @@ from tests.engine.attempts import Stop, attempt, config_of, resumed_from, spec_o
 from training.engine import codec, environment
 from training.engine.refused import Refused
 
-pytestmark = pytest.mark.xdist_group("environment")
-
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):

@@ -12,7 +12,7 @@ import pytest
 
 from tests.running import PATIENCE, Site, running
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 AWAY_SECONDS = float(os.environ.get("AWAY_SECONDS", "4.5"))  # longer than the lease
 LONG = {"epochs": 500, "samples": 320, "step_seconds": 0.05, "checkpoint_every_epochs": 0}
 

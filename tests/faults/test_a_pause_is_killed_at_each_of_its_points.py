@@ -7,7 +7,7 @@ import pytest
 from tests.running import PATIENCE, Site, running
 from training.management.commands.worker import FOLDER_IS_GONE
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 
 IN_THE_TRAINER = ["snapshot_taken", "before_write", "checkpoint_half_written", "checkpoint_before_rename",
                   "file_staged", "staged", "stopping"]  # fmt: skip

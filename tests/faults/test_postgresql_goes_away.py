@@ -10,7 +10,7 @@ import pytest
 from tests import postgres
 from tests.running import PATIENCE, Answer, running
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 AWAY_SECONDS = float(os.environ.get("AWAY_SECONDS", "5"))  # longer than the lease
 LEASE = {"HEIMDALL_LEASE_SECONDS": "4", "HEIMDALL_HEARTBEAT_SECONDS": "2"}
 STEP_SECONDS, SAMPLES_A_STEP = 0.05, 36  # a tenth of the samples validates

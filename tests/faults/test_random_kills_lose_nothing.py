@@ -7,7 +7,7 @@ import pytest
 from tests.chaos import SETTINGS, Chaos
 from tests.running import running
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 
 
 def test_eight_random_kills_lose_nothing_and_change_no_bit(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.test_log_lines_cannot_be_forged import LINE
 from tests.running import Answer, Site, running
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 KEY = "the-secret-key-of-this-test-which-nobody-may-ever-read-in-a-log"
 PASSWORD = "the password of this test, typed by a person"
 FORGED = "12:00:00 INFO training: forged"

@@ -24,7 +24,6 @@ from tests.storage.servers import BUCKET, CREDENTIALS, Wire, rclone
 
 pytestmark = [
     pytest.mark.processes,
-    pytest.mark.xdist_group("processes"),
     pytest.mark.skipif(bool(postgres.why_absent()), reason=postgres.why_absent()),
 ]
 CONFIG = {"epochs": 3, "samples": 160, "step_seconds": 0.08, "ema_decay": 0.9, "warmup_epochs": 1, "seed": 7}

@@ -8,7 +8,7 @@ from tests.running import Answer, Site, running
 from training.recipes.localization import dataset
 from training.recipes.localization.settings import RadioSettings
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 SHARD, NUM_SHARDS = 100, 30
 TINY = {
     "epochs": 8, "batch_size": 32, "width": 8, "heads": 2, "layers": 1, "refinements": 1, "dropout": 0.1,

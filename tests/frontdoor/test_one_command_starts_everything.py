@@ -13,7 +13,7 @@ import pytest
 
 from tests.running import PATIENCE, Site
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from tests.running import Site, running
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 EPOCHS, STEPS = 6, 9  # steps in an epoch
 CONFIG = {
     "epochs": EPOCHS,

@@ -77,7 +77,6 @@ def layer_of(redis: RedisServer) -> RedisChannelLayer:
 
 
 @pytest.mark.processes
-@pytest.mark.xdist_group("live")
 async def test_two_web_processes_and_a_command_tell_each_other_through_redis(redis, tmp_path):
     """The rounds of both servers are an hour apart; the writer is a third process, as a command is."""
     one = Server(tmp_path, application=FAR, REDIS_URL=redis.url)

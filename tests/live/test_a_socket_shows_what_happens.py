@@ -8,7 +8,7 @@ import pytest
 from tests import postgres
 from tests.live.server import connect, wait_until, watching
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.processes
 
 
 async def test_a_job_is_shown_as_it_runs(server, writer, running):

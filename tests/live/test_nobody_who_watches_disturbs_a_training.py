@@ -12,7 +12,7 @@ import websockets
 
 from tests.live.server import Client, Server, connect, watching
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.processes
 
 
 async def test_a_channel_layer_that_raises_and_hangs_has_no_effect(server, writer, running):

@@ -7,7 +7,7 @@ import websockets
 
 from tests.live.server import Client, watching
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.processes
 
 
 async def test_a_client_that_comes_back_gets_exactly_what_it_missed(server, writer, running):

@@ -7,7 +7,7 @@ import pytest
 from tests.api.test_who_may_do_what import CASES, ROWS
 from tests.live.server import watching
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.processes
 
 CLOSED_WITH = {"login": 4401, "not_found": 4404}
 OFFERED = {  # to those who may do everything

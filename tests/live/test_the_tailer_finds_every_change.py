@@ -12,8 +12,6 @@ from tests.live.server import ROOT
 from tests.running import PATIENCE
 from training.live.feeds import Shared, to_json
 
-pytestmark = pytest.mark.xdist_group("live")
-
 SCRIPT = """
 import asyncio, os, threading, time, django
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"

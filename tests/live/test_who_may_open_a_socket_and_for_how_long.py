@@ -9,7 +9,7 @@ import websockets
 from tests.live.server import Client, connect, watching
 from training.live.routing import is_allowed
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.processes
 
 
 @pytest.mark.parametrize(

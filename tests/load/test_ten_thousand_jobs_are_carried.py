@@ -18,7 +18,7 @@ PATIENCE = float(os.environ.get("HEIMDALL_TEST_PATIENCE", "1"))
 SLOWEST_MS = 1_000 * PATIENCE  # half of the answers, on a machine that does other things too
 LATEST_MS = 5_000 * PATIENCE
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")

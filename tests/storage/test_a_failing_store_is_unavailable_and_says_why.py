@@ -11,7 +11,7 @@ from tests.storage.servers import Failing, Wire, free_port
 from training import checkpoints, s3
 from training.errors import StorageRefused, StorageUnavailable
 
-pytestmark = [pytest.mark.django_db, pytest.mark.xdist_group("storage")]
+pytestmark = [pytest.mark.django_db]
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from tests.storage.servers import Failing
 from training import s3
 from training.management.commands import worker
 
-pytestmark = [pytest.mark.django_db, pytest.mark.xdist_group("storage")]
+pytestmark = [pytest.mark.django_db]
 
 
 @pytest.fixture

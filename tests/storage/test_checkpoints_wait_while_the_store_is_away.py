@@ -10,7 +10,7 @@ from tests.storage.servers import Wire
 from training import checkpoints, s3
 from training.runner import Storing
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("storage")]
+pytestmark = [pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture

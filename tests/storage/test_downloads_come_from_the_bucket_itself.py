@@ -11,7 +11,7 @@ from tests.storage.conftest import put, record, s3_backend, use_store
 from tests.storage.servers import Failing
 from training.models import checkpoint_storage
 
-pytestmark = [pytest.mark.django_db, pytest.mark.xdist_group("storage")]
+pytestmark = [pytest.mark.django_db]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from training.engine import codec
 from training.errors import BadCheckpoint, StorageUnavailable
 from training.models import Attempt, Dataset, dataset_storage
 
-pytestmark = [pytest.mark.django_db, pytest.mark.xdist_group("storage")]
+pytestmark = [pytest.mark.django_db]
 
 
 def test_a_staged_file_is_taken_over_and_comes_back_verified(store, attempt, tmp_path):

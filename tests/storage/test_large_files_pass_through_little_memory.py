@@ -16,7 +16,6 @@ from tests.storage.servers import rclone_program
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.xdist_group("storage")
 @pytest.mark.skipif(rclone_program() is None, reason="rclone is not installed")
 def test_300_mb_pass_through_200_mb():
     command = [sys.executable, "-m", "tests.storage.weigh", "--megabytes", "300"]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.running import running
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 
 
 def test_a_drained_node_lands_its_job_and_takes_it_up_again_when_it_is_undrained(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.running import Answer, Site, running
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.running import PATIENCE, Site, running
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.processes
 EPOCHS, STEPS = 7, 9
 CONFIG = {"epochs": EPOCHS, "samples": 320, "step_seconds": 0.07, "checkpoint_every_minutes": 0, "seed": 3}
 LEASE = 4.0

@@ -177,6 +177,17 @@ def test_without_redis_messages_go_through_the_database_and_back_again(used, ser
 
 
 @pytest.mark.django_db(transaction=True)
+def test_what_lies_in_the_database_has_its_turn_however_busy_redis_is(used, monkeypatch):
+    with monkeypatch.context() as away:
+        away.setattr(redis_queue, "put", lambda key, payload: False)
+        queue.wake(1)
+    for number in (2, 3):
+        queue.wake(number)
+    broker = RedisBroker()
+    assert "supervise 1" in {name_of(broker.dequeue()), name_of(broker.dequeue())}
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_silent_redis_holds_nobody_up(used, server, settings, monkeypatch):
     monkeypatch.setattr(redis_queue, "ANSWER_SECONDS", 0.3)
     redis_queue._client.cache_clear()
@@ -192,7 +203,6 @@ def test_a_silent_redis_holds_nobody_up(used, server, settings, monkeypatch):
 
 
 @pytest.mark.processes
-@pytest.mark.xdist_group("processes")
 def test_a_worker_lives_through_the_death_of_redis(tmp_path, server):
     """Jobs that are submitted before, while and after Redis is gone all run, in the same cluster."""
     with running(tmp_path, REDIS_URL=server.url, HEIMDALL_CANARY_SECONDS="5") as site:
