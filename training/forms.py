@@ -37,7 +37,7 @@ class Shown:
 
     @property
     def wide(self) -> bool:
-        return isinstance(self.bound.field.widget, forms.Textarea) or self.bound.name == "job_name"
+        return isinstance(self.bound.field.widget, forms.Textarea) or self.bound.name in {"job_name", "carry"}
 
     @property
     def tick(self) -> bool:

@@ -64,6 +64,7 @@ export class Curve {
   }
 
   show() {
+    this.root.parentElement.classList.toggle("unmeasured", !this.data?.last_step);
     if (!this.lines.some((line) => line.steps.length)) {
       this.plot.note(this.data?.last_step ? "There are no such values yet." : "The curve begins with the first step.");
       return;

@@ -13,6 +13,7 @@ from django.db import connection
 from training.management.commands import job as command
 from training.management.progress import Progress, duration, printable
 from training.models import LogChunk, TrainingJob
+from training.queries.notifications import watched_jobs
 
 
 class Ran:
@@ -211,6 +212,17 @@ def test_logs_are_printed_and_followed_until_the_job_is_at_rest(run, make_job):
     assert [row["id"] for row in run("logs", job.pk, "--json").rows] == [first.pk, second.pk]
 
 
+def test_jobs_are_watched_and_no_more(run, make_job, alice, mallory):
+    first, second = make_job(status="paused"), make_job(status="paused")
+    ran = run("watch", first.pk, second.pk)
+    assert (ran.code, ran.out) == (0, f"alice watches job {first.pk}.\nalice watches job {second.pk}.\n")
+    assert set(watched_jobs(alice)) == {first, second}
+    assert run("unwatch", first.pk, "--json").rows == [{"id": first.pk, "watched": False}]
+    assert set(watched_jobs(alice)) == {second}
+    assert run("watch", first.pk, user="mallory").code == 5
+    assert not watched_jobs(mallory)
+
+
 def test_the_bar_is_drawn_over_on_a_terminal_and_written_sparsely_elsewhere(make_job, alice):
     from training import queries
 
@@ -241,5 +253,14 @@ def test_the_exit_codes_are_those_of_the_documentation():
         assert f"\n| {code} | " in text
     ended = f"| {command.FAILED}, {command.CANCELLED}, {command.PAUSED} |"
     assert f"{ended} waited for, and the job is failed, cancelled, paused |" in text
-    for verb in ("submit", "list", "show", "wait", "logs", "checkpoints", *command.DONE_SAYS):
+    for verb in (
+        "submit",
+        "list",
+        "show",
+        "wait",
+        "logs",
+        "checkpoints",
+        *command.DONE_SAYS,
+        *command.WATCH_SAYS,
+    ):
         assert f"`{verb}" in text

@@ -20,7 +20,7 @@ def jobs(alice, node) -> list[TrainingJob]:
         job = services.submit(by=alice, job_name=name, recipe="tiny", config={"learning_rate": rate}).job
         attempt = services.claim(node, slot=0, pid=1, job_id=job.pk)
         rows = [{"step": step, "epoch": 1, "loss": rate / step, "grad_norm": None} for step in (1, 2, 3)]
-        values = {"train_loss": rate, "val_loss": rate, "val_accuracy": 0.5}
+        values = {"train_loss": rate, "val_loss": rate, "val_accuracy": 0.5 + rate, "val_rmse": 1 - rate}
         epoch = {"epoch": 1, "step": 3, "values": values, "best_epoch": 1, "best_val_loss": rate}
         services.beat(attempt, steps=rows, epochs=[epoch])
         made.append(TrainingJob.objects.get(pk=job.pk))
@@ -39,6 +39,8 @@ def test_what_differs_and_what_is_best_stands_side_by_side(browse, alice, jobs):
     assert "Learning rate 0.1 0.2 0.2" in seen
     assert "1 differ" in seen
     assert "Best validation loss 0.1 (lowest) 0.2 0.2" in seen
+    assert "val_rmse 0.9 0.8 (lowest) 0.8 (lowest)" in seen
+    assert "val_accuracy 0.6 0.7 0.7" in seen  # which is the better nobody can say
     assert text.count('<tr class="same">') > 10
     for job in jobs:
         assert f"/v1/training/jobs/{job.pk}/curve" in text
@@ -70,7 +72,7 @@ def test_both_are_files_too(browse, alice, mallory, jobs):
     rows = list(csv.DictReader(io.StringIO(b"".join(client.get(metrics).streaming_content).decode())))
     shown = [(row["step"], row["loss"], row["grad_norm"]) for row in rows]
     assert shown == [("1", "0.1", ""), ("2", "0.05", ""), ("3", str(0.1 / 3), "")]
-    assert (rows[2]["epoch_val_accuracy"], rows[1]["epoch_val_accuracy"]) == ("0.5", "")
+    assert (rows[2]["epoch_val_accuracy"], rows[1]["epoch_val_accuracy"]) == ("0.6", "")
 
     found = json.loads(b"".join(client.get(metrics + "?format=json").streaming_content))
     assert [row["step"] for row in found] == [1, 2, 3]

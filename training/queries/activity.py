@@ -66,6 +66,13 @@ def activity_dicts(events: Sequence[Event]) -> list[dict[str, Any]]:
             "id": event.pk,
             "job_name": event.job.job_name,
             "by": event.user.get_username() if event.user else None,
+            "message": _without_name(event),
         }
         for event in events
     ]
+
+
+def _without_name(event: Event) -> str:
+    """Some messages end with who it was, and the line begins with that."""
+    said, name, _ = event.message.rpartition(f" by {event.actor}.")
+    return f"{said}." if name and event.message.endswith(name) else event.message

@@ -34,7 +34,8 @@ _FACTS = (
     ("val_loss", "Validation loss"),
     ("learning_rate", "Learning rate"),
 )
-_LOWEST_IS_BEST = {"best_val_loss", "train_loss", "val_loss"}
+# Words in the name of a value that is better the lower it is. Of any other nobody can say it.
+_LOWER_IS_BETTER = frozenset({"loss", "perplexity", "error", "distance", "rmse", "mse", "mae"})
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def _facts(jobs: list[TrainingJob]) -> list[Row]:
 
 def _row(name: str, title: str, values: list[Any]) -> Row:
     known = [value for value in values if value is not None]
-    best = min(known) if name in _LOWEST_IS_BEST and len(set(known)) > 1 else None
+    is_ranked = len(set(known)) > 1 and not _LOWER_IS_BETTER.isdisjoint(name.lower().split("_"))
+    best = min(known) if is_ranked and all(isinstance(value, int | float) for value in known) else None
     return Row(name, title, tuple(values), best)
 
 

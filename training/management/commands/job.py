@@ -42,6 +42,10 @@ DONE_SAYS = {
     Verb.DISCARD: "Give paused jobs up",
     Verb.DELETE: "Delete finished jobs with their files",
 }
+WATCH_SAYS = {
+    "watch": "Be told what becomes of jobs, as docs/notifications.md says",
+    "unwatch": "Be told no more",
+}
 
 
 class Command(BaseCommand):
@@ -90,6 +94,8 @@ class Command(BaseCommand):
             add("extend", "More epochs of a completed training, or more of a dataset", self.extend)
         )
         _copy_options(add("fork", "Begin a job from a checkpoint of another one", self.copy), carry=True)
+        for word, does in WATCH_SAYS.items():
+            add(word, does, self.watch).add_argument("ids", metavar="ID", type=_whole, nargs="+")
         waiting = add("wait", "Wait until a job is completed, failed, cancelled or paused", self.wait)
         _id(waiting)
         _wait_options(waiting, optional=False)
@@ -211,6 +217,15 @@ class Command(BaseCommand):
             return 0
         self._say(_answer(result, self.user), result.message)
         return self._wait(pk, options) if options["wait"] else 0
+
+    def watch(self, options: dict[str, Any]) -> int:
+        is_watched = options["verb"] == "watch"
+        act = services.watch if is_watched else services.unwatch
+        for job in [self._find(pk) for pk in options["ids"]]:
+            act(job, by=self.user)
+            said = f"{self.user} {'watches' if is_watched else 'does not watch'} job {job.pk}."
+            self._say({"id": job.pk, "watched": is_watched}, said)
+        return 0
 
     def wait(self, options: dict[str, Any]) -> int:
         return self._wait(options["id"], options)
