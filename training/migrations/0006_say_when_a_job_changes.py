@@ -1,4 +1,4 @@
-"""PostgreSQL says that a job's row was written, whoever wrote it; see docs/decisions/081. SQLite shows it by itself."""
+"""PostgreSQL says that a job's row was written, whoever wrote it; see docs/decisions/083. SQLite shows it by itself."""
 
 from django.db import migrations
 
