@@ -10,11 +10,12 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import Exists, F, QuerySet
+from django.db import connection, transaction
+from django.db.models import Exists, F, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from training import queue, waiting
@@ -312,15 +313,18 @@ def _next_in_queue(node: Node, slot: int, job_id: int | None) -> TrainingJob | N
     node.refresh_from_db(fields=["pools", "draining", "drained_at"])
     if not waiting.takes_jobs(node):
         return None
-    jobs = waiting.claimable_jobs().filter(waiting.fits(node, slot))
+    sql, values = _best_first(connection.vendor, waiting.fits(node, slot), job_id)
+    return next(iter(TrainingJob.objects.raw(sql, values)), None)
+
+
+@lru_cache(maxsize=64)
+def _best_first(_vendor: str, fitting: Q, job_id: int | None) -> tuple[str, tuple[Any, ...]]:
+    """The statement that finds and locks a claim's job. Making it costs Django five times what its answer costs."""
+    jobs = waiting.claimable_jobs().filter(fitting).order_by(*waiting.IN_ORDER)
     if job_id is not None:
         jobs = jobs.filter(pk=job_id)
-    return (
-        jobs.select_related("latest_checkpoint")
-        .order_by(*waiting.IN_ORDER)
-        .select_for_update(of=("self",), skip_locked=True)
-        .first()
-    )
+    best = jobs.select_for_update(of=("self",), skip_locked=True)[:1]
+    return best.query.get_compiler(connection=connection).as_sql()
 
 
 def _drained(attempt: Attempt) -> QuerySet[Node]:
