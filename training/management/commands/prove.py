@@ -16,8 +16,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from training.management.commands.start import address, token_file
 
 CONFIG = {
-    "epochs": 3,
-    "samples_per_epoch": 256,
+    "epochs": 6,  # enough steps to be paused between them on a quick machine
+    "samples_per_epoch": 512,
     "max_chars": 100_000,
     "validation_split": 0.1,
     "device": "auto",
@@ -51,7 +51,7 @@ class Command(BaseCommand):
         self._wait(jobs[0], lambda job: job["status"] in ENDED)
         total = self._wait(jobs[0], lambda job: job["total_steps"])["total_steps"]
         self._pause(jobs[1], "step", after=max(total // 5, 1))
-        self._pause(jobs[1], "epoch", after=max(total // 2, 2))
+        self._pause(jobs[1], "epoch", after=max(total // 3, 2))
         self._wait(jobs[1], lambda job: job["status"] in ENDED)
         self._compare(*jobs)
 
