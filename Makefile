@@ -15,7 +15,7 @@ METRICS ?= 5000000
 DATABASE ?= sqlite
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format prove exact chaos weigh load search schemathesis axe screenshots diagram migrations constraints demo clean
+.PHONY: help run test lint format prove exact chaos weigh load search schemathesis axe screenshots diagram migrations constraints bench clean
 
 help:  ## Say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'

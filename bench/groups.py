@@ -101,6 +101,21 @@ def reads() -> list[Figure]:
     return figures
 
 
+def pages() -> list[Figure]:
+    """What a person waits for, without the network and the browser."""
+    jobs, steps = 100_000, 1_000_000
+    with _folder() as folder:
+        environment = _database_in(folder, "pages")
+        times = _python("bench.pages", str(jobs), str(steps), **environment)
+    many = f"of a job with {steps} steps"
+    return [
+        Figure("pages", f"the list among {jobs} jobs", times["list"], "ms", 300),
+        Figure("pages", f"the page {many}, with its curve", times["page"] + times["curve"], "ms", 1000,
+               note=f"page {times['page']:.0f} ms, curve {times['curve']:.0f} ms"),
+        Figure("pages", f"a twentieth of the curve {many}", times["part of the curve"], "ms"),
+    ]  # fmt: skip
+
+
 def push() -> list[Figure]:
     times = _python("bench.push")
     return [
@@ -140,6 +155,7 @@ GROUPS: dict[str, Measure] = {
     "attempts": attempts,
     "resume": resume,
     "reads": reads,
+    "pages": pages,
     "push": push,
     "wakeup": wakeup,
     "start": start,
@@ -147,14 +163,20 @@ GROUPS: dict[str, Measure] = {
 
 
 def _reads_of(folder: Path, jobs: int, *options: str) -> dict[str, dict[str, dict[str, float]]]:
+    environment = _database_in(folder, str(jobs))
+    _python("bench.reads", "make", str(jobs), **environment)
+    return _python("bench.reads", "0.3", *options, **environment)
+
+
+def _database_in(folder: Path, name: str) -> dict[str, str]:
+    """An empty SQLite database, and the environment that leads to it."""
     environment = {
         "HEIMDALL_DATA_DIR": str(folder),
-        "DATABASE_URL": f"sqlite:///{folder / f'{jobs}.sqlite3'}",
+        "DATABASE_URL": f"sqlite:///{folder / f'{name}.sqlite3'}",
         "DJANGO_SETTINGS_MODULE": "heimdall.settings",
     }
     _run([sys.executable, "manage.py", "migrate", "-v", "0"], environment)
-    _python("bench.reads", "make", str(jobs), **environment)
-    return _python("bench.reads", "0.3", *options, **environment)
+    return environment
 
 
 def _peer(name: str, held: Any, memcpy: float) -> str:
