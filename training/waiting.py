@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import BooleanField, Case, Exists, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models import BooleanField, Case, Exists, Min, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.db.models.functions import Now
 
 from training.lifecycle import JobType, Status
@@ -111,7 +111,8 @@ class _Hall:
     @classmethod
     def of(cls, jobs: list[TrainingJob]) -> _Hall:
         rows = TrainingJob.objects.filter(pk__in=[job.pk for job in jobs], status=Status.QUEUED)
-        makers = _makers().order_by("id").values("pk")[:1]
+        # The least number, and not the first in order: SQLite would walk along all jobs for each.
+        makers = _makers().order_by().values("dataset").annotate(first=Min("pk")).values("first")
         rows = rows.annotate(
             is_held=Case(When(_IS_HELD, then=Value(True)), default=Value(False), output_field=BooleanField()),
             maker=Subquery(makers),
