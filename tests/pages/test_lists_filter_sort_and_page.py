@@ -103,7 +103,7 @@ def test_fifty_jobs_a_page_in_a_fixed_number_of_queries(browse, alice, make_job)
     with CaptureQueriesContext(connection) as queries:
         first = client.get("/")
     assert len(shown(first)) == 50
-    assert len(queries) <= 21  # among them four that say why queued jobs wait
+    assert len(queries) <= 20  # among them four that say why queued jobs wait
     second = client.get(first.context["next_url"])
     assert shown(second) == ["job 0"]
     assert shown(client.get(second.context["previous_url"])) == shown(first)

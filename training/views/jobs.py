@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from training import services
+from training import policy, services
 from training.errors import NotFound
 from training.lifecycle import USER_VERBS, Status
 from training.models import Node, SavedView
@@ -141,7 +141,7 @@ def _view(view: SavedView, filters: Filters, user: Any) -> dict[str, Any]:
 
 def _choices(user: Any, filters: Filters) -> dict[str, Any]:
     """What the filters offer."""
-    mine = list(user.groups.order_by("name").values_list("name", flat=True))
+    mine = list(policy.teams_of(user).values())
     teams = (
         mine
         if not user.is_superuser
