@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from heimdall import env
 
 VARIABLE = "DATABASE_URL"
 SQLITE, POSTGRES = "django.db.backends.sqlite3", "django.db.backends.postgresql"
+BOUNDED_POSTGRES = "heimdall.postgresql"  # the same, and no wait for an answer is without end
 FORMS = "sqlite:////path/to/file or postgres://user:password@host:5432/database"
 # A network that swallows packets must not hold anybody for minutes: what libpq and the kernel give up after.
 PATIENCE = {
@@ -24,6 +26,7 @@ PATIENCE = {
     "tcp_user_timeout": 30_000,
 }
 IDLE_IN_TRANSACTION_SECONDS = 30  # a process that was stopped in a transaction keeps its locks no longer
+SILENCE_SECONDS = 2  # after the end of a statement's time; a server that works has said so by then
 
 
 def configured(data_dir: Path) -> dict[str, Any]:
@@ -40,8 +43,15 @@ def share_connections(name: str) -> None:
     _limit(name)
     options, is_sqlite = _in_use()
     if not is_sqlite:
-        most = settings.WEB_CONNECTIONS
-        options["pool"] = {"min_size": 1, "max_size": most, "timeout": 5, "max_idle": 60}
+        from heimdall.postgresql.base import BoundedConnection
+
+        options["pool"] = {
+            "connection_class": BoundedConnection,
+            "min_size": 1,
+            "max_size": settings.WEB_CONNECTIONS,
+            "timeout": 5,
+            "max_idle": 60,
+        }
 
 
 def keep_connections(name: str) -> None:
@@ -50,11 +60,24 @@ def keep_connections(name: str) -> None:
     connections.settings["default"]["CONN_MAX_AGE"] = None
 
 
+def answers_within(seconds: float) -> AbstractContextManager[None]:
+    """In this thread, an answer that takes longer is an error. SQLite has nobody who could be silent."""
+    if _in_use()[1]:
+        return nullcontext()
+    from heimdall.postgresql.base import answers_within
+
+    return answers_within(seconds)
+
+
 def _limit(name: str) -> None:
     """Statements of a process that serves get an end, which those of commands such as `migrate` do not have."""
     options, is_sqlite = _in_use()
     if is_sqlite:
         return
+    # A cursor of the server's belongs to one session, and a pooler of transactions has no sessions.
+    connections.settings["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
+    if settings.STATEMENT_SECONDS:
+        options["silence_seconds"] = settings.STATEMENT_SECONDS + SILENCE_SECONDS
     limits = {
         "statement_timeout": settings.STATEMENT_SECONDS,
         "lock_timeout": settings.LOCK_SECONDS,
@@ -112,6 +135,7 @@ def _postgres(database: dict[str, Any]) -> dict[str, Any]:
     if unknown:
         names = ", ".join(sorted(unknown)).lower()
         raise ImproperlyConfigured(f"{VARIABLE}: option {names} is not known; options are those of libpq.")
+    database["ENGINE"] = BOUNDED_POSTGRES
     # Whatever the server's default is: our conditional UPDATEs count rows and are not to be refused instead.
     database["OPTIONS"] = PATIENCE | asked | {"isolation_level": IsolationLevel.READ_COMMITTED}
     database["CONN_HEALTH_CHECKS"] = True

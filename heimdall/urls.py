@@ -1,8 +1,11 @@
 """Where everything is: pages at the root, REST under /v1/, the admin under /admin/."""
 
+import sys
+
 from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.core.exceptions import RequestDataTooBig
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.templatetags.static import static
 from django.urls import include, path
@@ -28,7 +31,15 @@ def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def handler500(request: HttpRequest) -> HttpResponse:
-    return errors.answer_500(request) if request.path.startswith("/v1/") else defaults.server_error(request)
+    """A database that is away is no mistake of ours."""
+    is_away = isinstance(sys.exc_info()[1], OperationalError)
+    if request.path.startswith("/v1/"):
+        return errors.answer_503() if is_away else errors.answer_500()
+    if not is_away:
+        return defaults.server_error(request)
+    response = defaults.server_error(request, template_name="503.html")
+    response.status_code, response["Retry-After"] = 503, "5"
+    return response
 
 
 login = auth.LoginView.as_view(template_name="login.html", redirect_authenticated_user=True)

@@ -26,6 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from training import host
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,6 +107,21 @@ class Server:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(30 * PATIENCE)
             self._process = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """No process of the server runs, and its connections stay open: nothing fails, nothing answers."""
+        assert self._process
+        head = psutil.Process(self._process.pid)
+        head.suspend()  # first: it starts no more
+        asleep = [head, *head.children()]
+        for process in asleep[1:]:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in asleep:
+                process.resume()
 
     def remove(self) -> None:
         if self._process:

@@ -414,8 +414,9 @@ class Training:
         self.failed: Message | None = None
         self.ending: StoredCheckpoint | None = None  # stored, and to be recorded by the landing
         self.exit_code: int | None = None
-        self.beaten_at = self.heard_at = 0.0
-        self.moved_at = self.stepped_at = time.monotonic()
+        self.beaten_at = self.heard_at = self.ask_again_at = 0.0
+        self.is_unsure = False  # whether the last news were written: their answer was lost
+        self.moved_at = self.stepped_at = self.listened_at = time.monotonic()
         self.step_seconds: float | None = None
 
     def follow(self) -> None:
@@ -476,6 +477,7 @@ class Training:
         self.news.log += log
         self.log_tail = (self.log_tail + log)[-LOG_TAIL_CHARACTERS:]
         self.exit_code = self.trainer.exit_status()
+        self.listened_at = time.monotonic()
 
     def _hear(self, message: Message) -> None:
         match message["kind"]:
@@ -556,6 +558,8 @@ class Training:
 
     def _beat(self) -> None:
         now = time.monotonic()
+        if now < self.ask_again_at:
+            return
         since = now - self.beaten_at
         try:
             if since >= settings.HEARTBEAT_SECONDS or (self.news and since >= self._patience()):
@@ -566,17 +570,17 @@ class Training:
                 self.wish = services.wish(self.attempt)
                 self.heard_at = time.monotonic()
         except AWAY as error:
-            # The training goes on; the news are kept and sent later.
+            # The training goes on; the news are kept and sent later, at once when it answers: the lease runs out.
             logger.warning("Job %s: the database does not answer: %s", self.attempt.job_id, error)
             connection.close()
-            self.beaten_at = self.heard_at = time.monotonic()
+            self.ask_again_at = time.monotonic() + WISH_SECONDS
 
     def _patience(self) -> float:
         """How long news wait; the first step is told at once."""
         return 0.0 if self.news.steps and not self.has_stepped else NEWS_SECONDS
 
     def _send_news(self) -> Wish:
-        news = self.news
+        news, is_again, self.is_unsure = self.news, self.is_unsure, True
         wish = services.beat(
             self.attempt,
             steps=news.steps,
@@ -585,7 +589,9 @@ class Training:
             phase=news.phase,
             trainer_pid=None if self.has_started else self.trainer.pid,
             step_seconds=self.step_seconds,
+            is_again=is_again,
         )
+        self.is_unsure = False
         self.has_stepped = self.has_stepped or bool(news.steps)
         self.news = News()
         return wish
@@ -723,7 +729,7 @@ class Training:
         limit = (
             settings.STALL_SECONDS if self.has_started else max(settings.STALL_SECONDS, LEAST_START_SECONDS)
         )
-        return time.monotonic() - self.moved_at > limit
+        return self.listened_at - self.moved_at > limit  # not what was spent waiting for the database
 
     def _mind_the_grace(self) -> bool:
         """While draining, an upload may take only so long; then the job goes back to its last checkpoint."""

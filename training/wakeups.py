@@ -90,8 +90,8 @@ class PostgresEar:
 
     def _listen(self) -> None:
         """Outside of Django's connections: those come and go, and a pool must not get one that listens."""
-        import psycopg
+        from psycopg import Cursor
 
-        asked = connection.get_connection_params() | {"autocommit": True, "cursor_factory": psycopg.Cursor}
-        self._connection = psycopg.connect(**asked)
+        asked = connection.get_connection_params() | {"autocommit": True, "cursor_factory": Cursor}
+        self._connection = connection.Database.connect(**asked)
         self._connection.execute(f"LISTEN {self._channel}")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError, connection
 from django.test import Client
 from rest_framework.test import APIClient
 
@@ -158,6 +159,27 @@ def test_too_many_verbs_are_429_and_reading_goes_on(api, client_of, bob, make_jo
     assert 1 <= int(answer["Retry-After"]) <= 60
     assert api.get(url).status_code == 200
     assert client_of(bob).post(f"{url}/pause").status_code == 200  # each user has an own count
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/", "The database does not answer"),
+        ("/admin/", "The database does not answer"),
+        ("/v1/training/jobs", '"code":"database_unavailable"'),
+    ],
+)
+def test_a_database_that_is_away_is_503_through_every_door(admin_user, path, said):
+    def away(*_: object) -> None:
+        raise OperationalError("the server has said nothing for 62 s")
+
+    client = Client(raise_request_exception=False)
+    client.force_login(admin_user)
+    with connection.execute_wrapper(away):
+        answer = client.get(path)
+    assert answer.status_code == 503
+    assert said in answer.content.decode().replace('": "', '":"')
+    assert int(answer["Retry-After"]) > 0
 
 
 @pytest.mark.parametrize("url", ["/login/", "/admin/login/"])

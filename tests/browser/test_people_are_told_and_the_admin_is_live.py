@@ -9,7 +9,7 @@ import pytest
 
 from tests.browser.conftest import MAKE_ANNA
 from tests.browser.test_a_person_watches_and_steers_a_job_without_a_reload import until
-from tests.notifications.conftest import Receiver, receiver  # noqa: F401
+from tests.notifications.conftest import receiver  # noqa: F401
 from tests.running import PATIENCE, Site, running
 from training.notifications import webhook
 

@@ -6,7 +6,7 @@ from training import services
 from training.checkpoints import StoredCheckpoint
 from training.errors import NotFound, StaleAttempt, TransitionRefused
 from training.lifecycle import Answer
-from training.models import Checkpoint, Event, Metric, TrainingJob
+from training.models import Checkpoint, Event, LogChunk, Metric, TrainingJob
 from training.services import Landing
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("each_database")]
@@ -78,6 +78,22 @@ def test_beats_write_metrics_progress_and_one_event_an_epoch(attempt):
     services.beat(attempt, steps=steps(1, 4), epochs=[epoch_message(1, 4, val_rmse=float("nan"))])
     assert Metric.objects.filter(job=job).count() == 4
     assert Event.objects.filter(job=job, kind="epoch").count() == 1
+
+
+def test_news_whose_answer_was_lost_are_written_once(attempt):
+    services.beat(attempt, steps=steps(1, 4), log="one\n")
+    services.beat(attempt, steps=steps(1, 6), log="one\ntwo\n", is_again=True)
+    services.beat(attempt, steps=steps(7, 8), log="three\n", is_again=True)  # the first try was not written
+    services.record_checkpoint(attempt, stored(attempt, 8, 1))
+    services.record_checkpoint(attempt, stored(attempt, 8, 1))
+    attempt.refresh_from_db()
+    assert (attempt.steps_executed, attempt.checkpoints) == (8, 1)
+    assert list(LogChunk.objects.order_by("id").values_list("text", flat=True)) == [
+        "one\n",
+        "two\n",
+        "three\n",
+    ]
+    assert Event.objects.filter(job=attempt.job, kind="checkpoint").count() == 1
 
 
 def test_a_pause_lands_in_the_transaction_that_makes_its_checkpoint_the_jobs(attempt, alice):

@@ -39,6 +39,7 @@ CODE_OF_STATUS = {
     429: "throttled",
     500: "server_error",
 }
+DATABASE_IS_AWAY = "The database is busy; try again."
 
 
 class TooLarge(exceptions.APIException):
@@ -62,7 +63,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         return _answer(400, "invalid", "The request cannot be read.")
     if isinstance(error, OperationalError):
         logger.error("The database did not answer a request: %s", error)
-        return _answer(503, "database_unavailable", "The database is busy; try again.", retry_after=1)
+        return _answer(503, "database_unavailable", DATABASE_IS_AWAY, retry_after=1)
     return None
 
 
@@ -86,8 +87,14 @@ def answer_400(request: HttpRequest, exception: Exception) -> JsonResponse:
     return JsonResponse(body("invalid", "The request cannot be read."), status=400)
 
 
-def answer_500(request: HttpRequest) -> JsonResponse:
+def answer_500() -> JsonResponse:
     return JsonResponse(body("server_error", "Heimdall made a mistake; its log says more."), status=500)
+
+
+def answer_503() -> JsonResponse:
+    return JsonResponse(
+        body("database_unavailable", DATABASE_IS_AWAY), status=503, headers={"Retry-After": "1"}
+    )
 
 
 def _ours(error: errors.HeimdallError) -> Response:

@@ -89,21 +89,26 @@ def beat(
     phase: str | None = None,
     trainer_pid: int | None = None,
     step_seconds: float | None = None,
+    is_again: bool = False,
 ) -> Wish:
     """Renew the lease and write down the news, in one transaction whose first statement is fenced.
 
-    steps: the trainer's step rows; epochs: its `epoch` messages. Doing it twice with the same news is doing it once.
+    steps: the trainer's step rows; epochs: its `epoch` messages. is_again: no answer came when these news, or the
+    first part of them, were sent before. Then doing it twice is doing it once.
     """
     changes = _news(steps, epochs, phase, step_seconds)
     with transaction.atomic():
         job = renew(attempt, changes)
+        num_written = _num_written(attempt, steps) if is_again else 0
+        if is_again:
+            log = _not_written(attempt, log)
         _add_metrics(job, steps, epochs)
         for message in epochs:
             _add_epoch_event(job, message)
         _keep_artifact(job, epochs)
         if log:
             LogChunk.objects.create(job=job, attempt=attempt.number, text=_shortened(log, MAX_LOG_CHARACTERS))
-        _note_execution(attempt, len(steps), trainer_pid)
+        _note_execution(attempt, len(steps) - num_written, trainer_pid)
         drains = _drained(attempt).exists()
     return Wish(Stop(job.stop), job.stop_at, drains)
 
@@ -454,6 +459,7 @@ def _record(job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint) -> Che
         "kinds": sorted(stored.kinds),
     }
     row, is_new = Checkpoint.objects.get_or_create(file=stored.name, defaults={"job": job, **facts})
+    before = set(row.kinds)
     if not is_new:
         row.kinds = sorted({*row.kinds, *stored.kinds})
         row.save(update_fields=["kinds"])
@@ -470,6 +476,8 @@ def _record(job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint) -> Che
             checkpoint_bytes=F("checkpoint_bytes") + stored.size,
             checkpoint_seconds=F("checkpoint_seconds") + stored.seconds,
         )
+    if not is_new and set(stored.kinds) <= before:
+        return row  # written before; the answer was lost
     shown = ", ".join(sorted(stored.kinds))
     data = {"checkpoint": row.pk, "digest": stored.digest, "kinds": sorted(stored.kinds)}
     _event(job, "checkpoint", f"Checkpoint at step {stored.step} ({shown}).", data=data)
@@ -532,6 +540,18 @@ def _add_metrics(job: TrainingJob, steps: list[dict[str, Any]], epochs: list[dic
         fold_metrics(job, steps[0]["step"], steps[-1]["step"])
     for message in epochs:
         Metric.objects.filter(job=job, step=message["step"]).update(epoch_values=finite(message["values"]))
+
+
+def _num_written(attempt: Attempt, steps: list[dict[str, Any]]) -> int:
+    """How many of these steps this attempt has written down already."""
+    known = [row["step"] for row in steps]
+    return Metric.objects.filter(job_id=attempt.job_id, attempt=attempt.number, step__in=known).count()
+
+
+def _not_written(attempt: Attempt, log: str) -> str:
+    """The log without its beginning, if that is this attempt's newest piece already."""
+    pieces = LogChunk.objects.filter(job_id=attempt.job_id, attempt=attempt.number).order_by("-id")
+    return log.removeprefix(pieces.values_list("text", flat=True).first() or "")
 
 
 def _add_epoch_event(job: TrainingJob, message: dict[str, Any]) -> None:

@@ -16,11 +16,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from rest_framework.authtoken.models import Token
 
-from heimdall import latencies
+from heimdall import database, latencies
 from training import checkpoints
 from training.errors import HeimdallError
 from training.queries.metrics import Facts
 
+ANSWER_SECONDS = 5.0  # that the database may take for one
 logger = logging.getLogger(__name__)
 _facts = CollectorRegistry()
 
@@ -28,10 +29,11 @@ _facts = CollectorRegistry()
 @require_GET
 def readyz(request: HttpRequest) -> JsonResponse:
     """Whether this server can work now, and which part cannot. No login: it tells nothing else."""
-    parts = {"database": _is_well(_ask_database)}
-    if parts["database"]:
-        parts["migrations"] = _is_well(_compare_migrations)
-        parts["store"] = _is_well(checkpoints.mark)
+    with database.answers_within(ANSWER_SECONDS):
+        parts = {"database": _is_well(_ask_database)}
+        if parts["database"]:
+            parts["migrations"] = _is_well(_compare_migrations)
+            parts["store"] = _is_well(checkpoints.mark)
     is_ready = all(parts.values())
     words = {name: "ok" if well else "not ok" for name, well in parts.items()}
     answer = {"status": "ready" if is_ready else "not ready", "parts": words}

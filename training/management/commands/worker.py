@@ -292,11 +292,15 @@ class Pulse(threading.Thread):
                 self._message = 0
 
     def _look(self) -> None:
-        self._watch_clock(services.beat_node(self._node))
+        asked = time.monotonic()
+        clock = services.beat_node(self._node)
+        now = time.monotonic()
+        self._watch_clock(clock, asked, now)
         if self._draining.is_set():
             services.set_draining(self._node)
             return
-        now = time.monotonic()
+        if self._unanswered_since is not None:
+            self._unanswered_since += now - asked  # the cluster waited for the database too
         if host.canary_answer() == self._number:
             self._unanswered_since, self._has_answered = None, True
         elif self._unanswered_since is not None and now - self._unanswered_since > self._patience():
@@ -310,9 +314,11 @@ class Pulse(threading.Thread):
         elif not self._message or (now - self._announced_at > self._patience() / 3 and self._is_lost()):
             self._announce(now)
 
-    def _watch_clock(self, clock: datetime) -> None:
+    def _watch_clock(self, clock: datetime, asked: float, now: float) -> None:
         """Leases are counted in the database's clock: say it where that jumps."""
-        now = time.monotonic()
+        if now - asked > settings.LEASE_SECONDS / 4:
+            self._clock = None  # nobody knows when that was so
+            return
         if self._clock is not None:
             before, at = self._clock
             jumped = (clock - before).total_seconds() - (now - at)

@@ -1,0 +1,73 @@
+"""Django's PostgreSQL, but nobody waits without end for a server that says nothing.
+
+A server that is frozen (a virtual machine that was suspended, a disk that hangs) keeps its connections: the kernel
+answers for it, so keepalives find nothing wrong, and its own time limits stand still with it. Only the client can
+give up. It closes the connection then, and what it had asked may still be done or not.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+from django.db.backends.postgresql import base
+
+CHECK_SECONDS = 5.0  # that a kept connection may take to show that it works
+_asked = threading.local()
+
+
+@contextmanager
+def answers_within(seconds: float) -> Iterator[None]:
+    """In this thread each answer is waited for no longer than this; a connection's own limit holds too."""
+    before = getattr(_asked, "seconds", None)
+    _asked.seconds = _least(before, seconds)
+    try:
+        yield
+    finally:
+        _asked.seconds = before
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """Gives up, and closes itself, when the server is silent for `silence_seconds` (None: never)."""
+
+    silence_seconds: float | None = None
+
+    @classmethod
+    def connect(
+        cls, conninfo: str = "", *, silence_seconds: float | None = None, **params: Any
+    ) -> BoundedConnection:
+        made = super().connect(conninfo, **params)
+        made.silence_seconds = silence_seconds
+        return made
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("timeout") is not None:  # of one that listens, to whom silence is nothing bad
+            return super().wait(gen, *args, **kwargs)
+        limit = _least(self.silence_seconds, getattr(_asked, "seconds", None))
+        try:
+            return super().wait(gen, *args, **kwargs | {"timeout": limit})
+        except psycopg.errors._WaitTimeout as error:
+            self.close()
+            raise psycopg.OperationalError(f"the server has said nothing for {limit:g} s") from error
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    # What Django calls "the database" is the module; `connect` is all of it that is ours.
+    Database = SimpleNamespace(**vars(psycopg) | {"connect": BoundedConnection.connect})
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Also one that a pool hands out, which looks first whether it works."""
+        with answers_within(CHECK_SECONDS):
+            return super().get_new_connection(conn_params)
+
+    def is_usable(self) -> bool:
+        with answers_within(CHECK_SECONDS):
+            return super().is_usable()
+
+
+def _least(*limits: float | None) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)
