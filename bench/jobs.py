@@ -85,6 +85,6 @@ def _give_checkpoints(jobs: int) -> None:
         name = f"jobs/{job.pk}/a1/s28230-{job.pk:032x}.safetensors"
         row = Checkpoint.objects.create(
             job=job, attempt=1, step=28230, epoch=30, kinds=["final", "best"], file=name, size=1_000_000,
-            digest="a" * 64, file_sha256="b" * 64, val_loss=0.6,
+            digest="a" * 64, header_sha256="b" * 64, val_loss=0.6,
         )  # fmt: skip
         TrainingJob.objects.filter(pk=job.pk).update(latest_checkpoint=row, checkpoints_stored=1)

@@ -26,7 +26,7 @@ class CheckpointSerializer(serializers.ModelSerializer):
     class Meta:
         model = Checkpoint
         fields = (
-            "id", "job", "kinds", "epoch", "step", "attempt", "size", "digest", "file_sha256", "val_loss", "pinned",
+            "id", "job", "kinds", "epoch", "step", "attempt", "size", "digest", "header_sha256", "val_loss", "pinned",
             "quarantined_at", "quarantine_reason", "created_at",
         )  # fmt: skip
 

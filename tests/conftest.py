@@ -151,7 +151,7 @@ def give_checkpoint(
         file=f"jobs/{job.pk}/a{job.attempt}/s{step}-{digest[:32]}.safetensors",
         size=1,
         digest=digest,
-        file_sha256=digest,
+        header_sha256=digest,
     )
     TrainingJob.objects.filter(pk=job.pk).update(
         latest_checkpoint=row, checkpoint=row.file.name, checkpoints_stored=job.checkpoints_stored + 1

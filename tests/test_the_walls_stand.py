@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "training.hardware": set(),
     "training.wakeups": set(),
     "training.storage": set(),
-    "training.s3": set(),
+    "training.s3": {"training.storage"},
     "training.diagram": {"training.lifecycle"},
     "training.models": {"training.lifecycle", "training.storage"},
     "training.policy": READS,

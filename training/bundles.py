@@ -40,6 +40,7 @@ class Bundle:
     recipe: str
     config: dict[str, Any]
     digest: str
+    header_sha256: str
     size: int
 
 
@@ -86,7 +87,7 @@ def read(path: Path) -> Bundle:
     if len(json.dumps(about)) > MAX_ABOUT_BYTES or "\\u0000" in json.dumps(about):
         raise BadBundle("The bundle's header holds what no bundle says of itself.")
     recipe, config = _recipe_of(about)
-    return Bundle(about, recipe, config, info.digest, info.size)
+    return Bundle(about, recipe, config, info.digest, info.header_sha256, info.size)
 
 
 def _recipe_of(about: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -116,7 +117,7 @@ def _about(checkpoint: Checkpoint, about: dict[str, Any]) -> dict[str, Any]:
         "metrics": row.epoch_values if row else {},
         "artifact": shown.content if shown else None,
         "dataset": _dataset(job),
-        "checkpoint": {"digest": checkpoint.digest, "file_sha256": checkpoint.file_sha256},
+        "checkpoint": {"digest": checkpoint.digest, "header_sha256": checkpoint.header_sha256},
     }
 
 

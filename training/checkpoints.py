@@ -6,7 +6,6 @@ unreadable is not bad.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import uuid
@@ -21,6 +20,7 @@ from django.core.files.base import ContentFile
 from training.engine import codec
 from training.errors import BadCheckpoint, HeimdallError, StorageRefused, StorageUnavailable
 from training.models import Checkpoint, checkpoint_storage
+from training.storage import Check
 
 logger = logging.getLogger(__name__)
 MARK = "heimdall-store-id"
@@ -37,7 +37,7 @@ class StoredCheckpoint:
     kinds: tuple[str, ...]
     digest: str
     size: int
-    file_sha256: str
+    header_sha256: str
     val_loss: float | None = None
     seconds: float = 0.0  # that moving it into the store took
     about: dict = field(default_factory=dict)
@@ -49,27 +49,22 @@ class NameTaken(StorageUnavailable):
     code = "name_taken"
 
 
-def storage_names(job_id: int, attempt: int, step: int, digest: str, file_sha256: str) -> Iterator[str]:
+def storage_names(job_id: int, attempt: int, step: int, digest: str, header_sha256: str) -> Iterator[str]:
     """A new key for each attempt, state and file: none is ever overwritten, and one name means one content.
 
     The same state may be staged twice, as an epoch's checkpoint and as a pause: the files differ in what they tell.
     The further names are for what broke off half way and left a damaged file under the first.
     """
-    stem = f"jobs/{job_id}/a{attempt}/s{step}-{digest[:24]}-{file_sha256[:8]}"
+    stem = f"jobs/{job_id}/a{attempt}/s{step}-{digest[:24]}-{header_sha256[:8]}"
     yield f"{stem}.safetensors"
     yield from (f"{stem}-{number}.safetensors" for number in count(2))
 
 
 def store(staged: dict, *, job_id: int, attempt: int) -> StoredCheckpoint:
     """Take the staged file of a trainer's `staged` message into the store and verify it there."""
-    names = storage_names(job_id, attempt, staged["step"], staged["digest"], staged["file_sha256"])
-    name = keep(
-        checkpoint_storage(),
-        names,
-        Path(staged["path"]),
-        size=staged["size"],
-        sha256=staged["file_sha256"],
-    )
+    names = storage_names(job_id, attempt, staged["step"], staged["digest"], staged["header_sha256"])
+    check = is_checkpoint(staged["size"], staged["header_sha256"])
+    name = keep(checkpoint_storage(), names, Path(staged["path"]), size=staged["size"], check=check)
     return StoredCheckpoint(
         name=name,
         step=staged["step"],
@@ -77,24 +72,36 @@ def store(staged: dict, *, job_id: int, attempt: int) -> StoredCheckpoint:
         kinds=tuple(staged["kinds"]),
         digest=staged["digest"],
         size=staged["size"],
-        file_sha256=staged["file_sha256"],
+        header_sha256=staged["header_sha256"],
         val_loss=staged.get("val_loss"),
     )
 
 
-def keep(storage: Any, names: Iterator[str], path: Path, *, size: int, sha256: str) -> str:
+def is_checkpoint(size: int, header_sha256: str) -> Check:
+    """Whether a stream is this very file: every bit of it is checked, with the memory of a few pieces."""
+
+    def check(file: IO[bytes]) -> bool:
+        try:
+            return codec.verify_stream(file, size).header_sha256 == header_sha256
+        except codec.BadCheckpoint:
+            return False
+
+    return check
+
+
+def keep(storage: Any, names: Iterator[str], path: Path, *, size: int, check: Check) -> str:
     """Move a local file into a store under the first name that is free or has it already. Returns the name."""
     for name, _ in zip(names, range(MOST_NAMES), strict=False):
         try:
             with unavailable("store", name):
-                take(storage, name, path, size=size, sha256=sha256)
+                take(storage, name, path, size=size, check=check)
             return name
         except NameTaken as error:
             taken = error
     raise taken
 
 
-def take(storage: Any, name: str, path: Path, *, size: int, sha256: str) -> None:
+def take(storage: Any, name: str, path: Path, *, size: int, check: Check) -> None:
     """Move a local file into a store under a new name; a file of that name is there from an earlier try.
 
     What was there before is never removed, whatever it is: a row may stand on it.
@@ -102,7 +109,7 @@ def take(storage: Any, name: str, path: Path, *, size: int, sha256: str) -> None
     is_new = not storage.exists(name)
     if is_new:
         storage.take(name, path)
-    if not storage.holds(name, size=size, sha256=sha256):
+    if not storage.holds(name, size=size, check=check):
         if not is_new:
             raise NameTaken(f"The store holds another file under the name {name}.")
         storage.delete(name)
@@ -128,6 +135,19 @@ def fetch(checkpoint: Checkpoint, folder: Path) -> Path:
 def parts_in(path: Path) -> list[str]:
     """The names of the parts that a verified local copy holds."""
     return codec.part_names(path)
+
+
+def header_sha256(path: Path) -> str:
+    """What names the file of a verified local copy."""
+    return codec.header_sha256(path)
+
+
+def look_into(path: Path) -> codec.FileInfo:
+    """Check any checkpoint or bundle on this machine, every bit of it, and tell what it is."""
+    try:
+        return codec.verify(path)
+    except codec.BadCheckpoint as error:
+        raise BadCheckpoint(f"{path} is no checkpoint, or is damaged: {error}.") from error
 
 
 def open_for_download(checkpoint: Checkpoint) -> IO[bytes]:
@@ -190,19 +210,14 @@ def _verify(checkpoint: Checkpoint, path: Path) -> None:
         raise BadCheckpoint(
             f"Checkpoint {checkpoint.pk} has {os.path.getsize(path)} bytes, not {checkpoint.size}."
         )
-    if sha256(path) != checkpoint.file_sha256:
-        raise BadCheckpoint(f"The file of checkpoint {checkpoint.pk} was changed after it was stored.")
     try:
         info = codec.verify(path)
     except codec.BadCheckpoint as error:
         raise BadCheckpoint(f"Checkpoint {checkpoint.pk}: {error}") from error
+    if checkpoint.header_sha256 not in ("", info.header_sha256):
+        raise BadCheckpoint(f"The file of checkpoint {checkpoint.pk} was changed after it was stored.")
     if info.digest != checkpoint.digest:
         raise BadCheckpoint(f"Checkpoint {checkpoint.pk} holds another state than its row says.")
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class unavailable:

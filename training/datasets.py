@@ -6,6 +6,7 @@ Raises StorageUnavailable where the store cannot be reached, BadDataset where a 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from training.checkpoints import sha256, take, unavailable
+from training.checkpoints import take, unavailable
 from training.errors import HeimdallError
 from training.models import Dataset, Shard, dataset_storage
+from training.storage import Check
 
 MANIFEST = "manifest.json"
 
@@ -39,8 +41,13 @@ def store(path: Path, entry: dict[str, Any], *, dataset: str, job_id: int, attem
     """Take a finished shard's file into the store, under a name that no other attempt uses."""
     name = f"{dataset}/j{job_id}-a{attempt}/{Path(entry['path']).name}"
     with unavailable("store", name):
-        take(dataset_storage(), name, path, size=entry["size"], sha256=entry["sha256"])
+        take(dataset_storage(), name, path, size=entry["size"], check=is_file(entry["sha256"]))
     return StoredShard(name, entry)
+
+
+def is_file(sha256: str) -> Check:
+    """Whether a stream has this SHA-256."""
+    return lambda file: hashlib.file_digest(file, "sha256").hexdigest() == sha256  # type: ignore[arg-type]
 
 
 def bring(dataset: Dataset, folder: Path) -> Path:
@@ -91,7 +98,9 @@ def _copy(row: Shard, place: Path) -> None:
         os.link(storage.path(row.file.name), aside)
     except (NotImplementedError, OSError):  # a store elsewhere, or on another file system
         storage.fetch(row.file.name, aside)
-    if aside.stat().st_size != row.size or sha256(aside) != row.sha256:
+    with open(aside, "rb") as file:
+        is_same = aside.stat().st_size == row.size and is_file(row.sha256)(file)
+    if not is_same:
         aside.unlink()
         raise BadDataset(
             f"The file {row.file.name} of dataset {row.dataset.name} has changed since it was made."

@@ -299,7 +299,9 @@ class Checkpoint(models.Model):
     file = models.FileField(storage=checkpoint_storage, max_length=255)
     size = models.PositiveBigIntegerField()
     digest = models.CharField(max_length=64, help_text="SHA-256 over the state and nothing else.")
-    file_sha256 = models.CharField(max_length=64)
+    header_sha256 = models.CharField(
+        max_length=64, blank=True, help_text="Names the whole file; empty for files from before it was kept."
+    )
     val_loss = models.FloatField(null=True, blank=True)
     pinned = models.BooleanField(default=False)
     quarantined_at = models.DateTimeField(null=True, blank=True)

@@ -10,15 +10,18 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage
 from django.utils.deconstruct import deconstructible
 
 PIECE = 4 * 1024 * 1024
+
+Check = Callable[[IO[bytes]], bool]
+"""Whether a file that is read from its beginning to its end is the one that was meant."""
 
 
 class Store(Protocol):
@@ -29,8 +32,8 @@ class Store(Protocol):
     def take(self, name: str, staged: Path) -> None:
         """Bring a durable local file in under a new name. The local one may stay, or be gone."""
 
-    def holds(self, name: str, *, size: int, sha256: str) -> bool:
-        """Whether what was taken is what lies there."""
+    def holds(self, name: str, *, size: int, check: Check) -> bool:
+        """Whether what was taken is what lies there. A store that may keep something else asks the check."""
 
     def fetch(self, name: str, target: Path) -> None:
         """A copy as a new local file."""
@@ -59,7 +62,7 @@ class AtomicFileSystemStorage(FileSystemStorage):
             os.unlink(staged)
         sync_folder(target.parent)
 
-    def holds(self, name: str, *, size: int, sha256: str) -> bool:
+    def holds(self, name: str, *, size: int, check: Check) -> bool:
         """The size tells: a file comes whole or not at all. Its content is checked whenever it is read."""
         return self.size(name) == size
 

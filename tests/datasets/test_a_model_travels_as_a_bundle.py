@@ -42,7 +42,12 @@ def checkpoint(alice, node, trained, tmp_path) -> Checkpoint:
     about |= {"epoch": 1, "environment": {"data_fingerprint": "f" * 64}, "created_at": "2026-01-01T00:00:00"}
     saved = codec.save(tmp_path / "staged", parts, about)
     staged = {"path": saved.path, "kinds": ["best", "final"], "step": epoch["step"], "epoch": 1}
-    staged |= {"digest": saved.digest, "size": saved.size, "file_sha256": saved.file_sha256, "val_loss": -1.5}
+    staged |= {
+        "digest": saved.digest,
+        "size": saved.size,
+        "header_sha256": saved.header_sha256,
+        "val_loss": -1.5,
+    }
     stored = checkpoints.store(staged, job_id=job.pk, attempt=attempt.number)
     services.complete(attempt, stored)
     return Checkpoint.objects.get(job=job)
@@ -62,7 +67,7 @@ def test_it_holds_the_averaged_model_and_all_that_belongs_to_it(bundle, checkpoi
     assert about["config"] == checkpoint.job.config
     assert about["metrics"]["val_p50"] > 0
     assert about["environment"]["data_fingerprint"] == "f" * 64
-    assert about["checkpoint"] == {"digest": checkpoint.digest, "file_sha256": checkpoint.file_sha256}
+    assert about["checkpoint"] == {"digest": checkpoint.digest, "header_sha256": checkpoint.header_sha256}
     assert about["artifact"]["kind"] == "localization"
     with safe_open(bundle, "pt") as file:  # any safetensors tool reads the weights
         assert len(list(file.keys())) == len(averaged)

@@ -54,5 +54,5 @@ def test_the_digest_is_what_the_documentation_says(tmp_path: Path) -> None:
     lines += [f"{name} {hashlib.sha256(metadata[name].encode()).hexdigest()}\n" for name in texts]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     assert digest == saved.digest == codec.verify(path).digest == metadata["digest"]
-    assert saved.file_sha256 == hashlib.sha256(raw).hexdigest()
+    assert saved.header_sha256 == hashlib.sha256(raw[: 8 + length]).hexdigest()
     assert saved.size == len(raw) == codec.verify(path).size

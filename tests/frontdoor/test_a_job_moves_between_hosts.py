@@ -161,6 +161,8 @@ def test_a_download_leads_to_the_bucket(production):
     assert address.startswith(production.wire.address)
     with urlopen(address, timeout=30) as file:
         content = file.read()
-    assert hashlib.sha256(content).hexdigest() == site.final(job)["file_sha256"]
+    final, length = site.final(job), int.from_bytes(content[:8], "little")
+    assert len(content) == final["size"]
+    assert hashlib.sha256(content[: 8 + length]).hexdigest() == final["header_sha256"]
     assert address.partition("X-Amz-Signature=")[2] not in site.log
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in site.log

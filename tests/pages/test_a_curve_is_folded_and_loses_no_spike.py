@@ -104,7 +104,7 @@ def test_values_of_epochs_and_every_name_are_there(job):
 
 def test_every_step_once_after_a_rollback_and_none_of_what_was_given_up(attempt, job, node):
     Checkpoint.objects.create(
-        job=job, attempt=1, step=600, epoch=0, file="x", size=1, digest="d", file_sha256="f"
+        job=job, attempt=1, step=600, epoch=0, file="x", size=1, digest="d", header_sha256="f"
     )
     TrainingJob.objects.filter(pk=job.pk).update(
         latest_checkpoint=Checkpoint.objects.get(), checkpoints_stored=1

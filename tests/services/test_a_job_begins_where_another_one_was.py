@@ -1,7 +1,5 @@
 """Extend, fork, clone, going back: what the new job stands on is its own; what cannot be is refused by name."""
 
-import hashlib
-
 import pytest
 import torch
 from django.test import Client
@@ -39,11 +37,11 @@ def stored(job, tmp_path, *, step: int, epoch: int, parts=("model", "optimizer")
     """A checkpoint with a file, as an attempt of this job would have stored it."""
     path = tmp_path / "staged.safetensors"
     info = codec.save(path, {name: {"weight": WEIGHT} for name in parts}, {"step": step})
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     name = f"jobs/{job.pk}/a1/s{step}.safetensors"
     size = path.stat().st_size
-    checkpoints.take(checkpoint_storage(), name, path, size=size, sha256=sha256)
-    facts = {"size": size, "digest": info.digest, "file_sha256": sha256}
+    check = checkpoints.is_checkpoint(size, info.header_sha256)
+    checkpoints.take(checkpoint_storage(), name, path, size=size, check=check)
+    facts = {"size": size, "digest": info.digest, "header_sha256": info.header_sha256}
     row = Checkpoint.objects.create(
         job=job,
         attempt=1,
@@ -113,6 +111,12 @@ def test_a_forks_state_is_its_own_whatever_becomes_of_its_parent(parent, alice):
     assert torch.equal(codec.load(checkpoint_storage().path(own.file.name))[0]["model"]["weight"], WEIGHT)
     job.refresh_from_db()
     assert (job.parent, job.origin["digest"]) == (None, first.digest)
+
+
+def test_a_file_from_before_its_header_was_hashed_is_forked_and_the_copy_is_named(parent, alice):
+    Checkpoint.objects.filter(job=parent).update(header_sha256="")
+    own = services.fork(parent, by=alice, config={"epochs": 9}).job.latest_checkpoint
+    assert own.header_sha256 == codec.verify(checkpoint_storage().path(own.file.name)).header_sha256
 
 
 def test_with_the_weights_alone_everything_may_change_and_step_0_is_next(parent, alice):

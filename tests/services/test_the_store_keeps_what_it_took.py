@@ -1,6 +1,5 @@
 """The local store: whole or not at all, durable in the right order, verified when it is read."""
 
-import hashlib
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -43,7 +42,7 @@ def staged(tmp_path, *, step=4, kinds=("periodic",), value=1.0, **about) -> dict
         "kinds": list(kinds),
         "digest": info.digest,
         "size": path.stat().st_size,
-        "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "header_sha256": info.header_sha256,
     }
 
 
@@ -102,6 +101,29 @@ def test_a_damaged_file_is_noticed_when_it_is_fetched(attempt, tmp_path, damage)
     with pytest.raises(BadCheckpoint):
         checkpoints.fetch(row, tmp_path / "scratch")
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.django_db
+def test_a_file_whose_row_names_no_header_is_checked_by_itself(attempt, tmp_path):
+    """As those that were stored before headers were hashed."""
+    row = record(attempt, tmp_path)
+    row.header_sha256 = ""
+    copy = checkpoints.fetch(row, tmp_path / "scratch")
+    copy.unlink()
+    other = Path(staged(tmp_path, value=2.0)["path"]).read_bytes()
+    Path(checkpoint_storage().path(row.file.name)).write_bytes(other)
+    with pytest.raises(BadCheckpoint, match="another state"):
+        checkpoints.fetch(row, tmp_path / "scratch")
+
+
+@pytest.mark.django_db
+def test_the_same_state_in_another_file_is_not_the_file_that_was_stored(attempt, tmp_path):
+    row = record(attempt, tmp_path, told="one")
+    other = staged(tmp_path, told="two")
+    assert (other["digest"], other["size"]) == (row.digest, row.size)
+    os.replace(other["path"], checkpoint_storage().path(row.file.name))
+    with pytest.raises(BadCheckpoint, match="was changed after it was stored"):
+        checkpoints.fetch(row, tmp_path / "scratch")
 
 
 @pytest.mark.django_db

@@ -114,7 +114,7 @@ def staged(folder, *, step=4, kinds=("periodic",), value=1.0, numbers=3) -> dict
         "kinds": list(kinds),
         "digest": saved.digest,
         "size": saved.size,
-        "file_sha256": saved.file_sha256,
+        "header_sha256": saved.header_sha256,
     }
 
 

@@ -38,7 +38,7 @@ def test_a_staged_file_is_taken_over_and_comes_back_verified(store, attempt, tmp
 def test_what_lies_under_a_name_is_never_replaced(store, attempt, tmp_path):
     message = staged(tmp_path / "staging")
     names = checkpoints.storage_names(
-        attempt.job_id, attempt.number, 4, message["digest"], message["file_sha256"]
+        attempt.job_id, attempt.number, 4, message["digest"], message["header_sha256"]
     )
     first, second = next(names), next(names)
     put(store, first, b"what somebody else has left")
@@ -80,10 +80,13 @@ def test_a_large_file_comes_back_as_it_was(store, attempt, tmp_path, monkeypatch
     """In parts, where the store takes parts."""
     parts = TransferConfig(multipart_threshold=5 * s3.MIB, multipart_chunksize=5 * s3.MIB, max_concurrency=3)
     monkeypatch.setattr(s3, "TRANSFER", parts)
-    row = record(attempt, tmp_path / "staging", numbers=3 * 10**6)
+    message = staged(tmp_path / "staging", numbers=3 * 10**6)
+    sent = hashlib.sha256(Path(message["path"]).read_bytes()).digest()
+    stored = checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number)
+    row = services.record_checkpoint(attempt, stored)
     assert row.size > 12 * 10**6
     copy = checkpoints.fetch(row, tmp_path / "scratch")
-    assert hashlib.sha256(copy.read_bytes()).hexdigest() == row.file_sha256
+    assert hashlib.sha256(copy.read_bytes()).digest() == sent
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "jobs/../../x", "..", "jobs/1/../../../x"])
@@ -191,14 +194,26 @@ def test_a_shard_goes_in_comes_back_and_is_checked(store, alice, tmp_path, node)
         datasets.bring(dataset, tmp_path / "brought")
 
 
-def test_what_arrives_damaged_is_removed_and_sent_again(s3_store, attempt, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "damage", ["zeros", "a bit of the header", "a bit of the last tensor", "another state"]
+)
+def test_what_arrives_damaged_is_removed_and_sent_again(s3_store, attempt, tmp_path, monkeypatch, damage):
     """A server that keeps something else than it was sent. (A folder takes files by their names, whole.)"""
+    kept = bytearray(Path(staged(tmp_path / "other", value=2.0)["path"]).read_bytes())
     message = staged(tmp_path / "staging")
+    if damage != "another state":
+        kept = bytearray(Path(message["path"]).read_bytes())
+    if damage == "a bit of the header":
+        kept[100] ^= 1
+    if damage == "a bit of the last tensor":
+        kept[-1] ^= 1
+    damaged = bytes(len(kept)) if damage == "zeros" else bytes(kept)
+    assert len(damaged) == message["size"]
     take = type(s3_store).take
 
     def take_badly(self, name, path):
         take(self, name, path)
-        put(self, name, b"\0" * message["size"])
+        put(self, name, damaged)
 
     monkeypatch.setattr(type(s3_store), "take", take_badly)
     with pytest.raises(StorageUnavailable, match="otherwise than it was sent"):

@@ -28,7 +28,7 @@ raw = path + ".raw"
 open(raw, "wb").truncate(megabytes * 2**20)
 weight = torch.from_file(raw, shared=False, size=megabytes * 2**18, dtype=torch.float32)
 saved = codec.save(path, {"model": {"weight": weight}}, {"step": 1})
-print(json.dumps([saved.digest, saved.size, saved.file_sha256]))
+print(json.dumps([saved.digest, saved.size, saved.header_sha256]))
 """
 took: dict[str, dict[str, float]] = {}
 
@@ -78,8 +78,8 @@ def send_through(folder: Path, megabytes: int) -> None:
     with weighed("before"):
         checkpoints.mark()
     with weighed("store"):
-        stored = checkpoints.store(staged | {"file_sha256": sha256}, job_id=1, attempt=1)
-    row = Checkpoint(pk=1, job_id=1, file=stored.name, size=size, digest=digest, file_sha256=sha256)
+        stored = checkpoints.store(staged | {"header_sha256": sha256}, job_id=1, attempt=1)
+    row = Checkpoint(pk=1, job_id=1, file=stored.name, size=size, digest=digest, header_sha256=sha256)
     with weighed("fetch"):
         copy = checkpoints.fetch(row, folder / "fetched")
     with weighed("bundle"):

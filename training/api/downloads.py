@@ -1,4 +1,4 @@
-"""Sending a checkpoint's file: in pieces, with its digest, from where an earlier download broke off.
+"""Sending a checkpoint's file: in pieces, with what names it, from where an earlier download broke off.
 
 A store that answers browsers itself is asked for an address that holds for five minutes, and the reader is sent
 there: who may have the file was decided before.
@@ -6,7 +6,6 @@ there: who may have the file was decided before.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import AsyncIterator, Iterator
 from typing import IO
@@ -58,12 +57,10 @@ def _part(request: HttpRequest, checkpoint: Checkpoint) -> tuple[int, int, int]:
 
 
 def _headers(checkpoint: Checkpoint, start: int, end: int, status: int) -> dict[str, str]:
-    sha256 = base64.b64encode(bytes.fromhex(checkpoint.file_sha256)).decode()
     headers = {
         "Content-Length": str(end - start),
         "Content-Disposition": f'attachment; filename="{_file_name(checkpoint)}"',
         "ETag": _etag(checkpoint),
-        "Repr-Digest": f"sha-256=:{sha256}:",
         "X-Checkpoint-Digest": checkpoint.digest,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-transform",
@@ -78,7 +75,8 @@ def _file_name(checkpoint: Checkpoint) -> str:
 
 
 def _etag(checkpoint: Checkpoint) -> str:
-    return f'"{checkpoint.file_sha256}"'
+    """Names the content. A row without has one file for ever, too: its digest tells it from other rows' files."""
+    return f'"{checkpoint.header_sha256 or checkpoint.digest}"'
 
 
 def stream(request: HttpRequest, file: IO[bytes], start: int, end: int, status: int) -> StreamingHttpResponse:

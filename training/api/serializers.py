@@ -210,7 +210,10 @@ class CheckpointShape(serializers.Serializer):
     attempt = _whole()
     size = _whole(help_text="Bytes of the file.")
     digest = serializers.CharField(help_text="SHA-256 over the state and nothing else.")
-    file_sha256 = serializers.CharField(help_text="SHA-256 of the file.")
+    header_sha256 = serializers.CharField(
+        allow_blank=True,
+        help_text="SHA-256 of the header, which names the whole file; empty for files from before it was kept.",
+    )
     val_loss = _number()
     pinned = serializers.BooleanField()
     quarantined_at = _time(allow_null=True)

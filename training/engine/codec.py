@@ -12,9 +12,10 @@ The header's metadata holds, beside the tensors' names, types and shapes:
                        parts <SHA-256>
                        aliases <SHA-256>
 
-The header has one possible form for its content, so that a changed bit anywhere is noticed. Looking at a
-file needs neither torch nor numpy and no more memory than its header: the web process does it. Reading and
-writing the parts need torch.
+The header has one possible form for its content, and leaves no hole in the file: a changed bit anywhere is
+noticed. `header_sha256`, over the header's length and the header, names the whole file, because the header
+names the SHA-256 of every tensor: no byte is hashed twice. Looking at a file needs neither torch nor numpy
+and no more memory than its header: the web process does it. Reading and writing the parts need torch.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ import math
 import os
 import struct
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -68,6 +69,7 @@ class BadCheckpoint(ValueError):
 @dataclass(frozen=True)
 class FileInfo:
     digest: str
+    header_sha256: str
     about: dict[str, Any]
     parts_sha: str
     size: int
@@ -79,29 +81,42 @@ class Saved:
     path: str
     digest: str
     size: int
-    file_sha256: str
+    header_sha256: str
 
 
 def verify(path: str | os.PathLike[str], *, digest: str | None = None) -> FileInfo:
     """Read the whole file and check every bit of it; with `digest`, also that it is this very state."""
     with open(path, "rb", buffering=0) as file:
-        header = _read_header(file)
-        for entry in header.entries:
-            _check_tensor(entry, _hash_of(file, entry.num_bytes), header)
+        return verify_stream(file, _size_of(file), digest=digest)
+
+
+def verify_stream(file: IO[bytes], size: int, *, digest: str | None = None) -> FileInfo:
+    """The same of a file that comes piece by piece from elsewhere, and has so many bytes in all."""
+    header = _read_header(file, size)
+    for entry in header.entries:
+        _check_tensor(entry, _hash_of(file, entry.num_bytes), header)
+    if file.read(1):
+        raise BadCheckpoint(f"the file goes on beyond {size} bytes")
     _check_digest(header, digest)
     return header.info()
+
+
+def header_sha256(path: str | os.PathLike[str]) -> str:
+    """What names a whole file. The header is checked, the tensors are not read."""
+    with open(path, "rb", buffering=0) as file:
+        return _read_header(file, _size_of(file)).sha256
 
 
 def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What the file says of itself. The header is checked, the tensors are not read."""
     with open(path, "rb", buffering=0) as file:
-        return _read_header(file).about
+        return _read_header(file, _size_of(file)).about
 
 
 def part_names(path: str | os.PathLike[str]) -> list[str]:
     """The names of the parts that a file holds."""
     with open(path, "rb", buffering=0) as file:
-        tree = json.loads(_read_header(file).texts["parts"])
+        tree = json.loads(_read_header(file, _size_of(file)).texts["parts"])
     return list(tree) if isinstance(tree, dict) else []
 
 
@@ -113,7 +128,7 @@ def load(path: str | os.PathLike[str], *, digest: str | None = None) -> tuple[An
 
     blobs: dict[str, encoding.Blob] = {}
     with open(path, "rb", buffering=0) as file:
-        header = _read_header(file)
+        header = _read_header(file, _size_of(file))
         for entry in header.entries:
             data = torch.empty(entry.num_bytes, dtype=torch.uint8)
             _check_tensor(entry, _read_into(file, encoding.bytes_of(data)), header)
@@ -155,13 +170,11 @@ def save(path: str | os.PathLike[str], parts: Any, about: dict[str, Any]) -> Sav
         shas = hashing.result()
         digest = _root(entries, shas, texts)
         header = _LENGTH.pack(header_bytes) + _header_text(entries, texts, shas, digest)
-        whole: Future[str] = pool.submit(_sha256, memoryview(header), *buffers.values())
         os.lseek(fd, 0, os.SEEK_SET)
         _write_all(fd, [memoryview(header)])
         _fsync(fd)
-        file_sha256 = whole.result()
     size = len(header) + sum(entry.num_bytes for entry in entries)
-    return Saved(os.fspath(path), digest, size, file_sha256)
+    return Saved(os.fspath(path), digest, size, _sha256(header))
 
 
 def extract(
@@ -176,7 +189,7 @@ def extract(
     parts: name in the new file -> where it stands in the old one. Raises KeyError where there is no such part.
     """
     with open(source, "rb", buffering=0) as file:
-        header = _read_header(file)
+        header = _read_header(file, _size_of(file))
         data_begins = file.tell()
         tree = json.loads(header.texts["parts"])
         chosen = {name: _inside(tree, path) for name, path in parts.items()}
@@ -193,15 +206,14 @@ def extract(
         digest = _root(entries, shas, texts)
         text = _header_text(entries, texts, shas, digest)
         head = _LENGTH.pack(len(text)) + text
-        whole = hashlib.sha256(head)
         with _durable(Path(target)) as fd:
             _write_all(fd, [memoryview(head)])
             for entry in old:
                 file.seek(data_begins + entry.begin)
-                _check_tensor(entry, _copy_bytes(file, fd, entry.num_bytes, whole), header)
+                _check_tensor(entry, _copy_bytes(file, fd, entry.num_bytes), header)
             _fsync(fd)
     size = len(head) + sum(entry.num_bytes for entry in entries)
-    return Saved(os.fspath(target), digest, size, whole.hexdigest())
+    return Saved(os.fspath(target), digest, size, _sha256(head))
 
 
 @dataclass(frozen=True)
@@ -225,11 +237,13 @@ class _Header:
     digest: str
     about: dict[str, Any]
     size: int
+    sha256: str
 
     def info(self) -> FileInfo:
         names = [entry.name for entry in self.entries]
         return FileInfo(
             self.digest,
+            self.sha256,
             self.about,
             _sha256(self.texts["parts"].encode()),
             self.size,
@@ -262,8 +276,11 @@ def _header_text(entries: list[_Entry], texts: dict[str, str], shas: dict[str, s
     return text + b" " * (-len(text) % 8)
 
 
-def _read_header(file: IO[bytes]) -> _Header:
-    size = os.fstat(file.fileno()).st_size
+def _size_of(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _read_header(file: IO[bytes], size: int) -> _Header:
     length_bytes = _read(file, _LENGTH.size)
     (length,) = _LENGTH.unpack(length_bytes)
     if not 2 <= length <= MAX_HEADER_BYTES or _LENGTH.size + length > size:
@@ -300,7 +317,8 @@ def _parsed(raw: bytes, size: int) -> _Header:
     about = json.loads(texts["about"])
     if not isinstance(about, dict):
         raise BadCheckpoint("the header is damaged")
-    return _Header(entries, texts, shas, digest, about, size)
+    sha256 = _sha256(_LENGTH.pack(len(raw)), raw)
+    return _Header(entries, texts, shas, digest, about, size, sha256)
 
 
 def _num_bytes(entry: _Entry) -> int:
@@ -395,15 +413,14 @@ def _hash_of(file: IO[bytes], num_bytes: int) -> str:
     return sha.hexdigest()
 
 
-def _copy_bytes(file: IO[bytes], fd: int, num_bytes: int, whole: Any) -> str:
-    """Copy so many bytes on, and give their SHA-256; `whole` hashes them too."""
+def _copy_bytes(file: IO[bytes], fd: int, num_bytes: int) -> str:
+    """Copy so many bytes on, and give their SHA-256."""
     sha, left = hashlib.sha256(), num_bytes
     while left:
         piece = file.read(min(_CHUNK_BYTES, left))
         if not piece:
             raise BadCheckpoint("the file ends too early")
-        for hashing in (sha, whole):
-            hashing.update(piece)
+        sha.update(piece)
         _write_all(fd, [memoryview(piece)])
         left -= len(piece)
     return sha.hexdigest()

@@ -110,7 +110,7 @@ class Ticket:
             "kinds": self.kinds,
             "digest": self.saved.digest,
             "size": self.saved.size,
-            "file_sha256": self.saved.file_sha256,
+            "header_sha256": self.saved.header_sha256,
             "val_loss": self.val_loss,
             "stage_seconds": round(time.perf_counter() - self.started_at, 6),
         }

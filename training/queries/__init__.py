@@ -172,7 +172,7 @@ def checkpoint_dict(checkpoint: Checkpoint | Any) -> dict[str, Any]:
         "attempt": checkpoint.attempt,
         "size": checkpoint.size,
         "digest": checkpoint.digest,
-        "file_sha256": checkpoint.file_sha256,
+        "header_sha256": checkpoint.header_sha256,
         "val_loss": finite(checkpoint.val_loss),
         "pinned": checkpoint.pinned,
         "quarantined_at": iso(checkpoint.quarantined_at),

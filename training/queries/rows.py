@@ -22,7 +22,7 @@ from training.queries import checkpoint_dict, shape
 from training.queries.cursor import place_of
 
 _STORED = (
-    "id", "job_id", "kinds", "epoch", "step", "attempt", "size", "digest", "file_sha256", "val_loss", "pinned",
+    "id", "job_id", "kinds", "epoch", "step", "attempt", "size", "digest", "header_sha256", "val_loss", "pinned",
     "quarantined_at", "quarantine_reason", "created_at",
 )  # fmt: skip
 _OWN = (

@@ -454,7 +454,7 @@ def _record(job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint) -> Che
         "epoch": stored.epoch,
         "size": stored.size,
         "digest": stored.digest,
-        "file_sha256": stored.file_sha256,
+        "header_sha256": stored.header_sha256,
         "val_loss": finite(stored.val_loss),
         "kinds": sorted(stored.kinds),
     }

@@ -28,13 +28,13 @@ def import_bundle(path: Path, *, by: Any) -> Result:
     if registry.get(bundle.recipe).job_type != JobType.TRAINING:
         raise BadBundle(f"The recipe {bundle.recipe} trains no model.")
     facts = _facts(bundle)
-    sha256 = checkpoints.sha256(path)
-    name = f"jobs/imported/{sha256[:32]}.safetensors"
+    name = f"jobs/imported/{bundle.header_sha256[:32]}.safetensors"
     if Checkpoint.objects.filter(file=name).exists():
         known = Checkpoint.objects.get(file=name).job_id
         raise BadBundle(f"This bundle is here already: it is job {known}.")
     with checkpoints.unavailable("store", name):
-        checkpoints.take(checkpoint_storage(), name, path, size=bundle.size, sha256=sha256)
+        check = checkpoints.is_checkpoint(bundle.size, bundle.header_sha256)
+        checkpoints.take(checkpoint_storage(), name, path, size=bundle.size, check=check)
     with transaction.atomic():
         job = _job(bundle, facts, by)
         Checkpoint.objects.create(
@@ -46,7 +46,7 @@ def import_bundle(path: Path, *, by: Any) -> Result:
             file=name,
             size=bundle.size,
             digest=bundle.digest,
-            file_sha256=sha256,
+            header_sha256=bundle.header_sha256,
             val_loss=facts["val_loss"],
             pinned=True,
         )

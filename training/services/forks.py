@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -120,7 +120,7 @@ def fork(
     wanted = job.config | (config if isinstance(config, dict) else {})
     if carry == TRAINING:
         _refuse_what_the_state_is_made_for(job, wanted, start)
-    name = _copy(start, carry)
+    copied = _copy(start, carry)
     try:
         with transaction.atomic():
             result = submit(
@@ -135,9 +135,9 @@ def fork(
                 tags=tags,
                 parent=job,
             )
-            _begin(result.job, job, start, carry, name)
+            _begin(result.job, job, start, carry, copied)
     except BaseException:
-        checkpoints.delete_file(name)
+        checkpoints.delete_file(copied.name)
         raise
     new = result.job
     goes = (
@@ -200,8 +200,13 @@ def _refuse_what_the_state_is_made_for(job: TrainingJob, wanted: dict[str, Any],
         raise InvalidConfig(refused)
 
 
-def _copy(start: Checkpoint, carry: str) -> str:
-    """The file under a new name in the store, read and checked on the way. Returns the name."""
+class _Copied(NamedTuple):
+    name: str
+    header_sha256: str
+
+
+def _copy(start: Checkpoint, carry: str) -> _Copied:
+    """The file under a new name in the store, read and checked on the way."""
     local = checkpoints.fetch(start, settings.SCRATCH_DIR)
     try:
         if carry == TRAINING and "optimizer" not in checkpoints.parts_in(local):
@@ -212,9 +217,10 @@ def _copy(start: Checkpoint, carry: str) -> str:
                     ]
                 }
             )
-        return checkpoints.keep(
-            checkpoint_storage(), _names(start), local, size=start.size, sha256=start.file_sha256
-        )
+        header_sha256 = checkpoints.header_sha256(local)  # the old row may not know it
+        check = checkpoints.is_checkpoint(start.size, header_sha256)
+        name = checkpoints.keep(checkpoint_storage(), _names(start), local, size=start.size, check=check)
+        return _Copied(name, header_sha256)
     finally:
         local.unlink(missing_ok=True)
 
@@ -224,7 +230,7 @@ def _names(start: Checkpoint) -> Iterator[str]:
         yield f"jobs/forked/s{start.step}-{start.digest[:24]}-{uuid.uuid4().hex[:12]}.safetensors"
 
 
-def _begin(job: TrainingJob, parent: TrainingJob, start: Checkpoint, carry: str, name: str) -> None:
+def _begin(job: TrainingJob, parent: TrainingJob, start: Checkpoint, carry: str, copied: _Copied) -> None:
     """Put the new job where its state is. Its own row of the file is what it can always go back to."""
     if not Checkpoint.objects.filter(pk=start.pk).exists():
         raise NotFound(f"Checkpoint {start.pk} is gone by now.")
@@ -234,10 +240,10 @@ def _begin(job: TrainingJob, parent: TrainingJob, start: Checkpoint, carry: str,
         job=job,
         attempt=0,
         kinds=[Checkpoint.Kind.START],
-        file=name,
+        file=copied.name,
         size=start.size,
         digest=start.digest,
-        file_sha256=start.file_sha256,
+        header_sha256=copied.header_sha256,
         val_loss=start.val_loss if goes_on else None,
         **place,
     )
@@ -253,7 +259,7 @@ def _begin(job: TrainingJob, parent: TrainingJob, start: Checkpoint, carry: str,
     TrainingJob.objects.filter(pk=job.pk).update(
         origin=origin,
         latest_checkpoint=row,
-        checkpoint=name,
+        checkpoint=copied.name,
         checkpoints_stored=1,
         current_step=place["step"],
         current_epoch=place["epoch"],
