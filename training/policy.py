@@ -89,14 +89,11 @@ def sees_all(actor: Actor) -> bool:
     )
 
 
-def visible_parts(actor: Actor) -> tuple[Q, ...] | None:
-    """The same as conditions that share no job, each of which one index answers. None: all jobs."""
+def sees_jobs_of(actor: Actor) -> tuple[int | None, list[int]] | None:
+    """The same as numbers: a person (None: nobody) and teams whose jobs the actor sees. None: all jobs."""
     if sees_all(actor):
         return None
-    if not actor.is_active:
-        return ()
-    teams = (Q(team_id=team) & ~Q(owner_id=actor.pk) for team in sorted(_group_ids(actor)))
-    return (Q(owner_id=actor.pk), *teams)
+    return (actor.pk, sorted(_group_ids(actor))) if actor.is_active else (None, [])
 
 
 def teams_of(actor: User) -> dict[int, str]:

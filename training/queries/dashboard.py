@@ -17,7 +17,7 @@ def dashboard_dict(user: Any) -> dict[str, Any]:
     visible = policy.visible_jobs(user)
     with_relations = queries.with_relations(visible)
     running = with_relations.filter(status=Status.RUNNING).order_by("-started_at", "-id")
-    queued = with_relations.filter(status=Status.QUEUED).order_by(*waiting.IN_ORDER)
+    queued = with_relations.filter(waiting.IN_QUEUE).order_by(*waiting.IN_ORDER)
     failed = with_relations.filter(status=Status.FAILED).order_by("-completed_at", "-id")
     counts = dict(visible.values_list("status").annotate(Count("id")).order_by())
     return {
