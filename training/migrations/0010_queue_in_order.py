@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('training', '0008_saved_views'),
+        ('training', '0009_header_sha256'),
     ]
 
     operations = [
