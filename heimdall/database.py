@@ -114,7 +114,9 @@ def _sqlite(database: dict[str, Any], data_dir: Path) -> dict[str, Any]:
     database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": env.seconds("HEIMDALL_SQLITE_BUSY_SECONDS", 30, low=0.1),
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+        # Up to 16 MB of pages: SQLite's own 2 MB hold less than a list looks at, and fetching them again costs more.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; "
+        "PRAGMA cache_size=-16000;",
     }
     # A file, for tests too: connections of several threads and processes meet in it.
     database["TEST"] = {"NAME": str(data_dir / "test.sqlite3")}

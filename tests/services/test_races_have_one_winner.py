@@ -141,7 +141,12 @@ def test_every_verb_meets_every_worker_step(alice, node, step):
 
 
 def test_a_commit_is_on_the_disk_when_it_returns_and_an_update_counts_the_rows_that_it_finds(db):
-    asked = {"PRAGMA journal_mode": "wal", "PRAGMA synchronous": 2, "PRAGMA foreign_keys": 1}
+    asked = {
+        "PRAGMA journal_mode": "wal",
+        "PRAGMA synchronous": 2,
+        "PRAGMA foreign_keys": 1,
+        "PRAGMA cache_size": -16000,
+    }
     if connection.vendor == "postgresql":
         asked = {"SHOW synchronous_commit": "on"}
     with connection.cursor() as cursor:
