@@ -140,6 +140,28 @@ def test_every_verb_meets_every_worker_step(alice, node, step):
             assert job.status in {"cancelled", "completed"} or (job.status, job.stop) == ("running", "cancel")
 
 
+def test_what_is_asked_when_a_landing_is_decided_finds_the_landed_job(alice, node):
+    """The trainer leaves from then on, so a withdrawal must not be able to come in between."""
+    job = build_job(owner=alice, status="running", stop="pause", stop_at="step")
+    attempt, answers = Attempt.objects.get(job=job), []
+
+    def withdraw() -> None:
+        answers.append(services.resume(job, by=alice))
+        connections.close_all()
+
+    asker = threading.Thread(target=withdraw)
+
+    def meanwhile() -> None:
+        asker.start()
+        asker.join(0.2)  # it comes as far as it can
+
+    landing = services.land(attempt, stored(attempt), when_decided=meanwhile)
+    asker.join(60)
+    assert landing is services.Landing.PAUSED
+    assert answers[0].job.status == "queued"
+    assert assert_whole(job).latest_checkpoint.step == 4
+
+
 def test_a_commit_is_on_the_disk_when_it_returns_and_an_update_counts_the_rows_that_it_finds(db):
     asked = {
         "PRAGMA journal_mode": "wal",

@@ -18,6 +18,7 @@ upkeep.py       retention of checkpoints, orphaned files
 
 from training.services.attempts import (
     Landing,
+    News,
     Wish,
     beat,
     claim,
@@ -84,6 +85,7 @@ __all__ = [
     "NODE_VERBS",
     "VERBS",
     "Landing",
+    "News",
     "NotOurs",
     "Result",
     "Wish",

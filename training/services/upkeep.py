@@ -43,9 +43,11 @@ def retire_checkpoints(job: TrainingJob) -> int:
     Kept: pinned and final ones, what a fork began from, the newest keep_last, the best keep_best, what the job
     would resume from, and what an open attempt started from.
     """
-    job = TrainingJob.objects.get(pk=job.pk)
-    rows = list(Checkpoint.objects.filter(job=job).order_by("-step", "-id"))
-    kept = _kept(job, rows)
+    now = TrainingJob.objects.filter(pk=job.pk).first()
+    if now is None:
+        return 0  # deleted since it ended, with all its files
+    rows = list(Checkpoint.objects.filter(job=now).order_by("-step", "-id"))
+    kept = _kept(now, rows)
     return sum(_delete_checkpoint(row) for row in rows if row.pk not in kept)
 
 
