@@ -101,6 +101,7 @@ TEMPLATES = [
 
 DATABASES = {"default": database.configured(DATA_DIR)}
 SQLITE = DATABASES["default"]["ENGINE"] == database.SQLITE
+LISTEN_URL = database.listening(SQLITE)
 # Of PostgreSQL; for the web and the workers, not for commands.
 WEB_CONNECTIONS = env.integer("HEIMDALL_WEB_CONNECTIONS", 10, low=2, high=1_000)
 STATEMENT_SECONDS = env.seconds("HEIMDALL_STATEMENT_SECONDS", 60, low=0)
@@ -297,6 +298,7 @@ SECRETS = [
     for word in (
         SECRET_KEY,
         str(DATABASES["default"].get("PASSWORD") or ""),
+        urlsplit(LISTEN_URL).password or "",
         str(EMAIL.get("EMAIL_HOST_PASSWORD") or ""),
         urlsplit(REDIS_URL).password or "",
         env.text("AWS_SECRET_ACCESS_KEY"),
