@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -65,28 +67,38 @@ def warm_up() -> None:
         _launcher = launcher
 
 
-def run_jobs() -> bool:
-    """Take the best queued job, and the next, until none waits. False where no slot was free."""
+class Found(StrEnum):
+    """What there was for a process that was woken."""
+
+    WORK = "work"
+    NOTHING = "nothing"
+    NO_SLOT = "no slot"
+
+
+def run_jobs() -> Found:
+    """Take the best queued job, and the next, until none waits."""
+    found = Found.NOTHING
     with host.orders.at_work():
         while not host.orders.must_leave():
             node = Node.objects.get(name=settings.NODE_NAME)
             with host.free_slot() as slot:
                 if slot is None:
-                    return False
+                    return Found.NO_SLOT
                 last = _run_in(node, slot)
             if last is not None:
+                found = Found.WORK
                 last.tidy_up()
             # One that came while the slot was held woke somebody who found no slot.
             if not services.jobs_for(node).exists():
                 break
-    return True
+    return found
 
 
 def _run_in(node: Node, slot: int) -> Supervision | None:
     """Returns the attempt that still has to be tidied up after: the slot need not wait for that."""
     pid, last = os.getpid(), None
     while not host.orders.must_leave():
-        attempt = services.claim(node, slot=slot, pid=pid, pid_started_at=host.started_at(pid))
+        attempt = services.claim(node, slot=slot, pid=pid, pid_started_at=_born_at(pid))
         if attempt is None:
             break
         if last is not None:
@@ -96,6 +108,12 @@ def _run_in(node: Node, slot: int) -> Supervision | None:
         last.run()
         setproctitle(f"heimdall supervisor slot {slot}")
     return last
+
+
+@lru_cache(maxsize=1)
+def _born_at(pid: int) -> float:
+    """When this process started: asked once, not while a job waits."""
+    return host.started_at(pid)
 
 
 class GraceIsOver(Exception):

@@ -44,7 +44,7 @@ from training.services.datasets import (
     visible_datasets,
 )
 from training.services.forks import about_the_schedule, clone, extend, fork, why_not_extendable
-from training.services.hosts import NotOurs, jobs_for, join_installation, waiting_jobs, wake
+from training.services.hosts import NotOurs, jobs_for, join_installation, pass_on, waiting_jobs, wake
 from training.services.lost import expired_attempts, orphaned_attempts, reap
 from training.services.nodes import NODE_VERBS, beat_node, drain, register_node, remove, set_draining, undrain
 from training.services.notifications import (
@@ -125,6 +125,7 @@ __all__ = [
     "note_failed",
     "note_started",
     "orphaned_attempts",
+    "pass_on",
     "pause",
     "pin",
     "preempt",
