@@ -16,6 +16,7 @@ from heimdall.env import LABEL, LABEL_RULE
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
 from training.models import MAX_TAGS, POOL_LENGTH, Checkpoint
 from training.queries.listing import COUNT_LIMIT
+from training.services.saved_views import QUERY_LENGTH
 from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH, TAG_PATTERN
 from training.waiting import CODES as WAITING_CODES
 from training.waiting import FARTHEST_AHEAD
@@ -95,6 +96,11 @@ def name_field(**options: Any) -> Text:
         help_text="What people call the job.",
         **options,
     )
+
+
+def query_field(**options: Any) -> Text:
+    """Which jobs, as the address of their list says it; training/views/filters.py reads it."""
+    return Text(max_length=QUERY_LENGTH, allow_blank=True, validators=[TEXT], **options)
 
 
 def _priority(**options: Any) -> Whole:
