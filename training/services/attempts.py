@@ -101,8 +101,10 @@ def wish(attempt: Attempt) -> Wish:
 
 def beat(attempt: Attempt, **news: Any) -> Wish:
     """Renew the lease and write down the `News`, in one transaction whose first statement is fenced."""
+    told = News(**news)
     with transaction.atomic():
-        job = _renew_with(News(**news), attempt)
+        job = renew(attempt, _columns_of(told))
+        _write_down(told, job, attempt)
         drains = _drained(attempt).exists()
     return Wish(Stop(job.stop), job.stop_at, drains)
 
@@ -163,11 +165,13 @@ def land(
     while True:
         try:
             with transaction.atomic():
-                job = _renew_with(news, attempt) if news else _read(attempt)
-                if not job.stop and not draining and not final:
-                    return Landing.GO_ON
-                when_decided()
-                return _land(job, attempt, stored, reason, delay_seconds)
+                job = renew(attempt, _columns_of(news)) if news else _read(attempt)
+                is_over = bool(job.stop or draining or final)
+                if is_over:
+                    when_decided()
+                if news:
+                    _write_down(news, job, attempt)
+                return _land(job, attempt, stored, reason, delay_seconds) if is_over else Landing.GO_ON
         except Raced:
             continue
 
@@ -354,7 +358,7 @@ def _claim(job: TrainingJob, node: Node, slot: int, pid: int, pid_started_at: fl
         "phase": "starting",
     }
     since = max(filter(None, (job.queued_at, _last_end(job))))
-    move(job, Verb.CLAIM, by=WORKER, message=said, changes=changes)
+    move(job, Verb.CLAIM, by=WORKER, message=said, changes=changes, is_locked=True)
     return Attempt.objects.create(
         waited_seconds=max((job.updated_at - since).total_seconds(), 0.0),
         job=job,
@@ -390,8 +394,8 @@ def renew(attempt: Attempt, changes: dict[str, Any]) -> TrainingJob:
     return held[0]
 
 
-def _renew_with(news: News, attempt: Attempt) -> TrainingJob:
-    job = renew(attempt, _columns_of(news))
+def _write_down(news: News, job: TrainingJob, attempt: Attempt) -> None:
+    """What the news say beside the job's columns, which were written with its renewal."""
     num_written = _num_written(attempt, news.steps) if news.is_again else 0
     log = _not_written(attempt, news.log) if news.is_again else news.log
     _add_metrics(job, news.steps, news.epochs)
@@ -401,7 +405,6 @@ def _renew_with(news: News, attempt: Attempt) -> TrainingJob:
     if log:
         LogChunk.objects.create(job=job, attempt=attempt.number, text=_shortened(log, MAX_LOG_CHARACTERS))
     _note_execution(attempt, len(news.steps) - num_written, news.trainer_pid)
-    return job
 
 
 def _read(attempt: Attempt) -> TrainingJob:
@@ -445,7 +448,7 @@ def _land(
         changes["not_before"] = in_seconds(delay_seconds)
     said = _landing_words(job)
     said = f"{said} {reason}".strip()
-    move(job, Verb.LAND, by=WORKER, message=said, changes=changes, before=kept.events)
+    move(job, Verb.LAND, by=WORKER, message=said, changes=changes, before=kept.events, is_locked=True)
     close_attempt(job, attempt.number, Verb.LAND, detail=reason, **kept.facts)
     if job.status == Status.QUEUED and not delay_seconds:
         queue.wake()

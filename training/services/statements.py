@@ -6,7 +6,7 @@ more than a local database needs to answer it: one that is always the same is ma
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any, TypeVar
 
@@ -18,12 +18,20 @@ M = TypeVar("M", bound=Model)
 Statement = tuple[str, tuple[Any, ...]]
 
 
-def update_and_read(rows: QuerySet[M], changes: dict[str, Any]) -> list[M]:
-    """Do `rows.update(**changes)` and return the rows as they are now. Their conditions name columns of their own."""
+def update_and_read(
+    rows: QuerySet[M], changes: dict[str, Any], *, names: Collection[str] | None = None
+) -> list[M]:
+    """Do `rows.update(**changes)` and return the rows as they are now, or so much of them as is named beside the key.
+
+    The conditions of `rows` name columns of their own.
+    """
     update: Any = rows.query.chain(UpdateQuery)
     update.add_update_values(changes)
     sql, values = update.get_compiler(connection=connection).as_sql()
-    columns = (connection.ops.quote_name(str(field.column)) for field in rows.model._meta.concrete_fields)
+    fields: Any = rows.model._meta.concrete_fields
+    if names is not None:
+        fields = [field for field in fields if field.primary_key or field.name in names]
+    columns = (connection.ops.quote_name(field.column) for field in fields)
     return list(rows.model._default_manager.raw(f"{sql} RETURNING {', '.join(columns)}", values))
 
 

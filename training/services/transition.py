@@ -44,29 +44,39 @@ def move(
     changes: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
     before: Sequence[Event] = (),
+    is_locked: bool = False,
 ) -> None:
     """Apply the rule for `verb` to the job as it was read, or raise Raced. Call it inside a transaction.
 
-    `job` shows afterwards what is. `before`: new events of what was done to the job in the same transaction.
+    `job` shows afterwards what is. before: new events of what was done to the job in the same transaction.
     """
     rule = lifecycle.RULES[verb, Status(job.status), Stop(job.stop)]
-    write(job, _standing(job, rule, stop_at) | (changes or {}), num_events=len(before) + 1)
+    all_changes = _standing(job, rule, stop_at) | (changes or {})
+    write(job, all_changes, num_events=len(before) + 1, is_locked=is_locked)
     event = new_event(job, kind or str(verb), message, by=by, data=data)
     add_events(job, *before, event)
     outbox.announce(job, event, verb)
 
 
-def write(job: TrainingJob, changes: dict[str, Any], *, num_events: int = 1) -> None:
-    """The conditional UPDATE: status, stop and attempt must still be as they were read. `job` then shows what is."""
+def write(job: TrainingJob, changes: dict[str, Any], *, num_events: int = 1, is_locked: bool = False) -> None:
+    """The conditional UPDATE: status, stop and attempt must still be as they were read. `job` then shows what is.
+
+    is_locked: this transaction has held the row since it was read, so only what the database computes is news.
+    """
     seen = TrainingJob.objects.filter(
         pk=job.pk, status=job.status, stop=job.stop, stop_at=job.stop_at, attempt=job.attempt
     )
-    raised = {"event_seq": F("event_seq") + num_events, "updated_at": Now()}
-    written = update_and_read(seen, raised | changes)
+    changes = {"event_seq": F("event_seq") + num_events, "updated_at": Now()} | changes
+    computed = [name for name, value in changes.items() if hasattr(value, "resolve_expression")]
+    written = update_and_read(seen, changes, names=computed if is_locked else None)
     if not written:
         raise Raced
-    for field in TrainingJob._meta.concrete_fields:
-        setattr(job, field.attname, getattr(written[0], field.attname))
+    if is_locked:
+        for name, value in changes.items():
+            setattr(job, name, getattr(written[0], name) if name in computed else value)
+    else:
+        for field in TrainingJob._meta.concrete_fields:
+            setattr(job, field.attname, getattr(written[0], field.attname))
 
 
 def add_event(
