@@ -64,6 +64,8 @@ class Buffer:
     def _place_for(
         self, tensor: Tensor, path: tuple[Any, ...], found: dict[Any, Any], used: dict[Any, Tensor]
     ) -> Tensor:
+        # A conjugated view has the address of what it is a view of, and other values.
+        tensor = tensor.resolve_conj().resolve_neg()
         if not tensor.is_contiguous():
             # Its memory may overlap with that of others; on its own it has none of that.
             tensor = tensor.contiguous()
