@@ -23,8 +23,7 @@ QUERIES = {
     "by name": "?ordering=job_name",
     "last changed": "?ordering=-updated_at",
     "best of completed": "?status=completed&ordering=best_val_loss",
-    "search, a hundred": "?search=elevation",
-    "search, one": "?search=azimuth",
+    "search, 0.1 %": "?search=elevation",
     "search, all": "?search=beam",
     "search, none": "?search=nowhere",
 }

@@ -46,7 +46,6 @@ class Row:
     title: str
     values: tuple[Any, ...]
     best: float | None = None
-    is_loss: bool = False
 
     @property
     def differs(self) -> bool:
@@ -126,7 +125,7 @@ def _row(name: str, title: str, values: list[Any]) -> Row:
     known = [value for value in values if value is not None]
     is_ranked = len(set(known)) > 1 and not _LOWER_IS_BETTER.isdisjoint(name.lower().split("_"))
     best = min(known) if is_ranked and all(isinstance(value, int | float) for value in known) else None
-    return Row(name, title, tuple(values), best, is_loss="loss" in name)
+    return Row(name, title, tuple(values), best)
 
 
 def _settings(jobs: list[TrainingJob]) -> list[Row]:

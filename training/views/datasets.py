@@ -96,7 +96,8 @@ def extend(request: HttpRequest, name: str) -> HttpResponse:
             messages.success(request, result.message)
             return redirect("job", result.job.pk)
         except InvalidInput as error:
-            form.add_error("samples", error.sentences)
+            for sentences in error.fields.values():
+                form.add_error("samples", " ".join(sentences))
         except TransitionRefused as error:
             messages.warning(request, str(error))
             return redirect("dataset", name)
