@@ -13,6 +13,7 @@ MEGABYTES ?= 300
 JOBS ?= 100000
 METRICS ?= 5000000
 DATABASE ?= sqlite
+PROGRAMS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format prove exact chaos weigh load search schemathesis axe screenshots diagram migrations constraints bench clean
@@ -23,8 +24,8 @@ help:  ## Say what make can do
 run: $(VENV)/.run  ## Start Heimdall on http://127.0.0.1:8000 (Ctrl-C drains and stops)
 	@exec $(MANAGE) start
 
-test: $(VENV)/.dev  ## Run every test (DATABASE=postgres: on PostgreSQL, which comes with the development packages)
-	HEIMDALL_TEST_DATABASE=$(DATABASE) $(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: $(VENV)/.dev  ## Run every test (DATABASE=postgres: on PostgreSQL; PROGRAMS=/usr/lib/postgresql/15/bin: on that one)
+	HEIMDALL_TEST_DATABASE=$(DATABASE) HEIMDALL_TEST_POSTGRES=$(PROGRAMS) $(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev  ## ruff, ruff format, mypy
 	$(BIN)/ruff check .

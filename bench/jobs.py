@@ -1,6 +1,7 @@
 """A database with any number of jobs, made by itself: one statement, no Python for each job.
 
 Alice owns a third of the jobs, Bob one in a hundred and sees a fifth by his team, Carol owns twenty.
+However many there are, "elevation" stands in the names of a hundred and "azimuth" in one.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ INSERT INTO training_trainingjob (
     metrics, best_epoch, best_val_loss, error_code, error_message, environment, approximate, generation, checkpoint,
     checkpoints_stored, crashes_at_step, crashes_since_checkpoint, event_seq, created_at, started_at, completed_at,
     updated_at, origin, tags, pool)
-SELECT i, 'beam ' || ((i * 7919) %% 100003) || CASE WHEN i %% 997 = 5 THEN ' elevation' ELSE '' END,
+SELECT i, 'beam ' || ((i * 7919) %% 100003) || CASE WHEN i %% %(hundredth)s = 5 THEN ' elevation'
+        WHEN i = 450 THEN ' azimuth' ELSE '' END,
     CASE WHEN i %% 10 = 0 THEN 'A run with the new antenna, ' || i || '.' ELSE '' END,
     CASE WHEN i %% 100 = 7 THEN 'synthetic_data' ELSE 'training' END,
     CASE WHEN i %% 100 = 7 THEN 'rf_dataset' WHEN i %% 3 = 0 THEN 'localization' ELSE 'language_model' END,
@@ -64,6 +66,7 @@ def make(jobs: int) -> None:
     values = {name: user.pk for name, user in people.items()} | {
         "jobs": jobs,
         "step": max(jobs // 20, 1),
+        "hundredth": max(jobs // 100, 1),
         "team": team.pk,
         "config": json.dumps(CONFIG),
         "environment": json.dumps(ENVIRONMENT),

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import tempfile
-from pathlib import Path
 
-from tests.live.measure import measure
-from tests.live.server import Server, Writer
+from tests.live.measure import measured
 
 SOCKETS, EVENTS = 500, 60
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder))
-        writer = Writer(server.environment)
-        try:
-            writer.migrate()
-            server.start()
-            found = asyncio.run(measure(server, writer, SOCKETS, EVENTS, 1))
-        finally:
-            server.kill()
-            writer.close()
-    print(
-        json.dumps({"p50": found["to the last socket, p50 ms"], "p95": found["to the last socket, p95 ms"]})
-    )
+    found = measured(SOCKETS, EVENTS)
+    print(json.dumps({name: found[f"to the last socket, {name} ms"] for name in ("p50", "p95")}))
 
 
 if __name__ == "__main__":

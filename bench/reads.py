@@ -23,7 +23,8 @@ QUERIES = {
     "by name": "?ordering=job_name",
     "last changed": "?ordering=-updated_at",
     "best of completed": "?status=completed&ordering=best_val_loss",
-    "search, 0.1 %": "?search=elevation",
+    "search, a hundred": "?search=elevation",
+    "search, one": "?search=azimuth",
     "search, all": "?search=beam",
     "search, none": "?search=nowhere",
 }

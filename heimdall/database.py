@@ -13,7 +13,7 @@ from django.db import connections
 
 from heimdall import env
 
-VARIABLE = "DATABASE_URL"
+VARIABLE, LISTEN_VARIABLE = "DATABASE_URL", "HEIMDALL_LISTEN_URL"
 SQLITE, POSTGRES = "django.db.backends.sqlite3", "django.db.backends.postgresql"
 BOUNDED_POSTGRES = "heimdall.postgresql"  # the same, and no wait for an answer is without end
 FORMS = "sqlite:////path/to/file or postgres://user:password@host:5432/database"
@@ -69,6 +69,49 @@ def answers_within(seconds: float) -> AbstractContextManager[None]:
     return answers_within(seconds)
 
 
+def listening(is_sqlite: bool) -> str:
+    """The URL that LISTEN is said at, where it is not the one of everything else."""
+    url = env.text(LISTEN_VARIABLE)
+    if not url:
+        return ""
+    if is_sqlite:
+        raise ImproperlyConfigured(f"{LISTEN_VARIABLE} is set, and {VARIABLE} names no PostgreSQL database.")
+    from psycopg import ProgrammingError, conninfo
+
+    try:
+        named = conninfo.conninfo_to_dict(url)
+    except ProgrammingError:
+        named = {}
+    if urlsplit(url).scheme not in {"postgres", "postgresql"} or not named.get("dbname"):
+        raise ImproperlyConfigured(
+            f"{LISTEN_VARIABLE} is no PostgreSQL database: use postgres://user:password@host:5432/database."
+        )
+    return url
+
+
+def listen() -> Any:
+    """A connection of its own, for LISTEN: Django's come and go, and a pool must not get one that listens."""
+    from psycopg import Cursor, conninfo
+
+    asked = connections["default"].get_connection_params()
+    if settings.LISTEN_URL:
+        ours = {name: asked[name] for name in ("application_name", "silence_seconds") if name in asked}
+        asked = PATIENCE | ours | conninfo.conninfo_to_dict(settings.LISTEN_URL)
+    return connections["default"].Database.connect(**asked | {"autocommit": True, "cursor_factory": Cursor})
+
+
+def lost_limits() -> list[str]:
+    """Limits of a process that serves that do not reach the server: a pooler may leave them out."""
+    if _in_use()[1]:
+        return []
+    ours = connections["default"]
+    asked = ours.get_connection_params()
+    options = f"{_as_options(_limits())} {asked.get('options', '')}".strip()
+    with ours.wrap_database_errors, ours.Database.connect(**asked | {"options": options}) as connection:
+        kept = {limit: connection.execute(f"SHOW {limit}").fetchone()[0] != "0" for limit in _limits()}
+    return [limit for limit, seconds in _limits().items() if seconds and not kept[limit]]
+
+
 def _limit(name: str) -> None:
     """Statements of a process that serves get an end, which those of commands such as `migrate` do not have."""
     options, is_sqlite = _in_use()
@@ -78,14 +121,21 @@ def _limit(name: str) -> None:
     connections.settings["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
     if settings.STATEMENT_SECONDS:
         options["silence_seconds"] = settings.STATEMENT_SECONDS + SILENCE_SECONDS
-    limits = {
+    # The URL's own come last and hold.
+    options["options"] = f"{_as_options(_limits())} {options.get('options', '')}".strip()
+    options.setdefault("application_name", f"heimdall {name}")
+
+
+def _limits() -> dict[str, float]:
+    return {
         "statement_timeout": settings.STATEMENT_SECONDS,
         "lock_timeout": settings.LOCK_SECONDS,
         "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_SECONDS,
     }
-    ours = " ".join(f"-c {limit}={int(seconds * 1000)}" for limit, seconds in limits.items())
-    options["options"] = f"{ours} {options.get('options', '')}".strip()  # the URL's own come last and hold
-    options.setdefault("application_name", f"heimdall {name}")
+
+
+def _as_options(limits: dict[str, float]) -> str:
+    return " ".join(f"-c {limit}={int(seconds * 1000)}" for limit, seconds in limits.items())
 
 
 def _in_use() -> tuple[dict[str, Any], bool]:
@@ -114,7 +164,9 @@ def _sqlite(database: dict[str, Any], data_dir: Path) -> dict[str, Any]:
     database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": env.seconds("HEIMDALL_SQLITE_BUSY_SECONDS", 30, low=0.1),
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+        # Up to 16 MB of pages: SQLite's own 2 MB hold less than a list looks at, and fetching them again costs more.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; "
+        "PRAGMA cache_size=-16000;",
     }
     # A file, for tests too: connections of several threads and processes meet in it.
     database["TEST"] = {"NAME": str(data_dir / "test.sqlite3")}

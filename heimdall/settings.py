@@ -101,6 +101,7 @@ TEMPLATES = [
 
 DATABASES = {"default": database.configured(DATA_DIR)}
 SQLITE = DATABASES["default"]["ENGINE"] == database.SQLITE
+LISTEN_URL = database.listening(SQLITE)
 # Of PostgreSQL; for the web and the workers, not for commands.
 WEB_CONNECTIONS = env.integer("HEIMDALL_WEB_CONNECTIONS", 10, low=2, high=1_000)
 STATEMENT_SECONDS = env.seconds("HEIMDALL_STATEMENT_SECONDS", 60, low=0)
@@ -286,6 +287,24 @@ UNFOLD = {
     "SITE_TITLE": "Heimdall",
     "SITE_HEADER": "Heimdall",
     "SITE_URL": "/",
+    "SITE_ICON": "training.dashboard.icon",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "training.dashboard.icon"}],
+    "COLORS": {
+        # The blue of the pages, from light to dark.
+        "primary": {
+            "50": "oklch(97% .014 258)",
+            "100": "oklch(93% .032 258)",
+            "200": "oklch(88% .059 258)",
+            "300": "oklch(81% .105 258)",
+            "400": "oklch(71% .14 258)",
+            "500": "oklch(60% .15 258)",
+            "600": "oklch(47% .152 258)",
+            "700": "oklch(42% .14 258)",
+            "800": "oklch(37% .12 258)",
+            "900": "oklch(32% .1 258)",
+            "950": "oklch(26% .08 258)",
+        },
+    },
     "DASHBOARD_CALLBACK": "training.dashboard.show",
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": True,
@@ -297,6 +316,7 @@ SECRETS = [
     for word in (
         SECRET_KEY,
         str(DATABASES["default"].get("PASSWORD") or ""),
+        urlsplit(LISTEN_URL).password or "",
         str(EMAIL.get("EMAIL_HOST_PASSWORD") or ""),
         urlsplit(REDIS_URL).password or "",
         env.text("AWS_SECRET_ACCESS_KEY"),

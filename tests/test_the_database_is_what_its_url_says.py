@@ -58,6 +58,24 @@ def test_options_of_libpq_are_passed_on_and_the_isolation_is_ours(monkeypatch, t
     assert options["isolation_level"] is IsolationLevel.READ_COMMITTED
 
 
+@pytest.mark.parametrize(
+    ("url", "is_sqlite", "said"),
+    [
+        ("postgres://alice:open-sesame@h/name", True, "DATABASE_URL names no PostgreSQL"),
+        ("postgres://alice:open-sesame@h", False, "is no PostgreSQL database"),
+        ("postgres://alice:open-sesame@h/name?colour=blue", False, "is no PostgreSQL database"),
+        ("sqlite:////tmp/open-sesame", False, "is no PostgreSQL database"),
+        ("dbname=name password=open-sesame", False, "is no PostgreSQL database"),
+    ],
+)
+def test_a_bad_url_to_listen_at_is_refused(url, is_sqlite, said, monkeypatch):
+    monkeypatch.setenv("HEIMDALL_LISTEN_URL", url)
+    with pytest.raises(ImproperlyConfigured, match=said) as refused:
+        database.listening(is_sqlite)
+    assert str(refused.value).startswith("HEIMDALL_LISTEN_URL")
+    assert "open-sesame" not in str(refused.value)
+
+
 SERVING = """
 import json, sys, django
 django.setup()
@@ -102,3 +120,44 @@ def test_a_process_that_serves_keeps_connections_and_gives_statements_an_end(how
         "goes back to a pool": how == "share_connections",
         "stays with its thread": how == "keep_connections",
     }
+
+
+FULL = """
+import threading, django
+django.setup()
+from django.db import connection, connections
+from django.test import Client
+from heimdall import database
+database.share_connections("test")
+connections.settings["default"]["OPTIONS"]["pool"]["timeout"] = 0.3
+taken, over = threading.Barrier(3), threading.Event()
+def hold():
+    connection.ensure_connection()
+    taken.wait()
+    over.wait()
+    connection.close()
+holders = [threading.Thread(target=hold) for _ in range(2)]
+for holder in holders:
+    holder.start()
+taken.wait()
+ask = lambda: Client(headers={"host": "localhost"}).get("/readyz").json()["parts"]["database"]
+print(ask())
+over.set()
+for holder in holders:
+    holder.join()
+print(ask())
+connection.close()
+connection.close_pool()
+"""
+
+
+def test_who_finds_all_connections_of_the_pool_busy_is_refused_and_the_next_is_served(postgresql, tmp_path):
+    environment = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "heimdall.settings",
+        "HEIMDALL_DATA_DIR": str(tmp_path),
+        "HEIMDALL_WEB_CONNECTIONS": "2",
+        "DATABASE_URL": postgresql.url("postgres"),
+    }
+    command = [sys.executable, "-c", FULL]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split("\n")[:2] == ["not ok", "ok"], done.stderr

@@ -30,7 +30,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from training import policy, queries, services
 from training.api.throttles import throttle_verbs
 from training.asking import question, question_for_many
-from training.errors import InvalidInput, NotAllowed, NotFound
+from training.errors import InvalidInput, NotAllowed
 from training.forms import NewJobForm, TagsField
 from training.lifecycle import Verb
 from training.models import Attempt, Checkpoint, Dataset, Event, Node, NodeEvent, Shard, TrainingJob
@@ -39,10 +39,9 @@ from training.recipes import registry
 from training.templatetags.heimdall import buttons_of, clock, loss, percent, state_word
 from training.views.job import how_it_ended
 from training.views.page import ANSWER
-from training.views.verbs import attempt_verb
+from training.views.verbs import words_of
 
 ASKS_FIRST = {Verb.RESTART, Verb.CANCEL, Verb.DISCARD, Verb.DELETE}
-MAX_AT_ONCE = 1_000
 _LABELS = {
     "queued": "info",
     "running": "primary",
@@ -396,9 +395,9 @@ class JobAdmin(ModelAdmin):
         self, request: HttpRequest, jobs: QuerySet[TrainingJob], action: str, verb: str, **options: str
     ) -> HttpResponse:
         """An action's body. What cannot be taken back is asked first."""
-        chosen = list(queries.with_relations(jobs)[: MAX_AT_ONCE + 1])
-        if len(chosen) > MAX_AT_ONCE:
-            messages.error(request, f"At most {MAX_AT_ONCE} jobs at once. Nothing was done.")
+        chosen = list(queries.with_relations(jobs)[: services.MOST_AT_ONCE + 1])
+        if len(chosen) > services.MOST_AT_ONCE:
+            messages.error(request, f"At most {services.MOST_AT_ONCE} jobs at once. Nothing was done.")
             return HttpResponseRedirect(request.get_full_path())
         if Verb(verb) in ASKS_FIRST and "confirmed" not in request.POST:
             ask = question_for_many(verb, len(chosen))
@@ -411,13 +410,10 @@ class JobAdmin(ModelAdmin):
         """Do the verb to each job, and tell how many were done and why others were not."""
         answers, done, not_done = [], [], []
         for job in jobs:
-            name = f"Job {job.pk}, {job.job_name}"
-            try:
-                word, sentence = attempt_verb(job, verb, request.user, **options)
-            except (NotAllowed, NotFound) as error:
-                word, sentence = error.code, str(error)
+            asked = services.ask(job, verb, by=request.user, **options)
+            word, sentence = words_of(asked)
             answers.append(word)
-            (done if word in {"done", "noted", "already"} else not_done).append(f"{name}: {sentence}")
+            (done if asked.result else not_done).append(f"Job {job.pk}, {job.job_name}: {sentence}")
         if done:
             messages.success(request, _told(f"{verb.capitalize()}: {len(done)} done.", done))
         if not_done:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.db import Error as DatabaseError
 
+from heimdall import database
 from training.errors import StorageRefused, StorageUnavailable
 
 
@@ -21,3 +23,32 @@ def the_store_can_be_used(**_: Any) -> list[CheckMessage]:
     except StorageUnavailable as error:
         return [Error(str(error), hint="Is the store running, and is its address right?", id="heimdall.E002")]
     return []
+
+
+@register(deploy=True)
+def the_database_does_all_that_is_asked_of_it(**_: Any) -> list[CheckMessage]:
+    try:
+        return [*shortcomings()]
+    except DatabaseError as error:
+        hint = "Is the database running, and is DATABASE_URL right?"
+        return [Error(f"The database cannot be used: {error}", hint=hint, id="heimdall.E003")]
+
+
+def shortcomings() -> list[Warning]:
+    """What a pooler of transactions takes away. Raises django.db.Error where the database cannot be asked."""
+    from training import wakeups
+
+    found = []
+    if not wakeups.are_heard():
+        said = "What PostgreSQL says (LISTEN) is not heard: jobs start, pauses and pages are seen up to 2 s late."
+        remedy = (
+            "Set HEIMDALL_LISTEN_URL to the address of PostgreSQL itself, or let the pooler pool sessions."
+        )
+        found.append(Warning(said, hint=remedy, id="heimdall.W001"))
+    if lost := database.lost_limits():
+        said = f"The pooler leaves out limits of Heimdall's connections: {', '.join(lost)}."
+        remedy = (
+            "Set them in PostgreSQL: ALTER ROLE heimdall SET idle_in_transaction_session_timeout = '30s'."
+        )
+        found.append(Warning(said, hint=remedy, id="heimdall.W002"))
+    return found

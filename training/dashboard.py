@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
+from django.templatetags.static import static
 
 from training.queries.dashboard import dashboard_dict
 
 
 def show(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     return context | {"live": dashboard_dict(request.user)}
+
+
+def icon(request: HttpRequest) -> str:
+    """Where the admin finds the pages' own sign."""
+    return static("heimdall/favicon.svg")

@@ -55,6 +55,11 @@ class InvalidInput(HeimdallError):
         self.fields = fields
         super().__init__("; ".join(f"{name}: {' '.join(messages)}" for name, messages in fields.items()))
 
+    @property
+    def sentences(self) -> str:
+        """Without the names of the fields, for people who have them before their eyes."""
+        return " ".join(message for messages in self.fields.values() for message in messages)
+
 
 class InvalidConfig(InvalidInput):
     """A recipe's config was refused."""

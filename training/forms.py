@@ -129,6 +129,7 @@ class NewJobForm(JobForm):
                 teams,
                 required=False,
                 label="Team",
+                empty_label="none",
                 help_text="Its members may see, pause, resume and cancel it.",
             )
         for name, schema in self._properties.items():

@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from training.lifecycle import Facts, JobType, Status, Stop, StopAt
 
 POOL_LENGTH = 50
+MAX_TAGS = 20  # of one job
 
 
 def checkpoint_storage() -> Storage:
@@ -181,8 +182,9 @@ class TrainingJob(models.Model):
         ]
         indexes = [
             models.Index(
-                # The pool stands last: a claim walks the queue in order and skips what is not for its node.
-                fields=["-priority", "queued_at", "id", "pool"],
+                # The pool stands last: a claim walks the queue in order and skips what is not for its node. The
+                # status, the same in all, stands first: without it SQLite prefers jobs_by_status and sorts.
+                fields=["status", "-priority", "queued_at", "id", "pool"],
                 condition=Q(status="queued"),
                 name="jobs_in_queue",
             ),

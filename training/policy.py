@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django.contrib.auth.models import Group
 from django.db.models import Q, QuerySet
 
-from training.errors import NotAllowed, NotFound
+from training.errors import InvalidInput, NotAllowed, NotFound
 from training.lifecycle import Verb
 from training.models import TrainingJob
 
@@ -89,14 +90,11 @@ def sees_all(actor: Actor) -> bool:
     )
 
 
-def visible_parts(actor: Actor) -> tuple[Q, ...] | None:
-    """The same as conditions that share no job, each of which one index answers. None: all jobs."""
+def sees_jobs_of(actor: Actor) -> tuple[int | None, list[int]] | None:
+    """The same as numbers: a person (None: nobody) and teams whose jobs the actor sees. None: all jobs."""
     if sees_all(actor):
         return None
-    if not actor.is_active:
-        return ()
-    teams = (Q(team_id=team) & ~Q(owner_id=actor.pk) for team in sorted(_group_ids(actor)))
-    return (Q(owner_id=actor.pk), *teams)
+    return (actor.pk, sorted(_group_ids(actor))) if actor.is_active else (None, [])
 
 
 def teams_of(actor: User) -> dict[int, str]:
@@ -104,6 +102,17 @@ def teams_of(actor: User) -> dict[int, str]:
     if not hasattr(actor, "_heimdall_teams"):
         actor._heimdall_teams = dict(actor.groups.order_by("name").values_list("pk", "name"))
     return actor._heimdall_teams
+
+
+def team_named(name: str | None, actor: User) -> Group | None:
+    """A team that the actor may give jobs and lists to: one of theirs, and for a superuser any; None for no name."""
+    if name is None:
+        return None
+    may_name = Group.objects.all() if actor.is_superuser else actor.groups.all()
+    team = may_name.filter(name=name).first() if "\x00" not in name else None
+    if team is None:
+        raise InvalidInput({"team": ["You are not in this team."]})
+    return team
 
 
 def _group_ids(actor: User) -> set[int]:

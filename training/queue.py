@@ -10,19 +10,19 @@ wake a worker, and do nothing else.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
 import signal
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.db import Error, close_old_connections, connection, connections, transaction
+from django.db import Error, connection, connections, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -41,6 +41,7 @@ WAIT_SECONDS = 0.1  # for a sign of a message, at a time
 ASK_SQLITE_SECONDS = 0.003  # for a sign
 LOOK_ANYWAY_SECONDS = 1.0  # for a message of which no sign came
 FOR_OTHERS_SECONDS = 0.5
+FOR_ONE_HOST = -1  # the number of a wake-up that is not passed on
 RETRY_SECONDS = 0.5
 _MESSAGE = re.compile(r"(supervise|housekeep) (-?[0-9]{1,19}) ([0-9a-f]{32})")
 Sent = int | str  # a message is known by the id of its row, or by its text where it went to Redis
@@ -52,9 +53,9 @@ def wake(hint: int = 0) -> str:
     return _send("supervise", hint, Conf.CLUSTER_NAME)[0]
 
 
-def wake_this_host() -> str:
-    """The same, said to this host's cluster alone."""
-    return _send("supervise", 0, own_key())[0]
+def wake_host(node_name: str) -> str:
+    """The same, said to one host's cluster alone. It keeps the message, whether it can use it or not."""
+    return _send("supervise", FOR_ONE_HOST, key_of(node_name))[0]
 
 
 def announce_housekeeping(number: int) -> Sent:
@@ -112,7 +113,6 @@ class Broker(ORM):
 
     def look(self) -> list[tuple[int, str]]:
         """What waits in the database now."""
-        close_old_connections()
         taken = _take_messages(_for_this_host(self.list_key))
         self._look_at = 0.0 if taken else time.monotonic() + LOOK_ANYWAY_SECONDS
         return taken
@@ -149,6 +149,10 @@ def run_cluster(worker: int) -> None:
     os.register_at_fork(before=_note_the_parent, after_in_child=_stand_or_fall_with_the_parent)
     post_spawn.connect(_prepare_supervisor, dispatch_uid="heimdall.queue")
     connections.close_all()
+    # What is there now stays for good: the processes that are forked from this one share it, and none of them stops
+    # to look for garbage in it while a job waits.
+    gc.collect()
+    gc.freeze()
     Cluster().start()
 
 
@@ -195,31 +199,40 @@ def _for_this_host(common: str) -> Q:
 
 
 def _take_messages(chosen: Q) -> list[tuple[int, str]]:
-    """The oldest messages, taken by nobody else. PostgreSQL: those that others are taking now are passed over."""
-    waiting = OrmQ.objects.filter(chosen).order_by("id").values_list("id", "payload")[: Conf.BULK]
-    if connection.features.has_select_for_update_skip_locked:
-        waiting = waiting.select_for_update(skip_locked=True)
-    elif not waiting:
-        return []  # only looking takes no lock
-    with _not_waiting_for_the_disk():
-        return [(pk, payload) for pk, payload in waiting.all() if OrmQ.objects.filter(pk=pk).delete()[0]]
+    """The oldest messages, taken by nobody else, in one statement.
 
-
-@contextmanager
-def _not_waiting_for_the_disk() -> Iterator[None]:
-    """A transaction that a power cut may undo: the message is there again then, wakes once more, and that is all."""
-    is_sqlite = connection.vendor == "sqlite"
+    It does not wait for the disk: a power cut may bring a message back, which wakes once more, and that is all.
+    """
+    oldest, taking, values = _statements(connection.vendor, chosen)
     with connection.cursor() as cursor:
-        if is_sqlite:
-            cursor.execute("PRAGMA synchronous=NORMAL")
+        if connection.vendor != "sqlite":
+            cursor.execute(taking, values)
+            return [(pk, payload) for pk, payload, _ in cursor.fetchall()]
+        cursor.execute(oldest, values)
+        if cursor.fetchone() is None:
+            return []  # only looking takes no lock
+        cursor.execute("PRAGMA synchronous=NORMAL")
         try:
-            with transaction.atomic():
-                if not is_sqlite:
-                    cursor.execute("SET LOCAL synchronous_commit TO off")
-                yield
+            cursor.execute(taking, values)
+            return cursor.fetchall()
         finally:
-            if is_sqlite:
-                cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute("PRAGMA synchronous=FULL")
+
+
+@lru_cache(maxsize=16)
+def _statements(vendor: str, chosen: Q) -> tuple[str, str, tuple[Any, ...]]:
+    """What finds the oldest messages, what takes them, and the values of both. Made once: a wake-up waits for it.
+
+    PostgreSQL passes over those that others are taking now, and is told with the deletion not to wait for the disk.
+    """
+    waiting = OrmQ.objects.filter(chosen).order_by("id").values("id")[: Conf.BULK]
+    oldest, values = waiting.query.get_compiler(connection=connection).as_sql()
+    delete, told = f"DELETE FROM {OrmQ._meta.db_table} WHERE id", "RETURNING id, payload"
+    if vendor == "sqlite":
+        return oldest, f"{delete} IN ({oldest}) {told}", values
+    # An array, or the planner might look for the oldest again for each row.
+    taking = f"{delete} = ANY(ARRAY({oldest} FOR UPDATE SKIP LOCKED)) {told}"
+    return oldest, f"{taking}, set_config('synchronous_commit', 'off', true)", values
 
 
 def _package(payload: str) -> str | None:
@@ -241,4 +254,8 @@ def _package(payload: str) -> str | None:
 
 
 def own_key() -> str:
-    return f"{Conf.CLUSTER_NAME}@{settings.NODE_NAME}"[:100]
+    return key_of(settings.NODE_NAME)
+
+
+def key_of(node_name: str) -> str:
+    return f"{Conf.CLUSTER_NAME}@{node_name}"[:100]

@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -42,7 +44,7 @@ T = TypeVar("T")
 
 LISTEN_SECONDS = 0.1  # how long the loop waits for the trainer's next message
 WISH_SECONDS = 0.25  # how old the known wish may get where no commit is heard
-EAR_SECONDS = 0.01  # how often SQLite is asked whether something was committed
+EAR_SECONDS = 0.004  # how often SQLite is asked whether something was committed
 NEWS_SECONDS = 0.25  # how long news may wait for the next beat
 EXIT_SECONDS = 5.0  # how long a trainer may take to leave when its work is done
 LONGEST_DELAY_SECONDS = 300.0
@@ -65,30 +67,53 @@ def warm_up() -> None:
         _launcher = launcher
 
 
-def run_jobs() -> bool:
-    """Take the best queued job, and the next, until none waits. False where no slot was free."""
+class Found(StrEnum):
+    """What there was for a process that was woken."""
+
+    WORK = "work"
+    NOTHING = "nothing"
+    NO_SLOT = "no slot"
+
+
+def run_jobs() -> Found:
+    """Take the best queued job, and the next, until none waits."""
+    found = Found.NOTHING
     with host.orders.at_work():
         while not host.orders.must_leave():
             node = Node.objects.get(name=settings.NODE_NAME)
             with host.free_slot() as slot:
                 if slot is None:
-                    return False
-                _run_in(node, slot)
+                    return Found.NO_SLOT
+                last = _run_in(node, slot)
+            if last is not None:
+                found = Found.WORK
+                last.tidy_up()
             # One that came while the slot was held woke somebody who found no slot.
             if not services.jobs_for(node).exists():
                 break
-    return True
+    return found
 
 
-def _run_in(node: Node, slot: int) -> None:
-    pid = os.getpid()
+def _run_in(node: Node, slot: int) -> Supervision | None:
+    """Returns the attempt that still has to be tidied up after: the slot need not wait for that."""
+    pid, last = os.getpid(), None
     while not host.orders.must_leave():
-        attempt = services.claim(node, slot=slot, pid=pid, pid_started_at=host.started_at(pid))
+        attempt = services.claim(node, slot=slot, pid=pid, pid_started_at=_born_at(pid))
         if attempt is None:
-            return
+            break
+        if last is not None:
+            threading.Thread(target=_aside, args=(last.tidy_up,), name="tidy").start()
         setproctitle(f"heimdall supervisor slot {slot} job {attempt.job_id}")
-        Supervision(attempt, slot).run()
+        last = Supervision(attempt, slot)
+        last.run()
         setproctitle(f"heimdall supervisor slot {slot}")
+    return last
+
+
+@lru_cache(maxsize=1)
+def _born_at(pid: int) -> float:
+    """When this process started: asked once, not while a job waits."""
+    return host.started_at(pid)
 
 
 class GraceIsOver(Exception):
@@ -123,10 +148,17 @@ class Supervision:
         self.scratch = settings.SCRATCH_DIR / str(attempt.job_id)
         self.storing = Storing(attempt)
         self.landed_by: float | None = None
+        self.has_stored = False
 
     def run(self) -> None:
         with logs.about(job=self.job.pk, attempt=self.attempt.number):
             self._run()
+
+    def tidy_up(self) -> None:
+        """What is left to do after the attempt: it holds up nobody, whenever and in whichever thread it is done."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        if self.has_stored:
+            _retire(self.attempt)
 
     def _run(self) -> None:
         self._log("started")
@@ -146,7 +178,6 @@ class Supervision:
             self._fail("internal_error", f"Heimdall itself failed.\n{traceback.format_exc()}")
         finally:
             self.storing.close()
-            shutil.rmtree(self.staging, ignore_errors=True)
 
     def _supervise(self) -> None:
         while True:
@@ -414,6 +445,7 @@ class Training:
         self.failed: Message | None = None
         self.ending: StoredCheckpoint | None = None  # stored, and to be recorded by the landing
         self.exit_code: int | None = None
+        self.is_let_go = False
         self.beaten_at = self.heard_at = self.ask_again_at = 0.0
         self.is_unsure = False  # whether the last news were written: their answer was lost
         self.moved_at = self.stepped_at = self.listened_at = time.monotonic()
@@ -541,13 +573,14 @@ class Training:
             self.ending = stored
         else:
             self._record(stored)
+        self.supervision.has_stored = True
         self.trainer.send({"kind": "stored", "path": staged["path"]})
 
     def _record(self, stored: StoredCheckpoint) -> None:
         self._flush()
         self._persist(services.record_checkpoint, self.attempt, stored)
         failpoint("recorded")
-        self.storing.submit(_retire, self.attempt)
+        self.storing.submit(_aside, _retire, self.attempt)
 
     def _record_ending(self) -> None:
         if self.ending is not None:
@@ -580,21 +613,21 @@ class Training:
         return 0.0 if self.news.steps and not self.has_stepped else NEWS_SECONDS
 
     def _send_news(self) -> Wish:
-        news, is_again, self.is_unsure = self.news, self.is_unsure, True
-        wish = services.beat(
-            self.attempt,
-            steps=news.steps,
-            epochs=news.epochs,
-            log=news.log,
-            phase=news.phase,
-            trainer_pid=None if self.has_started else self.trainer.pid,
-            step_seconds=self.step_seconds,
-            is_again=is_again,
-        )
-        self.is_unsure = False
-        self.has_stepped = self.has_stepped or bool(news.steps)
-        self.news = News()
+        wish = services.beat(self.attempt, **self._take_news())
+        self._news_are_written()
         return wish
+
+    def _take_news(self) -> dict[str, Any]:
+        """The news as the database is told them. Until it has answered, nobody knows whether they are written."""
+        is_again, self.is_unsure = self.is_unsure, True
+        pid = None if self.has_started else self.trainer.pid
+        facts = {"trainer_pid": pid, "step_seconds": self.step_seconds, "is_again": is_again}
+        return vars(self.news) | facts
+
+    def _news_are_written(self) -> None:
+        self.is_unsure = False
+        self.has_stepped = self.has_stepped or bool(self.news.steps)
+        self.news = News()
 
     def _flush(self) -> None:
         if self.news:
@@ -637,7 +670,6 @@ class Training:
         self._flush()
         self._persist(services.complete, self.attempt, self.ending)
         self._let_go("completed")
-        _retire(self.attempt)
         return True
 
     def _fail(self, message: Message) -> bool:
@@ -660,8 +692,10 @@ class Training:
         return True
 
     def _land(self) -> bool:
-        """The trainer waits at the place of the stored checkpoint: land by the stop as it is now."""
-        self._flush()
+        """The trainer waits at the place of the stored checkpoint: land by the stop as it is now.
+
+        It is let go as soon as nobody can withdraw the stop any more, and leaves while the landing is written.
+        """
         stored = self.ending
         if stored is not None and self.wish.stop is not Stop.PAUSE:
             stored = replace(
@@ -669,19 +703,22 @@ class Training:
             )
         failpoint("before_landing")
         landing = self._persist(
-            services.land,
-            self.attempt,
-            stored,
-            draining=self._is_draining() or self.wish.node_drains,
-            final=self.exit_code is not None,  # then the trainer cannot go on
-            reason=self._why_it_landed(),
+            lambda: services.land(
+                self.attempt,
+                stored,
+                news=services.News(**self._take_news()),
+                draining=self._is_draining() or self.wish.node_drains,
+                final=self.exit_code is not None or self.is_let_go,  # then the trainer cannot go on
+                reason=self._why_it_landed(),
+                when_decided=self._release,
+            )
         )
+        self._news_are_written()
         failpoint("after_landing")
         if landing is Landing.GO_ON:
             self.wish = Wish(Stop.NONE, "")
             return False
         self._let_go(f"landed: {landing}")
-        _retire(self.attempt)
         return True
 
     def _leave(self) -> bool:
@@ -750,10 +787,13 @@ class Training:
 
     def _let_go(self, what: str) -> None:
         self.supervision._log(what)
-        self.trainer.send({"kind": "exit"})
-        deadline = time.monotonic() + EXIT_SECONDS
-        while self.trainer.exit_status() is None and time.monotonic() < deadline:
-            self.trainer.receive(0.02)
+        self._release()
+        self.trainer.wait(EXIT_SECONDS)  # whoever is left then is killed
+
+    def _release(self) -> None:
+        if not self.is_let_go:
+            self.is_let_go = True
+            self.trainer.send({"kind": "exit"})
 
     # 5. The trainer hears the wish.
 
@@ -791,5 +831,11 @@ def _retire(attempt: Attempt) -> None:
         services.retire_checkpoints(attempt.job)
     except (HeimdallError, *AWAY) as error:
         logger.warning("Job %s: old checkpoints stay for now: %s", attempt.job_id, error)
+
+
+def _aside(work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Do it in a thread that speaks to the database now and perhaps never again."""
+    try:
+        work(*args, **kwargs)
     finally:
         connection.close()

@@ -17,7 +17,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db.models import Q
 
-from training import host, services, waiting
+from training import host, queue, services, waiting
 from training.errors import HeimdallError
 from training.lifecycle import Status, Stop
 from training.models import Attempt, Node, TrainingJob
@@ -37,6 +37,14 @@ def keep_house(number: int) -> None:
     sweep_staging(node)
     if _is_due("retire", RETIRE_SECONDS):
         retire()
+
+
+def after_a_vain_wake_up(number: int, *, has_slot: bool) -> None:
+    """A message of which this host could make nothing: others get it, and a full host makes room for urgent work."""
+    if not has_slot:
+        make_room()
+    if number != queue.FOR_ONE_HOST:
+        services.pass_on(Node.objects.get(name=settings.NODE_NAME))
 
 
 def wake_waiting(node: Node) -> int:

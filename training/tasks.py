@@ -3,10 +3,11 @@
 from training import runner, scheduler
 
 
-def supervise(hint: int) -> None:
+def supervise(number: int) -> None:
     """Take the best queued job from its claim to its landing, and the next, while there are any."""
-    if not runner.run_jobs():
-        scheduler.make_room()
+    found = runner.run_jobs()
+    if found is not runner.Found.WORK:
+        scheduler.after_a_vain_wake_up(number, has_slot=found is runner.Found.NOTHING)
 
 
 def housekeep(number: int) -> None:

@@ -10,11 +10,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import BooleanField, Case, Exists, Min, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
 
 from training.lifecycle import JobType, Status
 from training.models import Attempt, Node, TrainingJob
 
+# Written out: SQLite takes the queue's index only for a condition that it can read, which no parameter is.
+IN_QUEUE = Q(status=RawSQL(f"'{Status.QUEUED}'", ()))
 IN_ORDER = ("-priority", "queued_at", "id")
 FARTHEST_AHEAD = 1_000  # positions beyond are not counted
 # As needs_gpu says it of one job. What has no such field compares as unknown in SQL.
@@ -24,7 +27,7 @@ CODES = ("not_before", "dataset", "no_node", "no_pool", "no_gpu", "drained", "no
 
 def claimable_jobs() -> QuerySet[TrainingJob]:
     """Queued jobs whose time has come. A training waits for the dataset that another job still makes."""
-    return TrainingJob.objects.filter(~_IS_HELD, ~_waits_for_dataset(), status=Status.QUEUED)
+    return TrainingJob.objects.filter(IN_QUEUE, ~_IS_HELD, ~_waits_for_dataset())
 
 
 def takes_jobs(node: Node) -> bool:
@@ -123,7 +126,7 @@ class _Hall:
                 "pk", "job_type", "is_held", "not_before", "maker"
             )
         }
-        order = TrainingJob.objects.filter(status=Status.QUEUED).order_by(*IN_ORDER)
+        order = TrainingJob.objects.filter(IN_QUEUE).order_by(*IN_ORDER)
         head = list(order.values_list("pk", "pool")[: FARTHEST_AHEAD + 1])
         return cls(held, head, list(live_nodes()), busy_slots())
 

@@ -2,18 +2,23 @@
 
 SQLite: PRAGMA data_version moves with every commit of another connection, and asking costs microseconds.
 PostgreSQL: LISTEN, on a connection that is kept for it. Whoever waits looks now and then anyway: behind a pooler of
-transactions nothing is heard, and what was said while a connection was lost is gone.
+transactions nothing is heard (HEIMDALL_LISTEN_URL leads past it), and what was said while a connection was lost is
+gone.
 """
 
 from __future__ import annotations
 
 import time
+import uuid
 from typing import Any, Protocol
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 
+from heimdall import database
+
 JOBS = "heimdall_jobs"  # said by a trigger when a job's row was written
 MESSAGES = "heimdall_messages"  # said with each queue message
+HEARD_SECONDS = 2.0
 
 
 class Ear(Protocol):
@@ -37,6 +42,19 @@ def say(channel: str) -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_notify(%s, '')", [channel])
+
+
+def are_heard() -> bool:
+    """Whether what is said on one connection reaches another. Behind a pooler of transactions it does not."""
+    if connection.vendor != "postgresql":
+        return True
+    ear = PostgresEar(f"heimdall_check_{uuid.uuid4().hex}")
+    try:
+        ear.wait(0)  # begins to listen
+        say(ear.channel)
+        return ear.wait(HEARD_SECONDS)
+    finally:
+        ear.close()
 
 
 class SqliteEar:
@@ -69,7 +87,7 @@ class PostgresEar:
     hears_all = False
 
     def __init__(self, channel: str) -> None:
-        self._channel = channel
+        self.channel = channel
         self._connection: Any = None
 
     def wait(self, seconds: float) -> bool:
@@ -89,9 +107,5 @@ class PostgresEar:
             self._connection = None
 
     def _listen(self) -> None:
-        """Outside of Django's connections: those come and go, and a pool must not get one that listens."""
-        from psycopg import Cursor
-
-        asked = connection.get_connection_params() | {"autocommit": True, "cursor_factory": Cursor}
-        self._connection = connection.Database.connect(**asked)
-        self._connection.execute(f"LISTEN {self._channel}")
+        self._connection = database.listen()
+        self._connection.execute(f"LISTEN {self.channel}")

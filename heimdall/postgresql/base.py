@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,11 +62,20 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Also one that a pool hands out, which looks first whether it works."""
         with answers_within(CHECK_SECONDS):
-            return super().get_new_connection(conn_params)
+            connection = super().get_new_connection(conn_params)
+        # Behind a pooler of transactions somebody's LISTEN may stand on it, and psycopg would keep all that is said.
+        with suppress(ValueError):
+            connection.remove_notify_handler(_ignore)
+        connection.add_notify_handler(_ignore)
+        return connection
 
     def is_usable(self) -> bool:
         with answers_within(CHECK_SECONDS):
             return super().is_usable()
+
+
+def _ignore(_: psycopg.Notify) -> None:
+    pass
 
 
 def _least(*limits: float | None) -> float | None:

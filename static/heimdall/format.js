@@ -20,7 +20,8 @@ export function duration(seconds) {
 }
 
 export function ago(moment) {
-  const seconds = Math.max(0, Math.round((Date.now() - moment) / 1000));
+  const seconds = Math.round((Date.now() - moment) / 1000);
+  if (seconds < -5) return `in ${duration(-seconds)}`;
   if (seconds < 10) return "just now";
   if (seconds < 60) return `${seconds} s ago`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;

@@ -69,15 +69,23 @@ function morph(old, now) {
   while (at) { const next = at.nextSibling; at.remove(); at = next; }
 }
 
+// What an answer says that is neither the page nor the JSON that was asked for: too many requests, say.
+async function sentence(reply) {
+  const isText = (reply.headers.get("Content-Type") || "").startsWith("text/plain");
+  return isText ? reply.text() : `The server answered ${reply.status}; nothing was done. Load the page again.`;
+}
+
 // A verb: its confirmation page in a dialog, then the answer as a message. With a body it is asked of many jobs.
 export async function ask(address, body = null) {
-  let form = null;
+  let form = null, answer = null;
   try {
-    const answer = await fetch(address, { headers: { Accept: "text/html" }, ...(body && { method: "POST", body: new URLSearchParams(body) }) });
+    answer = await fetch(address, { headers: { Accept: "text/html" }, ...(body && { method: "POST", body: new URLSearchParams(body) }) });
+    if (answer.status === 429) return say(await sentence(answer), "warning");
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     form = page.querySelector("form[data-ask]");
   } catch { /* shown as a plain page, or said, below */ }
-  if (!form) return body ? say("The server did not answer. Nothing was done.", "error") : location.assign(address);
+  if (!form && body) return say(answer ? await sentence(answer) : "The server did not answer. Nothing was done.", "error");
+  if (!form) return location.assign(address);
   dialog.replaceChildren(document.importNode(form, true));
   dialog.showModal();
   ($("button:not([type=button])", dialog) || $("[data-close]", dialog)).focus();
@@ -87,6 +95,10 @@ async function answer(form, submitter) {
   if (submitter) submitter.disabled = true;
   try {
     const reply = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "application/json" } });
+    if (!(reply.headers.get("Content-Type") || "").startsWith("application/json")) {
+      dialog.close();
+      return reply.redirected ? location.reload() : say(await sentence(reply), "warning");
+    }
     const { message, gone } = await reply.json();
     dialog.close();
     if (gone && $("[data-live-job]")) return location.assign("/");

@@ -23,6 +23,11 @@ FILTERS = (
     "search=beam",
     "search=beam&status=completed",
     "owner=alice&job_type=training",
+    "created_after=2026-01-01&status=completed",
+    "created_before=2026-01-01",
+    "search=beam&tags=red",
+    "search=be&recipe=tiny",
+    "search=7",
 )
 
 
@@ -52,9 +57,15 @@ def client(request, client_of, jobs):
 FEW = (1, 4, listing.COUNT_LIMIT)  # with 1 and 4 these lists are found as those of a million jobs are
 
 
+def only_few_are_looked_at(monkeypatch, few):
+    monkeypatch.setattr(listing, "COUNT_LIMIT", few)
+    monkeypatch.setattr(listing, "LOOKED_AT", few)
+
+
 def key(job, ordering):
     field, sign = ordering.removeprefix("-"), -1 if ordering.startswith("-") else 1
-    return (job[field] is None, _Turned(job[field], sign), sign * job["id"])
+    number = -job["id"] if field in {"status", "recipe"} else job["id"]
+    return (job[field] is None, _Turned(job[field], sign), sign * number)
 
 
 class _Turned:
@@ -82,7 +93,7 @@ def walked(client, url, way):
 
 def test_every_order_can_be_walked_there_and_back(client, monkeypatch):
     for ordering, few in itertools.product(ORDERINGS, FEW[1:]):
-        monkeypatch.setattr(listing, "COUNT_LIMIT", few)
+        only_few_are_looked_at(monkeypatch, few)
         there = walked(client, f"{URL}?page_size=6&ordering={ordering}", "next")
         shown = [job for page in there for job in page["results"]]
         assert len(shown) > 6
@@ -95,7 +106,7 @@ def test_every_filter_finds_the_same_jobs(client, monkeypatch):
     for filters in FILTERS:
         found = []
         for few, ordering in itertools.product(FEW, ("-id", "job_name")):
-            monkeypatch.setattr(listing, "COUNT_LIMIT", few)
+            only_few_are_looked_at(monkeypatch, few)
             page = client.get(f"{URL}?page_size=200&ordering={ordering}&{filters}").json()
             ids = {job["id"] for job in page["results"]}
             assert len(ids) == len(page["results"])

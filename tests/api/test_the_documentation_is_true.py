@@ -90,6 +90,11 @@ def rows_of(heading: str) -> list[str]:
     return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
 
 
+def example(heading: str) -> dict:
+    """The first answer that is shown after a heading."""
+    return json.loads(re.search(r"```json\n(.*?)```", TEXT[TEXT.index(f"\n{heading}\n") :], re.DOTALL)[1])
+
+
 def test_the_table_of_fields_is_complete(api, make_job):
     shown = api.get(f"/v1/training/jobs/{make_job().pk}").json()
     assert sorted(rows_of("### Look at one")) == sorted(shown)
@@ -107,10 +112,20 @@ def test_every_code_of_an_error_is_documented():
 
 
 def test_the_error_shown_is_the_error_given(api, make_job):
-    shown = json.loads(re.search(r"```json\n(.*?)```", TEXT, re.DOTALL)[1])
+    shown = example("## Errors")
     given = api.post(f"/v1/training/jobs/{make_job(status='completed').pk}/pause").json()
     assert shown["error"].keys() == given["error"].keys()
     assert given["error"]["message"].startswith(shown["error"]["message"].rstrip("."))
     assert {name: shown["error"][name] for name in ("code", "status", "stop", "verbs")} == {
         name: given["error"][name] for name in ("code", "status", "stop", "verbs")
     }
+
+
+def test_the_answer_of_many_is_shown_as_it_is_given(api, make_job):
+    shown = example("### Many at once")
+    jobs = [make_job(status="running"), make_job(status="completed")]
+    body = {"verb": shown["verb"], "ids": [job.pk for job in jobs], "at": "step"}
+    given = api.post("/v1/training/jobs/bulk", body, format="json").json()
+    assert {**shown, "results": None} == {**given, "results": None}
+    for one, other in zip(shown["results"], given["results"], strict=True):
+        assert (one.keys(), one["answer"]) == (other.keys(), other["answer"])

@@ -131,6 +131,23 @@ def test_of_several_jobs_all_are_asked_and_the_first_refusal_counts(run, make_jo
     assert set(TrainingJob.objects.filter(status="paused")) == {good, last}
 
 
+def test_jobs_are_asked_that_match_as_on_the_list(run, make_job, mallory):
+    queued, done = make_job(), make_job(status="completed")
+    hidden = make_job(owner=mallory, team=None)
+    assert run("cancel", "--matching", "owner=me&status=queued,completed").code == 0
+    assert [TrainingJob.objects.get(pk=job.pk).status for job in (queued, done, hidden)] == [
+        "cancelled",
+        "completed",
+        "queued",
+    ]
+    nothing = run("cancel", "--matching", "status=queued")
+    assert (nothing.code, nothing.out) == (0, "")
+    assert "No job that matches can be asked to cancel now." in nothing.err
+    assert run("cancel", "--matching", "stauts=queued").code == 1
+    with pytest.raises(CommandError, match="one of the arguments ID --matching is required"):
+        call_command("job", "cancel", "--as", "alice")
+
+
 def test_who_asks_decides(run, make_job, bob, viewer, mallory, admin_user, monkeypatch):
     job = make_job(status="failed")
     assert run("restart", job.pk, user="bob").code == command.NOT_ALLOWED

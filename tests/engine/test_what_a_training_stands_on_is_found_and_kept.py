@@ -3,6 +3,7 @@
 import importlib
 
 import pytest
+import torch
 
 from tests.engine.attempts import Stop, attempt, config_of, resumed_from, spec_of
 from training.engine import codec, environment
@@ -33,6 +34,16 @@ def test_nothing_changed_is_exact(tmp_path, first):
     )
     assert told.of("started")[0]["approximate"] == []
     assert told.of("started")[0]["environment"] == pinned(first)
+
+
+def test_a_compiled_model_is_called_approximate(first):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    assert not environment.is_compiled(model)
+    model[0].compile()
+    assert environment.is_compiled(model)
+    assert environment.is_compiled(torch.compile(torch.nn.Linear(2, 2)))
+    (found,) = environment.why_approximate(pinned(first, compiled=True), pinned(first, compiled=True))
+    assert found.startswith("the model is compiled")
 
 
 def test_the_number_of_threads_is_kept(tmp_path, first):

@@ -158,10 +158,19 @@ def test_a_lease_of_another_hosts_longer_setting_is_no_sign_of_a_clock_that_went
 def test_a_jump_is_told_in_the_log_and_a_slow_look_is_none(monkeypatch, node, caplog):
     pulse, now, clock = worker.Pulse(node), [0.0], datetime(2026, 1, 1, tzinfo=UTC)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    for passed, jumped in ((0, 0), (5, 0), (600, 0), (5, HOUR), (5, 0), (5, -2 * HOUR)):
+    for passed, jumped, took in (
+        (0, 0, 0),
+        (5, 0, 0),
+        (600, 0, 0),
+        (5, HOUR, 0),
+        (5, 0, 0),
+        (5, -2 * HOUR, 0),
+        (600, -500, 550),  # the answer is old: it was on its way while the database was frozen
+        (5, 500, 0),
+    ):
         now[0] += passed
         clock += timedelta(seconds=passed + jumped)
-        pulse._watch_clock(clock)
+        pulse._watch_clock(clock, now[0] - took, now[0])
     forward, back = [record.getMessage() for record in caplog.records]
     assert "forward by 3600 s" in forward
     assert "back by 7200 s" in back

@@ -92,6 +92,8 @@ def test_an_idle_worker_finds_back_and_takes_the_next_job_at_a_sign(site, server
         )
         claimed_after.append(row["seconds"])
     assert min(claimed_after) < 0.5, claimed_after  # the next look without a sign comes a second later
+    slots = 1
+    assert server.num_connections("heimdall worker") <= 6 + 2 * slots  # as docs/operations.md says
 
 
 def answer(site: Site, path: str) -> tuple[int, float]:

@@ -11,6 +11,7 @@ import pytest
 from django.test import Client
 
 from heimdall.middleware import policy_for
+from tests import postgres
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = {
@@ -25,7 +26,8 @@ PRODUCTION = {
     "extra", [{}, {"HEIMDALL_SECRET_KEY": ""}], ids=["a key that was given", "one that was made"]
 )
 def test_check_deploy_has_no_warning(tmp_path, extra):
-    environment = os.environ | PRODUCTION | {"HEIMDALL_DATA_DIR": str(tmp_path)} | extra
+    database = {"DATABASE_URL": postgres.server().url("postgres")} if postgres.IS_DEFAULT else {}
+    environment = os.environ | PRODUCTION | {"HEIMDALL_DATA_DIR": str(tmp_path)} | database | extra
     command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -103,7 +103,7 @@ def test_at_once_no_job_starts_from_a_checkpoint_that_is_gone(alice, node, tmp_p
         if start is not None:
             assert Path(checkpoint_storage().path(start.file.name)).exists()
         job.refresh_from_db()
-        assert job.latest_checkpoint_id == (start.pk if start else None)
+        assert job.latest_checkpoint_id == (start.pk if start else None), results
         assert_every_row_has_its_file()
 
 

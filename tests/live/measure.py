@@ -53,6 +53,20 @@ class Socket(asyncio.Protocol):
         return moments
 
 
+def measured(num_sockets: int, num_events: int, people: int = 1) -> dict[str, float]:
+    """The figures of a server and a writer that are started for them."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder))
+        writer = Writer(server.environment)
+        try:
+            writer.migrate()
+            server.start()
+            return asyncio.run(measure(server, writer, num_sockets, num_events, people))
+        finally:
+            server.kill()
+            writer.close()
+
+
 async def measure(
     server: Server, writer: Writer, num_sockets: int, num_events: int, people: int
 ) -> dict[str, float]:
@@ -117,16 +131,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100)
     parser.add_argument("--people", type=int, default=1, help="logins that share the sockets")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder))
-        writer = Writer(server.environment)
-        try:
-            writer.migrate()
-            server.start()
-            figures = asyncio.run(measure(server, writer, given.sockets, given.events, given.people))
-        finally:
-            server.kill()
-            writer.close()
+    figures = measured(given.sockets, given.events, given.people)
     print(f"{given.events} events, {given.sockets} sockets of {given.people} logins")
     for name, value in figures.items():
         print(f"{name:40} {value:8.1f}")

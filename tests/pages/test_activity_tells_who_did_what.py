@@ -61,7 +61,7 @@ def test_one_sees_the_activity_of_the_jobs_that_one_sees(browse, history, mallor
 
 def test_it_says_who_and_leads_to_the_job(browse, alice, history):
     text = html(browse(alice).get("/activity/"))
-    assert f"bob Asked to pause at the end of epoch 1. ours #{history.pk}" in words(text)
+    assert f"bob ours #{history.pk} Asked to pause at the end of epoch 1." in words(text)
     assert f'href="/jobs/{history.pk}/"' in text
     assert "mallory" not in text
 
@@ -87,5 +87,5 @@ def test_an_empty_list_says_what_to_do(browse, alice):
 
 
 def test_who_it_was_is_said_once(browse, alice):
-    services.submit(by=alice, job_name="mine", recipe="tiny", config={})
-    assert "alice Submitted. mine" in words(html(browse(alice).get("/activity/")))
+    job = services.submit(by=alice, job_name="mine", recipe="tiny", config={}).job
+    assert f"alice mine #{job.pk} Submitted." in words(html(browse(alice).get("/activity/")))

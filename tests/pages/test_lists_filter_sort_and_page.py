@@ -49,6 +49,9 @@ def some_jobs(make_job, alice, bob):
         ("?tags=final, night", ["date"]),
         ("?tags=night,other", []),
         ("?pool=big", ["cherry"]),
+        ("?job_type=synthetic_data", ["date"]),
+        ("?job_type=tea&parent=x", ["date", "cherry", "banana", "apple"]),
+        ("?parent=9223372036854775807", ["date", "cherry", "banana", "apple"]),
         ("?since=7d", ["date", "cherry", "banana"]),
         ("?since=30d&owner=me&status=failed", ["banana"]),
         (f"?created_after={(timezone.now() - timedelta(days=5)).date()}", ["date", "cherry", "banana"]),
@@ -61,6 +64,21 @@ def some_jobs(make_job, alice, bob):
 )
 def test_the_address_says_what_is_shown(browse, alice, some_jobs, query, names):
     assert shown(browse(alice).get("/" + query)) == names
+
+
+def test_what_was_made_from_a_job_is_found_and_its_page_leads_there(browse, alice, mallory, make_job):
+    parent = make_job(job_name="parent", status="completed")
+    make_job(job_name="child", parent=parent)
+    make_job(job_name="hidden child", parent=parent, owner=mallory, team=None)
+    assert "Made from it 1 job" in words(html(browse(alice).get(f"/jobs/{parent.pk}/")))
+    assert shown(browse(alice).get(f"/?parent={parent.pk}")) == ["child"]
+
+
+def test_a_failed_job_says_why_in_its_row(browse, alice, make_job):
+    make_job(status="failed", error_code="error", error_message="ValueError: too short\nTraceback ...")
+    seen = words(html(browse(alice).get("/")))
+    assert "failed ValueError: too short" in seen
+    assert "Traceback" not in seen
 
 
 def test_a_number_finds_the_job(browse, alice, some_jobs):

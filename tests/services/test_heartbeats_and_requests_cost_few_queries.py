@@ -11,6 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from training import services
+from training.checkpoints import StoredCheckpoint
 from training.models import Attempt
 
 pytestmark = pytest.mark.django_db
@@ -22,13 +23,13 @@ def queries(work) -> int:
     return len([query for query in seen if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))])
 
 
+def rows(count: int, start: int = 1):
+    return [{"step": step, "epoch": 1, "loss": 0.5} for step in range(start, start + count)]
+
+
 @pytest.fixture
 def attempt(make_job) -> Attempt:
     return make_job(status="running", step=0).attempts.select_related("job").get()
-
-
-def rows(count: int, start: int = 1):
-    return [{"step": step, "epoch": 1, "loss": 0.5} for step in range(start, start + count)]
 
 
 def test_asking_for_the_wish_is_one_query(attempt):
@@ -36,13 +37,38 @@ def test_asking_for_the_wish_is_one_query(attempt):
 
 
 def test_a_heartbeat_without_news_costs_few_queries(attempt):
-    assert queries(lambda: services.beat(attempt)) <= 3
+    assert queries(lambda: services.beat(attempt)) == 2
 
 
 def test_a_heartbeat_costs_the_same_for_one_step_and_for_many(attempt):
     one = queries(lambda: services.beat(attempt, steps=rows(1)))
     many = queries(lambda: services.beat(attempt, steps=rows(90, start=2)))
-    assert many == one <= 6
+    assert many == one <= 4
+
+
+def test_a_claim_costs_few_queries(make_job, alice):
+    node = services.register_node()
+    make_job()
+    assert queries(lambda: services.claim(node, slot=0, pid=1)) <= 6
+    services.resume(make_job(status="paused", step=20, with_checkpoint=True), by=alice)
+    assert queries(lambda: services.claim(node, slot=0, pid=1)) <= 9
+
+
+@pytest.mark.parametrize(("news", "most"), [(None, 7), (services.News(steps=rows(20)), 9)])
+def test_a_landing_with_its_checkpoint_and_its_last_news_costs_few_queries(make_job, news, most):
+    job = make_job(status="running", stop="pause", stop_at="step")
+    attempt = job.attempts.get()
+    facts = {"digest": "d" * 64, "size": 5, "header_sha256": "f" * 64}
+    stored = StoredCheckpoint(name="jobs/1/a1/s20", step=20, epoch=0, kinds=("pause",), **facts)
+    assert queries(lambda: services.land(attempt, stored, news=news)) <= most
+    job.refresh_from_db()
+    assert (job.status, job.current_step, job.latest_checkpoint.file.name) == ("paused", 20, "jobs/1/a1/s20")
+    told = job.events.order_by("-seq").values_list("seq", "kind", "status", "stop")[:2]
+    assert list(told) == [
+        (job.event_seq, "land", "paused", ""),
+        (job.event_seq - 1, "checkpoint", "running", "pause"),
+    ]
+    assert job.metric_rows.count() == (20 if news else 0)
 
 
 @pytest.mark.parametrize(

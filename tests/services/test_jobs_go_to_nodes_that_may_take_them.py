@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.db.models.functions import Now
 
-from training import queries, scheduler, services
+from training import host, queries, queue, scheduler, services, tasks
 from training.errors import InvalidInput, NotAllowed, TransitionRefused
 from training.lifecycle import Answer
 from training.models import Attempt, Node, NodeEvent, TrainingJob
@@ -196,6 +196,56 @@ def test_the_reasons_of_a_list_cost_the_same_few_queries(make_job, django_assert
     jobs = read(status="paused")
     with django_assert_num_queries(0):
         queries.dicts(jobs, None)
+
+
+def woken(node: Node, settings) -> list[int]:
+    """The numbers of the wake-ups that this host's cluster gets, which it takes."""
+    settings.NODE_NAME = node.name
+    taken = iter(queue.Broker("heimdall").look, [])
+    return [int(payload.split()[1]) for messages in taken for _, payload in messages]
+
+
+CPU, GPU = {"device": "cpu"}, {"device": "cuda:0"}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("job", "wrong", "right"),
+    [
+        ({"pool": "big"}, {}, {"pools": ["big"]}),
+        ({"config": {"device": "cuda"}}, {"devices": [CPU]}, {"devices": [GPU]}),
+        ({}, {"drained_at": Now()}, {}),
+    ],
+)
+def test_a_wake_up_that_a_host_cannot_use_is_passed_on_to_those_that_can(alice, settings, job, wrong, right):
+    here, there, full, other = (node_named(name) for name in ("here", "there", "full", "other"))
+    Node.objects.filter(pk__in=[here.pk, other.pk]).update(**wrong)
+    Node.objects.filter(pk__in=[there.pk, full.pk]).update(**right)
+    running = services.submit(by=alice, job_name="a", recipe="tiny", **({"config": {}} | job)).job
+    assert claim(full) == running.pk
+    queue.OrmQ.objects.all().delete()
+    waits = services.submit(by=alice, job_name="b", recipe="tiny", **({"config": {}} | job)).job
+    (number,) = woken(here, settings)
+    tasks.supervise(number)
+    assert [woken(node, settings) for node in (here, full, other)] == [[], [], []]
+    assert woken(there, settings) == [queue.FOR_ONE_HOST]
+    settings.NODE_NAME = here.name
+    tasks.supervise(queue.FOR_ONE_HOST)  # no further: two hosts would send it to and fro
+    assert woken(there, settings) == []
+    assert claim(there) == waits.pk
+    settings.NODE_NAME = here.name
+    tasks.supervise(number)
+    assert woken(there, settings) == []  # nothing waits any more
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_host_whose_slots_are_taken_passes_a_wake_up_on(make_job, settings):
+    here, there = node_named("here"), node_named("there")
+    make_job()
+    settings.NODE_NAME = here.name
+    with host.free_slot():
+        tasks.supervise(0)
+    assert woken(there, settings) == [queue.FOR_ONE_HOST]
 
 
 def test_room_is_made_in_the_pool_where_it_is_wanted(make_job, settings):

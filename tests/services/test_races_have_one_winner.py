@@ -24,6 +24,7 @@ from training.models import Attempt, Checkpoint, Event, TrainingJob
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("each_database")]
 ROOT = Path(__file__).parents[2]
 ROUNDS = int(os.environ.get("RACES", "104"))  # with the pairs of verbs and worker steps: 200
+ROUNDS_A_JOB = 100  # its whole history is looked at after each
 
 
 def at_once(*acts: Callable[[], object]) -> list[object]:
@@ -60,14 +61,16 @@ def assert_whole(job: TrainingJob) -> TrainingJob:
     return job
 
 
+@pytest.mark.timeout(300 + ROUNDS)
 def test_two_people_resume_at_once_and_one_is_refused(alice):
-    job = build_job(owner=alice, status="paused")
     for number in range(ROUNDS):
-        results = at_once(*[lambda: services.resume(job, by=alice)] * 2)
+        if number % ROUNDS_A_JOB == 0:
+            job = build_job(owner=alice, status="paused")
+        results = at_once(*[lambda: services.resume(job, by=alice)] * 2)  # noqa: B023
         refused = [result for result in results if isinstance(result, TransitionRefused)]
         assert len(refused) == 1, results
         assert refused[0].status == "queued"
-        assert assert_whole(job).event_seq == 2 * number + 1
+        assert assert_whole(job).event_seq == 2 * (number % ROUNDS_A_JOB) + 1
         services.pause(job, by=alice)
 
 
@@ -140,8 +143,35 @@ def test_every_verb_meets_every_worker_step(alice, node, step):
             assert job.status in {"cancelled", "completed"} or (job.status, job.stop) == ("running", "cancel")
 
 
+def test_what_is_asked_when_a_landing_is_decided_finds_the_landed_job(alice, node):
+    """The trainer leaves from then on, so a withdrawal must not be able to come in between."""
+    job = build_job(owner=alice, status="running", stop="pause", stop_at="step")
+    attempt, answers = Attempt.objects.get(job=job), []
+
+    def withdraw() -> None:
+        answers.append(services.resume(job, by=alice))
+        connections.close_all()
+
+    asker = threading.Thread(target=withdraw)
+
+    def meanwhile() -> None:
+        asker.start()
+        asker.join(0.2)  # it comes as far as it can
+
+    landing = services.land(attempt, stored(attempt), when_decided=meanwhile)
+    asker.join(60)
+    assert landing is services.Landing.PAUSED
+    assert answers[0].job.status == "queued"
+    assert assert_whole(job).latest_checkpoint.step == 4
+
+
 def test_a_commit_is_on_the_disk_when_it_returns_and_an_update_counts_the_rows_that_it_finds(db):
-    asked = {"PRAGMA journal_mode": "wal", "PRAGMA synchronous": 2, "PRAGMA foreign_keys": 1}
+    asked = {
+        "PRAGMA journal_mode": "wal",
+        "PRAGMA synchronous": 2,
+        "PRAGMA foreign_keys": 1,
+        "PRAGMA cache_size": -16000,
+    }
     if connection.vendor == "postgresql":
         asked = {"SHOW synchronous_commit": "on"}
     with connection.cursor() as cursor:

@@ -17,7 +17,7 @@ def test_a_drained_node_lands_its_job_and_takes_it_up_again_when_it_is_undrained
                 "job_name": "a job",
                 "recipe": "tiny",
                 "pool": "big",
-                "config": {"device": "cpu", "epochs": 2, "samples": 320, "step_seconds": 0.02},
+                "config": {"device": "cpu", "epochs": 4, "samples": 320, "step_seconds": 0.1},
             },
         )["id"]
         site.wait_for_step(job, 3)

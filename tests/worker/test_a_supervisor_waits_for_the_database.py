@@ -7,9 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 
 from training import runner, services
+from training.checkpoints import StoredCheckpoint
 from training.lifecycle import Stop
 from training.services import Wish
 
@@ -26,6 +27,7 @@ class Trainer:
         self._waiting = [{"kind": "started", "step": 0}]
         self._step = 0
         self.is_killed = False
+        self.told: list[str] = []
 
     def receive(self, seconds: float) -> dict[str, Any] | None:
         if seconds and not self._waiting:
@@ -40,13 +42,20 @@ class Trainer:
     def exit_status(self) -> int | None:
         return None
 
+    def send(self, message: dict[str, Any]) -> None:
+        self.told.append(message["kind"])
+
+    def wait(self, seconds: float) -> bool:
+        return "exit" in self.told
+
     def kill(self) -> None:
         self.is_killed = True
 
 
 @pytest.fixture
-def training(make_job) -> runner.Training:
-    attempt = make_job(status="running").attempts.select_related("job").get()
+def training(make_job, request) -> runner.Training:
+    wanted = getattr(request, "param", {})
+    attempt = make_job(status="running", **wanted).attempts.select_related("job").get()
     training = runner.Training(runner.Supervision(attempt, slot=0), SimpleNamespace())
     training.trainer = Trainer()
     yield training
@@ -84,3 +93,33 @@ def test_the_lease_is_renewed_as_soon_as_the_database_is_back(training, settings
     assert tried == [False, True, True]  # not after another 60 s
     assert not training.news
     assert not training.is_unsure
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("training", [{"stop": "pause", "stop_at": "step"}], indirect=True)
+def test_a_trainer_that_was_let_go_is_landed_whatever_is_asked_before_the_next_try(
+    training, alice, monkeypatch
+):
+    """The commit is lost and the pause withdrawn: nobody is left who could go on, so the job is queued."""
+    job, land, tries = training.attempt.job, services.land, []
+    facts = {"digest": "d" * 64, "size": 5, "header_sha256": "f" * 64}
+    training.ending = StoredCheckpoint(name="jobs/1/a1/s4", step=4, epoch=0, kinds=("pause",), **facts)
+    training.stopped = {"kind": "stopped", "step": 4, "epoch": 0}
+    training.wish, training.told = Wish(Stop.PAUSE, "step"), "step"
+
+    def lost_once(*args: Any, **asked: Any) -> services.Landing:
+        tries.append(asked["final"])
+        if len(tries) > 1:
+            return land(*args, **asked)
+        with transaction.atomic():
+            land(*args, **asked)
+            transaction.set_rollback(True)
+        services.resume(job, by=alice)
+        raise OperationalError("the server closed the connection unexpectedly")
+
+    monkeypatch.setattr(services, "land", lost_once)
+    assert training._is_over()
+    assert tries == [False, True]
+    assert training.trainer.told == ["exit"]
+    job.refresh_from_db()
+    assert (job.status, job.latest_checkpoint.step) == ("queued", 4)

@@ -72,3 +72,17 @@ def test_a_host_without_a_free_slot_leaves_a_wake_up_to_others_for_a_moment(brok
         held.give_back()
     queue.wake()
     assert broker.look()[0][1].startswith("supervise ")  # at once, with a slot
+
+
+def test_only_the_taking_of_a_message_does_not_wait_for_the_disk(broker):
+    question, answer = (
+        ("PRAGMA synchronous", 2) if connection.vendor == "sqlite" else ("SHOW synchronous_commit", "on")
+    )
+    queue.wake()
+    seen = []
+    with connection.execute_wrapper(lambda execute, sql, *args: (seen.append(sql), execute(sql, *args))[1]):
+        assert broker.look()
+    assert any("synchronous" in sql for sql in seen)
+    with connection.cursor() as cursor:
+        cursor.execute(question)
+        assert cursor.fetchone() == (answer,)

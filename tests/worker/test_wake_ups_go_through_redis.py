@@ -96,13 +96,13 @@ def test_each_message_is_taken_once_whoever_takes(used):
 def test_what_is_said_to_one_host_is_heard_by_that_host(used, settings):
     queue.wake(1)
     message = queue.announce_housekeeping(5)
-    queue.wake_this_host()
+    queue.wake_host(settings.NODE_NAME)
     assert queue.is_waiting(message)
     assert queue.num_waiting() == 2
     mine, settings.NODE_NAME = settings.NODE_NAME, "another"
     assert drained(RedisBroker()) == ["supervise 1"]
     settings.NODE_NAME = mine
-    assert drained(RedisBroker()) == ["housekeep 5", "supervise 0"]
+    assert drained(RedisBroker()) == ["housekeep 5", "supervise -1"]
     assert not queue.is_waiting(message)
     assert queue.num_waiting() == 0
 

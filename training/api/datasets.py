@@ -68,14 +68,8 @@ class Datasets(Door):
         values = params.read(request, LIST)
         visible = services.visible_datasets(request.user).distinct().order_by("-id")
         found = filtered(DatasetFilters, request, visible)
-        page = pagination.numbered(
-            request,
-            page=values["page"],
-            size=values["page_size"],
-            count=found.order_by().count(),
-            rows=lambda start, end: queries.dataset_dicts(found.select_related("owner", "team")[start:end]),
-        )
-        return Response(page)
+        rows = found.select_related("owner", "team")
+        return Response(pagination.numbered(request, values, rows, queries.dataset_dicts))
 
 
 class OneDataset(Door):

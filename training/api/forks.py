@@ -8,11 +8,11 @@ from rest_framework import serializers as rest
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from training import services
+from training import policy, services
 from training.api import serializers
 from training.api.doors import Door, find_job, given
 from training.api.schema import answers, document
-from training.api.views import created, team_named
+from training.api.views import created
 from training.services.forks import CARRIES, TRAINING
 
 MAX_SAMPLES = 1_000_000_000
@@ -53,7 +53,7 @@ class NewFromOld(Door):
     def answer(self, request: Request, pk: int, verb: Any, shape: type[serializers.Input]) -> Response:
         job, fields = find_job(request, pk), given(request, shape)
         if "team" in fields:
-            fields["team"] = team_named(fields["team"], request.user)
+            fields["team"] = policy.team_named(fields["team"], request.user)
         return created(verb(job, by=request.user, **fields), request)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_serializer
@@ -193,14 +194,7 @@ class Deliveries(Door):
     def get(self, request: Request, pk: int) -> Response:
         values = params.read(request, (PAGE, PAGE_SIZE))
         found = shown.deliveries_of(_find(request, pk))
-        page = pagination.numbered(
-            request,
-            page=values["page"],
-            size=values["page_size"],
-            count=found.count(),
-            rows=lambda start, end: [shown.delivery_dict(row) for row in found[start:end]],
-        )
-        return Response(page)
+        return Response(pagination.numbered(request, values, found, _deliveries))
 
 
 class Again(Door):
@@ -217,6 +211,10 @@ class Again(Door):
 
 def _find(request: Request, pk: int) -> Subscription:
     return services.subscription_named(pk, by=request.user)
+
+
+def _deliveries(rows: Iterable[Delivery]) -> list[dict[str, Any]]:
+    return [shown.delivery_dict(row) for row in rows]
 
 
 def _team(name: str | None, user: Any) -> Any:

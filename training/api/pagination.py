@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from django.db.models import QuerySet
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.request import Request
 from rest_framework.utils.urls import remove_query_param, replace_query_param
@@ -22,9 +23,10 @@ class Pages(PageNumberPagination):
 
 
 def numbered(
-    request: Request, *, page: int, size: int, count: int, rows: Callable[[int, int], Sequence]
-) -> dict:
-    """A page by its number; `rows` takes an offset and an end, and is not asked for what is not there."""
+    request: Request, values: dict[str, Any], found: QuerySet, shape: Callable[[Iterable[Any]], list[dict]]
+) -> dict[str, Any]:
+    """A page by the number among the values of PAGE and PAGE_SIZE; `shape` turns its rows into dicts."""
+    page, size, count = values["page"], values["page_size"], found.order_by().count()
     start, last = (page - 1) * size, max(1, -(-count // size))
     if page > last:
         raise NotFound(f"There is no page {page}; the last is page {last}.")
@@ -32,7 +34,7 @@ def numbered(
         "count": count,
         "next": link(request, page=page + 1) if page < last else None,
         "previous": link(request, page=page - 1) if page > 1 else None,
-        "results": list(rows(start, start + size)) if count else [],
+        "results": shape(found[start : start + size]) if count else [],
     }
 
 

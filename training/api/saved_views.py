@@ -9,14 +9,13 @@ from rest_framework import serializers as rest
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from training import queries, services
+from training import policy, queries, services
 from training.api import pagination, params, serializers
 from training.api.doors import Door, given
 from training.api.schema import answers, document
-from training.api.views import team_named
 from training.errors import NotFound
 from training.models import SavedView
-from training.services.saved_views import NAME_LENGTH, QUERY_LENGTH
+from training.services.saved_views import NAME_LENGTH
 from training.views.filters import Filters
 
 
@@ -36,13 +35,8 @@ def _name(**options: Any) -> serializers.Text:
 
 
 def _query(**options: Any) -> serializers.Text:
-    return serializers.Text(
-        max_length=QUERY_LENGTH,
-        allow_blank=True,
-        validators=[serializers.TEXT],
-        help_text="Such as status=failed&owner=me&ordering=-updated_at.",
-        **options,
-    )
+    says = "Such as status=failed&owner=me&ordering=-updated_at."
+    return serializers.query_field(help_text=says, **options)
 
 
 def _team(**options: Any) -> serializers.Text:
@@ -114,7 +108,7 @@ def _fields(request: Request, body: type[serializers.Input]) -> dict[str, Any]:
     """What was given, with a team instead of its name, and a query that was understood."""
     fields = given(request, body)
     if "team" in fields:
-        fields["team"] = team_named(fields["team"], request.user)
+        fields["team"] = policy.team_named(fields["team"], request.user)
     if "query" in fields:
         fields["query"] = Filters.read(fields["query"], strictly=True).query()
     return fields

@@ -14,8 +14,10 @@ from rest_framework import serializers
 
 from heimdall.env import LABEL, LABEL_RULE
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
-from training.models import POOL_LENGTH, Checkpoint
-from training.services.verbs import DESCRIPTION_LENGTH, MAX_TAGS, NAME_LENGTH, TAG_PATTERN
+from training.models import MAX_TAGS, POOL_LENGTH, Checkpoint
+from training.queries.listing import COUNT_LIMIT
+from training.services.saved_views import QUERY_LENGTH
+from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH, TAG_PATTERN
 from training.waiting import CODES as WAITING_CODES
 from training.waiting import FARTHEST_AHEAD
 
@@ -94,6 +96,11 @@ def name_field(**options: Any) -> Text:
         help_text="What people call the job.",
         **options,
     )
+
+
+def query_field(**options: Any) -> Text:
+    """Which jobs, as the address of their list says it; training/views/filters.py reads it."""
+    return Text(max_length=QUERY_LENGTH, allow_blank=True, validators=[TEXT], **options)
 
 
 def _priority(**options: Any) -> Whole:
@@ -358,7 +365,7 @@ def page_of(shape: type[serializers.Serializer]) -> type[serializers.Serializer]
 
 
 class JobPage(page_of(JobShape)):  # type: ignore[misc]
-    count = _whole(help_text="Exact up to 10000; beyond that `count_is_exact` is false.")
+    count = _whole(help_text=f"Exact up to {COUNT_LIMIT}; beyond that `count_is_exact` is false.")
     count_is_exact = serializers.BooleanField(
-        required=False, help_text="False where there are more jobs than `count` says, else left out."
+        required=False, help_text="False where `count` says how many there are at least, else left out."
     )

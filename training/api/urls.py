@@ -4,7 +4,7 @@ from django.contrib.auth.decorators import login_required
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
-from training.api import curves, datasets, forks, nodes, notifications, saved_views, serializers, views
+from training.api import bulk, curves, datasets, forks, nodes, notifications, saved_views, serializers, views
 from training.api.doors import Described
 from training.api.views import verb_view
 
@@ -18,6 +18,7 @@ CHECKPOINT = f"{JOB}/checkpoints/<int:checkpoint>"
 
 urlpatterns = [
     path("training/jobs", views.Jobs.as_view(), name="jobs"),
+    path("training/jobs/bulk", bulk.Bulk.as_view(), name="bulk"),
     path(JOB, views.Job.as_view(), name="job"),
     path(f"{JOB}/pause", verb_view("pause", "Pause a job", serializers.PauseOptions), name="pause"),
     path(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from django.contrib.auth.models import Group
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema
@@ -20,9 +20,8 @@ from training.api.filters import FILTERS, wanted
 from training.api.filtersets import EventFilters, filtered, params_of
 from training.api.params import AFTER, CURSOR, LIMIT, PAGE, PAGE_SIZE, Param
 from training.api.schema import answers, checkpoint_file, document
-from training.errors import InvalidInput
 from training.lifecycle import Answer
-from training.models import Event, LogChunk, Metric
+from training.models import Checkpoint, Event, LogChunk, Metric
 from training.queries import listing
 from training.recipes import registry
 
@@ -62,7 +61,7 @@ class Jobs(Door):
     )
     def post(self, request: Request) -> Response:
         fields = given(request, serializers.NewJob)
-        team = team_named(fields.pop("team", None), request.user)
+        team = policy.team_named(fields.pop("team", None), request.user)
         result = services.submit(by=request.user, team=team, **{"config": {}} | fields)
         return created(result, request)
 
@@ -197,14 +196,7 @@ class Checkpoints(Door):
     def get(self, request: Request, pk: int) -> Response:
         values = params.read(request, (PAGE, PAGE_SIZE))
         found = find_job(request, pk).checkpoints.order_by("-id")
-        page = pagination.numbered(
-            request,
-            page=values["page"],
-            size=values["page_size"],
-            count=found.count(),
-            rows=lambda start, end: [queries.checkpoint_dict(checkpoint) for checkpoint in found[start:end]],
-        )
-        return Response(page)
+        return Response(pagination.numbered(request, values, found, _checkpoints))
 
 
 class OneCheckpoint(Door):
@@ -274,6 +266,10 @@ def created(result: services.Result, request: Request) -> Response:
     return Response(_verb_answer(result, request), status=201, headers={"Location": where})
 
 
+def _checkpoints(rows: Iterable[Checkpoint]) -> list[dict[str, Any]]:
+    return [queries.checkpoint_dict(row) for row in rows]
+
+
 def _verb_answer(result: services.Result, request: Request) -> dict[str, Any]:
     return queries.job_dict(result.job, request.user) | {
         "answer": str(result.answer),
@@ -292,16 +288,6 @@ def _recipe(name: str) -> dict[str, Any]:
         "job_type": info.job_type,
         "schema": registry.schema(name),
     }
-
-
-def team_named(name: str | None, user: Any) -> Group | None:
-    if name is None:
-        return None
-    mine = Group.objects.all() if user.is_superuser else user.groups.all()
-    team = mine.filter(name=name).first()
-    if team is None:
-        raise InvalidInput({"team": ["You are not in this team."]})
-    return team
 
 
 def _count(rows: Any, shown: list[dict[str, Any]], limit: int) -> int:

@@ -13,12 +13,12 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from training.engine import data as data_module
 from training.engine.ema import WeightAverage
 from training.engine.loop import Loop, Step, Validation
+from training.engine.parts import BUFFERS, GENERATORS, PassingBuffers, own_parts, require_part
 from training.engine.progress import Best, EarlyStopping, EpochTotals, Position, Progress
 from training.engine.rng import Generators, seed_all
 from training.engine.schedule import Schedule
 from training.engine.spec import Part, Plan, Samples, TrainingRecipe
 
-GENERATORS = "rng"
 SGD_MOMENTUM = 0.9
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -57,6 +57,7 @@ def assemble(
     model = recipe.model().to(device)
     optimizer = recipe.optimizer(model) or _optimizer(config, model)
     scheduler = recipe.scheduler(optimizer, plan) or Schedule(optimizer, plan, kind=config.lr_scheduler)
+    require_part(scheduler, "what scheduler() gives")
     each_step, each_epoch = _when_to_step(scheduler, optimizer)
     scaler = torch.amp.GradScaler(device.type) if config.precision == "fp16" else None
     average = WeightAverage(model, decay=config.ema_decay) if config.ema_decay else None
@@ -69,7 +70,10 @@ def assemble(
         parts["scaler"] = scaler
     if average is not None:
         parts["ema"] = average
-    parts |= {f"recipe_{name}": part for name, part in recipe.parts().items()}
+    passing = PassingBuffers({"model": model} if average is None else {"model": model, "ema": average.model})
+    if passing:
+        parts[BUFFERS] = passing
+    parts |= own_parts(recipe.parts())
     parts |= {"progress": progress, "position": position, "totals": totals, "best": best}
     parts |= {"early_stopping": early_stopping, GENERATORS: generators}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from training.engine.assemble import Training
 from training.engine.ema import WeightAverage
+from training.engine.parts import OWN
 from training.engine.refused import Refused
 from training.engine.restore import restore
 from training.engine.schedule import Schedule
@@ -32,18 +33,14 @@ def carry(
     before: Mapping[str, Any],
 ) -> None:
     """Load what is carried. asked and before: the config of this training and that of the checkpoint."""
-    try:
-        if what == WEIGHTS:
-            _carry_weights(training, loaded)
-        else:
-            _carry_training(training, loaded, asked, before)
-    except Refused as error:
-        # The file is good: it is this config that it does not fit.
-        raise Refused("does_not_fit", str(error)) from error
+    if what == WEIGHTS:
+        _carry_weights(training, loaded)
+    else:
+        _carry_training(training, loaded, asked, before)
 
 
 def _carry_weights(training: Training, loaded: Mapping[str, Any]) -> None:
-    wanted = {name: part for name, part in training.parts.items() if name == "model" or _is_own(name)}
+    wanted = {name: part for name, part in training.parts.items() if name == "model" or name.startswith(OWN)}
     carried = {name: part for name, part in wanted.items() if name == "model" or name in loaded}
     restore(carried, {name: loaded[name] for name in carried if name in loaded})
     average = training.parts.get("ema")
@@ -93,7 +90,3 @@ def _said(state: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
             yield from _said(value, (*path, number))
     elif isinstance(state, int | float | str | bool | None):
         yield path, state
-
-
-def _is_own(name: str) -> bool:
-    return name.startswith("recipe_")

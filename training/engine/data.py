@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from training.engine.process import die_with_parent
 from training.engine.progress import Position
-from training.engine.rng import mix, mix_range
+from training.engine.rng import mix, mix_range, seed_all
 from training.engine.spec import Samples, TrainingRecipe
 
 TRAINING, VALIDATION = "training", "validation"
@@ -223,6 +223,11 @@ class _Source(Dataset[Any]):
         self._collate = collate
 
     def __getitems__(self, key: Key) -> tuple[int, Any]:
+        if get_worker_info() is not None:
+            # Transforms of others draw from the global generators. Here nothing saves them; in the trainer they are
+            # a part.
+            first = key.seeds[0]
+            seed_all(mix(key.source, key.indices[0]) if first is None else first)
         samples = self._sources[key.source]
         make = getattr(samples, "batch", None)
         if make is not None:

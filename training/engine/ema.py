@@ -19,7 +19,9 @@ class WeightAverage:
         self._updates = 0
         source, target = dict(model.named_parameters()), dict(self.model.named_parameters())
         self._pairs: list[tuple[Tensor, Tensor]] = [(target[name], source[name]) for name in source]
-        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
+        # By name, for a model may put another tensor in the place of a buffer at each step.
+        modules = zip(self.model.modules(), model.modules(), strict=True)
+        self._buffers = [(ours._buffers, its._buffers) for ours, its in modules if its._buffers]
 
     @torch.no_grad()
     def update(self) -> None:
@@ -27,8 +29,9 @@ class WeightAverage:
         self._updates += 1
         averages = [average for average, _ in self._pairs]
         torch._foreach_lerp_(averages, [weight.detach() for _, weight in self._pairs], 1 - decay)
-        for average, value in self._buffers:
-            average.copy_(value)
+        for ours, its in self._buffers:
+            for name, value in its.items():
+                _copy_buffer(ours, name, value)
 
     def state_dict(self) -> dict[str, Any]:
         return {"updates": self._updates, "model": self.model.state_dict()}
@@ -36,3 +39,11 @@ class WeightAverage:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._updates = state["updates"]
         self.model.load_state_dict(state["model"])
+
+
+def _copy_buffer(buffers: dict[str, Tensor | None], name: str, value: Tensor | None) -> None:
+    now = buffers.get(name)
+    if now is None or value is None or now.shape != value.shape or now.dtype != value.dtype:
+        buffers[name] = None if value is None else value.detach().clone()
+    else:
+        now.copy_(value)

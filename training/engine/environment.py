@@ -8,6 +8,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
+import torch._dynamo
+from torch import nn
 
 from training.engine.refused import Refused
 
@@ -41,6 +43,7 @@ def describe(
     deterministic: bool,
     fingerprint: str,
     recipe_digest: str,
+    compiled: bool = False,
 ) -> dict[str, Any]:
     return {
         "device": device.type,
@@ -53,7 +56,16 @@ def describe(
         "world_size": 1,
         "data_fingerprint": fingerprint,
         "recipe_digest": recipe_digest,
+        "compiled": compiled,
     }
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether torch.compile has a say: what it makes for a batch depends on the batches that it saw before."""
+    return any(
+        isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None
+        for module in model.modules()
+    )
 
 
 def check_data(now: Mapping[str, Any], pinned: Mapping[str, Any]) -> None:
@@ -71,6 +83,8 @@ def why_approximate(now: Mapping[str, Any], pinned: Mapping[str, Any]) -> list[s
     if not pinned:
         return []
     reasons = [] if now["deterministic"] else ["deterministic algorithms are turned off"]
+    if now.get("compiled"):
+        reasons.append("the model is compiled: torch may make other kernels in a new process")
     for key, name in _NAMES.items():
         if key in pinned and pinned[key] != now[key]:
             reasons.append(f"{name} was {pinned[key]} and is now {now[key]}")

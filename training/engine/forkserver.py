@@ -215,6 +215,9 @@ class _ForkedProcess:
                 self._code = self._server.code_of(self._pid)
             return self._code
 
+    def wait(self, timeout: float) -> bool:
+        return self._code is not None or self._has_ended(timeout)
+
     def kill(self) -> None:
         with self._lock:
             if self._code is None and not self._has_ended():
@@ -222,8 +225,9 @@ class _ForkedProcess:
                     signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
                 process.kill_session(self._pid)
 
-    def _has_ended(self) -> bool:
-        return bool(select.select([self._pidfd], [], [], 0)[0])
+    def _has_ended(self, timeout: float = 0) -> bool:
+        """A pidfd tells when the process is torn down: by then its memory, the GPU's too, is given back."""
+        return bool(select.select([self._pidfd], [], [], timeout)[0])
 
 
 # The server's side

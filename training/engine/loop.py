@@ -19,8 +19,6 @@ from training.engine.progress import Best, EarlyStopping, EpochTotals, Position,
 from training.engine.rng import Generators, mix
 from training.engine.spec import Evaluation, Loss, split_loss
 
-_NO_MEANS: dict[str, Tensor] = {}
-
 
 class Outcome(StrEnum):
     STOPPED = "stopped"
@@ -94,8 +92,7 @@ class Step:
                 loss, means = split_loss(self._loss(self._model, data))
             share = loss if samples == size else loss * (samples / size)
             (share if scaler is None else scaler.scale(share)).backward()
-            detached = {name: mean.detach() for name, mean in means.items()} if means else _NO_MEANS
-            read.append((samples, loss.detach(), detached))
+            read.append((samples, loss.detach(), {name: mean.detach() for name, mean in means.items()}))
         grad_norm = self._clip() if self._max_grad_norm else None
         if scaler is None:
             optimizer.step()
@@ -108,7 +105,7 @@ class Step:
         if self._average is not None:
             self._average.update()
         progress.steps_completed += 1
-        rate = optimizer.param_groups[0]["lr"]
+        rate = float(optimizer.param_groups[0]["lr"])  # it may be a tensor that the schedule changes in place
         self._totals.add(
             StepRecord(progress.steps_completed, progress.epochs_completed + 1, rate, grad_norm, read)
         )
@@ -155,7 +152,7 @@ class Validation:
                     return None
                 with self._autocast:
                     evaluation.update(self._model, data, samples)
-            values = evaluation.result()
+            values = _checked(evaluation.result())
             self.artifact = evaluation.artifact()
             return values
 
@@ -226,6 +223,14 @@ class Loop:
         if self.epoch_schedule is not None:
             self.epoch_schedule.step(loss)
         return ClosedEpoch(self.progress.epochs_completed, values, loss, is_best, self.validation.artifact)
+
+
+def _checked(values: Mapping[str, Any]) -> dict[str, float]:
+    if "val_loss" not in values:
+        raise ValueError(
+            "result() of the evaluation gives no val_loss, which says which epoch is the best: add it"
+        )
+    return {name: float(value) for name, value in values.items()}
 
 
 def _the_loss(values: dict[str, float | None]) -> float:

@@ -128,6 +128,9 @@ class Process(Protocol):
     def poll(self) -> int | None:
         """The exit code, or minus the signal; None while it lives."""
 
+    def wait(self, timeout: float) -> bool:
+        """Whether it has ended, and its memory is free; waits so long for it."""
+
     def kill(self) -> None:
         """End it and all of its session, at once. Nothing happens if it has ended."""
 
@@ -174,6 +177,14 @@ class _ColdProcess:
     def poll(self) -> int | None:
         with self._lock:
             return self._popen.poll()
+
+    def wait(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.002)
+        return True
 
     def kill(self) -> None:
         # Not reaped yet means that the number is still its own.
@@ -324,6 +335,10 @@ class Trainer:
         is_over = not self._threads[1].is_alive() or time.monotonic() - self._died_at > 1
         return status if is_over and self._inbox.empty() else None
 
+    def wait(self, timeout: float) -> bool:
+        """Whether the trainer's process has ended; waits so long for it. What it said may still be on its way."""
+        return self._process.wait(timeout)
+
     def kill(self) -> None:
         self._process.kill()
 
@@ -333,11 +348,8 @@ class Trainer:
             return
         self._is_closed = True
         self._outbox.put(None)
-        deadline = time.monotonic() + 2
-        while self._process.poll() is None:
-            if time.monotonic() > deadline:
-                self._process.kill()
-            time.sleep(0.005)
+        while not self._process.wait(2):
+            self._process.kill()
         for thread in self._threads:
             thread.join(0.2)
 

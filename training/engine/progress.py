@@ -162,5 +162,7 @@ def _as_floats(tensors: list[Tensor]) -> list[float]:
         return [tensor.item() for tensor in tensors]
     # One wait for the device instead of one for each value.
     device = next(tensor.device for tensor in tensors if not tensor.is_cpu)
-    read: list[float] = torch.stack([tensor.to(device, torch.float64) for tensor in tensors]).tolist()
+    read: list[float] = torch.stack(
+        [tensor.to(device, torch.float64).reshape(()) for tensor in tensors]
+    ).tolist()
     return read

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
+from training.engine.parts import BUFFERS, GENERATORS, OWN
 from training.engine.refused import Refused
 from training.engine.snapshot import state_of
 from training.engine.spec import Part
 
-GENERATORS = "rng"
 WHOLE_PARTS = ("model", "ema")
 
 
@@ -23,14 +24,32 @@ def restore(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
     # Loading may draw random numbers as building does, so the generators are the last of the dict.
     for name, part in parts.items():
         try:
-            part.load_state_dict(copy.deepcopy(loaded[name]))
+            if name in loaded:
+                _load(part, copy.deepcopy(loaded[name]))
         except (KeyError, ValueError, RuntimeError, TypeError, IndexError, AttributeError) as error:
             raise _refused(f"its part {name} does not fit the recipe: {_in_one_line(error)}") from error
     _check_values(parts, loaded)
 
 
+def _load(part: Part, state: dict[str, Any]) -> None:
+    part.load_state_dict(state)
+    if isinstance(part, Optimizer):
+        _undo_casts(part, state["state"])
+
+
+def _undo_casts(optimizer: Optimizer, state: Mapping[Any, Any]) -> None:
+    """torch gives an optimizer's tensors the type of their weights, whatever they had when they were saved."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for number, saved in state.items():
+        now = optimizer.state[weights[number]]
+        for name, tensor in saved.items():
+            if isinstance(tensor, Tensor) and now[name].dtype != tensor.dtype:
+                now[name] = tensor.to(now[name].device)
+
+
 def _check_names(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
-    missing = [name for name in parts if name not in loaded]
+    # Files of before there was this part have none of it; then nothing of it had been changed, or was lost.
+    missing = [name for name in parts if name not in loaded and name != BUFFERS]
     if missing:
         raise _refused(f"it has no part {', '.join(missing)}")
     unknown = [name for name in loaded if name not in parts]
@@ -46,7 +65,7 @@ def _check_tensors(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None
         if path not in expected and path[0] in WHOLE_PARTS:
             raise _refused(f"the recipe builds no tensor {_name(path)}")
     for path, wanted in expected.items():
-        if not isinstance(wanted, Tensor) or _is_of_a_device(path):
+        if not isinstance(wanted, Tensor) or _may_differ(path):
             continue
         tensor = found.get(path)
         if tensor is None:
@@ -59,12 +78,15 @@ def _check_tensors(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None
 
 def _check_values(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
     """A part that casts, rounds or drops what it is given is noticed here."""
-    now = dict(_leaves(state_of(parts)))
-    for path, value in _leaves(loaded):
+    now, wanted = dict(_leaves(state_of(parts))), dict(_leaves(loaded))
+    for path, value in wanted.items():
         if path not in now:
             raise _refused(f"{_name(path)} is in it and finds no place")
         if not _equal(now[path], value) and not _is_learning_rate(path):
             raise _refused(f"{_name(path)} is not what it was after loading")
+    for path in now:
+        if path not in wanted and path[0].startswith(OWN):
+            raise _refused(f"{_name(path)} is not in it and is there after loading")
 
 
 def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -91,7 +113,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1).view(torch.uint8)
 
 
 def _is_learning_rate(path: tuple[Any, ...]) -> bool:
@@ -99,8 +121,9 @@ def _is_learning_rate(path: tuple[Any, ...]) -> bool:
     return path[:2] == ("optimizer", "param_groups") and path[-1] == "lr"
 
 
-def _is_of_a_device(path: tuple[Any, ...]) -> bool:
-    return path[0] == GENERATORS and str(path[1]).startswith("cuda_")
+def _may_differ(path: tuple[Any, ...]) -> bool:
+    """Before loading: what depends on the device, and what may grow in a part of the recipe's own."""
+    return path[0].startswith(OWN) or (path[0] == GENERATORS and str(path[1]).startswith("cuda_"))
 
 
 def _name(path: tuple[Any, ...]) -> str:
@@ -116,4 +139,5 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def _refused(sentence: str) -> Refused:
-    return Refused("bad_checkpoint", f"The checkpoint does not fit: {sentence}.")
+    # The file is good: it is another recipe, or another config, that it was made with.
+    return Refused("does_not_fit", f"The checkpoint does not fit: {sentence}.")

@@ -20,6 +20,10 @@ Loss = Tensor | tuple[Tensor, Mapping[str, Tensor]]
 """The mean loss of a batch, with or without further means of it by name (`{"accuracy": ...}`)."""
 
 FINGERPRINTED_SAMPLES = 64
+ROW_NAMES = frozenset({"step", "epoch", "loss", "learning_rate", "grad_norm"})
+"""What a step's row of metrics holds already."""
+
+_NO_MEANS: Mapping[str, Tensor] = {}
 
 
 class Samples(Protocol):
@@ -155,7 +159,24 @@ class GenerationRecipe(ABC):
 
 
 def split_loss(loss: Loss) -> tuple[Tensor, Mapping[str, Tensor]]:
-    return loss if isinstance(loss, tuple) else (loss, {})
+    """The loss and the further means of a batch, each of them one value."""
+    mean, means = loss if isinstance(loss, tuple) else (loss, _NO_MEANS)
+    _require_one_value(mean, "the loss")
+    for name, value in means.items():
+        if name in ROW_NAMES:
+            raise ValueError(
+                f"loss() gives a mean by the name {name!r}, which every step has: call it otherwise"
+            )
+        _require_one_value(value, f"the mean {name!r}")
+    return mean, means
+
+
+def _require_one_value(mean: Any, what: str) -> None:
+    if not isinstance(mean, Tensor) or mean.numel() != 1:
+        found = f"shape {tuple(mean.shape)}" if isinstance(mean, Tensor) else type(mean).__name__
+        raise TypeError(
+            f"loss() gives {what} as {found}: give a tensor with one value, the mean of the batch"
+        )
 
 
 def _digest_samples(samples: Samples, digest: Any) -> None:

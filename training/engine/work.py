@@ -125,6 +125,7 @@ class TrainingWork:
             deterministic=config.deterministic,
             fingerprint=self._training.fingerprint,
             recipe_digest=recipe_digest,
+            compiled=environment.is_compiled(self._training.loop.model),
         )
         environment.check_data(self._environment, spec.pinned)
         if spec.checkpoint is not None:
@@ -279,12 +280,19 @@ class TrainingWork:
             asked, before = self._spec.config, about.get("config") or {}
             carry(self._training, loaded, what=self._spec.carry, asked=asked, before=before)
         else:
-            restore(self._training.parts, loaded)
+            self._restore_own(loaded)
         for name, found in self._where().items():
             if expected.get(name, found) != found:
                 raise Refused("bad_checkpoint", f"The checkpoint is of {name} {found}, not {expected[name]}.")
         if self._spec.carry != WEIGHTS:
             self._closed = (self._training.loop.progress.steps_completed, about.get("val_loss"))
+
+    def _restore_own(self, loaded: dict[str, Any]) -> None:
+        try:
+            restore(self._training.parts, loaded)
+        except Refused as error:
+            remedy = "Bring the recipe back as it was and resume, or start a new job."
+            raise Refused(error.code, f"{error} {remedy}") from error
 
     def _started(self) -> dict[str, Any]:
         plan = self._training.plan

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.db.models import F, Q, TextField, Value
+from django.db.models import F, TextField
 from django.db.models.functions import Cast
 
 from training.errors import NotFound
+from training.queries.conditions import ANY, Sql, both
 
 SORTABLE = (
     "id", "job_name", "status", "recipe", "priority", "best_val_loss",
@@ -25,13 +27,14 @@ SORTABLE = (
 ORDERINGS = tuple(sign + name for name in SORTABLE for sign in ("", "-"))
 _NULLABLE = frozenset({"best_val_loss", "started_at", "completed_at"})  # jobs without a value come last
 _TIMES = frozenset({"created_at", "started_at", "completed_at", "updated_at"})
+_NEWEST_FIRST = frozenset({"status", "recipe"})  # among equal ones: so stand jobs in the indexes of filters
 
-Segment = tuple[Q, tuple[str, ...]]
+Segment = tuple[Sql, str]  # a condition, and the order within it
 
 
 @dataclass(frozen=True)
 class Order:
-    """By a field, equal ones by their number; both the same way round."""
+    """By a field, equal ones by their number, as an index has both."""
 
     field: str
     descending: bool
@@ -40,23 +43,32 @@ class Order:
     def of(cls, ordering: str) -> Order:
         return cls(ordering.removeprefix("-"), ordering.startswith("-"))
 
-    def segments(self, place: Place | None) -> list[Segment]:
+    @property
+    def is_nullable(self) -> bool:
+        return self.field in _NULLABLE
+
+    @property
+    def numbers_descend(self) -> bool:
+        return self.descending != (self.field in _NEWEST_FIRST)
+
+    def segments(self, place: Place | None, column: Callable[[str], str] = str) -> list[Segment]:
         """Conditions and orders that, one after the other, give what lies beyond the place (or all)."""
         backward = place is not None and place.backward
-        sign, beyond = ("-", "lt") if self.descending != backward else ("", "gt")
-        by_value, by_number = (sign + self.field, sign + "id"), (sign + "id",)
-        is_null, is_given = Q(**{f"{self.field}__isnull": True}), Q(**{f"{self.field}__isnull": False})
-        nullable = self.field in _NULLABLE
-        nulls = [(is_null, by_number)] if nullable and not backward else []
-        if self.field == "id":
-            return [(Q() if place is None else Q(**{f"id__{beyond}": place.number}), by_number)]
+        value, number = column(self.field), column("id")
+        by_number = number + _direction(self.numbers_descend != backward)
+        by_value = f"{value}{_direction(self.descending != backward)}, {by_number}"
+        given = [(Sql(f"{value} IS NOT NULL") if self.is_nullable else ANY, by_value)]
+        nulls = [(Sql(f"{value} IS NULL"), by_number)] if self.is_nullable else []
         if place is None:
-            return [(is_given if nullable else Q(), by_value), *nulls]
-        number = Q(**{f"id__{beyond}": place.number})
+            return given + nulls
+        beyond = Sql(f"{number} {_sign(self.numbers_descend != backward)} %s", (place.number,))
+        if self.field == "id":
+            return [(beyond, by_number)]
         if place.value is None:
-            return [(is_null & number, by_number), *([(is_given, by_value)] if backward else [])]
-        same, others = Q(**{self.field: place.value}), Q(**{f"{self.field}__{beyond}": place.value})
-        return [(same & number, by_number), (others, by_value), *nulls]
+            return [(both(nulls[0][0], beyond), by_number), *(given if backward else [])]
+        same = Sql(f"{value} = %s", (place.value,))
+        others = Sql(f"{value} {_sign(self.descending != backward)} %s", (place.value,))
+        return [(both(same, beyond), by_number), (others, by_value), *([] if backward else nulls)]
 
 
 @dataclass(frozen=True)
@@ -96,13 +108,21 @@ def place_of(field: str) -> Any:
     return Cast(field, TextField()) if field in _TIMES and connection.vendor == "sqlite" else F(field)
 
 
+def _direction(descending: bool) -> str:
+    return " DESC" if descending else ""
+
+
+def _sign(descending: bool) -> str:
+    return "<" if descending else ">"
+
+
 def _checked(field: str, value: Any) -> Any:
     """The value as the database compares it. Raises ValueError or TypeError."""
     if value is None and field in _NULLABLE:
         return None
     if field in _TIMES:
         moment = datetime.fromisoformat(value)
-        return Value(value, TextField()) if connection.vendor == "sqlite" else moment
+        return value if connection.vendor == "sqlite" else moment
     kind = {"id": int, "priority": int, "best_val_loss": float}.get(field, str)
     if type(value) is not kind or (kind is int and not -(2**63) <= value < 2**63):
         raise ValueError(f"no value of {field}")

@@ -9,6 +9,7 @@ from django.db.models import Count
 from training import policy, queries, waiting
 from training.lifecycle import Status
 from training.models import Node
+from training.queries.nodes import state_of
 
 NUM_RUNNING, NUM_WAITING, NUM_FAILED = 20, 10, 8
 
@@ -17,7 +18,7 @@ def dashboard_dict(user: Any) -> dict[str, Any]:
     visible = policy.visible_jobs(user)
     with_relations = queries.with_relations(visible)
     running = with_relations.filter(status=Status.RUNNING).order_by("-started_at", "-id")
-    queued = with_relations.filter(status=Status.QUEUED).order_by(*waiting.IN_ORDER)
+    queued = with_relations.filter(waiting.IN_QUEUE).order_by(*waiting.IN_ORDER)
     failed = with_relations.filter(status=Status.FAILED).order_by("-completed_at", "-id")
     counts = dict(visible.values_list("status").annotate(Count("id")).order_by())
     return {
@@ -34,18 +35,10 @@ def _nodes() -> list[dict[str, Any]]:
     return [
         {
             "name": node.name,
-            "state": _state(node, node.pk in live),
+            "state": state_of(node, node.pk in live, is_busy=busy[node.pk] > 0),
             "slots": node.slots,
             "busy": busy[node.pk],
             "last_seen_at": node.last_seen_at,
         }
         for node in Node.objects.order_by("name")
     ]
-
-
-def _state(node: Node, is_live: bool) -> str:
-    if not is_live:
-        return "silent"
-    if node.draining:
-        return "stopping"
-    return "drained" if node.drained_at else "taking jobs"

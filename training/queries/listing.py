@@ -1,55 +1,51 @@
 """Lists of jobs that cost the same among a thousand jobs and among a million.
 
-1. Each condition is counted alone, up to COUNT_LIMIT: an index answers that.
-2. Where one of them fits few jobs, these are read and put in order.
-3. Where all of them fit many, an index that is in the wanted order is walked until the page is full.
-Few are those of which all are read sooner than a page of them is found by walking (_are_few).
+1. Each condition is counted alone by its index, up to LOOKED_AT jobs. The one that fits fewest leads to the jobs, and
+   each of those is looked at for the others.
+2. In the order of numbers the leader's index has its jobs as they are wanted: it is read until the page is full.
+3. For another order few jobs are all read and sorted; where they are many, the index that has all jobs in the wanted
+   order is walked until the page is full.
 A page goes on from the last job of the one before (cursor.py), so a late page costs what the first one does.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
-from functools import cache, reduce
-from heapq import merge
-from itertools import islice
-from operator import or_
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import connection
-from django.db.models import (
-    BigIntegerField,
-    CharField,
-    DateTimeField,
-    Exists,
-    Func,
-    Max,
-    OuterRef,
-    Q,
-    QuerySet,
-)
-from django.db.models import Count as Rows
 from django.utils import timezone
 
 from training import policy
 from training.errors import NotFound
 from training.lifecycle import Status
-from training.models import Tag, TrainingJob
+from training.models import MAX_TAGS
 from training.queries import texts
-from training.queries.cursor import Order, Place, Segment
+from training.queries.conditions import (
+    ALL,
+    ANY,
+    JOBS,
+    NONE,
+    Condition,
+    Sql,
+    both,
+    created,
+    equal,
+    plain,
+    tagged,
+    together,
+    visible,
+)
+from training.queries.cursor import Order, Place
 from training.queries.rows import Row, dicts_of, read_rows
 
-COUNT_LIMIT = 10_000  # jobs are counted up to here, and pages are numbered up to here
-PAGE = 50  # jobs of a page, about
-MOST_PARTS = 6  # of one condition that are read side by side
-
-Condition = tuple[Q, ...]  # parts that share no job, each of which one index answers
-NOTHING: Condition = (Q(id__in=()),)
+COUNT_LIMIT = 1_000  # jobs are counted up to here, and pages are numbered up to here
+LOOKED_AT = 5_000  # jobs, at most, that are looked at in order to count, or to sort
 
 
 @dataclass(frozen=True)
@@ -77,6 +73,13 @@ class Count:
     jobs: int
     is_exact: bool = True
 
+    @classmethod
+    def of(cls, found: int, *, is_all: bool = True) -> Count:
+        return cls(min(found, COUNT_LIMIT), is_all and found <= COUNT_LIMIT)
+
+    def at_least(self, shown: int) -> Count:
+        return self if self.is_exact else replace(self, jobs=min(max(self.jobs, shown), COUNT_LIMIT))
+
 
 @dataclass(frozen=True)
 class Page:
@@ -102,14 +105,14 @@ def page(actor: Any, wanted: Wanted, *, size: int, number: int = 1, cursor: str 
     skipped = 0 if place else (number - 1) * size
     if skipped and skipped >= plan.count.jobs:
         raise NotFound(_no_such_page(number, size, plan.count))
-    found = plan.numbers(order.segments(place), skipped + size + 1)[skipped:]
+    found = plan.numbers(order, place, skipped + size + 1)[skipped:]
     backward, more = place is not None and place.backward, len(found) > size
     found = found[:size][::-1] if backward else found[:size]
     rows = read_rows(found, order.field)
     has_previous, has_next = (more, True) if backward else (skipped or place, more)
     return Page(
         dicts_of(rows, actor),
-        plan.count,
+        plan.count.at_least(skipped + len(found)),
         plan,
         previous=_place(wanted, rows[0], backward=True) if rows and has_previous else None,
         next=_place(wanted, rows[-1]) if rows and has_next else None,
@@ -125,83 +128,111 @@ def counts(actor: Any, wanted: Wanted, seen: Page) -> dict[str, Count]:
     plan = Plan.of(actor, replace(wanted, status=None)) if wanted.status else seen.plan
     if not plan.count.is_exact:
         return {str(status): count(actor, replace(wanted, status=[status])) for status in Status}
-    found: Counter[str] = Counter()
-    for part in plan.parts:
-        found.update(dict(part.values_list("status").annotate(Rows("id"))))
+    found = plan.by_status()
     return {str(status): Count(found[status]) for status in Status}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the jobs of a list are found: in parts that share no job and are read side by side."""
+    """How the jobs of a list are found: the leader leads to them, and each is looked at for the others."""
 
-    parts: list[QuerySet[TrainingJob]]
+    leader: Condition
+    others: tuple[Sql, ...]
+    is_few: bool  # at most LOOKED_AT jobs, to which the leader leads
     count: Count
 
     @classmethod
     def of(cls, actor: Any, wanted: Wanted) -> Plan:
-        conditions = _conditions(actor, wanted)
-        if not conditions:
-            return cls([_jobs()], _counted([_jobs()]))
-        counts = [_counted([_led_by(part, None, []) for part in condition]) for condition in conditions]
-        fewest = min(range(len(counts)), key=lambda place: counts[place].jobs)
-        leader = [_led_by(reduce(or_, conditions[fewest]), fewest, conditions)]
-        parts = leader if _are_few(counts[fewest]) else _among_many(conditions, wanted)
-        counted = leader if counts[fewest].is_exact else parts
-        return cls(parts, counts[0] if len(counts) == 1 else _counted(counted))
+        conditions = _conditions(actor, wanted) or [ALL]
+        if not all(condition.parts for condition in conditions):
+            return cls(NONE, (), True, Count(0))
+        counts = _counted(conditions)
+        first = min(
+            range(len(counts)),
+            key=lambda at: (counts[at], not conditions[at].in_order, conditions[at].is_far),
+        )
+        leader, is_few = conditions[first], counts[first] <= LOOKED_AT
+        others = tuple(condition.look for condition in conditions if condition is not leader)
+        if not is_few and not leader.in_order:
+            leader, others = ALL, (*others, leader.look)
+        if len(conditions) == 1:
+            return cls(leader, others, is_few, Count.of(counts[0]))
+        both_fit = _found(leader, others) if is_few else _among_newest(leader, others)
+        found = _first_column(_up_to(COUNT_LIMIT, both_fit))[0]
+        return cls(leader, others, is_few, Count.of(found, is_all=is_few))
 
-    def numbers(self, segments: list[Segment], wanted: int) -> list[int]:
-        """The numbers of the first jobs: segment by segment, until there are enough."""
+    def numbers(self, order: Order, place: Place | None, most: int) -> list[int]:
+        """The numbers of the first jobs beyond the place."""
+        if not self.leader.parts:
+            return []
+        if order.field == "id" and self.leader.in_order:
+            return _first_column(self._in_order(order, place, most))
+        looks, column = (self.leader.look, *self.others), str
+        if self.is_few:
+            few = _found(self.leader, self.others)
+            looks, column = (Sql(f"id IN ({few.text})", few.values),), plain
         found: list[int] = []
-        for condition, order in segments:
-            left = wanted - len(found)
-            if left > 0:
-                read = [
-                    part.filter(condition).order_by(*order).values_list("id", flat=True)[:left]
-                    for part in self.parts
-                ]
-                found += islice(merge(*read, reverse=order[-1] == "-id"), left) if len(read) > 1 else read[0]
+        for condition, by in order.segments(place, column):
+            if len(found) < most:
+                where = both(*looks, condition)
+                text = f"SELECT id FROM {JOBS} WHERE {where.text} ORDER BY {by} LIMIT %s"
+                found += _first_column(Sql(text, (*where.values, most - len(found))))
         return found
+
+    def _in_order(self, order: Order, place: Place | None, most: int) -> Sql:
+        """Of each part as many as are wanted: its index has them in the order of numbers."""
+        descends = order.descending != (place is not None and place.backward)
+        by, sign = ("DESC", "<") if descends else ("ASC", ">")
+        each = []
+        for part in self.leader.parts:
+            beyond = Sql(f"{part.number} {sign} %s", (place.number,)) if place else ANY
+            found = part.select(*self.others, within=beyond)
+            each.append(Sql(f"{found.text} ORDER BY {part.number} {by} LIMIT %s", (*found.values, most)))
+        if len(each) == 1:
+            return each[0]
+        found = together([Sql(f"SELECT id FROM ({one.text}) AS part", one.values) for one in each])
+        return Sql(f"{found.text} ORDER BY id {by} LIMIT %s", (*found.values, most))
+
+    def by_status(self) -> Counter[str]:
+        if not self.leader.parts:
+            return Counter()
+        few = _found(self.leader, self.others)
+        text = f"SELECT status, count(*) FROM {JOBS} WHERE id IN ({few.text}) GROUP BY status"
+        return Counter(dict(_rows(Sql(text, few.values))))
 
 
 def _conditions(actor: Any, wanted: Wanted) -> list[Condition]:
     """What the actor may see, and each filter. Names of people and teams are turned into numbers first."""
     words = (wanted.recipe, wanted.owner, wanted.team, wanted.pool, wanted.search, *wanted.tags)
-    if any(text is not None and _is_nowhere(text) for text in words):
-        return [NOTHING]
-    found: list[Condition] = []
-    if wanted.status:
-        found.append(tuple(Q(status=status) for status in dict.fromkeys(wanted.status)))
-    equal = {name: getattr(wanted, name) for name in ("job_type", "recipe", "parent_id", "pool")}
-    found += [(Q(**{name: value}),) for name, value in equal.items() if value is not None]
+    if any(text is not None and _is_nowhere(text) for text in words) or len(set(wanted.tags)) > MAX_TAGS:
+        return [NONE]
+    found = [equal("status", wanted.status)] if wanted.status else []
+    same = {name: getattr(wanted, name) for name in ("job_type", "recipe", "parent_id", "pool")}
+    found += [equal(name, [value]) for name, value in same.items() if value is not None]
     if wanted.created_after is not None:
-        found.append((Q(created_at__gte=wanted.created_after),))
+        found.append(created(">=", wanted.created_after))
     if wanted.created_before is not None:
-        found.append((Q(created_at__lt=wanted.created_before),))
-    found += [(Q(tag_rows__name=tag),) for tag in dict.fromkeys(wanted.tags)]
+        found.append(created("<", wanted.created_before))
+    found += [tagged(name) for name in dict.fromkeys(wanted.tags)]
     if wanted.search is not None:
-        found.append(_in_text(wanted.search))
-    owner = team = None
+        found.append(texts.condition(wanted.search))
+    owner = None
     if wanted.owner is not None:
         owner = _number_of(get_user_model(), get_user_model().USERNAME_FIELD, wanted.owner)
-        found.append((Q(owner_id=owner),) if owner else NOTHING)
+        found.append(equal("owner_id", [owner]) if owner else NONE)
     if wanted.team is not None:
         team = _number_of(Group, "name", wanted.team)
-        found.append((Q(team_id=team),) if team else NOTHING)
-    scope = policy.visible_parts(actor)
-    if scope is not None and (owner is None or owner != getattr(actor, "pk", None)):
-        found.append(scope or NOTHING)
-    return found
+        found.append(equal("team_id", [team]) if team else NONE)
+    return found + _may_see(actor, owner)
 
 
-def _in_text(text: str) -> Condition:
-    """By the index where there is one, else in the newest jobs alone; a number finds its job as well."""
-    found = Q(in_text=text)
-    if texts.by_index(text, connection, most=1) is None:
-        found = texts.among_newest() & found
-    if text.isascii() and text.isdigit() and int(text) < 2**63:
-        found |= Q(id=int(text))
-    return (found,)
+def _may_see(actor: Any, owner: int | None) -> list[Condition]:
+    """Nothing where the actor sees all jobs of this owner anyway."""
+    whose = policy.sees_jobs_of(actor)
+    if whose is None or (owner is not None and owner == whose[0]):
+        return []
+    person, teams = whose
+    return [visible(person, teams) if person is not None else NONE]
 
 
 def _is_nowhere(text: str) -> bool:
@@ -213,91 +244,40 @@ def _number_of(model: Any, field: str, name: str) -> int | None:
     return model.objects.filter(**{field: name}).values_list("pk", flat=True).first()
 
 
-def _are_few(found: Count) -> bool:
-    """Whether reading all of them is less than walking along all jobs until a page of them is found."""
-    if not found.is_exact or found.jobs <= PAGE:
-        return found.is_exact
-    newest = TrainingJob.objects.aggregate(newest=Max("id"))["newest"] or 0
-    return found.jobs**2 <= PAGE * newest
+def _counted(conditions: Sequence[Condition]) -> list[int]:
+    """How many jobs each of them fits alone, up to one more than LOOKED_AT."""
+    each = [_up_to(LOOKED_AT, _found(condition)) for condition in conditions]
+    text = ", ".join(f"({one.text})" for one in each)
+    return list(_rows(Sql(f"SELECT {text}", tuple(value for one in each for value in one.values)))[0])
 
 
-def _among_many(conditions: list[Condition], wanted: Wanted) -> list[QuerySet[TrainingJob]]:
-    """Each condition fits many jobs. Most of their indexes are in the order of numbers; for other orders it is
-    quicker to walk along and look at each job, for there are many that fit."""
-    in_order = [place for place, condition in enumerate(conditions) if _is_in_order(condition[0])]
-    by_parts = min(in_order, key=lambda place: len(conditions[place]), default=None)
-    if wanted.ordering in {"id", "-id"} and by_parts is not None and len(conditions[by_parts]) <= MOST_PARTS:
-        return [_led_by(part, by_parts, conditions) for part in conditions[by_parts]]
-    return [_led_by(Q(), None, conditions)]
+def _found(leader: Condition, others: Sequence[Sql] = ()) -> Sql:
+    return together([part.select(*others) for part in leader.parts])
 
 
-def _led_by(leader: Q, place: int | None, conditions: list[Condition]) -> QuerySet[TrainingJob]:
-    """The jobs that fit all conditions, found by the one at this place."""
-    others = [reduce(or_, condition) for at, condition in enumerate(conditions) if at != place]
-    looked_at = (_written(other, _looked_at) for other in others)
-    return _jobs().filter(_written(leader, _by_index), *looked_at)
+def _among_newest(leader: Condition, others: Sequence[Sql]) -> Sql:
+    """The same among the newest of the many to which it leads: LOOKED_AT of them, an equal share of each part."""
+    share = LOOKED_AT // len(leader.parts)
+    each = []
+    for part in leader.parts:
+        oldest = part.select()
+        text = f"{part.number} >= COALESCE(({oldest.text} ORDER BY {part.number} DESC LIMIT 1 OFFSET %s), 0)"
+        each.append(part.select(*others, within=Sql(text, (*oldest.values, share))))
+    return together(each)
 
 
-def _counted(parts: list[QuerySet[TrainingJob]]) -> Count:
-    found = 0
-    for part in parts:
-        found += part[: COUNT_LIMIT + 1 - found].count()
-        if found > COUNT_LIMIT:
-            return Count(COUNT_LIMIT, is_exact=False)
-    return Count(found)
+def _up_to(most: int, found: Sql) -> Sql:
+    return Sql(f"SELECT count(*) FROM ({found.text} LIMIT %s) AS found", (*found.values, most + 1))
 
 
-class _Plain(Func):
-    """A column under a plus: SQLite, which knows little of how many rows fit, does not use its index then."""
-
-    template = "%(expressions)s"
-    arity = 1
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        return self.as_sql(compiler, connection, template="+%(expressions)s", **context)
+def _first_column(statement: Sql) -> list[int]:
+    return [row[0] for row in _rows(statement)]
 
 
-_ORDERED = frozenset({"status", "job_type", "recipe", "parent_id", "owner_id", "team_id", "tag_rows__name"})
-_NUMBERS = ("id", "owner_id", "team_id", "parent_id")
-_WORDS = ("status", "job_type", "recipe", "pool", "job_name", "description")
-
-
-@cache
-def _jobs() -> QuerySet[TrainingJob]:
-    numbers = {f"plain_{name}": _Plain(name, output_field=BigIntegerField()) for name in _NUMBERS}
-    words = {f"plain_{name}": _Plain(name, output_field=CharField()) for name in _WORDS}
-    moment = _Plain("created_at", output_field=DateTimeField())
-    return TrainingJob.objects.order_by().alias(**numbers, **words, plain_created_at=moment)
-
-
-def _written(condition: Q, write: Callable[[str, Any], Any]) -> Q:
-    """The condition with each of its comparisons written anew."""
-    found = condition.copy()
-    found.children = [
-        _written(child, write) if isinstance(child, Q) else write(*child) for child in condition.children
-    ]
-    return found
-
-
-def _is_in_order(condition: Q) -> bool:
-    """Whether the index that leads to these jobs has them in the order of their numbers."""
-    names = (child for child in condition.children if not isinstance(child, Q))
-    inner = (child for child in condition.children if isinstance(child, Q))
-    return all(name in _ORDERED for name, _ in names) and all(_is_in_order(child) for child in inner)
-
-
-def _by_index(name: str, value: Any) -> Any:
-    if name == "in_text":
-        return texts.by_index(value, connection, most=COUNT_LIMIT + 1) or texts.in_text(value)
-    return (name, value)
-
-
-def _looked_at(name: str, value: Any) -> Any:
-    if name == "in_text":
-        return _written(texts.in_text(value), _looked_at)
-    if name == "tag_rows__name":
-        return Exists(Tag.objects.filter(job_id=OuterRef("pk"), name=value))
-    return (f"plain_{name}", value)
+def _rows(statement: Sql) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(*statement)
+        return cursor.fetchall()
 
 
 def _place(wanted: Wanted, row: Row, *, backward: bool = False) -> str:

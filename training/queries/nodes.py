@@ -25,6 +25,15 @@ def node_dicts(nodes: Iterable[Node], actor: Any) -> list[dict[str, Any]]:
     return [_node_dict(node, held[node.pk], node.pk in live, actor) for node in nodes]
 
 
+def state_of(node: Node, is_live: bool, *, is_busy: bool) -> str:
+    """One of STATES."""
+    if not is_live:
+        return "silent"
+    if node.drained_at:
+        return "draining" if is_busy else "drained"
+    return "stopping" if node.draining else "live"
+
+
 def node_events(name: str, limit: int = 100) -> list[NodeEvent]:
     """What happened to the node of this name, newest first."""
     return list(NodeEvent.objects.filter(name=name).order_by("-id")[:limit])
@@ -40,10 +49,9 @@ def node_event_dict(event: NodeEvent) -> dict[str, Any]:
 
 
 def _node_dict(node: Node, held: dict[int, Attempt], is_live: bool, actor: Any) -> dict[str, Any]:
-    state = _state(node, is_live, is_busy=bool(held))
     return {
         "name": node.name,
-        "state": state,
+        "state": state_of(node, is_live, is_busy=bool(held)),
         "pools": node.pools,
         "slots": [_slot_dict(node, slot, held.get(slot), actor) for slot in _slots(node, held)],
         "free_slots": max(node.slots - len(held), 0) if is_live and waiting.takes_jobs(node) else 0,
@@ -77,14 +85,6 @@ def _slot_dict(node: Node, slot: int, attempt: Attempt | None, actor: Any) -> di
         "job_name": job.job_name if job else "",
         "since": iso(attempt.started_at) if attempt else None,
     }
-
-
-def _state(node: Node, is_live: bool, *, is_busy: bool) -> str:
-    if not is_live:
-        return "silent"
-    if node.drained_at:
-        return "draining" if is_busy else "drained"
-    return "stopping" if node.draining else "live"
 
 
 def _verbs(node: Node, is_live: bool, is_busy: bool) -> list[str]:

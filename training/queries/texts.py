@@ -9,52 +9,65 @@ jobs are looked through.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
-from django.db import Error, connections, transaction
-from django.db.models import BigIntegerField, Max, Q
-from django.db.models.expressions import RawSQL
+from django.db import Error, connection, connections, transaction
 
-from training.models import TrainingJob
+from training.queries.conditions import JOBS, Condition, Part, Sql, both, plain
 
 logger = logging.getLogger(__name__)
 SHORTEST = 3  # characters that an index of trigrams can look for
 NEWEST = 10_000  # jobs that are looked through without an index
 
-_TABLE, _JOBS = "training_jobtext", "training_trainingjob"
+_TABLE = "training_jobtext"
 _FORGET = (
     f"INSERT INTO {_TABLE}({_TABLE}, rowid, job_name, description)"
     " VALUES ('delete', old.id, old.job_name, old.description);"
 )
 _LEARN = f"INSERT INTO {_TABLE}(rowid, job_name, description) VALUES (new.id, new.job_name, new.description);"
 _TRIGGERS = {
-    f"{_TABLE}_insert": f"AFTER INSERT ON {_JOBS} BEGIN {_LEARN} END",
-    f"{_TABLE}_delete": f"AFTER DELETE ON {_JOBS} BEGIN {_FORGET} END",
-    f"{_TABLE}_update": f"AFTER UPDATE OF job_name, description ON {_JOBS} WHEN old.job_name IS NOT new.job_name"
+    f"{_TABLE}_insert": f"AFTER INSERT ON {JOBS} BEGIN {_LEARN} END",
+    f"{_TABLE}_delete": f"AFTER DELETE ON {JOBS} BEGIN {_FORGET} END",
+    f"{_TABLE}_update": f"AFTER UPDATE OF job_name, description ON {JOBS} WHEN old.job_name IS NOT new.job_name"
     f" OR old.description IS NOT new.description BEGIN {_FORGET} {_LEARN} END",
 }
 
 
-def in_text(text: str) -> Q:
-    """The jobs with this text, by looking at each."""
-    return Q(job_name__icontains=text) | Q(description__icontains=text)
-
-
-def by_index(text: str, connection: Any, *, most: int) -> Q | None:
-    """The same by the index, the newest `most` of them; None where it must be looked for in the newest jobs."""
+def condition(text: str) -> Condition:
+    """The jobs with this text in their name or description, and the one with this number."""
+    look = _look(text)
     if len(text) < SHORTEST or not _is_prepared(connection):
-        return None
-    if connection.vendor != "sqlite":
-        return in_text(text)  # its planner knows the index
+        look = both(Sql(f"id > (SELECT max(id) FROM {JOBS}) - {NEWEST}"), look)
+        found = Condition((Part(look),), look)
+    elif connection.vendor == "sqlite":
+        found = Condition((_in_index(text, look),), look)
+    else:
+        found = Condition((Part(look),), look, in_order=False)  # its planner knows the index
+    is_number = text.isascii() and text.isdigit() and int(text) < 2**63
+    return _or_number(found, int(text)) if is_number else found
+
+
+def _look(text: str) -> Sql:
+    one = "{} LIKE %s ESCAPE '\\'" if connection.vendor == "sqlite" else "UPPER({}::text) LIKE UPPER(%s)"
+    either = " OR ".join(one.format(column) for column in ("job_name", "description"))
+    return Sql(f"({either})", (f"%{connection.ops.prep_for_like_query(text)}%",) * 2)
+
+
+def _in_index(text: str, look: Sql) -> Part:
     phrase = '"' + text.replace('"', '""') + '"'
-    found = f"SELECT rowid FROM {_TABLE} WHERE {_TABLE} MATCH %s ORDER BY rowid DESC LIMIT %s"
-    led = Q(id__in=RawSQL(found, [phrase, most], BigIntegerField()))
-    return led if text.isascii() else led & in_text(text)  # the index knows more of capitals than LIKE does
+    part = Part(Sql(f"{_TABLE} MATCH %s", (phrase,)), _TABLE, f"{_TABLE}.rowid")
+    return part if text.isascii() else part.that(look)  # the index knows more of capitals than LIKE does
 
 
-def among_newest() -> Q:
-    newest = TrainingJob.objects.aggregate(newest=Max("id"))["newest"] or 0
-    return Q(id__gt=newest - NEWEST)
+def _or_number(found: Condition, number: int) -> Condition:
+    """A text that is the number of a job finds that one too."""
+    its = Part(Sql("id = %s", (number,)))
+    others = (
+        replace(part, where=both(part.where, Sql(f"{part.number} <> %s", (number,)))) for part in found.parts
+    )
+    look = Sql(f"({found.look.text} OR {plain('id')} = %s)", (*found.look.values, number))
+    return replace(found, parts=(its, *others), look=look)
 
 
 def prepare(using: str = "default", **_: Any) -> None:
@@ -82,7 +95,7 @@ def _is_prepared(connection: Any) -> bool:
 
 
 def _sqlite() -> list[str]:
-    columns = f"job_name, description, content='{_JOBS}', content_rowid='id', tokenize='trigram'"
+    columns = f"job_name, description, content='{JOBS}', content_rowid='id', tokenize='trigram'"
     return [
         f"CREATE VIRTUAL TABLE IF NOT EXISTS {_TABLE} USING fts5({columns})",
         *(f"CREATE TRIGGER IF NOT EXISTS {name} {body}" for name, body in _TRIGGERS.items()),
@@ -94,7 +107,7 @@ def _postgresql() -> list[str]:
     return [
         "CREATE EXTENSION IF NOT EXISTS pg_trgm",
         *(
-            f"CREATE INDEX IF NOT EXISTS {_TABLE}_{name} ON {_JOBS} USING gin (UPPER({name}::text) gin_trgm_ops)"
+            f"CREATE INDEX IF NOT EXISTS {_TABLE}_{name} ON {JOBS} USING gin (UPPER({name}::text) gin_trgm_ops)"
             for name in ("job_name", "description")
         ),
     ]

@@ -6,6 +6,7 @@ notifications.py  who is told of what: watches and subscriptions
 outbox.py       messages, written with the transition that they tell of and sent later
 clock.py        times in the database's clock
 blocks.py       metrics folded together, for long curves
+many.py         a verb asked of many jobs at once
 forks.py        new jobs from others: clone, extend, fork
 bundles.py      models that come from another Heimdall
 saved_views.py  lists of jobs that people gave names to
@@ -18,6 +19,7 @@ upkeep.py       retention of checkpoints, orphaned files
 
 from training.services.attempts import (
     Landing,
+    News,
     Wish,
     beat,
     claim,
@@ -43,8 +45,9 @@ from training.services.datasets import (
     visible_datasets,
 )
 from training.services.forks import about_the_schedule, clone, extend, fork, why_not_extendable
-from training.services.hosts import NotOurs, jobs_for, join_installation, waiting_jobs, wake
+from training.services.hosts import NotOurs, jobs_for, join_installation, pass_on, waiting_jobs, wake
 from training.services.lost import expired_attempts, orphaned_attempts, reap
+from training.services.many import MOST_AT_ONCE, Asked, ask, ask_each
 from training.services.nodes import NODE_VERBS, beat_node, drain, register_node, remove, set_draining, undrain
 from training.services.notifications import (
     change_subscription,
@@ -81,13 +84,18 @@ from training.services.verbs import (
 )
 
 __all__ = [
+    "MOST_AT_ONCE",
     "NODE_VERBS",
     "VERBS",
+    "Asked",
     "Landing",
+    "News",
     "NotOurs",
     "Result",
     "Wish",
     "about_the_schedule",
+    "ask",
+    "ask_each",
     "beat",
     "beat_node",
     "cancel",
@@ -123,6 +131,7 @@ __all__ = [
     "note_failed",
     "note_started",
     "orphaned_attempts",
+    "pass_on",
     "pause",
     "pin",
     "preempt",

@@ -7,7 +7,8 @@ StaleAttempt and changes nothing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -26,14 +27,18 @@ from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metr
 from training.policy import System
 from training.services.blocks import fold_metrics
 from training.services.clock import in_seconds, lease_end
+from training.services.statements import update_and_read
 from training.services.transition import (
     Raced,
     add_event,
+    add_events,
     move,
+    new_event,
     newest_of,
     rolled_back,
     storable,
     to_checkpoint,
+    write,
 )
 
 WORKER = System("worker")
@@ -48,6 +53,20 @@ class Landing(StrEnum):
     QUEUED = "queued"
     CANCELLED = "cancelled"
     GO_ON = "go_on"  # the wish was withdrawn: nothing was written, the attempt is still open
+
+
+@dataclass(frozen=True)
+class News:
+    """What the trainer said and the database does not know yet."""
+
+    steps: Sequence[dict[str, Any]] = ()  # its step rows
+    epochs: Sequence[dict[str, Any]] = ()  # its `epoch` messages
+    log: str = ""
+    phase: str | None = None
+    trainer_pid: int | None = None
+    step_seconds: float | None = None
+    is_again: bool = False
+    """No answer came when these news, or the first part of them, were sent before: twice is to be once."""
 
 
 @dataclass(frozen=True)
@@ -80,35 +99,12 @@ def wish(attempt: Attempt) -> Wish:
     return Wish(Stop(seen[0]), seen[1], seen[2])
 
 
-def beat(
-    attempt: Attempt,
-    *,
-    steps: list[dict[str, Any]] = (),  # type: ignore[assignment]
-    epochs: list[dict[str, Any]] = (),  # type: ignore[assignment]
-    log: str = "",
-    phase: str | None = None,
-    trainer_pid: int | None = None,
-    step_seconds: float | None = None,
-    is_again: bool = False,
-) -> Wish:
-    """Renew the lease and write down the news, in one transaction whose first statement is fenced.
-
-    steps: the trainer's step rows; epochs: its `epoch` messages. is_again: no answer came when these news, or the
-    first part of them, were sent before. Then doing it twice is doing it once.
-    """
-    changes = _news(steps, epochs, phase, step_seconds)
+def beat(attempt: Attempt, **news: Any) -> Wish:
+    """Renew the lease and write down the `News`, in one transaction whose first statement is fenced."""
+    told = News(**news)
     with transaction.atomic():
-        job = renew(attempt, changes)
-        num_written = _num_written(attempt, steps) if is_again else 0
-        if is_again:
-            log = _not_written(attempt, log)
-        _add_metrics(job, steps, epochs)
-        for message in epochs:
-            _add_epoch_event(job, message)
-        _keep_artifact(job, epochs)
-        if log:
-            LogChunk.objects.create(job=job, attempt=attempt.number, text=_shortened(log, MAX_LOG_CHARACTERS))
-        _note_execution(attempt, len(steps) - num_written, trainer_pid)
+        job = renew(attempt, _columns_of(told))
+        _write_down(told, job, attempt)
         drains = _drained(attempt).exists()
     return Wish(Stop(job.stop), job.stop_at, drains)
 
@@ -139,30 +135,43 @@ def record_checkpoint(attempt: Attempt, stored: StoredCheckpoint) -> Checkpoint:
     """The stored file becomes the job's checkpoint: row and pointer in one fenced transaction."""
     with transaction.atomic():
         job = renew(attempt, {})
-        return _record(job, attempt, stored)
+        kept = _keep(job, attempt, stored)
+        write(job, kept.changes, num_events=len(kept.events))
+        add_events(job, *kept.events)
+        _count(attempt, kept.facts)
+        assert kept.row
+        return kept.row
 
 
 def land(
     attempt: Attempt,
     stored: StoredCheckpoint | None = None,
     *,
+    news: News | None = None,
     draining: bool = False,
     final: bool = False,
     reason: str = "",
     delay_seconds: float = 0.0,
+    when_decided: Callable[[], None] = lambda: None,
 ) -> Landing:
     """Close an attempt that stopped, by the stop as it is now.
 
-    With no stop left (withdrawn) and neither `draining` nor `final` (the trainer cannot go on), nothing is written
-    and the answer is GO_ON. The checkpoint, if there is one, becomes the job's in the same transaction.
+    With no stop left (withdrawn) and neither `draining` nor `final` (the trainer cannot go on), nothing but the news
+    is written and the answer is GO_ON. The checkpoint, if there is one, becomes the job's in the same transaction.
+
+    when_decided: called with the job's row locked, when the attempt is sure to end whatever is asked for from then
+    on. The trainer may leave while the rest is written; should the commit fail, the next try has to be `final`.
     """
     while True:
         try:
             with transaction.atomic():
-                job = _read(attempt)
-                if not job.stop and not draining and not final:
-                    return Landing.GO_ON
-                return _land(job, attempt, stored, reason, delay_seconds)
+                job = renew(attempt, _columns_of(news)) if news else _read(attempt)
+                is_over = bool(job.stop or draining or final)
+                if is_over:
+                    when_decided()
+                if news:
+                    _write_down(news, job, attempt)
+                return _land(job, attempt, stored, reason, delay_seconds) if is_over else Landing.GO_ON
         except Raced:
             continue
 
@@ -171,15 +180,14 @@ def complete(attempt: Attempt, stored: StoredCheckpoint | None) -> None:
     """The training is finished. Beats every stop and clears it."""
 
     def act(job: TrainingJob) -> None:
-        changes = {}
-        if stored:
-            _record(job, attempt, stored)
-            changes = _standing_at(stored)
+        kept = _keep(job, attempt, stored) if stored else _NOTHING_KEPT
+        changes = kept.changes | (_standing_at(stored) if stored else {})
         epochs = changes.get("current_epoch", job.current_epoch)
         said = f"Completed after {epochs} epochs." if job.job_type == JobType.TRAINING else "Completed."
         if job.stop:
             said += f" It was at its end before the {job.stop} came."
-        move(job, Verb.COMPLETE, by=WORKER, message=said, changes=changes)
+        move(job, Verb.COMPLETE, by=WORKER, message=said, changes=changes, before=kept.events)
+        _count(attempt, kept.facts)
 
     _close(attempt, Verb.COMPLETE, act)
 
@@ -350,7 +358,7 @@ def _claim(job: TrainingJob, node: Node, slot: int, pid: int, pid_started_at: fl
         "phase": "starting",
     }
     since = max(filter(None, (job.queued_at, _last_end(job))))
-    move(job, Verb.CLAIM, by=WORKER, message=said, changes=changes)
+    move(job, Verb.CLAIM, by=WORKER, message=said, changes=changes, is_locked=True)
     return Attempt.objects.create(
         waited_seconds=max((job.updated_at - since).total_seconds(), 0.0),
         job=job,
@@ -380,9 +388,23 @@ def _held(attempt: Attempt):
 
 def renew(attempt: Attempt, changes: dict[str, Any]) -> TrainingJob:
     """The fenced UPDATE that every worker's transaction begins with. It renews the lease and locks the row."""
-    if _held(attempt).update(lease_expires_at=lease_end(), updated_at=Now(), **changes) != 1:
+    held = update_and_read(_held(attempt), {"lease_expires_at": lease_end(), "updated_at": Now()} | changes)
+    if not held:
         raise StaleAttempt(f"{attempt} is over: another attempt owns the job, or it has ended.")
-    return TrainingJob.objects.select_related("latest_checkpoint").get(pk=attempt.job_id)
+    return held[0]
+
+
+def _write_down(news: News, job: TrainingJob, attempt: Attempt) -> None:
+    """What the news say beside the job's columns, which were written with its renewal."""
+    num_written = _num_written(attempt, news.steps) if news.is_again else 0
+    log = _not_written(attempt, news.log) if news.is_again else news.log
+    _add_metrics(job, news.steps, news.epochs)
+    for message in news.epochs:
+        _add_epoch_event(job, message)
+    _keep_artifact(job, news.epochs)
+    if log:
+        LogChunk.objects.create(job=job, attempt=attempt.number, text=_shortened(log, MAX_LOG_CHARACTERS))
+    _note_execution(attempt, len(news.steps) - num_written, news.trainer_pid)
 
 
 def _read(attempt: Attempt) -> TrainingJob:
@@ -415,9 +437,9 @@ def _close(attempt: Attempt, verb: Verb, act, *, exit_code: int | None = None, d
 def _land(
     job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint | None, reason: str, delay_seconds: float
 ) -> Landing:
-    changes: dict[str, Any] = {}
+    kept = _keep(job, attempt, stored) if stored else _NOTHING_KEPT
+    changes = dict(kept.changes)
     if stored:
-        _record(job, attempt, stored)
         changes |= _standing_at(stored)
     elif rolled_back(job, job.latest_checkpoint) and job.stop != Stop.CANCEL:
         reason = f"{reason} Rolled back to step {job.latest_checkpoint.step if job.latest_checkpoint else 0}.".strip()
@@ -425,8 +447,9 @@ def _land(
     if delay_seconds and not job.stop:
         changes["not_before"] = in_seconds(delay_seconds)
     said = _landing_words(job)
-    move(job, Verb.LAND, by=WORKER, message=f"{said} {reason}".strip(), changes=changes)
-    close_attempt(job, attempt.number, Verb.LAND, detail=reason)
+    said = f"{said} {reason}".strip()
+    move(job, Verb.LAND, by=WORKER, message=said, changes=changes, before=kept.events, is_locked=True)
+    close_attempt(job, attempt.number, Verb.LAND, detail=reason, **kept.facts)
     if job.status == Status.QUEUED and not delay_seconds:
         queue.wake()
     return Landing(job.status)
@@ -445,43 +468,64 @@ def _landing_words(job: TrainingJob) -> str:
     return "Preempted: back in the queue." if job.stop == Stop.PREEMPT else "Back in the queue."
 
 
-def _record(job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint) -> Checkpoint:
-    """Row and pointer. The same file stored again only gains the new kinds."""
-    facts = {
-        "attempt": attempt.number,
-        "generation": job.generation,
-        "step": stored.step,
-        "epoch": stored.epoch,
-        "size": stored.size,
-        "digest": stored.digest,
-        "header_sha256": stored.header_sha256,
-        "val_loss": finite(stored.val_loss),
-        "kinds": sorted(stored.kinds),
-    }
-    row, is_new = Checkpoint.objects.get_or_create(file=stored.name, defaults={"job": job, **facts})
-    before = set(row.kinds)
-    if not is_new:
-        row.kinds = sorted({*row.kinds, *stored.kinds})
-        row.save(update_fields=["kinds"])
-    TrainingJob.objects.filter(pk=job.pk).update(
-        checkpoint=stored.name,
-        latest_checkpoint=row,
-        checkpoints_stored=F("checkpoints_stored") + int(is_new),
-        crashes_since_checkpoint=0,
+@dataclass(frozen=True)
+class _Kept:
+    """A stored checkpoint that has its row, and what is to be written of it elsewhere."""
+
+    row: Checkpoint | None = None
+    changes: dict[str, Any] = field(default_factory=dict)  # of the job
+    facts: dict[str, Any] = field(default_factory=dict)  # of the attempt
+    events: tuple[Event, ...] = ()
+
+
+_NOTHING_KEPT = _Kept()
+
+
+def _keep(job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint) -> _Kept:
+    """Give a stored file its row, under the lock of the job's. The same file stored again gains the new kinds."""
+    row = Checkpoint.objects.filter(file=stored.name).first()
+    changes: dict[str, Any] = {"checkpoint": stored.name, "crashes_since_checkpoint": 0}
+    if row is None:
+        row = _new_row(job, attempt, stored)
+        changes |= {"latest_checkpoint": row, "checkpoints_stored": F("checkpoints_stored") + 1}
+        facts = {
+            "checkpoints": F("checkpoints") + 1,
+            "checkpoint_bytes": F("checkpoint_bytes") + stored.size,
+            "checkpoint_seconds": F("checkpoint_seconds") + stored.seconds,
+        }
+        return _Kept(row, changes, facts, (_checkpoint_event(job, row, stored),))
+    is_known = set(stored.kinds) <= set(row.kinds)  # written before; the answer was lost
+    row.kinds = sorted({*row.kinds, *stored.kinds})
+    row.save(update_fields=["kinds"])
+    events = () if is_known else (_checkpoint_event(job, row, stored),)
+    return _Kept(row, changes | {"latest_checkpoint": row}, events=events)
+
+
+def _new_row(job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint) -> Checkpoint:
+    return Checkpoint.objects.create(
+        file=stored.name,
+        job=job,
+        attempt=attempt.number,
+        generation=job.generation,
+        step=stored.step,
+        epoch=stored.epoch,
+        size=stored.size,
+        digest=stored.digest,
+        header_sha256=stored.header_sha256,
+        val_loss=finite(stored.val_loss),
+        kinds=sorted(stored.kinds),
     )
-    job.refresh_from_db()
-    if is_new:
-        Attempt.objects.filter(pk=attempt.pk).update(
-            checkpoints=F("checkpoints") + 1,
-            checkpoint_bytes=F("checkpoint_bytes") + stored.size,
-            checkpoint_seconds=F("checkpoint_seconds") + stored.seconds,
-        )
-    if not is_new and set(stored.kinds) <= before:
-        return row  # written before; the answer was lost
-    shown = ", ".join(sorted(stored.kinds))
+
+
+def _checkpoint_event(job: TrainingJob, row: Checkpoint, stored: StoredCheckpoint) -> Event:
+    said = f"Checkpoint at step {stored.step} ({', '.join(sorted(stored.kinds))})."
     data = {"checkpoint": row.pk, "digest": stored.digest, "kinds": sorted(stored.kinds)}
-    _event(job, "checkpoint", f"Checkpoint at step {stored.step} ({shown}).", data=data)
-    return row
+    return new_event(job, "checkpoint", said, by=WORKER, data=data)
+
+
+def _count(attempt: Attempt, facts: dict[str, Any]) -> None:
+    if facts:
+        Attempt.objects.filter(pk=attempt.pk).update(**facts)
 
 
 def _event(job: TrainingJob, kind: str, message: str, *, data: dict[str, Any] | None = None) -> None:
@@ -491,8 +535,9 @@ def _event(job: TrainingJob, kind: str, message: str, *, data: dict[str, Any] | 
     add_event(job, kind, message, by=WORKER, data=data)
 
 
-def _news(steps, epochs, phase, step_seconds) -> dict[str, Any]:
+def _columns_of(news: News) -> dict[str, Any]:
     """The job's columns that the news changes."""
+    steps, epochs = news.steps, news.epochs
     changes: dict[str, Any] = {}
     if steps:
         changes |= {
@@ -506,10 +551,10 @@ def _news(steps, epochs, phase, step_seconds) -> dict[str, Any]:
             "best_epoch": last.get("best_epoch"),
             "best_val_loss": finite(last.get("best_val_loss")),
         }
-    if phase is not None:
-        changes["phase"] = phase[:20]
-    if step_seconds is not None:
-        changes["step_seconds"] = finite(step_seconds)
+    if news.phase is not None:
+        changes["phase"] = news.phase[:20]
+    if news.step_seconds is not None:
+        changes["step_seconds"] = finite(news.step_seconds)
     return changes
 
 
@@ -523,7 +568,7 @@ def _carried_words(job: TrainingJob) -> str:
     return said
 
 
-def _add_metrics(job: TrainingJob, steps: list[dict[str, Any]], epochs: list[dict[str, Any]]) -> None:
+def _add_metrics(job: TrainingJob, steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]]) -> None:
     rows = [
         Metric(
             job=job,
@@ -542,7 +587,7 @@ def _add_metrics(job: TrainingJob, steps: list[dict[str, Any]], epochs: list[dic
         Metric.objects.filter(job=job, step=message["step"]).update(epoch_values=finite(message["values"]))
 
 
-def _num_written(attempt: Attempt, steps: list[dict[str, Any]]) -> int:
+def _num_written(attempt: Attempt, steps: Sequence[dict[str, Any]]) -> int:
     """How many of these steps this attempt has written down already."""
     known = [row["step"] for row in steps]
     return Metric.objects.filter(job_id=attempt.job_id, attempt=attempt.number, step__in=known).count()
@@ -575,7 +620,7 @@ def _add_epoch_event(job: TrainingJob, message: dict[str, Any]) -> None:
         _event(job, "replay_differs", said, data={"before": before.data.get("values"), "values": values})
 
 
-def _keep_artifact(job: TrainingJob, epochs: list[dict[str, Any]]) -> None:
+def _keep_artifact(job: TrainingJob, epochs: Sequence[dict[str, Any]]) -> None:
     """The newest one replaces the one before."""
     shown = [message for message in epochs if isinstance(message.get("artifact"), dict)]
     if shown:

@@ -62,8 +62,20 @@ def wake(node: Node, num_slots: int) -> int:
     """
     missing = len(jobs_for(node).values_list("pk")[:num_slots]) - queue.num_waiting()
     for _ in range(missing):
-        queue.wake_this_host()
+        queue.wake_host(node.name)
     return max(missing, 0)
+
+
+def pass_on(node: Node) -> list[Node]:
+    """Wake the other nodes that have a free slot and a job for it, for `node` was woken and could claim none.
+
+    Returns them. The first of all hosts to take a message may serve other pools, have no GPU, or be drained.
+    """
+    busy, others = waiting.busy_slots(), waiting.live_nodes().exclude(pk=node.pk)
+    woken = [other for other in others if other.slots > busy[other.pk] and jobs_for(other).exists()]
+    for other in woken:
+        queue.wake_host(other.name)
+    return woken
 
 
 def _has_stored_anything() -> bool:

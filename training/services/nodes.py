@@ -95,7 +95,7 @@ def undrain(node: Node, *, by: Any) -> tuple[Answer, str]:
             return Answer.ALREADY, f"Node {node.name} is not drained."
         _tell(node, "undrain", "Takes jobs again.", by=by)
         for _ in range(node.slots):
-            queue.wake()
+            queue.wake_host(node.name)
     return Answer.DONE, f"Node {node.name} takes jobs again."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from training.models import Artifact, Checkpoint, Event, Metric, TrainingJob
 from training.policy import System
 from training.services import outbox
 from training.services.blocks import forget_blocks
+from training.services.statements import first_row, update_and_read
 
 
 class Raced(Exception):
@@ -41,34 +43,63 @@ def move(
     stop_at: StopAt = StopAt.NONE,
     changes: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
+    before: Sequence[Event] = (),
+    is_locked: bool = False,
 ) -> None:
     """Apply the rule for `verb` to the job as it was read, or raise Raced. Call it inside a transaction.
 
-    `job` is read again afterwards, so that it shows what is.
+    `job` shows afterwards what is. before: new events of what was done to the job in the same transaction.
     """
     rule = lifecycle.RULES[verb, Status(job.status), Stop(job.stop)]
-    write(job, _standing(job, rule, stop_at) | (changes or {}))
-    event = add_event(job, kind or str(verb), message, by=by, data=data)
+    all_changes = _standing(job, rule, stop_at) | (changes or {})
+    write(job, all_changes, num_events=len(before) + 1, is_locked=is_locked)
+    event = new_event(job, kind or str(verb), message, by=by, data=data)
+    add_events(job, *before, event)
     outbox.announce(job, event, verb)
 
 
-def write(job: TrainingJob, changes: dict[str, Any]) -> None:
-    """The conditional UPDATE: status, stop and attempt must still be as they were read."""
+def write(job: TrainingJob, changes: dict[str, Any], *, num_events: int = 1, is_locked: bool = False) -> None:
+    """The conditional UPDATE: status, stop and attempt must still be as they were read. `job` then shows what is.
+
+    is_locked: this transaction has held the row since it was read, so only what the database computes is news.
+    """
     seen = TrainingJob.objects.filter(
         pk=job.pk, status=job.status, stop=job.stop, stop_at=job.stop_at, attempt=job.attempt
     )
-    if seen.update(event_seq=F("event_seq") + 1, updated_at=Now(), **changes) != 1:
+    changes = {"event_seq": F("event_seq") + num_events, "updated_at": Now()} | changes
+    computed = [name for name, value in changes.items() if hasattr(value, "resolve_expression")]
+    written = update_and_read(seen, changes, names=computed if is_locked else None)
+    if not written:
         raise Raced
-    job.refresh_from_db()
+    if is_locked:
+        for name, value in changes.items():
+            setattr(job, name, getattr(written[0], name) if name in computed else value)
+    else:
+        for field in TrainingJob._meta.concrete_fields:
+            setattr(job, field.attname, getattr(written[0], field.attname))
 
 
 def add_event(
     job: TrainingJob, kind: str, message: str, *, by: Any, data: dict | None = None, seq: int | None = None
 ) -> Event:
     """Record what happened. The caller has raised event_seq in the same transaction, under the row's lock."""
-    return Event.objects.create(
+    event = new_event(job, kind, message, by=by, data=data)
+    event.seq = job.event_seq if seq is None else seq
+    event.save(force_insert=True)
+    return event
+
+
+def add_events(job: TrainingJob, *events: Event) -> None:
+    """Record new events, the last of which has the number that event_seq was raised to."""
+    for seq, event in enumerate(events, start=job.event_seq - len(events) + 1):
+        event.seq = seq
+    Event.objects.bulk_create(events)
+
+
+def new_event(job: TrainingJob, kind: str, message: str, *, by: Any, data: dict | None = None) -> Event:
+    """What happened to the job as it stands now, not recorded yet and without its number."""
+    return Event(
         job=job,
-        seq=job.event_seq if seq is None else seq,
         kind=kind,
         message=storable(message),
         actor=str(by)[:160],
@@ -107,6 +138,8 @@ def to_checkpoint(job: TrainingJob, checkpoint: Checkpoint | None) -> dict[str, 
     if job.job_type == JobType.SYNTHETIC_DATA:
         return {}
     step, epoch = (checkpoint.step, checkpoint.epoch) if checkpoint else (0, 0)
+    if (job.current_step, job.current_epoch) == (step, epoch) and not _has_more_than(job, step, epoch):
+        return {}
     rows = Metric.objects.filter(job_id=job.pk)
     if job.current_step > step or rows.filter(step__gt=step).exists():
         rows.filter(step__gt=step).delete()
@@ -119,6 +152,19 @@ def to_checkpoint(job: TrainingJob, checkpoint: Checkpoint | None) -> dict[str, 
 def rolled_back(job: TrainingJob, checkpoint: Checkpoint | None) -> bool:
     """Whether going on from the checkpoint repeats steps that were counted."""
     return job.job_type == JobType.TRAINING and job.current_step > (checkpoint.step if checkpoint else 0)
+
+
+def _has_more_than(job: TrainingJob, step: int, epoch: int) -> bool:
+    """Whether anything was written for the job that a training at this place has not done."""
+    found = first_row((_MORE_THAN, (job.pk, step, job.pk, epoch, job.pk, epoch)))
+    return bool(found and found[0])
+
+
+_MORE_THAN = """
+SELECT EXISTS (SELECT 1 FROM training_metric WHERE job_id = %s AND step > %s)
+    OR EXISTS (SELECT 1 FROM training_metric WHERE job_id = %s AND epoch > %s AND epoch_values IS NOT NULL)
+    OR EXISTS (SELECT 1 FROM training_artifact WHERE job_id = %s AND epoch > %s)
+"""
 
 
 def _standing(job: TrainingJob, rule: Rule, stop_at: StopAt) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError, transaction
-from django.db.models import ProtectedError
+from django.db.models import ProtectedError, QuerySet
 from django.utils import timezone
 
 from training import checkpoints
@@ -43,10 +43,7 @@ def retire_checkpoints(job: TrainingJob) -> int:
     Kept: pinned and final ones, what a fork began from, the newest keep_last, the best keep_best, what the job
     would resume from, and what an open attempt started from.
     """
-    job = TrainingJob.objects.get(pk=job.pk)
-    rows = list(Checkpoint.objects.filter(job=job).order_by("-step", "-id"))
-    kept = _kept(job, rows)
-    return sum(_delete_checkpoint(row) for row in rows if row.pk not in kept)
+    return sum(_delete_checkpoint(row) for row in _not_kept(TrainingJob.objects.filter(pk=job.pk)))
 
 
 def delete_orphaned_files(*, grace_seconds: float | None = None) -> list[str]:
@@ -77,6 +74,14 @@ def _is_orphan(name: str) -> bool:
     return not Checkpoint.objects.filter(file=name).exists()
 
 
+def _not_kept(jobs: QuerySet[TrainingJob]) -> list[Checkpoint]:
+    """Of the one job that is found; it may have been deleted since it ended, with all its files."""
+    job = jobs.first()
+    rows = list(Checkpoint.objects.filter(job=job).order_by("-step", "-id")) if job else []
+    kept = _kept(job, rows) if job else set()
+    return [row for row in rows if row.pk not in kept]
+
+
 def _kept(job: TrainingJob, rows: list[Checkpoint]) -> set[int]:
     """The ids of the checkpoints that stay."""
     good = [row for row in rows if row.quarantined_at is None and row.generation == job.generation]
@@ -103,6 +108,10 @@ def _delete_checkpoint(row: Checkpoint) -> bool:
     name = str(row.file)
     try:
         with transaction.atomic():
+            # Whoever comes to stand on a checkpoint writes the job's row as well: nobody does while it is held.
+            held = TrainingJob.objects.select_for_update(no_key=True).filter(pk=row.job_id)
+            if row not in _not_kept(held):
+                return False
             Attempt.objects.filter(started_from=row, ended_at__isnull=False).update(started_from=None)
             row.delete()
     except (ProtectedError, IntegrityError):  # by Django's look, or by the database at the commit

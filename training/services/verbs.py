@@ -17,7 +17,7 @@ from heimdall.env import LABEL, LABEL_RULE
 from training import checkpoints, counters, host, lifecycle, policy, queue, waiting
 from training.errors import InvalidConfig, InvalidInput, NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
-from training.models import Artifact, Attempt, Checkpoint, Dataset, Metric, Tag, TrainingJob
+from training.models import MAX_TAGS, Artifact, Attempt, Checkpoint, Dataset, Metric, Tag, TrainingJob
 from training.recipes import registry
 from training.services import outbox
 from training.services.blocks import forget_blocks
@@ -34,7 +34,6 @@ from training.services.transition import (
 )
 
 NAME_LENGTH, DESCRIPTION_LENGTH = 200, 10_000
-MAX_TAGS = 20
 TAG_PATTERN = r"[a-z0-9][a-z0-9._:/+\-]{0,39}"
 TAG = re.compile(TAG_PATTERN)
 _TRIES = 20  # a verb that loses this many races in a row gives up

@@ -170,6 +170,14 @@ def more(job: dict[str, Any]) -> str:
 
 
 @register.filter
+def row_more(job: dict[str, Any]) -> str:
+    """The same in a row of the list, where a failed job has no room but for the first line of why."""
+    if job["status"] == Status.FAILED:
+        return (job["error_message"] or job["error_code"]).partition("\n")[0]
+    return more(job)
+
+
+@register.filter
 def progress_words(job: dict[str, Any]) -> str:
     if job["total_epochs"]:
         return f"epoch {count(job['current_epoch'])} of {count(job['total_epochs'])}"
@@ -194,7 +202,7 @@ def count(value: Any) -> str:
 
 @register.filter
 def at_least(value: Any) -> str:
-    """A count of listing.py: "10,000+" where there are more."""
+    """A count of listing.py: "1,000+" where there are more."""
     return count(value.jobs) + ("" if value.is_exact else "+")
 
 

@@ -46,6 +46,7 @@ class Row:
     title: str
     values: tuple[Any, ...]
     best: float | None = None
+    is_loss: bool = False
 
     @property
     def differs(self) -> bool:
@@ -125,7 +126,7 @@ def _row(name: str, title: str, values: list[Any]) -> Row:
     known = [value for value in values if value is not None]
     is_ranked = len(set(known)) > 1 and not _LOWER_IS_BETTER.isdisjoint(name.lower().split("_"))
     best = min(known) if is_ranked and all(isinstance(value, int | float) for value in known) else None
-    return Row(name, title, tuple(values), best)
+    return Row(name, title, tuple(values), best, is_loss="loss" in name)
 
 
 def _settings(jobs: list[TrainingJob]) -> list[Row]:

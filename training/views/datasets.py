@@ -96,8 +96,7 @@ def extend(request: HttpRequest, name: str) -> HttpResponse:
             messages.success(request, result.message)
             return redirect("job", result.job.pk)
         except InvalidInput as error:
-            for sentences in error.fields.values():
-                form.add_error("samples", " ".join(sentences))
+            form.add_error("samples", error.sentences)
         except TransitionRefused as error:
             messages.warning(request, str(error))
             return redirect("dataset", name)

@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from training.errors import InvalidInput
-from training.lifecycle import Status
+from training.lifecycle import JobType, Status
 from training.queries.cursor import ORDERINGS
 from training.queries.listing import Wanted, beginning_of
 
@@ -34,10 +34,12 @@ class Filters:
     """What the address of the list says; an empty value filters nothing."""
 
     status: str = ""  # one, or several with commas
+    job_type: str = ""
     recipe: str = ""
     owner: str = ""  # a name, or ME
     team: str = ""
     pool: str = ""
+    parent: str = ""  # the number of the job that they were made from
     tags: str = ""  # one, or several with commas: jobs that have all of them
     search: str = ""
     since: str = ""  # of SINCE
@@ -61,10 +63,12 @@ class Filters:
         after, before = self._days()
         return Wanted(
             status=self.statuses or None,
+            job_type=self.job_type or None,
             recipe=self.recipe or None,
             owner=(user.get_username() if self.owner == ME else self.owner) or None,
             team=self.team or None,
             pool=self.pool or None,
+            parent_id=int(self.parent) if self.parent else None,
             tags=tuple(self.tags.split(",")) if self.tags else (),
             search=_without_sign(self.search) or None,
             created_after=after,
@@ -114,6 +118,10 @@ def _without_sign(search: str) -> str:
     return search[1:] if search.startswith("#") and search[1:].isdigit() else search
 
 
+def _number(value: str) -> str | None:
+    return value if not value or (value.isascii() and value.isdigit() and len(value) < 19) else None
+
+
 def _words(value: str) -> str | None:
     """Separated by commas, each once."""
     words = dict.fromkeys(word for part in value.split(",") if (word := part.strip()))
@@ -143,10 +151,12 @@ def _one_of(known: Any) -> Callable[[str], str | None]:
 
 _READERS: dict[str, Callable[[str], str | None]] = {
     "status": _statuses,
+    "job_type": _one_of(set(JobType)),
     "recipe": _text,
     "owner": _text,
     "team": _text,
     "pool": _text,
+    "parent": _number,
     "tags": _words,
     "search": _text,
     "since": _one_of(SINCE),

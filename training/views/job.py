@@ -39,6 +39,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
     context = {
         "section": "jobs",
         "job": queries.job_dict(seen, request.user),
+        "num_made_from": policy.visible_jobs(request.user).filter(parent=seen).distinct().count(),
         "may_edit": policy.may(request.user, policy.EDIT, seen),
         "not_stored": queries.why_not_stored(seen),
         "checkpoints": stored,

@@ -107,10 +107,12 @@ def _column(filters: Filters, name: str) -> dict[str, str]:
 def _chips(filters: Filters) -> Any:
     """Each filter that is set, in words, with the address of the list without it."""
     words = {
+        "job_type": filters.job_type.replace("_", " "),
         "recipe": filters.recipe,
         "owner": "mine" if filters.owner == ME else filters.owner and f"by {filters.owner}",
         "team": filters.team and f"team {filters.team}",
         "pool": filters.pool and f"pool {filters.pool}",
+        "parent": filters.parent and f"made from job {filters.parent}",
         "tags": filters.tags.replace(",", ", "),
         "search": filters.search and f"\u201c{filters.search}\u201d",
         "since": SINCE[filters.since][0].lower() if filters.since else "",

@@ -17,6 +17,7 @@ from training.views.downloads import later
 from training.views.page import page, visible_job, whole
 
 LOG_CHUNKS = 200
+SEARCHED_CHUNKS = 20  # read at a time
 MOST_HITS = 50  # of one page
 LONGEST_QUERY = 200
 CONTEXT_LINES = 2
@@ -75,12 +76,14 @@ def find(request: HttpRequest, job_id: int) -> HttpResponse:
 
 def _hits(job_id: int, wanted: str, after: int, number: int) -> tuple[list[Hit], int | None]:
     """At least so many hits, in whole pieces of the log; and the piece after which there may be more."""
-    chunks = LogChunk.objects.filter(job_id=job_id, id__gt=after, text__icontains=wanted).order_by("id")
+    chunks = LogChunk.objects.filter(job_id=job_id, text__icontains=wanted).order_by("id")
     found: list[Hit] = []
-    for chunk in chunks.iterator(chunk_size=20):
-        found += _hits_in(chunk, wanted, number + len(found))
-        if len(found) >= MOST_HITS:
-            return found, chunk.pk if chunks.filter(id__gt=chunk.pk).exists() else None
+    while some := chunks.filter(id__gt=after)[:SEARCHED_CHUNKS]:
+        for chunk in some:
+            after = chunk.pk
+            found += _hits_in(chunk, wanted, number + len(found))
+            if len(found) >= MOST_HITS:
+                return found, after if chunks.filter(id__gt=after).exists() else None
     return found, None
 
 

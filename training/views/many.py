@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib import messages
@@ -13,17 +13,17 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from training import lifecycle, policy, queries, services
+from training import queries, services
 from training.asking import question_for_many
 from training.errors import NotAllowed, NotFound
-from training.lifecycle import Status, Verb
+from training.lifecycle import Answer, Verb
 from training.models import TrainingJob
-from training.queries.listing import page as read_page
+from training.queries.chosen import changeable, visible_among
 from training.views.filters import Filters
 from training.views.page import ANSWER, BIGGEST, next_address, page, wants_json, whole
-from training.views.verbs import attempt_verb
+from training.views.verbs import words_of
 
-MOST = 500  # at once
+MOST = services.MOST_AT_ONCE
 MOST_TICKED = 1_000
 _NAMED = 8  # numbers of jobs in one sentence
 
@@ -36,11 +36,12 @@ def many(request: HttpRequest) -> HttpResponse:
     if verb not in services.VERBS:
         raise Http404("There is no such verb.")
     choice = Choice.of(request)
-    jobs = choice.jobs(request.user, Verb(verb))
+    numbers = choice.numbers(request.user, Verb(verb))
     if request.POST.get("sure") != "1":
-        return _confirmation(request, choice, jobs, verb)
+        return _confirmation(request, choice, visible_among(request.user, numbers), verb)
     options = {"at": request.POST.get("at") or "epoch"} if verb == Verb.PAUSE else {}
-    return _answer(request, do_to_each(jobs, verb, request.user, **options))
+    answers = services.ask_each(numbers, verb, by=request.user, **options)
+    return _answer(request, outcome_of(answers, verb))
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,11 @@ class Choice:
         filters = Filters.read(request.POST.get("query", ""))
         return cls(which, tuple(number for number in ids if 0 < number <= BIGGEST), filters)
 
-    def jobs(self, user: Any, verb: Verb) -> list[TrainingJob]:
+    def numbers(self, user: Any, verb: Verb) -> list[int]:
         """At most MOST of them, in the order of the list; of all that match only those that the verb may change."""
-        ids = list(self.ids[:MOST])
         if self.which == "matching":
-            wanted = self.filters.wanted(user)
-            able = [status for status in lifecycle.changed_by(verb) if status in (wanted.status or Status)]
-            found = read_page(user, replace(wanted, status=able), size=MOST).jobs if able else []
-            ids = [job["id"] for job in found]
-        rows = queries.with_relations(policy.visible_jobs(user)).in_bulk(ids)
-        return [rows[number] for number in ids if number in rows]
+            return changeable(user, verb, self.filters.wanted(user), most=MOST)[0]
+        return list(self.ids[:MOST])
 
 
 @dataclass
@@ -90,23 +86,25 @@ class Outcome:
         return "\n".join(lines)
 
 
-def do_to_each(jobs: Iterable[TrainingJob], verb: str, user: Any, **options: str) -> Outcome:
-    """Each by itself: one that is refused keeps none of the others from being done."""
+def outcome_of(answers: Iterable[services.Asked], verb: str) -> Outcome:
     outcome = Outcome(verb)
-    for job in jobs:
-        try:
-            word, sentence = attempt_verb(job, verb, user, **options)
-        except NotAllowed:
-            word, sentence = "not_allowed", f"you may see, but not {verb}; owners and administrators may."
-        except NotFound:
-            word, sentence = "not_found", "gone by now."
-        if word in {"done", "noted"}:
-            outcome.done.append(job.pk)
-        elif word == "already":
-            outcome.already.append(job.pk)
+    for one in answers:
+        if one.result is None:
+            outcome.refused[_why_not(one, verb)].append(one.number)
+        elif one.result.answer is Answer.ALREADY:
+            outcome.already.append(one.number)
         else:
-            outcome.refused[sentence].append(job.pk)
+            outcome.done.append(one.number)
     return outcome
+
+
+def _why_not(asked: services.Asked, verb: str) -> str:
+    """Without the job's number where the reason is the same for many."""
+    if isinstance(asked.error, NotAllowed):
+        return f"you may see, but not {verb}; owners and administrators may."
+    if isinstance(asked.error, NotFound):
+        return "gone by now."
+    return words_of(asked)[1]
 
 
 def _confirmation(request: HttpRequest, choice: Choice, jobs: list[TrainingJob], verb: str) -> HttpResponse:

@@ -7,7 +7,6 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from training import policy, queries, waiting
-from training.lifecycle import Status
 from training.models import TrainingJob
 from training.views.page import page
 
@@ -18,8 +17,8 @@ LONGEST = 200
 @require_GET
 def queue(request: HttpRequest) -> HttpResponse:
     """In the order in which they are taken; jobs that one cannot see count and are not named."""
-    queued = TrainingJob.objects.filter(status=Status.QUEUED)
-    visible = policy.visible_jobs(request.user).filter(status=Status.QUEUED).order_by(*waiting.IN_ORDER)
+    queued = TrainingJob.objects.filter(waiting.IN_QUEUE)
+    visible = policy.visible_jobs(request.user).filter(waiting.IN_QUEUE).order_by(*waiting.IN_ORDER)
     rows = list(queries.with_relations(visible)[:LONGEST])
     nodes = [node for node in waiting.live_nodes() if waiting.takes_jobs(node)]
     busy = waiting.busy_slots()

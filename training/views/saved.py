@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.contrib.auth.models import Group
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from training import services
+from training import policy, services
 from training.errors import InvalidInput, NotFound
 from training.views.filters import Filters
 from training.views.page import BIGGEST, next_address, page
@@ -19,17 +18,14 @@ from training.views.page import BIGGEST, next_address, page
 @require_POST
 def save(request: HttpRequest) -> HttpResponse:
     filters = Filters.read(request.POST.get("query", ""))
-    wanted = request.POST.get("team", "")
-    team = Group.objects.filter(name=wanted).first() if wanted and "\x00" not in wanted else None
     try:
-        if wanted and team is None:
-            raise InvalidInput({"team": ["You are not in this team."]})
+        team = policy.team_named(request.POST.get("team") or None, request.user)
         view = services.save_view(
             by=request.user, name=request.POST.get("name", ""), query=filters.query(), team=team
         )
         messages.success(request, f"The list is saved as {view.name}.")
     except InvalidInput as error:
-        messages.warning(request, " ".join(sentence for found in error.fields.values() for sentence in found))
+        messages.warning(request, error.sentences)
     return redirect(filters.url())
 
 

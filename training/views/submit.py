@@ -89,7 +89,7 @@ def extend(request: HttpRequest, job_id: int) -> HttpResponse:
             messages.success(request, result.message)
             return redirect("job", result.job.pk)
         except InvalidInput as error:
-            form.add_error("epochs", [sentence for found in error.fields.values() for sentence in found])
+            form.add_error("epochs", error.sentences)
         except (BadCheckpoint, StorageUnavailable, TransitionRefused) as error:
             form.add_error(None, str(error))
     about = services.about_the_schedule(seen)

@@ -12,10 +12,7 @@ from django.views.decorators.http import require_http_methods
 
 from training import policy, queries, services
 from training.asking import question, taking_back
-from training.errors import (
-    InvalidInput,
-    TransitionRefused,
-)
+from training.errors import HeimdallError, InvalidInput, NotAllowed, NotFound, TransitionRefused
 from training.lifecycle import Answer, Verb
 from training.models import TrainingJob
 from training.views.page import ANSWER, next_address, page, visible_checkpoint, visible_job, wants_json, whole
@@ -33,18 +30,24 @@ def verb(request: HttpRequest, job_id: int, verb: str) -> HttpResponse:
     options: dict[str, Any] = {"at": request.POST.get("at") or "epoch"} if verb == Verb.PAUSE else {}
     if verb == Verb.RESUME and request.POST.get("checkpoint"):
         options = {"checkpoint": whole(request.POST["checkpoint"])}
-    return answer(request, *attempt_verb(seen, verb, request.user, **options), seen)
+    asked = services.ask(seen, verb, by=request.user, **options)
+    if isinstance(asked.error, NotAllowed | NotFound):
+        raise asked.error
+    return answer(request, *words_of(asked), seen)
 
 
-def attempt_verb(seen: TrainingJob, verb: str, user: Any, **options: Any) -> tuple[str, str]:
-    """Do the verb; the answer in one word, and the sentence for people."""
-    try:
-        result = services.VERBS[verb](seen, by=user, **options)
-    except TransitionRefused as error:
-        return "refused", str(error)
-    except InvalidInput as error:
-        return "invalid", " ".join(message for found in error.fields.values() for message in found)
-    return str(result.answer), result.message
+def words_of(asked: services.Asked) -> tuple[str, str]:
+    """The answer in one word, and the sentence for people."""
+    match asked:
+        case services.Asked(result=services.Result() as result):
+            return str(result.answer), result.message
+        case services.Asked(error=TransitionRefused() as error):
+            return "refused", str(error)
+        case services.Asked(error=InvalidInput() as error):
+            return "invalid", error.sentences
+        case services.Asked(error=HeimdallError() as error):
+            return error.code, str(error)
+    raise AssertionError(asked)
 
 
 def answer(request: HttpRequest, word: str, sentence: str, seen: TrainingJob) -> HttpResponse:
@@ -52,15 +55,12 @@ def answer(request: HttpRequest, word: str, sentence: str, seen: TrainingJob) ->
     gone = not TrainingJob.objects.filter(pk=seen.pk).exists()
     following = reverse("jobs") if gone else next_address(request) or reverse("job", args=[seen.pk])
     response: HttpResponse
+    is_fine = word in set(Answer)
     if wants_json(request):
-        codes = {"refused": 409, "invalid": 400, Answer.NOTED: 202}
-        response = JsonResponse(
-            {"answer": word, "message": sentence, "gone": gone}, status=codes.get(word, 200)
-        )
+        status = {Answer.NOTED: 202, "invalid": 400}.get(word, 200 if is_fine else 409)
+        response = JsonResponse({"answer": word, "message": sentence, "gone": gone}, status=status)
     else:
-        messages.add_message(
-            request, messages.WARNING if word in {"refused", "invalid"} else messages.SUCCESS, sentence
-        )
+        messages.add_message(request, messages.SUCCESS if is_fine else messages.WARNING, sentence)
         response = redirect(following)
     response[ANSWER] = word
     return response

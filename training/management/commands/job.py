@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
@@ -26,7 +26,9 @@ from training.lifecycle import TERMINAL, JobType, Status, StopAt, Verb
 from training.management.progress import Progress, printable, table
 from training.models import TrainingJob
 from training.queries import listing
+from training.queries.chosen import changeable
 from training.services.forks import CARRIES, TRAINING
+from training.views.filters import Filters
 
 REFUSED, NOT_ALLOWED, NOT_FOUND = 3, 4, 5
 FAILED, CANCELLED, PAUSED = 6, 7, 8
@@ -75,7 +77,7 @@ class Command(BaseCommand):
         _edit_options(add("edit", "Change a job's name, notes, tags or priority", self.edit))
         for verb in services.VERBS:
             one = add(verb, DONE_SAYS[Verb(verb)], self.ask)
-            one.add_argument("ids", metavar="ID", type=_whole, nargs="+")
+            _which_options(one)
             if verb == Verb.PAUSE:
                 one.add_argument(
                     "--at", choices=[StopAt.EPOCH.value, StopAt.STEP.value], default=StopAt.EPOCH.value
@@ -130,7 +132,7 @@ class Command(BaseCommand):
             recipe=options["recipe"],
             config=_config(options),
             description=options["description"],
-            team=_team(options["team"], self.user),
+            team=policy.team_named(options["team"], self.user),
             priority=options["priority"],
             pool=options["pool"],
             tags=options["tags"],
@@ -181,13 +183,13 @@ class Command(BaseCommand):
 
     def ask(self, options: dict[str, Any]) -> int:
         """Ask each job; the exit code is that of the first that was refused."""
-        codes = [self._ask_one(pk, options) for pk in options["ids"]]
+        codes = [self._ask_one(pk, options) for pk in options["ids"] or self._matching(options)]
         return next((code for code in codes if code), 0)
 
     def copy(self, options: dict[str, Any]) -> int:
         about = {"job_name": options["name"], "description": options["description"], "tags": options["tags"]}
         about |= {"priority": options["priority"], "pool": options["pool"]}
-        about |= {"team": _team(options["team"], self.user), "config": _config(options)}
+        about |= {"team": policy.team_named(options["team"], self.user), "config": _config(options)}
         given = {name: value for name, value in about.items() if value is not None}
         if options["verb"] == "fork":
             given |= {"checkpoint": options["checkpoint"], "carry": options["carry"]}
@@ -201,6 +203,15 @@ class Command(BaseCommand):
     def _made(self, result: services.Result, options: dict[str, Any]) -> int:
         self._say(_answer(result, self.user), result.message)
         return self._wait(result.job.pk, options) if options["wait"] else 0
+
+    def _matching(self, options: dict[str, Any]) -> list[int]:
+        which = Filters.read(options["matching"], strictly=True).wanted(self.user)
+        found, more = changeable(self.user, Verb(options["verb"]), which, most=services.MOST_AT_ONCE)
+        if not found:
+            self.stderr.write(f"No job that matches can be asked to {options['verb']} now.")
+        if more:
+            self.stderr.write(f"These are the first {len(found)} that match; ask again for the rest.")
+        return found
 
     def _ask_one(self, pk: int, options: dict[str, Any]) -> int:
         names = {Verb.PAUSE: "at", Verb.RESUME: "checkpoint"}
@@ -335,6 +346,17 @@ def _id(parser: CommandParser) -> None:
     parser.add_argument("id", metavar="ID", type=_whole)
 
 
+def _which_options(parser: CommandParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("ids", metavar="ID", type=_whole, nargs="*", default=[])
+    which.add_argument(
+        "--matching",
+        metavar="QUERY",
+        help="jobs as the list's address has them, such as 'status=queued&tags=nightly', the first "
+        f"{services.MOST_AT_ONCE}",
+    )
+
+
 def _submit_options(parser: CommandParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("--name", default="", help="what to call the job (default: the recipe)")
@@ -459,15 +481,6 @@ def user_named(name: str | None) -> User:
             else "There is no administrator; say who asks: --as USER."
         )
     return user
-
-
-def _team(name: str | None, user: User) -> Group | None:
-    if name is None:
-        return None
-    team = (Group.objects.all() if user.is_superuser else user.groups.all()).filter(name=name).first()
-    if team is None:
-        raise InvalidInput({"team": ["You are not in this team."]})
-    return team
 
 
 def _config(options: dict[str, Any]) -> dict[str, Any]:

@@ -20,11 +20,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, Error, close_old_connections
+from django.db import DatabaseError, Error, close_old_connections, connection
 from setproctitle import setproctitle
 
 from heimdall import database
 from training import host, queue, services
+from training.checks import shortcomings
 from training.courier import Courier
 from training.errors import HeimdallError, StorageRefused, StorageUnavailable
 from training.models import Node
@@ -71,7 +72,11 @@ def _join() -> Node:
         raise CommandError(problem)
     try:
         _wait_for_the_store()
-        return services.register_node()
+        node = services.register_node()
+        for found in shortcomings():
+            logger.warning("%s %s", found.msg, found.hint)
+        connection.close()  # this thread asks no more
+        return node
     except HeimdallError as error:
         raise CommandError(str(error)) from error
     except DatabaseError as error:
