@@ -26,6 +26,7 @@ T = TypeVar("T")
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 3.0
 AWAY_SECONDS = 1.0  # how long Redis is left alone after it did not answer
+SAY_AGAIN_SECONDS = 60.0  # that it is still away
 MOST_MESSAGES = 10_000  # of one queue: more wake-ups than that say nothing more
 
 
@@ -84,14 +85,32 @@ def _ask(question: Callable[..., T], *keys: str) -> T:
         raise Away
     names = [f"heimdall:{_installation()}:{key}" for key in keys]
     try:
-        return question(_client(settings.REDIS_URL), *names)
+        answer = question(_client(settings.REDIS_URL), *names)
     except (redis.RedisError, OSError) as error:
         _away_until = time.monotonic() + AWAY_SECONDS
-        logger.warning("Redis does not answer, so messages go through the database: %s", error)
+        _say_that_it_is_away(error)
         raise Away from error
+    _say_that_it_is_back()
+    return answer
+
+
+def _say_that_it_is_away(error: Exception) -> None:
+    """Now and then: each process asks every second, and a log must stay readable."""
+    global _said_at
+    if _said_at is None or time.monotonic() - _said_at >= SAY_AGAIN_SECONDS:
+        _said_at = time.monotonic()
+        logger.warning("Redis does not answer, so messages go through the database: %s", error)
+
+
+def _say_that_it_is_back() -> None:
+    global _said_at
+    if _said_at is not None:
+        _said_at = None
+        logger.warning("Redis answers again.")
 
 
 _away_until = 0.0
+_said_at: float | None = None
 
 
 @functools.lru_cache

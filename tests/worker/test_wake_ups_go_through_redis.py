@@ -32,6 +32,7 @@ def used(server, settings, db, monkeypatch):
     monkeypatch.setattr(redis_queue, "_known", "")
     monkeypatch.setattr(redis_queue, "_away_until", 0.0)
     monkeypatch.setattr(redis_queue, "AWAY_SECONDS", 0.05)
+    monkeypatch.setattr(redis_queue, "_said_at", None)
     monkeypatch.setattr(redis_broker, "WAIT_SECONDS", 0.1)
     services.join_installation()
     with Redis.from_url(server.url) as client:
@@ -174,6 +175,17 @@ def test_without_redis_messages_go_through_the_database_and_back_again(used, ser
     queue.wake(3)
     assert OrmQ.objects.count() == 1  # the one from before, and no other
     assert sorted(drained(RedisBroker())) == ["housekeep 2", "supervise 3"]
+
+
+def test_the_log_says_once_that_redis_is_away_and_once_that_it_is_back(used, settings, caplog, monkeypatch):
+    url = settings.REDIS_URL
+    monkeypatch.setattr(redis_queue, "AWAY_SECONDS", 0.0)
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    assert [redis_queue.count("some") for _ in range(3)] == [0, 0, 0]
+    settings.REDIS_URL = url
+    assert [redis_queue.count("some") for _ in range(3)] == [0, 0, 0]
+    said = [record.message for record in caplog.records if record.name == "training.redis_queue"]
+    assert [line.partition(",")[0] for line in said] == ["Redis does not answer", "Redis answers again."]
 
 
 @pytest.mark.django_db(transaction=True)
