@@ -132,6 +132,7 @@ class Bench:
     def _write_for_ever(self, over: threading.Event) -> None:
         """The snapshot itself is the training's; only writing goes on beside the steps."""
         ticket = self._snapshot()
+        ticket.is_needed = False
         while not over.is_set():
             self._write(ticket)
         self._forget(ticket)

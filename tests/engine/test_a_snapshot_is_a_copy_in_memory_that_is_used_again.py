@@ -3,12 +3,15 @@
 import threading
 from collections import Counter, OrderedDict
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
 
 from tests.engine.sameness import difference
 from training.engine import codec
+from training.engine import snapshot as snapshots
 from training.engine.snapshot import BUFFERS, Announcer, Buffer, Stager, Ticket
 
 
@@ -67,6 +70,54 @@ def test_a_tensor_of_another_shape_gets_another_place():
     buffer.copy({"x": torch.zeros(3)})
     assert buffer.copy({"x": torch.ones(5)})["x"].tolist() == [1.0] * 5
     assert buffer.copy({"x": torch.ones(2, dtype=torch.int64)})["x"].dtype == torch.int64
+
+
+def the_pool() -> list[torch.Tensor]:
+    """Tensors that lie in, beside and over each other, read in several ways."""
+    weight, wave = torch.arange(12.0).reshape(3, 4), torch.ones(2, dtype=torch.complex64)
+    views = [weight.view(12), weight[0], weight[1], weight.t(), weight[:, :3], weight.view(torch.int32)]
+    bits = [wave, wave.conj(), wave.conj().imag, wave.imag, torch.view_as_real(wave)]
+    return [weight, *views, *bits, torch.empty(0), torch.empty(0, 3), torch.nn.Parameter(torch.ones(2))]
+
+
+@settings(max_examples=200, deadline=None)
+@given(states=st.lists(st.lists(st.integers(0, 14), max_size=6), min_size=2, max_size=5), again=st.booleans())
+def test_a_buffer_that_has_seen_other_states_copies_like_a_new_one(states, again):
+    """Equal values, and the same tensors shared, whatever came, went, moved or changed its shape in between."""
+    pool, used = the_pool(), Buffer()
+    for number, state in enumerate([each for each in states for _ in range(1 + again)]):
+        pool[0].add_(1)
+        pool[8].mul_(1j)
+        pool[14].data = torch.full((1 + number % 3,), float(number))
+        picked = {"tensors": [pool[index] for index in state], "plain": [number, (None, "x")]}
+        copied, wanted = used.copy(picked), Buffer().copy(picked)
+        assert difference(copied, wanted) == ""
+        assert difference(copied["tensors"], [tensor.detach() for tensor in picked["tensors"]]) == ""
+        assert same_as(copied["tensors"]) == same_as(wanted["tensors"])
+
+
+def same_as(tensors) -> list[int]:
+    """For each the place of the first that is the same tensor."""
+    return [next(place for place, other in enumerate(tensors) if other is each) for each in tensors]
+
+
+def test_a_state_of_the_same_tensors_is_not_walked_anew(monkeypatch):
+    """Model and optimizer: their dicts are new each time, and the tensors in them are not."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+    optimizer = torch.optim.AdamW(model.parameters())
+    buffer = Buffer()
+
+    def step():
+        model(torch.randn(4, 3)).sum().backward()
+        optimizer.step()
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "seen": [1, 2]}
+        copied = buffer.copy(state)
+        assert difference(copied, state) == ""
+        assert copied["seen"] is not state["seen"]
+
+    step()
+    monkeypatch.setattr(snapshots, "_Walk", None)
+    step()
 
 
 def test_what_is_written_is_the_state_at_the_snapshot(tmp_path):

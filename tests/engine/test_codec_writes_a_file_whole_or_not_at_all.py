@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,59 @@ def test_the_data_is_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "replace", lambda *names: (calls.append("rename"), real_replace(*names)))
     codec.save(tmp_path / "state", PARTS, {})
     assert calls == ["fsync file", "rename", "fsync folder"]
+
+
+def test_small_pieces_and_short_writes_make_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = {"many": [torch.full((number % 7,), float(number)) for number in range(1200)], **PARTS}
+    whole = codec.save(tmp_path / "whole", parts, {})
+    real_writev, sizes = os.writev, []
+
+    def short_writev(fd: int, buffers: list[memoryview]) -> int:
+        sizes.append(sum(buffer.nbytes for buffer in buffers))
+        return real_writev(fd, [buffers[0][: max(1, buffers[0].nbytes // 2)]])
+
+    monkeypatch.setattr(os, "writev", short_writev)
+    monkeypatch.setattr(codec, "_CHUNK_BYTES", 100_000)
+    assert codec.save(tmp_path / "pieces", parts, {}).header_sha256 == whole.header_sha256
+    assert (tmp_path / "pieces").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert max(sizes) < 200_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sync_file_range is Linux's")
+def test_the_disk_begins_before_everything_is_hashed_and_needs_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+    real = codec._sync_file_range
+    monkeypatch.setattr(codec, "_sync_file_range", lambda *of: begun.append(real(*of)))
+    told = codec.save(tmp_path / "state", {"w": torch.ones(3 * 2**20)}, {})
+    assert len(begun) > 3
+    assert set(begun) == {0}
+    monkeypatch.setattr(codec, "_sync_file_range", None)
+    assert codec.save(tmp_path / "state", {"w": torch.ones(3 * 2**20)}, {}) == told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux has each thread a priority")
+@pytest.mark.parametrize("gently", [False, True])
+def test_hashing_beside_a_training_gives_way_to_it(
+    gently: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    real = codec._sha256_of_each
+
+    def look(buffers):
+        thread = threading.current_thread()
+        found[thread] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        return real(buffers)
+
+    monkeypatch.setattr(codec, "_sha256_of_each", look)
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    codec.save(tmp_path / "state", PARTS, {}, gently=gently)
+    assert set(found.values()) == {min(19, own + 5) if gently else own}
+    assert (threading.current_thread() in found) is not gently
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
 def _kind(fd: int) -> str:

@@ -379,7 +379,10 @@ def _readable(part: Any) -> str:
         if type(part) in (int, float, bool, tuple)
         else type(part).__name__
     )
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text[:200])
+    text = text[:200]
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
 
 
 def _odd_float(value: float) -> str:

@@ -11,10 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from training.engine import codec
 from training.engine.failpoints import failpoint
@@ -22,7 +23,7 @@ from training.engine.spec import Part
 
 BUFFERS = 2
 MOST_UNSTORED = 8
-_PLAIN = (int, float, str, bool, bytes, type(None))
+_PLAIN = frozenset({int, float, str, bool, bytes, type(None)})
 
 
 def state_of(parts: Mapping[str, Part]) -> dict[str, Any]:
@@ -30,55 +31,134 @@ def state_of(parts: Mapping[str, Part]) -> dict[str, Any]:
 
 
 class Buffer:
-    """CPU memory for one snapshot, used again by the next one."""
+    """CPU memory for one snapshot, used again by the next one.
+
+    A state mostly consists of the same tensors as the last time, in the same order. Where that is so for every one of
+    them, they also share memory with each other as they did, and each goes where it went; else all is walked anew.
+    """
 
     def __init__(self) -> None:
-        self._tensors: dict[tuple[Any, ...], Tensor] = {}
+        self._places: dict[_Path, Tensor] = {}
+        self._leaves: list[_Leaf] = []
+        self._targets: list[Tensor] = []
 
     @torch.no_grad()
     def copy(self, state: Any) -> Any:
         """The same tree over copied tensors. Shared tensors stay shared; containers and values are new."""
-        found: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
-        used: dict[tuple[Any, ...], Tensor] = {}
-        tree = self._copied(state, (), found, used)
-        self._tensors = used
-        targets = [target for target, _ in found.values()]
-        sources = [source for _, source in found.values()]
-        _copy_all(targets, sources)
+        try:
+            tree, sources = _copied_again(state, self._leaves)
+        except _Changed:
+            walk = _Walk(self._places)
+            tree, sources = walk.copied(state), walk.sources
+            self._places, self._leaves, self._targets = walk.used, walk.leaves, walk.targets
+        _copy_all(self._targets, sources)
         return tree
 
-    def _copied(
-        self, value: Any, path: tuple[Any, ...], found: dict[Any, Any], used: dict[Any, Tensor]
-    ) -> Any:
+
+_Path = tuple[Any, ...]
+
+
+class _Leaf(NamedTuple):
+    """A tensor of the last walk, by all that tells it from others, and where its copy lies."""
+
+    identity: tuple[Any, ...]
+    place: Tensor
+    is_copied: bool  # and not there already, under an earlier name
+
+
+class _Changed(Exception):
+    """This is not the state that was walked before."""
+
+
+def _identity(tensor: Tensor) -> tuple[Any, ...]:
+    """What is equal for two tensors only if they are the same numbers in memory, read in the same way.
+
+    A conjugated view has the address of what it is a view of, and other values.
+    """
+    return (
+        tensor.data_ptr(),
+        tensor.get_device(),
+        tensor.dtype,
+        tensor.shape,
+        tensor.is_contiguous(),
+        tensor.is_conj(),
+        tensor.is_neg(),
+    )
+
+
+def _copied_again(state: Any, leaves: list[_Leaf]) -> tuple[Any, list[Tensor]]:
+    """The tree over the places of the last walk, and the tensors to copy there. Raises _Changed at any other tensor.
+
+    The training waits for this, with a cold cache: one function, and nothing that is not needed.
+    """
+    left = iter(leaves)
+    sources: list[Tensor] = []
+
+    def copied(value: Any) -> Any:
+        kind = type(value)
+        if kind is Tensor or kind is Parameter:
+            leaf = next(left, None)
+            if leaf is None or leaf[0] != _identity(value):
+                raise _Changed
+            if leaf[2]:
+                sources.append(value)
+            return leaf[1]
+        if kind in _PLAIN:
+            return value
+        if kind is dict:
+            return {key: copied(item) for key, item in value.items()}
+        if kind is OrderedDict:
+            return OrderedDict([(key, copied(item)) for key, item in value.items()])
+        if kind is list or kind is tuple:
+            return kind(value if _PLAIN.issuperset(map(type, value)) else map(copied, value))
+        if isinstance(value, Tensor):
+            raise _Changed
+        return copy.deepcopy(value)
+
+    tree = copied(state)
+    if next(left, None) is not None:
+        raise _Changed
+    return tree, sources
+
+
+class _Walk:
+    """The walk through any state. Tensors whose path is known may have the place of then."""
+
+    def __init__(self, places: dict[_Path, Tensor]) -> None:
+        self._places = places
+        self._found: dict[tuple[Any, ...], Tensor] = {}
+        self.used: dict[_Path, Tensor] = {}
+        self.leaves: list[_Leaf] = []
+        self.targets: list[Tensor] = []
+        self.sources: list[Tensor] = []
+
+    def copied(self, value: Any, path: _Path = ()) -> Any:
         kind = type(value)
         if kind in _PLAIN:
             return value
         if kind is dict or kind is OrderedDict:
-            return kind((key, self._copied(item, (*path, key), found, used)) for key, item in value.items())
+            return kind((key, self.copied(item, (*path, key))) for key, item in value.items())
         if kind is list or kind is tuple:
-            return kind(self._copied(item, (*path, number), found, used) for number, item in enumerate(value))
+            return kind(self.copied(item, (*path, number)) for number, item in enumerate(value))
         if isinstance(value, Tensor):
-            return self._place_for(value.detach(), path, found, used)
+            return self._place_for(value.detach(), path)
         return copy.deepcopy(value)
 
-    def _place_for(
-        self, tensor: Tensor, path: tuple[Any, ...], found: dict[Any, Any], used: dict[Any, Tensor]
-    ) -> Tensor:
-        # A conjugated view has the address of what it is a view of, and other values.
-        tensor = tensor.resolve_conj().resolve_neg()
-        if not tensor.is_contiguous():
-            # Its memory may overlap with that of others; on its own it has none of that.
-            tensor = tensor.contiguous()
-        same: Any = (
-            path if not tensor.numel() else (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape)
-        )
-        if same in found:
-            return found[same][0]  # type: ignore[no-any-return]
-        place = self._tensors.get(path)
+    def _place_for(self, tensor: Tensor, path: _Path) -> Tensor:
+        identity = _identity(tensor)
+        # What is not contiguous may overlap with others; on its own it has none of that.
+        is_its_own = not tensor.numel() or not tensor.is_contiguous()
+        same = path if is_its_own else identity
+        if same in self._found:
+            self.leaves.append(_Leaf(identity, self._found[same], is_copied=False))
+            return self._found[same]
+        place = self._places.get(path)
         if place is None or place.shape != tensor.shape or place.dtype != tensor.dtype:
-            place = torch.empty_like(tensor, device="cpu", pin_memory=tensor.device.type == "cuda")
-        used[path] = place
-        found[same] = (place, tensor)
+            place = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.device.type == "cuda")
+        self.leaves.append(_Leaf(identity, place, is_copied=True))
+        self.targets.append(place)
+        self.sources.append(tensor)
+        self.used[path] = self._found[same] = place
         return place
 
 
@@ -220,7 +300,8 @@ class Stager:
         while (ticket := self._waiting.get()) is not None:
             try:
                 failpoint("before_write")
-                ticket.saved = codec.save(ticket.path, ticket.tree, ticket.about)
+                gently = not ticket.is_needed  # else the training waits for it
+                ticket.saved = codec.save(ticket.path, ticket.tree, ticket.about, gently=gently)
                 failpoint("file_staged")
             except BaseException as error:
                 ticket.error = error
