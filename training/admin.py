@@ -33,7 +33,7 @@ from training.asking import question, question_for_many
 from training.errors import InvalidInput, NotAllowed
 from training.forms import NewJobForm, TagsField
 from training.lifecycle import Verb
-from training.models import Attempt, Checkpoint, Dataset, Event, Node, NodeEvent, Shard, TrainingJob
+from training.models import Attempt, Checkpoint, Dataset, Deletion, Event, Node, NodeEvent, Shard, TrainingJob
 from training.queries.nodes import node_dicts
 from training.recipes import registry
 from training.templatetags.heimdall import buttons_of, clock, loss, percent, state_word
@@ -488,6 +488,18 @@ class EventAdmin(OfVisibleJobs):
     search_fields = ("job__job_name", "=job__id", "message", "actor")
     list_select_related = ("job",)
     ordering = ("-id",)
+
+
+@admin.register(Deletion)
+class DeletionAdmin(History):
+    list_display = ("created_at", "job_number", "job_name", "recipe", "owner", "status", "actor")
+    list_filter = ("created_at",)
+    search_fields = ("=job_number", "job_name", "actor")
+    list_select_related = ("owner",)
+    ordering = ("-id",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).filter(policy.visible(request.user))
 
 
 class ShardInline(HistoryInline):

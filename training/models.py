@@ -397,6 +397,41 @@ class Event(models.Model):
         return f"event {self.seq} of job {self.job_id}: {self.kind}"
 
 
+class Deletion(models.Model):
+    """Who deleted which job, and when. The job's events went with it; this row is the last of them, and stays.
+
+    Its id is that event's, so that it has its place among the events of other jobs.
+    """
+
+    id = models.BigIntegerField(primary_key=True)
+    job_number = models.PositiveBigIntegerField()
+    job_name = models.CharField(max_length=200)
+    job_type = models.CharField(max_length=20, choices=_choices(JobType))
+    recipe = models.CharField(max_length=200)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    team = models.ForeignKey(Group, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    status = models.CharField(
+        max_length=10, choices=_choices(Status), help_text="What the job was until then."
+    )
+    epoch = models.PositiveIntegerField(default=0)
+    step = models.PositiveBigIntegerField(default=0)
+    message = models.TextField()
+    actor = models.CharField(max_length=160)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["job_number"], name="deletions_by_job")]
+
+    def __str__(self) -> str:
+        return f"deletion of {self.job_name} (job {self.job_number})"
+
+
 class Metric(models.Model):
     """The values of one step; `epoch_values` too when the step closed an epoch. Non-finite values are null."""
 

@@ -22,11 +22,7 @@ def topics(subscription: Subscription | None = None) -> list[str]:
 
 
 def test_every_rule_that_leads_somewhere_has_a_topic():
-    found = {
-        topic_of(verb, rule.to_status)
-        for (verb, _, _), rule in lifecycle.RULES.items()
-        if rule.writes and rule.to_status != lifecycle.DELETED
-    }
+    found = {topic_of(verb, rule.to_status) for (verb, _, _), rule in lifecycle.RULES.items() if rule.writes}
     assert found == set(Topic) - {Topic.SUBMITTED}
 
 
@@ -38,7 +34,21 @@ def test_a_whole_life_is_told_in_order(subscribed, alice, node):
     services.resume(job, by=alice)
     services.crash(attempt, exit_code=-9)
     services.cancel(job, by=alice)
-    assert topics(hook) == ["submitted", "started", "stopping", "stopping", "crashed", "cancelled"]
+    services.delete(job, by=alice)
+    told = ["submitted", "started", "stopping", "stopping", "crashed", "cancelled", "deleted"]
+    assert topics(hook) == told
+
+
+def test_a_deletion_is_told_though_the_job_is_gone(subscribed, make_job, alice):
+    subscribed(topics=["deleted"])
+    job = make_job(status="completed")
+    services.delete(job, by=alice)
+    delivery = Delivery.objects.get()
+    content = delivery.content
+    assert (delivery.topic, delivery.job, content["job"]["id"]) == ("deleted", None, job.pk)
+    assert content["job"]["url"] is None  # it leads nowhere any more
+    assert content["text"] == f"a job (job {job.pk}): deleted. Deleted by alice."
+    assert (content["event"]["kind"], content["event"]["actor"]) == ("delete", "alice")
 
 
 def test_a_message_says_what_a_receiver_needs(subscribed, make_job, alice):

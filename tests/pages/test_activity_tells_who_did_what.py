@@ -59,6 +59,37 @@ def test_one_sees_the_activity_of_the_jobs_that_one_sees(browse, history, mallor
     assert kinds(browse(viewer).get(f"/activity/?job=%23{history.pk}")) == ["crash", "resume", "pause"]
 
 
+def test_who_deleted_a_job_stays_known_to_those_who_could_see_it(
+    browse, history, mallory, viewer, alice, bob
+):
+    for kind in ("land", "cancel"):
+        tell(history, kind, System("worker"))
+    type(history).objects.filter(pk=history.pk).update(
+        status="cancelled", lease_expires_at=None, stop="", stop_at=""
+    )
+    services.delete(history, by=alice)
+    for user in (alice, bob, viewer):
+        page = browse(user).get(f"/activity/?job={history.pk}")
+        assert kinds(page) == ["delete"]
+        assert f"alice ours #{history.pk} Deleted." in words(html(page))
+        assert f"/jobs/{history.pk}/" not in html(page)
+    assert kinds(browse(mallory).get(f"/activity/?job={history.pk}")) == []
+    assert kinds(browse(viewer).get("/activity/")) == ["delete", "cancel"]
+    assert kinds(browse(viewer).get("/activity/?who=alice&kind=people")) == ["delete"]
+    assert kinds(browse(viewer).get("/activity/?kind=trouble")) == []
+    assert kinds(browse(viewer).get("/activity/?who=system")) == []
+
+
+def test_deletions_stand_among_the_events_of_other_jobs(browse, history, make_job, alice):
+    for name in ("first", "second"):
+        services.delete(make_job(job_name=name, status="completed"), by=alice)
+        tell(history, f"after the {name}", alice)
+    client = browse(alice)
+    assert kinds(client.get("/activity/"))[:4] == ["after the second", "delete", "after the first", "delete"]
+    second = client.get("/activity/").context["events"][1]
+    assert kinds(client.get(f"/activity/?before={second['id']}"))[:2] == ["after the first", "delete"]
+
+
 def test_it_says_who_and_leads_to_the_job(browse, alice, history):
     text = html(browse(alice).get("/activity/"))
     assert f"bob ours #{history.pk} Asked to pause at the end of epoch 1." in words(text)

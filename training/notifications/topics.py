@@ -20,6 +20,7 @@ class Topic(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    DELETED = "deleted"
 
 
 TOPICS: dict[Topic, str] = {
@@ -33,6 +34,7 @@ TOPICS: dict[Topic, str] = {
     Topic.STARTED: "A worker started it",
     Topic.STOPPING: "It was asked to stop, or the wish was withdrawn",
     Topic.SUBMITTED: "It was submitted",
+    Topic.DELETED: "It was deleted",
 }
 USUAL = (Topic.COMPLETED, Topic.FAILED, Topic.PAUSED, Topic.CRASHED, Topic.LOST)
 
@@ -47,6 +49,8 @@ _QUEUED_BY = {Verb.SUBMIT: Topic.SUBMITTED, Verb.CRASH: Topic.CRASHED, Verb.REAP
 
 def topic_of(verb: Verb, status: Status) -> Topic:
     """The topic of a transition by `verb` that led to `status`. Where the job stands counts first."""
+    if verb is Verb.DELETE:
+        return Topic.DELETED
     if status in TERMINAL or status is Status.PAUSED:
         return _BY_STATUS[status]
     if status is Status.QUEUED:

@@ -1,4 +1,4 @@
-"""Who did what: the events of all jobs that somebody can see, newest first."""
+"""Who did what: the events of all jobs that somebody can see, and the deletions of others, newest first."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from training import policy
-from training.models import Event
-from training.queries import event_dict
+from training.lifecycle import Verb
+from training.models import Deletion, Event
+from training.queries import event_dict, iso
 
 SYSTEM = "system"  # whoever acts and is no person
 _ROUTINE = Q(kind__in=("epoch", "checkpoint"))
@@ -33,6 +34,8 @@ KINDS: dict[str, Q] = {
     "trouble": Q(kind__in=_TROUBLE),
     "routine": _ROUTINE,
 }
+_WITH_DELETIONS = ("", "people")
+Told = Event | Deletion
 
 
 @dataclass(frozen=True)
@@ -44,35 +47,60 @@ class Wanted:
     job: int | None = None
 
 
-def activity(actor: Any, wanted: Wanted, *, limit: int, before: int | None = None) -> list[Event]:
-    """The events that fit, newest first, from the one before the cursor (an event's id) on."""
-    found = Event.objects.filter(policy.visible(actor, "job__"), KINDS[wanted.kind])
+def activity(actor: Any, wanted: Wanted, *, limit: int, before: int | None = None) -> list[Told]:
+    """What fits, newest first, from what came before the cursor (an event's id) on."""
+    events = Event.objects.filter(policy.visible(actor, "job__"), KINDS[wanted.kind]).select_related("job")
+    told: list[Told] = list(_fitting(events, wanted, "job", before)[:limit])
+    if wanted.kind in _WITH_DELETIONS:
+        deletions = Deletion.objects.filter(policy.visible(actor))
+        told += _fitting(deletions, wanted, "job_number", before)[:limit]
+    return sorted(told, key=lambda one: one.pk, reverse=True)[:limit]
+
+
+def activity_dicts(told: Sequence[Told]) -> list[dict[str, Any]]:
+    """What the page shows of them: an event's fields, its cursor, the job's name, and whether the job is gone."""
+    return [
+        (_dict_of_deletion(one) if isinstance(one, Deletion) else _dict_of_event(one))
+        | {
+            "id": one.pk,
+            "by": one.user.get_username() if one.user else None,
+            "message": _without_name(one),
+        }
+        for one in told
+    ]
+
+
+def _fitting(found: QuerySet[Any], wanted: Wanted, job: str, before: int | None) -> QuerySet[Any]:
     if wanted.who == SYSTEM:
         found = found.filter(user=None)
     elif wanted.who:
         found = found.filter(user__username=wanted.who)
     if wanted.job is not None:
-        found = found.filter(job=wanted.job)
+        found = found.filter(**{job: wanted.job})
     if before is not None:
         found = found.filter(pk__lt=before)
-    return list(found.select_related("job", "user").order_by("-pk")[:limit])
+    return found.select_related("user").order_by("-pk")
 
 
-def activity_dicts(events: Sequence[Event]) -> list[dict[str, Any]]:
-    """What doors show of them: an event's fields, its cursor, and the job's name."""
-    return [
-        event_dict(event)
-        | {
-            "id": event.pk,
-            "job_name": event.job.job_name,
-            "by": event.user.get_username() if event.user else None,
-            "message": _without_name(event),
-        }
-        for event in events
-    ]
+def _dict_of_event(event: Event) -> dict[str, Any]:
+    return event_dict(event) | {"job_name": event.job.job_name, "is_gone": False}
 
 
-def _without_name(event: Event) -> str:
+def _dict_of_deletion(deletion: Deletion) -> dict[str, Any]:
+    return {
+        "job": deletion.job_number,
+        "kind": str(Verb.DELETE),
+        "actor": deletion.actor,
+        "status": deletion.status,
+        "step": deletion.step,
+        "epoch": deletion.epoch,
+        "created_at": iso(deletion.created_at),
+        "job_name": deletion.job_name,
+        "is_gone": True,
+    }
+
+
+def _without_name(event: Told) -> str:
     """Some messages end with who it was, and the line begins with that."""
     said, name, _ = event.message.rpartition(f" by {event.actor}.")
     return f"{said}." if name and event.message.endswith(name) else event.message

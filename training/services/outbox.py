@@ -136,9 +136,9 @@ def _ours(delivery: Delivery) -> QuerySet[Delivery]:
 
 def _told(job: TrainingJob, event: Event, topic: Topic) -> dict[str, Any]:
     """What a receiver gets to know. `text` is for people, and the field that chat servers show."""
-    url = settings.PUBLIC_URL + reverse("job", args=[job.pk])
+    url = settings.PUBLIC_URL + reverse("job", args=[job.pk]) if topic is not Topic.DELETED else None
     return {
-        "text": f"{job.job_name} (job {job.pk}): {topic}. {event.message} {url}",
+        "text": " ".join(filter(None, (f"{job.job_name} (job {job.pk}): {topic}.", event.message, url))),
         "event": {
             "seq": event.seq,
             "kind": event.kind,

@@ -17,7 +17,17 @@ from heimdall.env import LABEL, LABEL_RULE
 from training import checkpoints, counters, host, lifecycle, policy, queue, waiting
 from training.errors import InvalidConfig, InvalidInput, NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
-from training.models import MAX_TAGS, Artifact, Attempt, Checkpoint, Dataset, Metric, Tag, TrainingJob
+from training.models import (
+    MAX_TAGS,
+    Artifact,
+    Attempt,
+    Checkpoint,
+    Dataset,
+    Deletion,
+    Metric,
+    Tag,
+    TrainingJob,
+)
 from training.recipes import registry
 from training.services import outbox
 from training.services.blocks import forget_blocks
@@ -143,8 +153,8 @@ def discard(job: TrainingJob, *, by: Any) -> Result:
 
 
 def delete(job: TrainingJob, *, by: Any) -> Result:
-    """Remove a finished job with its history and its files."""
-    return _ask(Verb.DELETE, job, by, lambda seen, rule: _delete(seen))
+    """Remove a finished job with its history and its files. That somebody did so stays known."""
+    return _ask(Verb.DELETE, job, by, lambda seen, rule: _delete(seen, by))
 
 
 VERBS: dict[str, Callable[..., Result]] = {
@@ -356,8 +366,9 @@ def _discard(job: TrainingJob, by: Any) -> Result:
     return Result(job, Answer.DONE, f"Job {job.pk} is given up; its checkpoints stay for a while.")
 
 
-def _delete(job: TrainingJob) -> Result:
+def _delete(job: TrainingJob, by: Any) -> Result:
     write(job, {"latest_checkpoint": None, "checkpoint": ""})  # decides the race; the rest is ours
+    _leave_word(job, by)
     names = list(Checkpoint.objects.filter(job=job).values_list("file", flat=True))
     Attempt.objects.filter(job=job).update(started_from=None)
     counters.keep(Attempt.objects.filter(job=job))
@@ -366,6 +377,29 @@ def _delete(job: TrainingJob) -> Result:
     job.pk = pk  # Django clears it; the doors still name the job
     transaction.on_commit(lambda: _delete_files(names))
     return Result(job, Answer.DONE, f"Job {pk} and its files are deleted.")
+
+
+def _leave_word(job: TrainingJob, by: Any) -> None:
+    """Tell of the deletion as of every transition, and keep what would go with the job."""
+    event = add_event(job, str(Verb.DELETE), f"Deleted by {by}.", by=by)
+    event.refresh_from_db(fields=["created_at"])  # the database's clock wrote it
+    outbox.announce(job, event, Verb.DELETE)
+    Deletion.objects.create(
+        id=event.pk,
+        job_number=job.pk,
+        job_name=job.job_name,
+        job_type=job.job_type,
+        recipe=job.recipe,
+        owner_id=job.owner_id,
+        team_id=job.team_id,
+        status=job.status,
+        epoch=job.current_epoch,
+        step=job.current_step,
+        message=event.message,
+        actor=event.actor,
+        user=event.user,
+        created_at=event.created_at,
+    )
 
 
 def _delete_files(names: list[str]) -> None:

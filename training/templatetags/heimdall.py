@@ -137,9 +137,9 @@ def state_key(job: dict[str, Any]) -> str:
 
 _EVENT_ICONS = {
     "submit": "plus", "import": "download", "edit": "edit", "pin": "pin", "pause": "pause", "resume": "resume",
-    "restart": "restart", "cancel": "cancelled", "discard": "cancelled", "preempt": "queued", "claim": "running",
-    "start": "running", "complete": "completed", "fail": "failed", "crash": "failed", "reap": "failed",
-    "quarantine": "failed", "checkpoint_failed": "failed", "checkpoint_left_out": "failed",
+    "restart": "restart", "cancel": "cancelled", "discard": "cancelled", "delete": "delete", "preempt": "queued",
+    "claim": "running", "start": "running", "complete": "completed", "fail": "failed", "crash": "failed",
+    "reap": "failed", "quarantine": "failed", "checkpoint_failed": "failed", "checkpoint_left_out": "failed",
     "replay_differs": "failed", "rollback": "restart",
 }  # fmt: skip
 _TROUBLE = frozenset(kind for kind, shown in _EVENT_ICONS.items() if shown == "failed")
