@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import warnings
+import zoneinfo
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ _PERIODS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _RATE = re.compile(r"([1-9][0-9]{0,6})/(s|m|h|d)(?:ec|econd|in|inute|our|ay)?")
 _SERVER = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+_GPU = re.compile(r"[0-9]{1,3}|(?:GPU|MIG)-[A-Za-z0-9/-]+")
 _NAME = re.compile(r"[^\s/\x00-\x1f\x7f]{1,100}")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}")
 LABEL_RULE = "use letters, digits, dots, dashes and underscores, at most 50."
@@ -168,6 +170,44 @@ def hosts_and_networks(name: str) -> tuple[frozenset[str], tuple[Network, ...]]:
                 f"{name}: {word!r} is neither the name of a host nor a network like 10.0.0.0/8."
             ) from error
     return frozenset(names), tuple(networks)
+
+
+def time_zone(name: str, default: str) -> str:
+    value = text(name, default)
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (
+        KeyError,
+        ValueError,
+        OSError,
+    ) as error:  # not found; not a name; a folder of zones, such as Europe
+        raise ImproperlyConfigured(
+            f"{name}={value!r} is no time zone: use a name like Europe/Rome."
+        ) from error
+    return value
+
+
+def folder(name: str, default: Path) -> Path:
+    """A folder, which is made where it is not there."""
+    path = Path(text(name, str(default))).expanduser().absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name}={path} cannot be made: {error.strerror}.") from error
+    return path
+
+
+def gpus() -> list[int | str]:
+    """The GPUs that this process may use, by number or UUID as CUDA_VISIBLE_DEVICES has them, without asking CUDA."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return list(range(len(list(Path("/proc/driver/nvidia/gpus").glob("*")))))
+    found: list[int | str] = []
+    for word in (word.strip() for word in visible.split(",")):
+        if not _GPU.fullmatch(word):
+            break  # CUDA ignores what follows too
+        found.append(int(word) if word.isdigit() else word)
+    return found
 
 
 def secret_in_file(path: Path) -> str:

@@ -12,11 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from heimdall import database, env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(env.text("HEIMDALL_DATA_DIR", str(BASE_DIR / "var"))).expanduser().absolute()
-try:
-    DATA_DIR.mkdir(parents=True, exist_ok=True)
-except OSError as error:
-    raise ImproperlyConfigured(f"HEIMDALL_DATA_DIR={DATA_DIR} cannot be made: {error.strerror}.") from error
+DATA_DIR = env.folder("HEIMDALL_DATA_DIR", BASE_DIR / "var")
 
 DEBUG = env.flag("HEIMDALL_DEBUG", False)
 SECRET_KEY = env.text("HEIMDALL_SECRET_KEY") or env.secret_in_file(DATA_DIR / "secret-key")
@@ -150,8 +146,9 @@ STAGING_MAX_FILES = env.integer("HEIMDALL_STAGING_MAX_FILES", 4, low=1, high=8)
 STAGING_MAX_GB = env.gigabytes("HEIMDALL_STAGING_MAX_GB", 50)
 
 STATIC_URL = "static/"
-STATIC_ROOT = Path(env.text("HEIMDALL_STATIC_ROOT", str(DATA_DIR / "static")))
-STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise warns where there is none
+STATIC_ROOT = env.folder(
+    "HEIMDALL_STATIC_ROOT", DATA_DIR / "static"
+)  # made now: whitenoise warns where there is none
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # no collectstatic needed before the first start
 
@@ -177,17 +174,7 @@ DEMO = env.flag("HEIMDALL_DEMO", True)
 START_METHOD = env.text("HEIMDALL_START_METHOD", "warm")
 if START_METHOD not in {"cold", "warm"}:
     raise ImproperlyConfigured(f"HEIMDALL_START_METHOD={START_METHOD!r}: use cold or warm.")
-
-
-def _gpus() -> list[int]:
-    """The GPUs this process may use, without asking CUDA."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [int(word) for word in visible.split(",") if word.strip().isdigit()]
-    return list(range(len(list(Path("/proc/driver/nvidia/gpus").glob("*")))))
-
-
-GPUS = _gpus()
+GPUS = env.gpus()
 SLOTS = env.integer("HEIMDALL_SLOTS", len(GPUS) or 1, low=1, high=64)
 
 # A faster way for queue messages, where there is one.
@@ -249,7 +236,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LANGUAGE_CODE = "en"
 USE_I18N = True
 USE_TZ = True
-TIME_ZONE = env.text("HEIMDALL_TIME_ZONE", "UTC")
+TIME_ZONE = env.time_zone("HEIMDALL_TIME_ZONE", "UTC")
 
 # The token class stands first, so that a missing login is 401 and not 403.
 REST_FRAMEWORK = {

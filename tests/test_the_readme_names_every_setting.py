@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from heimdall import env
+
 ROOT = Path(__file__).parents[1]
 VARIABLE = re.compile(r"\b(?:HEIMDALL_[A-Z_]+[A-Z]|DATABASE_URL|REDIS_URL)\b")
 FOR_TESTS = {
@@ -43,6 +45,9 @@ def test_the_table_is_complete_and_has_nothing_that_is_not_read():
         ("HEIMDALL_HEARTBEAT_SECONDS", "50"),
         ("HEIMDALL_START_METHOD", "hot"),
         ("HEIMDALL_LOG_LEVEL", "LOUD"),
+        ("HEIMDALL_TIME_ZONE", "Mars/Olympus"),
+        ("HEIMDALL_TIME_ZONE", "Europe"),
+        ("HEIMDALL_STATIC_ROOT", "/dev/null/static"),
         ("HEIMDALL_URL", "gpu.example.org"),
         ("HEIMDALL_EMAIL_URL", "post://mail"),
         ("HEIMDALL_EMAIL_URL", "smtp://"),
@@ -66,6 +71,21 @@ def test_a_bad_value_stops_the_start_and_names_its_variable(name, value, tmp_pat
     last = done.stderr.strip().splitlines()[-1]
     assert "ImproperlyConfigured" in last
     assert name in last
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [
+        ("", []),
+        ("2,0", [2, 0]),
+        ("0, -1, 1", [0]),  # so CUDA reads it
+        ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,1", ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", 1]),
+        ("NoDevFiles", []),
+    ],
+)
+def test_gpus_are_known_by_number_or_uuid(visible, found, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert env.gpus() == found
 
 
 def test_the_readme_shows_the_measured_table_of_the_documentation():

@@ -64,6 +64,9 @@ def _send(delivery: Delivery) -> Outcome:
         return webhook.send(receiver.target, secret=receiver.secret, key=key, content=delivery.content)
     except NotDelivered as error:
         return error
+    except Exception as error:  # one message that cannot be sent must not hold up the others for ever
+        logger.exception("Delivery %s could not be sent.", key)
+        return NotDelivered(f"Heimdall itself failed: {type(error).__name__}.")
 
 
 def _note(delivery: Delivery, outcome: Outcome) -> None:

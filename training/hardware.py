@@ -24,7 +24,7 @@ def devices() -> list[dict[str, str]]:
     names = {gpu["index"]: gpu["name"] for gpu in gpus()}
     found = []
     for slot in range(settings.SLOTS):
-        index = settings.GPUS[slot] if slot < len(settings.GPUS) else None
+        index = _number(slot) if slot < len(settings.GPUS) else None
         on_cpu = {"device": "cpu", "name": processor()}
         found.append(
             on_cpu if index is None else {"device": f"cuda:{index}", "name": names.get(index, "GPU")}
@@ -62,9 +62,9 @@ def gpus() -> list[dict[str, Any]]:
         if not is_there:
             return []
         found = []
-        for index in settings.GPUS:
+        for slot in range(len(settings.GPUS)):
             with suppress(pynvml.NVMLError):
-                found.append(_gpu(index))
+                found.append(_gpu(slot))
         return found
 
 
@@ -77,11 +77,19 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _gpu(index: int) -> dict[str, Any]:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+def _number(slot: int) -> int:
+    """A GPU that is known by its UUID is shown by its place."""
+    known_by = settings.GPUS[slot]
+    return known_by if isinstance(known_by, int) else slot
+
+
+def _gpu(slot: int) -> dict[str, Any]:
+    known_by = settings.GPUS[slot]
+    by_uuid = isinstance(known_by, str)
+    handle = (pynvml.nvmlDeviceGetHandleByUUID if by_uuid else pynvml.nvmlDeviceGetHandleByIndex)(known_by)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     return {
-        "index": index,
+        "index": _number(slot),
         "name": pynvml.nvmlDeviceGetName(handle),
         "memory_total": int(memory.total),
         "memory_free": int(memory.free),

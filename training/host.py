@@ -153,7 +153,16 @@ def _gpu_memory() -> list[int]:
 
 
 def started_at(pid: int) -> float:
-    """When the process started (Unix time): tells a reused pid from the old one. 0 if there is none."""
+    """When the process started: tells a reused pid from the old one. 0 if there is none.
+
+    On Linux in seconds since the boot, for Unix time moves whenever the host's clock is set. (What is of an earlier
+    boot is told by the boot's id.)
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            after_the_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2]
+            return int(after_the_name.split()[19]) / os.sysconf("SC_CLK_TCK")
+        return 0.0
     with suppress(psutil.Error):
         return psutil.Process(pid).create_time()
     return 0.0

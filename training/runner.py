@@ -173,6 +173,9 @@ class Supervision:
         except AWAY as error:
             # Where nothing could be tried again. The lease runs out; the job goes on from its last checkpoint.
             self._log(f"left without landing: the database does not answer: {error}")
+        except OSError as error:
+            # A full disk, no memory, too many processes: the job is good, and may run later or elsewhere.
+            self._give_back(f"{self.attempt.node_name} cannot run it now: {error}.")
         except Exception:
             logger.exception("Job %s: the supervisor failed", self.job.pk)
             self._fail("internal_error", f"Heimdall itself failed.\n{traceback.format_exc()}")
@@ -186,10 +189,7 @@ class Supervision:
             except NoGoodCheckpoint as error:
                 return self._fail(error.code, str(error))
             except StorageUnavailable as error:
-                self.persist(
-                    services.release, self.attempt, reason=str(error), delay_seconds=self.persist(self._delay)
-                )
-                return None
+                return self._give_back(str(error))
             self._wait_until_trainers_start()
             if self._lands_before_it_starts():
                 return None
@@ -198,10 +198,7 @@ class Supervision:
             except BadDataset as error:
                 return self._fail(error.code, str(error))
             except StorageUnavailable as error:
-                self.persist(
-                    services.release, self.attempt, reason=str(error), delay_seconds=self.persist(self._delay)
-                )
-                return None
+                return self._give_back(str(error))
             try:
                 package = registry.get(self.job.recipe).package
             except HeimdallError as error:
@@ -309,6 +306,14 @@ class Supervision:
                 raise GraceIsOver
             time.sleep(delay)
             delay = min(2 * delay, 2.0)
+
+    def _give_back(self, reason: str) -> None:
+        """Back into the queue for a while, which grows each time."""
+        try:
+            delay = self.persist(self._delay)
+            self.persist(services.release, self.attempt, reason=reason, delay_seconds=delay)
+        except (StaleAttempt, GraceIsOver):
+            self._log("dropped")
 
     def _fail(self, code: str, message: str) -> None:
         try:

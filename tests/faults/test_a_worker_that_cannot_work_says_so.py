@@ -52,6 +52,22 @@ def test_a_cluster_that_worked_is_replaced_at_once(guard, monkeypatch):
         assert len(starts) == number + 1
 
 
+def test_a_pulse_outlives_what_nobody_foresaw(guard, monkeypatch, settings):
+    """Without it the node would seem dead, and nobody would see that its cluster is."""
+    settings.SWEEP_SECONDS = 0.01
+    looks = []
+
+    def look():
+        looks.append(1)
+        if len(looks) == 1:
+            raise RuntimeError("the driver of a GPU said something strange")
+        guard.pulse.end()
+
+    monkeypatch.setattr(guard.pulse, "_look", look)
+    guard.pulse.run()
+    assert len(looks) == 2
+
+
 def test_a_lock_knows_whether_its_name_still_leads_to_it(tmp_path):
     held = host.HeldFile(tmp_path / "lock")
     assert not held.is_in_place()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
@@ -27,7 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from training import checkpoints, scheduler, services, waiting
+from training import checkpoints, host, scheduler, services, waiting
 from training.errors import StaleAttempt
 from training.management.commands import worker
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
@@ -87,6 +89,17 @@ def test_a_host_that_is_alive_counts_as_alive(skewed, node):
     """Its slots are offered, whatever its clock says."""
     services.beat_node(node)
     assert list(waiting.live_nodes()) == [node]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a process started since the boot")
+def test_a_supervisor_is_known_again_after_its_host_s_clock_was_set(monkeypatch):
+    """What the kernel gives as the time of a process in Unix time moves with the clock."""
+    since = host.started_at(os.getpid())
+    create_time = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: create_time(self) + HOUR)
+    assert host.is_alive(os.getpid(), since)
+    assert not host.is_alive(os.getpid(), since - 10)  # another process had the number before
+    assert host.started_at(2**22 + 1) == 0.0
 
 
 def test_a_job_that_waits_for_a_store_waits_as_long_as_it_should(skewed, make_job, node):

@@ -37,6 +37,23 @@ def later(seconds: float) -> None:
     Subscription.objects.exclude(resting_until=None).update(resting_until=F("resting_until") - ago)
 
 
+def test_a_message_that_cannot_be_sent_holds_up_no_other(subscribed, alice, receiver, monkeypatch):
+    bad, good = (services.send_test(subscribed(), by=alice) for _ in range(2))
+    send = webhook.send
+
+    def stumble(url, *, secret, key, content):
+        if key == str(bad.key):
+            raise RuntimeError("nobody foresaw this")
+        return send(url, secret=secret, key=key, content=content)
+
+    monkeypatch.setattr(webhook, "send", stumble)
+    assert courier.deliver_due() == 2
+    bad.refresh_from_db(), good.refresh_from_db()
+    assert (bad.state, good.state) == (Delivery.State.WAITING, Delivery.State.DELIVERED)
+    assert "RuntimeError" in bad.answer
+    assert courier.deliver_due() == 0  # it waits its turn
+
+
 def test_a_message_is_signed_over_id_time_and_body(sent, receiver):
     assert courier.deliver_due() == 1
     headers, body = receiver.got[0]

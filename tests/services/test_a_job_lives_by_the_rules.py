@@ -6,7 +6,7 @@ from training import services
 from training.checkpoints import StoredCheckpoint
 from training.errors import NotFound, StaleAttempt, TransitionRefused
 from training.lifecycle import Answer
-from training.models import Checkpoint, Event, LogChunk, Metric, TrainingJob
+from training.models import Checkpoint, Deletion, Event, LogChunk, Metric, TrainingJob
 from training.services import Landing
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("each_database")]
@@ -78,6 +78,19 @@ def test_beats_write_metrics_progress_and_one_event_an_epoch(attempt):
     services.beat(attempt, steps=steps(1, 4), epochs=[epoch_message(1, 4, val_rmse=float("nan"))])
     assert Metric.objects.filter(job=job).count() == 4
     assert Event.objects.filter(job=job, kind="epoch").count() == 1
+
+
+def test_an_epoch_without_validation_tells_the_loss_of_training(attempt):
+    message = epoch_message(1, 4) | {"values": {"train_loss": 0.0, "val_loss": None}}
+    services.beat(attempt, steps=steps(1, 4), epochs=[message])
+    assert Event.objects.get(kind="epoch").message.endswith("finished, loss 0.")
+
+
+def test_the_trainers_process_stays_known(attempt):
+    services.beat(attempt, trainer_pid=7)
+    services.note_started(attempt, {"kind": "started", "step": 0, "total_steps": 12})
+    attempt.refresh_from_db()
+    assert attempt.trainer_pid == 7
 
 
 def test_news_whose_answer_was_lost_are_written_once(attempt):
@@ -246,6 +259,13 @@ def test_delete_removes_the_row_and_its_history(attempt, alice):
     services.complete(attempt, stored(attempt, 12, 3, ("final",)))
     services.delete(attempt.job, by=alice)
     assert TrainingJob.objects.count() == Checkpoint.objects.count() == Event.objects.count() == 0
+    kept = Deletion.objects.get()
+    assert (kept.job_number, kept.user, kept.owner, kept.status) == (
+        attempt.job_id,
+        alice,
+        alice,
+        "completed",
+    )
     with pytest.raises(NotFound):
         services.resume(attempt.job, by=alice)
 

@@ -117,6 +117,17 @@ def test_where_the_store_cannot_be_reached_the_job_waits_and_no_checkpoint_is_bl
     assert "no route to the store" in Event.objects.get(kind="land").message
 
 
+def test_a_host_whose_disk_is_full_gives_the_job_back_and_fails_none(claimed, begun, settings, tmp_path):
+    (tmp_path / "a file").touch()
+    settings.STAGING_DIR = tmp_path / "a file" / "staging"  # no folder can be made there
+    job = supervised(claimed)
+    assert (job.status, job.error_code, begun) == ("queued", "", [])
+    assert job.not_before is not None  # a host that cannot work does not go through the queue in a frenzy
+    said = Event.objects.get(kind="land").message
+    assert f"{claimed.node_name} cannot run it now: " in said
+    assert "Not a directory" in said
+
+
 def test_a_recipe_that_is_gone_fails_the_job_once_and_is_named(claimed, begun):
     TrainingJob.objects.update(recipe="gone")
     claimed.job.refresh_from_db()

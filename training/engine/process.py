@@ -63,7 +63,8 @@ class TrainerSpec:
     carry: str = ""
     """The checkpoint is another training's, and this is what is carried over; empty: it is this one's own."""
     device: str = "auto"
-    gpu: int | None = None
+    gpu: int | str | None = None
+    """Its number, or its UUID."""
     threads: int | None = None
     pinned: dict[str, Any] = field(default_factory=dict)
     expected: dict[str, Any] = field(default_factory=dict)

@@ -128,7 +128,6 @@ def note_started(attempt: Attempt, message: dict[str, Any]) -> None:
             )
         for sentence in message.get("approximate") or []:
             _event(job, "approximate", f"Approximate: {sentence}")
-        Attempt.objects.filter(pk=attempt.pk).update(trainer_pid=message.get("pid"))
 
 
 def record_checkpoint(attempt: Attempt, stored: StoredCheckpoint) -> Checkpoint:
@@ -610,9 +609,9 @@ def _add_epoch_event(job: TrainingJob, message: dict[str, Any]) -> None:
         job=job, kind="epoch", epoch=message["epoch"], data__generation=job.generation
     ).first()
     if before is None:
-        loss = values.get("val_loss", values.get("train_loss"))
+        losses = [values[name] for name in ("val_loss", "train_loss") if values.get(name) is not None]
         said = f"Epoch {message['epoch']} of {job.total_epochs} finished" + (
-            f", loss {loss:.6g}." if loss else "."
+            f", loss {losses[0]:.6g}." if losses else "."
         )
         _event(job, "epoch", said, data={"generation": job.generation, "values": values})
     elif before.data.get("values") != values and not job.approximate:

@@ -291,6 +291,10 @@ class Pulse(threading.Thread):
                 logger.warning("The database does not answer: %s", error)
                 self._unanswered_since = None  # the cluster cannot work either
                 close_old_connections()
+            except (
+                Exception
+            ):  # without its pulse a worker would seem dead, and nothing would look after its cluster
+                logger.exception("The worker's pulse failed; it is tried again.")
             hurried = self._hurry.wait(settings.SWEEP_SECONDS)
             self._hurry.clear()
             if hurried and not self._ended.is_set():
