@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import threading
 import time
 import traceback
@@ -44,6 +45,9 @@ T = TypeVar("T")
 
 LISTEN_SECONDS = 0.1  # how long the loop waits for the trainer's next message
 WISH_SECONDS = 0.25  # how old the known wish may get where no commit is heard
+SWITCH_SECONDS = (
+    0.0005  # how long a message may wait for the loop to give way to the thread that passes it on
+)
 EAR_SECONDS = 0.004  # how often SQLite is asked whether something was committed
 NEWS_SECONDS = 0.25  # how long news may wait for the next beat
 EXIT_SECONDS = 5.0  # how long a trainer may take to leave when its work is done
@@ -59,8 +63,9 @@ _launcher: Launcher | None = None  # of this process; None starts trainers cold
 
 
 def warm_up() -> None:
-    """Get this process ready to start trainers quickly, where the settings ask for it. Returns at once."""
+    """Get this process ready: to start trainers quickly, where the settings ask for it. Returns at once."""
     global _launcher
+    sys.setswitchinterval(SWITCH_SECONDS)
     if settings.START_METHOD == "warm" and _launcher is None:
         launcher = WarmLauncher()
         launcher.warm_up()

@@ -9,6 +9,7 @@ tells the supervisor of each that has ended: {"pid", "code"}, the code negative 
 """
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -22,6 +23,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from training.engine import process
@@ -34,6 +36,8 @@ MOST_FAILURES = 3  # of servers in a row; from then on every start is cold
 _PACKET_BYTES = 65_536
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 _MODULE = "training.engine.forkserver"
+_LARGE_PAGE = 2 * 2**20
+_MADV_COLLAPSE = 25  # since Linux 6.1
 # What every trainer needs. The first optimizer would import torch._dynamo, for seconds; every config is made of
 # pydantic, and `import pydantic` alone loads little of it.
 _ENGINE = ("torch._dynamo", "training.engine.work", "pydantic.main", "pydantic.fields", "pydantic.types")
@@ -255,6 +259,7 @@ def main(run: Callable[[Channel], int] = run_trainer, *, needed: Sequence[str] =
     require_no_cuda()
     gc.collect()
     gc.freeze()  # what is there stays shared with the forks
+    gather_into_large_pages()
     serve(parent_socket, run)
 
 
@@ -275,6 +280,24 @@ def require_no_cuda() -> None:
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{name}") == "/dev/nvidia-uvm":
                 raise RuntimeError("an import has started CUDA; a fork of this process could not use it")
+
+
+def gather_into_large_pages() -> None:
+    """Have the kernel lay the memory that forks will share into pages of 2 MB, where it can.
+
+    Each fork gets a table of all pages, and its end takes that down again: in pages of 4 kB this server's 215 MB cost
+    each trainer 7 ms of processor time at its start and about 10 at its end, for which its slot waits.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        place, rights, _, _, inode, *name = line.split()
+        begin, end = (int(address, 16) for address in place.split("-"))
+        begin, end = -(-begin // _LARGE_PAGE) * _LARGE_PAGE, end // _LARGE_PAGE * _LARGE_PAGE
+        if rights == "rw-p" and inode == "0" and name in ([], ["[heap]"]) and begin < end:
+            libc.madvise(
+                begin, end - begin, _MADV_COLLAPSE
+            )  # an older kernel refuses, and all stays as it was
 
 
 def serve(parent: socket.socket, run: Callable[[Channel], int]) -> NoReturn:
