@@ -5,6 +5,7 @@ What cannot be measured is left out. A machine without a GPU has no GPUs, not id
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -66,6 +67,14 @@ def gpus() -> list[dict[str, Any]]:
             with suppress(pynvml.NVMLError):
                 found.append(_gpu(slot))
         return found
+
+
+@functools.lru_cache
+def memory_bytes() -> int:
+    """The memory that one job may find here: the machine's (as far as a container lets us), or its largest GPU's."""
+    memory = psutil.virtual_memory()
+    total, _ = _within_the_container(memory.total, memory.available)
+    return max([total, *(gpu["memory_total"] for gpu in gpus())])
 
 
 def processor() -> str:

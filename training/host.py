@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import functools
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -130,26 +128,6 @@ def write_aside(path: Path, text: str) -> None:
     aside = path.with_suffix(f".{os.getpid()}")
     aside.write_text(text)
     aside.replace(path)
-
-
-@functools.lru_cache
-def memory_bytes() -> int:
-    """The memory that one job may find here: the machine's (as far as a container lets us), or its largest GPU's."""
-    limits = [psutil.virtual_memory().total]
-    with suppress(OSError, ValueError):
-        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return max(min(limits), *_gpu_memory())
-
-
-def _gpu_memory() -> list[int]:
-    """Asked from the driver's own tool: CUDA would take memory of the GPU for the answer."""
-    if not settings.GPUS:
-        return [0]
-    asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    with suppress(OSError, ValueError, subprocess.SubprocessError):
-        told = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout
-        return [0, *(int(line) * 2**20 for line in told.split())]
-    return [0]
 
 
 def started_at(pid: int) -> float:

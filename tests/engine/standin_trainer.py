@@ -41,7 +41,13 @@ def run(channel: process.Channel) -> int:
                 )
                 channel.send({"kind": "fds", "fds": json.loads(child.communicate()[0])})
 
-    names = ("CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    names = (
+        "CUDA_DEVICE_ORDER",
+        "CUDA_VISIBLE_DEVICES",
+        "CUBLAS_WORKSPACE_CONFIG",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+    )
     channel.send(
         {
             "kind": "started",

@@ -104,6 +104,7 @@ def test_it_starts_in_its_own_session_with_its_own_environment(
     assert started["pid"] == trainer.pid == started["session"] != os.getsid(0)
     assert started["config"] == {"x": 1}
     assert started["environment"] == {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": "1",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "OMP_NUM_THREADS": "1",

@@ -12,7 +12,7 @@ from rest_framework.authtoken.models import Token
 
 from heimdall import env
 from heimdall.limits import BoundedRequest, bounded_bodies
-from training import host, services
+from training import hardware, services
 from training.api import throttles
 from training.errors import InvalidConfig
 from training.models import TrainingJob
@@ -54,9 +54,9 @@ def test_the_defaults_of_the_shipped_recipes_fit_in_two_gigabytes(settings, alic
 
 
 def test_the_limit_is_what_the_machine_has_unless_it_is_said(monkeypatch, settings, alice):
-    assert 2**28 < host.memory_bytes() < 2**50
+    assert 2**28 < hardware.memory_bytes() < 2**50
     assert settings.MAX_JOB_MEMORY_GB is None
-    monkeypatch.setattr(host, "memory_bytes", lambda: 2**33)
+    monkeypatch.setattr(hardware, "memory_bytes", lambda: 2**33)
     huge = BIG | {"batch_size": 65_536, "refinements": 8}
     with pytest.raises(InvalidConfig, match=r"8\.6 GB is the limit"):
         services.submit(by=alice, job_name="bomb", recipe="localization", config=huge)

@@ -14,7 +14,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from heimdall.env import LABEL, LABEL_RULE
-from training import checkpoints, counters, host, lifecycle, policy, queue, waiting
+from training import checkpoints, counters, hardware, lifecycle, policy, queue, waiting
 from training.errors import InvalidConfig, InvalidInput, NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
 from training.models import (
@@ -461,7 +461,7 @@ def _words(job: TrainingJob) -> str:
 def _refuse_what_does_not_fit(info: registry.RecipeInfo, config: dict[str, Any]) -> None:
     """A config whose estimate is beyond all memory would only crash its trainer, again and again."""
     gigabytes = settings.MAX_JOB_MEMORY_GB
-    most = gigabytes * 1e9 if gigabytes is not None else host.memory_bytes()
+    most = gigabytes * 1e9 if gigabytes is not None else hardware.memory_bytes()
     needed = info.estimate_memory_bytes(config)
     if needed is not None and needed > most:
         raise InvalidConfig(
