@@ -302,6 +302,24 @@ def test_a_trainer_that_cannot_start_says_why(tmp_path: Path) -> None:
     trainer.close()
 
 
+def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, opened = os.pipe, []
+
+    def scarce_pipe() -> tuple[int, int]:
+        if len(opened) == 4:
+            raise OSError(24, "Too many open files")
+        ends = pipe()
+        opened.extend(ends)
+        return ends
+
+    monkeypatch.setattr(os, "pipe", scarce_pipe)
+    with pytest.raises(OSError, match="Too many"):
+        Trainer.start(spec_of(tmp_path), launcher=ColdLauncher())
+    for end in opened:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(end)
+
+
 def test_what_json_has_no_word_for_travels_all_the_same() -> None:
     assert (
         to_line({"a": math.nan, "b": [math.inf, -math.inf], "c": 1.5})

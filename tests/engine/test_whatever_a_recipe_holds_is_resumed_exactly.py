@@ -1,6 +1,8 @@
 """Recipes are other people's code. What the interface allows them survives a pause, or is refused with a sentence."""
 
+import multiprocessing
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -213,6 +215,16 @@ def test_a_resumed_training_is_the_same(case, tmp_path):
     assert paused.rows + rest.rows == whole.rows
     assert [*paused.of("epoch"), *rest.of("epoch")] == whole.of("epoch")
     assert rest.last_staged["digest"] == whole.last_staged["digest"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="loader workers are forked on Linux alone")
+def test_loader_workers_are_the_trainers_own_children_whatever_the_interpreter_prefers(tmp_path):
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("forkserver", force=True)  # as in Python 3.14
+    try:
+        assert train(Plain, tmp_path, epochs=1, num_workers=1).end == "finished"
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 def test_a_stop_in_validation_keeps_the_buffers_of_the_average(tmp_path):

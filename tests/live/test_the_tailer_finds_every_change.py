@@ -102,7 +102,7 @@ def lock_for_a_while():
     def raising(jobs):
         if len(fails) < 2:
             fails.append(1)
-            raise django.db.OperationalError("disk I/O error")
+            raise django.db.OperationalError("disk I/O error") if len(fails) == 1 else KeyError("unforeseen")
         return look(jobs)
     tailer._fingerprints = raising
     write("UPDATE training_trainingjob SET event_seq = event_seq WHERE id = %s", jobs[1])

@@ -4,6 +4,7 @@ Nothing of them is stored but the position, and a resume starts there without go
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -63,6 +64,8 @@ class Data:
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             worker_init_fn=worker_setup if num_workers else None,
+            # Python 3.14 would have a server of its own fork them: then they have another parent than the trainer.
+            multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
             pin_memory=self._device.type == "cuda",
             # Without a generator of its own, iter(loader) would draw from torch's.
             generator=torch.Generator(),

@@ -282,19 +282,13 @@ class Trainer:
     def start(
         cls, spec: TrainerSpec, *, launcher: Launcher | None = None, most_messages: int = 100_000
     ) -> "Trainer":
-        control_out, control_in = _pipe()
-        messages_out, messages_in = _pipe()
-        log_out, log_in = _pipe()
-        theirs = (control_out, messages_in, log_in)
-        try:
-            process = (launcher or ColdLauncher()).launch(spec, ChildEnds(*theirs))
-        except BaseException:
-            for fd in (control_in, messages_out, log_out):
-                os.close(fd)
-            raise
-        finally:
-            for fd in theirs:
-                os.close(fd)
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            control_out, control_in = _pipe(read_by=theirs, written_by=ours)
+            messages_out, messages_in = _pipe(read_by=ours, written_by=theirs)
+            log_out, log_in = _pipe(read_by=ours, written_by=theirs)
+            ends = ChildEnds(control_out, messages_in, log_in)
+            process = (launcher or ColdLauncher()).launch(spec, ends)
+            ours.pop_all()  # they belong to the trainer's threads now
         trainer = cls(
             process, control=control_in, messages=messages_out, log=log_out, most_messages=most_messages
         )
@@ -551,8 +545,11 @@ def _set_signals(action: Any) -> None:
         signal.signal(number, action)
 
 
-def _pipe() -> tuple[int, int]:
+def _pipe(*, read_by: contextlib.ExitStack, written_by: contextlib.ExitStack) -> tuple[int, int]:
+    """Both ends, which are closed with whom they belong to."""
     reader, writer = os.pipe()
+    read_by.callback(os.close, reader)
+    written_by.callback(os.close, writer)
     with contextlib.suppress(OSError, AttributeError):
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return reader, writer

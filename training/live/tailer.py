@@ -144,6 +144,10 @@ class Tailer:
             if self._num_failures == 1:
                 logger.warning("Live updates wait for the database: %s", error)
             self._stopped.wait(RETRY_SECONDS)
+        except Exception:  # else all pages of this process would stand still until it is started again
+            connection.close()
+            logger.exception("Live updates failed; they are tried again.")
+            self._stopped.wait(RETRY_SECONDS)
 
 
 def _fingerprints(jobs: frozenset[int]) -> tuple[dict[int, tuple[int, Any]], dict[int, float]]:
