@@ -7,11 +7,15 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
+from bench import reads as reading
 from bench import wakeup as waking
 from bench.figure import Figure, bounds_of_median, median_of, quantile
 
@@ -79,21 +83,21 @@ def resume() -> list[Figure]:
 
 
 def reads() -> list[Figure]:
-    """Beside stock DRF among a thousand jobs, where it counts and skips cheaply; then ours among a million."""
+    """Beside stock DRF among a thousand jobs, where it counts and skips cheaply; and ours among a million."""
     few, many = 1_000, int(os.environ.get("BENCH_JOBS", "1000000"))
     with _folder() as folder:
-        small, large = _reads_of(folder, few, "stock"), _reads_of(folder, many)
+        times = _reads_of(folder, few, many)
     figures = []
-    for query, people in large.items():
-        before = small[query]
-        role = max(before, key=lambda role: before[role]["ours"] / before[role]["stock"])
-        ours, stock = before[role]["ours"], before[role]["stock"]
+    for query in reading.QUERIES:
+        people = {role: times[query, role] for role in reading.PEOPLE.values()}
+        role = max(people, key=lambda role: people[role]["beside"] / people[role]["stock"])
+        ours, stock = people[role]["beside"], people[role]["stock"]
         figures.append(
             Figure("reads", f"list, {query}: of stock DRF", ours / stock, "x", 0.5, peer=f"stock {stock:.1f} ms",
                    note=f"{role}; {ours:.1f} ms of CPU")
         )  # fmt: skip
-        role = max(people, key=lambda role: people[role]["ours"] / before[role]["ours"])
-        ours, then = people[role]["ours"], before[role]["ours"]
+        role = max(people, key=lambda role: people[role]["many"] / people[role]["few"])
+        ours, then = people[role]["many"], people[role]["few"]
         figures.append(
             Figure("reads", f"list, {query}: {many} jobs, of {few}", ours / then, "x", 1.2,
                    note=f"{role}; {ours:.1f} ms of CPU")
@@ -162,10 +166,59 @@ GROUPS: dict[str, Measure] = {
 }
 
 
-def _reads_of(folder: Path, jobs: int, *options: str) -> dict[str, dict[str, dict[str, float]]]:
-    environment = _database_in(folder, str(jobs))
-    _python("bench.reads", "make", str(jobs), **environment)
-    return _python("bench.reads", "0.3", *options, **environment)
+def _reads_of(folder: Path, few: int, many: int) -> dict[tuple[str, str], dict[str, float]]:
+    """Medians by query and role: of `stock` and ours `beside` it, and of ours alone among `few` and `many` jobs."""
+    small, large = (_database_in(folder, str(jobs)) for jobs in (few, many))
+    _python("bench.reads", "make", str(few), **small)
+    _python("bench.reads", "make", str(many), **large)
+    found = {}
+    with (
+        _talker("bench.reads", "answer", "stock", **small) as both,
+        _talker("bench.reads", "answer", **small) as among_few,
+        _talker("bench.reads", "answer", **large) as among_many,
+    ):
+        for query, (person, role) in product(reading.QUERIES, reading.PEOPLE.items()):
+            times: dict[str, list[float]] = defaultdict(list)
+            for _ in range(reading.ROUNDS):
+                beside = both([query, person])
+                times["beside"] += beside["ours"]
+                times["stock"] += beside["stock"]
+                times["few"] += among_few([query, person])["ours"]
+                times["many"] += among_many([query, person])["ours"]
+            found[query, role] = {who: median_of(each) for who, each in times.items()}
+    return found
+
+
+@contextmanager
+def _talker(module: str, *arguments: str, **environment: str) -> Iterator[Callable[[Any], Any]]:
+    """The module in a process that answers each line of JSON with one."""
+    command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=_environment(environment),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def ask(question: Any) -> Any:
+        print(json.dumps(question), file=process.stdin, flush=True)
+        answer = process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{module} ended with {process.wait()} when it was asked {question}")
+        return json.loads(answer)
+
+    late = Timer(STOPPED, process.kill)
+    late.start()
+    try:
+        yield ask
+    finally:
+        late.cancel()
+        process.stdin.close()
+        process.wait()
 
 
 def _database_in(folder: Path, name: str) -> dict[str, str]:
@@ -190,13 +243,10 @@ def _python(module: str, *arguments: str, **environment: str) -> Any:
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("HEIMDALL_", "DATABASE_"))
-    }
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env=kept | environment,
+        env=_environment(environment),
         capture_output=True,
         text=True,
         timeout=STOPPED,
@@ -206,6 +256,12 @@ def _run(command: list[str], environment: dict[str, str]) -> str:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise RuntimeError(last[0])
     return done.stdout
+
+
+def _environment(own: dict[str, str]) -> dict[str, str]:
+    """Without what this machine's own Heimdall is told."""
+    kept = os.environ.items()
+    return {name: value for name, value in kept if not name.startswith(("HEIMDALL_", "DATABASE_"))} | own
 
 
 @contextmanager

@@ -28,7 +28,6 @@ from training.models import MAX_TAGS
 from training.queries import texts
 from training.queries.conditions import (
     ALL,
-    ANY,
     JOBS,
     NONE,
     Condition,
@@ -45,7 +44,7 @@ from training.queries.cursor import Order, Place
 from training.queries.rows import Row, dicts_of, read_rows
 
 COUNT_LIMIT = 1_000  # jobs are counted up to here, and pages are numbered up to here
-LOOKED_AT = 5_000  # jobs, at most, that are looked at in order to count, or to sort
+LOOKED_AT = 3_000  # jobs, at most, that are looked at in order to count, or to sort
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ class Plan:
         if not self.leader.parts:
             return []
         if order.field == "id" and self.leader.in_order:
-            return _first_column(self._in_order(order, place, most))
+            return self._in_order(order, place, most)
         looks, column = (self.leader.look, *self.others), str
         if self.is_few:
             few = _found(self.leader, self.others)
@@ -179,19 +178,20 @@ class Plan:
                 found += _first_column(Sql(text, (*where.values, most - len(found))))
         return found
 
-    def _in_order(self, order: Order, place: Place | None, most: int) -> Sql:
-        """Of each part as many as are wanted: its index has them in the order of numbers."""
+    def _in_order(self, order: Order, place: Place | None, most: int) -> list[int]:
+        """Part by part, for each index has its jobs in the order of numbers. A later part is read as far as what the
+        earlier ones found, and not to its end for jobs that come on later pages."""
         descends = order.descending != (place is not None and place.backward)
-        by, sign = ("DESC", "<") if descends else ("ASC", ">")
-        each = []
+        by, sign, back = ("DESC", "<", ">") if descends else ("ASC", ">", "<")
+        found: list[int] = []
         for part in self.leader.parts:
-            beyond = Sql(f"{part.number} {sign} %s", (place.number,)) if place else ANY
-            found = part.select(*self.others, within=beyond)
-            each.append(Sql(f"{found.text} ORDER BY {part.number} {by} LIMIT %s", (*found.values, most)))
-        if len(each) == 1:
-            return each[0]
-        found = together([Sql(f"SELECT id FROM ({one.text}) AS part", one.values) for one in each])
-        return Sql(f"{found.text} ORDER BY id {by} LIMIT %s", (*found.values, most))
+            within = [Sql(f"{part.number} {sign} %s", (place.number,))] if place else []
+            if len(found) == most:
+                within.append(Sql(f"{part.number} {back} %s", (found[-1],)))
+            one = part.select(*self.others, within=both(*within))
+            text = f"{one.text} ORDER BY {part.number} {by} LIMIT %s"
+            found = sorted(found + _first_column(Sql(text, (*one.values, most))), reverse=descends)[:most]
+        return found
 
     def by_status(self) -> Counter[str]:
         if not self.leader.parts:
