@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import BooleanField, Case, Exists, Min, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
@@ -65,8 +67,7 @@ def silent_after() -> float:
 
 def busy_slots() -> Counter[int]:
     """Slots that hold a job, by node."""
-    held = Attempt.objects.filter(ended_at=None, node__isnull=False)
-    return Counter(held.values_list("node_id", flat=True))
+    return Counter(node for (node,) in _rows(_slots_held))
 
 
 def free_slots(job: TrainingJob | Any, node: Node, busy: Counter[int]) -> int:
@@ -113,22 +114,16 @@ class _Hall:
 
     @classmethod
     def of(cls, jobs: list[TrainingJob]) -> _Hall:
-        rows = TrainingJob.objects.filter(pk__in=[job.pk for job in jobs], status=Status.QUEUED)
-        # The least number, and not the first in order: SQLite would walk along all jobs for each.
-        makers = _makers().order_by().values("dataset").annotate(first=Min("pk")).values("first")
-        rows = rows.annotate(
-            is_held=Case(When(_IS_HELD, then=Value(True)), default=Value(False), output_field=BooleanField()),
-            maker=Subquery(makers),
-        )
+        numbers = [job.pk for job in jobs]
+        sql, values = _held_statement(connection.vendor, len(numbers))
         held = {
-            pk: _Held(is_held, not_before, maker if kind == JobType.TRAINING else None)
-            for pk, kind, is_held, not_before, maker in rows.values_list(
-                "pk", "job_type", "is_held", "not_before", "maker"
+            row.pk: _Held(
+                row.is_held, row.not_before, row.maker if row.job_type == JobType.TRAINING else None
             )
+            for row in TrainingJob.objects.raw(sql, [*values, *numbers])
         }
-        order = TrainingJob.objects.filter(IN_QUEUE).order_by(*IN_ORDER)
-        head = list(order.values_list("pk", "pool")[: FARTHEST_AHEAD + 1])
-        return cls(held, head, list(live_nodes()), busy_slots())
+        nodes = list(Node.objects.raw(*_live_statement(connection.vendor, silent_after())))
+        return cls(held, _rows(_head), nodes, busy_slots())
 
     def reason(self, job: TrainingJob) -> Reason:
         ahead = self._ahead(job)
@@ -182,6 +177,53 @@ def _makers() -> QuerySet[TrainingJob]:
         job_type=JobType.SYNTHETIC_DATA,
         status__in=[Status.QUEUED, Status.RUNNING],
     )
+
+
+@lru_cache(maxsize=64)
+def _held_statement(_vendor: str, count: int) -> tuple[str, tuple[Any, ...]]:
+    """What holds so many queued jobs, with the values that stand before their numbers. Making it costs Django many
+    times what its answer costs."""
+    # The least number, and not the first in order: SQLite would walk along all jobs for each.
+    makers = _makers().order_by().values("dataset").annotate(first=Min("pk")).values("first")
+    rows = (
+        TrainingJob.objects.only("job_type", "not_before")
+        .order_by()
+        .annotate(
+            is_held=Case(When(_IS_HELD, then=Value(True)), default=Value(False), output_field=BooleanField()),
+            maker=Subquery(makers),
+        )
+    )
+    sql, values = rows.filter(IN_QUEUE, pk__in=range(count)).query.sql_with_params()
+    return sql, values[:-count]
+
+
+def _head() -> QuerySet[TrainingJob, Any]:
+    """The numbers and pools of those who go first."""
+    return (
+        TrainingJob.objects.filter(IN_QUEUE)
+        .order_by(*IN_ORDER)
+        .values_list("pk", "pool")[: FARTHEST_AHEAD + 1]
+    )
+
+
+def _slots_held() -> QuerySet[Attempt, Any]:
+    return Attempt.objects.filter(ended_at=None, node__isnull=False).order_by().values_list("node_id")
+
+
+def _rows(question: Callable[[], QuerySet[Any, Any]]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(*_statement(connection.vendor, question))
+        return cursor.fetchall()
+
+
+@lru_cache(maxsize=8)
+def _live_statement(_vendor: str, _silent_after: float) -> tuple[str, tuple[Any, ...]]:
+    return live_nodes().query.sql_with_params()
+
+
+@lru_cache(maxsize=8)
+def _statement(_vendor: str, question: Callable[[], QuerySet[Any, Any]]) -> tuple[str, tuple[Any, ...]]:
+    return question().query.sql_with_params()
 
 
 def _waits_for_dataset() -> Q:
