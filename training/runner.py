@@ -100,10 +100,14 @@ def run_jobs() -> Found:
 
 
 def _run_in(node: Node, slot: int) -> Supervision | None:
-    """Returns the attempt that still has to be tidied up after: the slot need not wait for that."""
+    """Run jobs in a slot of the node, which was just read.
+
+    Returns the attempt that still has to be tidied up after: the slot need not wait for that.
+    """
     pid, last = os.getpid(), None
     while not host.orders.must_leave():
-        attempt = services.claim(node, slot=slot, pid=pid, pid_started_at=_born_at(pid))
+        born_at = _born_at(pid)
+        attempt = services.claim(node, slot=slot, pid=pid, pid_started_at=born_at, is_just_read=last is None)
         if attempt is None:
             break
         if last is not None:

@@ -48,8 +48,9 @@ def test_a_heartbeat_costs_the_same_for_one_step_and_for_many(attempt):
 
 def test_a_claim_costs_few_queries(make_job, alice):
     node = services.register_node()
-    make_job()
+    make_job(), make_job()
     assert queries(lambda: services.claim(node, slot=0, pid=1)) <= 6
+    assert queries(lambda: services.claim(node, slot=0, pid=1, is_just_read=True)) <= 5
     services.resume(make_job(status="paused", step=20, with_checkpoint=True), by=alice)
     assert queries(lambda: services.claim(node, slot=0, pid=1)) <= 9
 

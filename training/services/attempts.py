@@ -79,12 +79,24 @@ class Wish:
 
 
 def claim(
-    node: Node, *, slot: int, pid: int, pid_started_at: float = 0.0, job_id: int | None = None
+    node: Node,
+    *,
+    slot: int,
+    pid: int,
+    pid_started_at: float = 0.0,
+    job_id: int | None = None,
+    is_just_read: bool = False,
 ) -> Attempt | None:
-    """Make the best queued job ours with one conditional UPDATE, or return None where there is nothing to do."""
+    """Make the best queued job ours with one conditional UPDATE, or return None where there is nothing to do.
+
+    is_just_read: the node need not be read again. A drain that comes in between is heard with the attempt's first
+    wish, as one that comes right after the claim.
+    """
     while True:
         try:
             with transaction.atomic():
+                if not is_just_read:
+                    node.refresh_from_db(fields=["pools", "draining", "drained_at"])
                 job = _next_in_queue(node, slot, job_id)
                 return _claim(job, node, slot, pid, pid_started_at) if job else None
         except Raced:
@@ -322,7 +334,6 @@ def finite(value: Any) -> Any:
 
 def _next_in_queue(node: Node, slot: int, job_id: int | None) -> TrainingJob | None:
     """The best job that this slot may take, with its row locked; None too where the node takes none."""
-    node.refresh_from_db(fields=["pools", "draining", "drained_at"])
     if not waiting.takes_jobs(node):
         return None
     sql, values = _best_first(connection.vendor, waiting.fits(node, slot), job_id)
