@@ -80,7 +80,9 @@ export class Curve {
 
   typed() {
     const { from, to } = this.form.elements, first = Number(from.value), last = Number(to.value);
-    if (Number.isInteger(first) && Number.isInteger(last) && 0 < first && first < last) { this.range = [first, last]; this.load(); }
+    const isRange = Number.isInteger(first) && Number.isInteger(last) && 0 < first && first < last;
+    to.setCustomValidity(isRange ? "" : "Give two steps, the earlier one first.");
+    if (isRange) { this.range = [first, last]; this.load(); } else to.reportValidity();
   }
 
   add(steps, epochs) {

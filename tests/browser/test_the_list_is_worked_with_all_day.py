@@ -58,6 +58,24 @@ def test_keys_walk_search_tick_and_steer(site, visit, jobs):
     page.locator(".activity li").first.wait_for()
 
 
+def test_what_the_server_has_no_time_for_is_told_in_its_words_and_times_to_come_are_ahead(visit, jobs):
+    page = visit(f"/jobs/{jobs['first']}/", ignore=("429",))
+    too_much = "You ask too much at once. Try again in 3 s."
+
+    def refuse(route) -> None:
+        if route.request.method == "POST":
+            route.fulfill(status=429, content_type="text/plain; charset=utf-8", body=too_much)
+        else:
+            route.continue_()
+
+    page.route("**/pause/", refuse)
+    page.click('#head button[data-verb="pause"]')
+    page.locator("dialog[open] button:not([type=button])").click()
+    page.locator("#messages", has_text=too_much).wait_for()
+    ago = "import('/static/heimdall/format.js').then((format) => format.ago(Date.now() + 125_400))"
+    assert page.evaluate(ago) == "in 2 min 05 s"
+
+
 def test_ticked_jobs_are_paused_and_resumed_together(site, visit, jobs):
     page = visit("/")
     page.evaluate("window.neverReloaded = true")

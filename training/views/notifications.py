@@ -131,7 +131,9 @@ def _test(request: HttpRequest, found: Subscription) -> HttpResponse:
 
 
 def _switch(request: HttpRequest, found: Subscription) -> HttpResponse:
-    services.change_subscription(found, by=request.user, active=not found.active)
+    changed = services.change_subscription(found, by=request.user, active=not found.active)
+    told = "It is on: it is told from now on." if changed.active else "It is off: it is told nothing."
+    messages.success(request, told)
     return redirect("subscription", found.pk)
 
 
