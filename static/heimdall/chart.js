@@ -92,6 +92,9 @@ export class Curve {
     if (isNew || (epochs.length && !this.lines.some((line) => line.dots))) { this.load(); return; }
     this.append(steps, epochs);
     if (this.lines.some((line) => line.steps.length > LONGEST * this.points)) { this.load(); return; }
+    const { to } = this.form.elements;
+    to.max = Math.max(Number(to.max), ...steps.map((row) => row.step));
+    if (document.activeElement !== to) to.value = to.max;
     this.plot.update();
   }
 

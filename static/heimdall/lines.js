@@ -3,6 +3,7 @@
 import { count, duration, loss } from "./format.js";
 
 const FORGOTTEN = 1e-9;
+const WHOLE = [...Array(12).keys()].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)); // between two ticks of steps
 
 // A moving average that begins at the first value: each older one weighs `weight` times less.
 export function smooth(values, weight) {
@@ -89,7 +90,7 @@ export class Plot {
       cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false }, bind: { dblclick: () => () => { this.zoomed(null, null); } } },
       scales: { x: { time: options.x === "time" }, y: options.log ? { distr: 3 } : {} },
       axes: [
-        { ...axis, size: options.x === "time" ? 46 : 32, ...(options.x === "time" ? {} : { values: (_, ticks) => ticks.map((tick) => (tick == null ? "" : values(tick))) }) },
+        { ...axis, ...(options.x === "step" ? { incrs: WHOLE } : {}), size: options.x === "time" ? 46 : 32, ...(options.x === "time" ? {} : { values: (_, ticks) => ticks.map((tick) => (tick == null ? "" : values(tick))) }) },
         { ...axis, size: 60, values: (_, ticks) => ticks.map(number) },
       ],
       series: [{}, ...lines.flatMap((line, index) => this.series(line, this.colors[index]))],

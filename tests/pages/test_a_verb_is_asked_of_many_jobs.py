@@ -44,7 +44,7 @@ def test_each_is_done_by_itself_and_the_others_are_named_with_the_reason(browse,
     answer = browse(alice).post("/jobs/many/", body)
     assert (answer.status_code, answer["Location"]) == (302, "/?owner=me")
     told = words(html(answer.client.get("/")))
-    assert "Pause: 2 jobs done." in told
+    assert "Pause: 1 job done, 1 job will pause." in told
     done, bobs = jobs["done"].pk, jobs["bobs"].pk
     assert f"1 job not, #{done}: Cannot pause a completed job" in told
     assert f"1 job not, #{bobs}: Cannot pause a failed job" in told

@@ -25,6 +25,7 @@ from training.views.verbs import words_of
 
 MOST = services.MOST_AT_ONCE
 MOST_TICKED = 1_000
+_SOON = {Verb.PAUSE: "will pause", Verb.RESUME: "queued", Verb.RESTART: "queued", Verb.CANCEL: "will stop"}
 _NAMED = 8  # numbers of jobs in one sentence
 
 
@@ -73,13 +74,16 @@ class Outcome:
 
     verb: str
     done: list[int] = field(default_factory=list)
+    noted: list[int] = field(default_factory=list)
     already: list[int] = field(default_factory=list)
     refused: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def sentence(self) -> str:
         """For people, a line for each reason."""
-        lines = [f"{self.verb.capitalize()}: {_jobs(self.done)} done."]
+        told = [f"{_jobs(self.done)} done"] if self.done or not self.noted else []
+        told += [f"{_jobs(self.noted)} {_SOON[self.verb]}"] if self.noted else []
+        lines = [f"{self.verb.capitalize()}: {', '.join(told)}."]
         if self.already:
             lines.append(f"{_jobs(self.already)} {_were(self.already)} so already.")
         lines += [f"{_jobs(ids)} not, {_numbers(ids)}: {why}" for why, ids in self.refused.items()]
@@ -93,6 +97,8 @@ def outcome_of(answers: Iterable[services.Asked], verb: str) -> Outcome:
             outcome.refused[_why_not(one, verb)].append(one.number)
         elif one.result.answer is Answer.ALREADY:
             outcome.already.append(one.number)
+        elif one.result.answer is Answer.NOTED:
+            outcome.noted.append(one.number)
         else:
             outcome.done.append(one.number)
     return outcome
@@ -129,8 +135,9 @@ def _answer(request: HttpRequest, outcome: Outcome) -> HttpResponse:
     word = "refused" if outcome.refused else "done"
     response: HttpResponse
     if wants_json(request):
-        told = {"answer": word, "message": outcome.sentence, "gone": False, "done": outcome.done}
-        response = JsonResponse(told, status=409 if outcome.refused and not outcome.done else 200)
+        done = [*outcome.done, *outcome.noted]
+        told = {"answer": word, "message": outcome.sentence, "gone": False, "done": done}
+        response = JsonResponse(told, status=409 if outcome.refused and not done else 200)
     else:
         level = messages.WARNING if outcome.refused else messages.SUCCESS
         messages.add_message(request, level, outcome.sentence)
