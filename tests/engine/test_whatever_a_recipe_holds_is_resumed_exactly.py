@@ -197,6 +197,28 @@ CASES = {
 }
 
 
+class SparseMoments(Plain):
+    def model(self):
+        return nn.Sequential(nn.Flatten(), Words(), nn.Linear(3, 1))
+
+    def optimizer(self, model):
+        return torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+
+
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(8, 3, sparse=True)
+
+    def forward(self, inputs):
+        return self.table((inputs[:, 0] > 0).long())
+
+
+def test_a_sparse_state_is_refused_by_name(tmp_path):
+    with pytest.raises(TypeError, match="optimizer/state/0/momentum_buffer is a sparse tensor"):
+        train(SparseMoments, tmp_path, Stop(after_step=1), max_grad_norm=0.0, deterministic=False)
+
+
 def train(recipe: type[TrainingRecipe], folder, stop: Stop | None = None, *, resumed=None, **fields) -> Told:
     fields = {"epochs": 3, "batch_size": 4, "validation_split": 0.2, **fields}
     work = StoppingWork(spec_of(folder, config_of(**fields), **(resumed or {})), stop or Stop())

@@ -145,6 +145,8 @@ class _Walk:
         return copy.deepcopy(value)
 
     def _place_for(self, tensor: Tensor, path: _Path) -> Tensor:
+        if tensor.layout is not torch.strided:
+            raise TypeError(_words_about_sparse(path))
         identity = _identity(tensor)
         # What is not contiguous may overlap with others; on its own it has none of that.
         is_its_own = not tensor.numel() or not tensor.is_contiguous()
@@ -160,6 +162,14 @@ class _Walk:
         self.sources.append(tensor)
         self.used[path] = self._found[same] = place
         return place
+
+
+def _words_about_sparse(path: _Path) -> str:
+    where = "/".join(str(piece) for piece in path)
+    return (
+        f"{where} is a sparse tensor, and a checkpoint keeps dense ones: for sparse gradients take an optimizer "
+        "without momentum, or torch.optim.SparseAdam; in a part of your own, give to_dense()"
+    )
 
 
 @dataclass
