@@ -120,6 +120,14 @@ def test_a_state_of_the_same_tensors_is_not_walked_anew(monkeypatch):
     step()
 
 
+def test_a_tensor_that_becomes_sparse_is_refused_by_its_place():
+    buffer = Buffer()
+    buffer.copy({"table": torch.ones(3)})
+    with pytest.raises(TypeError, match="table is a sparse tensor"):
+        buffer.copy({"table": torch.ones(3).to_sparse()})
+    assert buffer.copy({"table": torch.ones(3)})["table"].tolist() == [1.0] * 3
+
+
 def test_what_is_written_is_the_state_at_the_snapshot(tmp_path):
     written = threading.Event()
     stager = Stager(tmp_path, finished=lambda ticket: written.set())
