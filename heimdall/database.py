@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ PATIENCE = {
     "tcp_user_timeout": 30_000,
 }
 IDLE_IN_TRANSACTION_SECONDS = 30  # a process that was stopped in a transaction keeps its locks no longer
+OLDEST_SQLITE = (3, 35)
 SILENCE_SECONDS = 2  # after the end of a statement's time; a server that works has said so by then
 
 
@@ -158,6 +160,11 @@ def _parsed(url: str) -> dict[str, Any]:
 
 
 def _sqlite(database: dict[str, Any], data_dir: Path) -> dict[str, Any]:
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise ImproperlyConfigured(
+            f"This Python's SQLite is {sqlite3.sqlite_version}; Heimdall needs 3.35 or newer (UPDATE ... RETURNING). "
+            f"Use a newer Python, or name a PostgreSQL database in {VARIABLE}."
+        )
     if database.get("OPTIONS"):
         raise ImproperlyConfigured(f"{VARIABLE}: a SQLite database takes no options; name the file alone.")
     # The database is the only truth, so a commit must be on the disk when it returns.

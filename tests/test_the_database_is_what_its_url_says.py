@@ -42,6 +42,13 @@ def test_a_bad_url_is_refused_with_the_variables_name_and_without_its_password(
     assert "open-sesame" not in str(refused.value)
 
 
+def test_a_sqlite_that_is_too_old_is_refused_with_its_version(monkeypatch, tmp_path):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 34, 1))
+    with pytest.raises(ImproperlyConfigured, match=r"needs 3\.35 or newer"):
+        database.configured(tmp_path)
+
+
 def test_options_of_libpq_are_passed_on_and_the_isolation_is_ours(monkeypatch, tmp_path):
     monkeypatch.setenv(
         "DATABASE_URL", "postgres://alice:a%2Fb@db.example.org:5433/jobs?sslmode=require&connect_timeout=3"

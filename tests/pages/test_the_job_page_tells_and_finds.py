@@ -41,7 +41,7 @@ def test_the_course_of_a_job_is_told_in_sentences(browse, job, alice, bob, team,
     job.refresh_from_db()
     services.resume(job, by=alice)
     moved_apart(job)
-    told = [line.words for line in story_of(job)][::-1]
+    told = [line.words for line in story_of(job, list(job.attempts.all()))][::-1]
     assert told == [
         "Waited 10 min",
         f"Attempt 1: trained 10 min on {node.name}, steps 0 to 6, crashed, resumed from step 0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -56,8 +57,11 @@ class Stretch:
         )
 
 
-def stretches_of(job: TrainingJob) -> list[Stretch]:
-    """In the order in which they were. Of a job with very many events the newest."""
+def stretches_of(job: TrainingJob, attempts: Iterable[Attempt] | None = None) -> list[Stretch]:
+    """In the order in which they were. Of a job with very many events the newest.
+
+    attempts: those that were read already, the newest ones. A stretch of an older one does not tell where it ran.
+    """
     events = Event.objects.filter(job=job, kind__in=_MOVES).order_by("-seq")[:MOST_EVENTS]
     found: list[Stretch] = []
     asked_by = ""
@@ -71,7 +75,7 @@ def stretches_of(job: TrainingJob) -> list[Stretch]:
             _end(found[-1], event, person)
         by = asked_by if event.status == Status.PAUSED else person
         found.append(Stretch(event.status, event.created_at, event.kind, event.step, event.attempt, by))
-    _look_at_attempts(job, found)
+    _look_at_attempts(Attempt.objects.filter(job=job) if attempts is None else attempts, found)
     return found
 
 
@@ -97,11 +101,10 @@ def _end(stretch: Stretch, event: Event, person: str) -> None:
     stretch.ended_step, stretch.ended_actor = event.step, person
 
 
-def _look_at_attempts(job: TrainingJob, found: list[Stretch]) -> None:
+def _look_at_attempts(attempts: Iterable[Attempt], found: list[Stretch]) -> None:
     """Where each attempt ran and how far it came; its last event says only where it was taken back to."""
-    columns = ("number", "node_name", "started_step", "steps_executed")
-    attempts = {row[0]: row[1:] for row in Attempt.objects.filter(job=job).values_list(*columns)}
+    known = {attempt.number: attempt for attempt in attempts}
     for stretch in found:
-        if stretch.status == Status.RUNNING and stretch.attempt in attempts:
-            stretch.node, started, executed = attempts[stretch.attempt]
-            stretch.reached = started + executed
+        if stretch.status == Status.RUNNING and stretch.attempt in known:
+            attempt = known[stretch.attempt]
+            stretch.node, stretch.reached = attempt.node_name, attempt.started_step + attempt.steps_executed

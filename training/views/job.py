@@ -15,7 +15,7 @@ from training.lifecycle import Status, Verb
 from training.models import Attempt, Checkpoint, Event, Metric, TrainingJob
 from training.views.copies import copies_of
 from training.views.page import page, visible_job
-from training.views.story import story_of
+from training.views.story import MOST_LINES, story_of
 
 MAX_EPOCH_ROWS = 500
 LOG_CHUNKS = 200
@@ -34,12 +34,12 @@ _OUTCOMES = {
 def job(request: HttpRequest, job_id: int) -> HttpResponse:
     seen = visible_job(request, job_id)
     stored = list(Checkpoint.objects.filter(job=seen).order_by("-step", "-id"))
-    attempts = list(Attempt.objects.filter(job=seen).order_by("-number")[:50])
+    attempts = list(Attempt.objects.filter(job=seen).order_by("-number")[:MOST_LINES])
     epochs, names = _epoch_table(seen)
     context = {
         "section": "jobs",
         "job": queries.job_dict(seen, request.user),
-        "num_made_from": policy.visible_jobs(request.user).filter(parent=seen).distinct().count(),
+        "num_made_from": policy.visible_jobs(request.user).filter(parent=seen).count(),
         "may_edit": policy.may(request.user, policy.EDIT, seen),
         "not_stored": queries.why_not_stored(seen),
         "checkpoints": stored,
@@ -50,7 +50,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "attempts": [_attempt_words(row) for row in attempts],
         "exit_words": how_it_ended(attempts[0].exit_code) if attempts else "",
         "events": _history(seen),
-        "story": story_of(seen),
+        "story": story_of(seen, attempts),
         "epochs": epochs,
         "epoch_names": names,
         "log": queries.newest_log(seen.pk, LOG_CHUNKS),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from training.lifecycle import Status, Verb
-from training.models import TrainingJob
+from training.models import Attempt, TrainingJob
 from training.queries.stretches import Stretch, stretches_of
 from training.templatetags.heimdall import duration
 
@@ -20,9 +20,10 @@ class Line:
     words: str
 
 
-def story_of(job: TrainingJob) -> list[Line]:
-    """Newest first."""
-    told = [Line(stretch.begun_at, _words(stretch)) for stretch in stretches_of(job) if _is_worth_it(stretch)]
+def story_of(job: TrainingJob, attempts: list[Attempt]) -> list[Line]:
+    """Newest first. attempts: its newest, as many as there are lines."""
+    stretches = filter(_is_worth_it, stretches_of(job, attempts))
+    told = [Line(stretch.begun_at, _words(stretch)) for stretch in stretches]
     return told[-MOST_LINES:][::-1]
 
 
