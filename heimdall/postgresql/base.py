@@ -8,6 +8,7 @@ give up. It closes the connection then, and what it had asked may still be done 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
@@ -16,19 +17,20 @@ from typing import Any
 import psycopg
 from django.db.backends.postgresql import base
 
-CHECK_SECONDS = 5.0  # that a kept connection may take to show that it works
+# That kept connections may take to show that they work. Less than the pool's 5 s, which adds a pause to what is left.
+CHECK_SECONDS = 4.0
 _asked = threading.local()
 
 
 @contextmanager
 def answers_within(seconds: float) -> Iterator[None]:
-    """In this thread each answer is waited for no longer than this; a connection's own limit holds too."""
-    before = getattr(_asked, "seconds", None)
-    _asked.seconds = _least(before, seconds)
+    """In this thread all answers together are waited for no longer than this; a connection's own limit holds too."""
+    before = getattr(_asked, "deadline", None)
+    _asked.deadline = _least(before, time.monotonic() + seconds)
     try:
         yield
     finally:
-        _asked.seconds = before
+        _asked.deadline = before
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -47,12 +49,12 @@ class BoundedConnection(psycopg.Connection[Any]):
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         if kwargs.get("timeout") is not None:  # of one that listens, to whom silence is nothing bad
             return super().wait(gen, *args, **kwargs)
-        limit = _least(self.silence_seconds, getattr(_asked, "seconds", None))
+        limit = _least(self.silence_seconds, _left())
         try:
             return super().wait(gen, *args, **kwargs | {"timeout": limit})
         except psycopg.errors._WaitTimeout as error:
             self.close()
-            raise psycopg.OperationalError(f"the server has said nothing for {limit:g} s") from error
+            raise psycopg.OperationalError(f"the server has said nothing for {limit:.2g} s") from error
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -76,6 +78,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 def _ignore(_: psycopg.Notify) -> None:
     pass
+
+
+def _left() -> float | None:
+    """Seconds until this thread has waited enough; a pool that looks at several connections has them together."""
+    deadline = getattr(_asked, "deadline", None)
+    return None if deadline is None else max(0.01, deadline - time.monotonic())
 
 
 def _least(*limits: float | None) -> float | None:
