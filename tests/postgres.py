@@ -168,7 +168,7 @@ class Server:
     def _count(self, which: str, *values: str) -> int:
         with self.connect("postgres") as connection:
             query = f"SELECT count(*) FROM pg_stat_activity WHERE {which}"
-            return connection.execute(query, values).fetchone()[0]
+            return connection.execute(query, values or None).fetchone()[0]
 
     def connect(self, database: str) -> Any:
         """database: its name or its URL."""

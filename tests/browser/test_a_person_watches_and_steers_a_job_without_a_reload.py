@@ -102,7 +102,7 @@ def test_a_dialog_can_be_left_and_changes_nothing(site, visit, long_job):
 
 
 def test_after_the_server_was_killed_the_page_finds_back_to_the_truth(site, visit, long_job):
-    page = visit(f"/jobs/{long_job}/", ignore=("WebSocket", "ERR_CONNECTION_REFUSED"))
+    page = visit(f"/jobs/{long_job}/", ignore=("WebSocket", "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET"))
     page.evaluate("window.neverReloaded = true")
     page.locator("#link-state", has_text="live").wait_for()
     before = step_shown(page)

@@ -56,7 +56,7 @@ def run(channel: process.Channel) -> int:
             "title": channel.spec.name_title,
             "config": channel.spec.config,
             "environment": {name: os.environ.get(name) for name in (*names, "PYTHONHASHSEED")},
-            "heimdall": sorted(name for name in os.environ if name.startswith(("HEIMDALL_", "DATABASE"))),
+            "heimdall": sorted(name for name in os.environ if name.startswith(("HEIMDALL_", "DATABASE_"))),
             "modules": sorted({"torch", "django"} & set(sys.modules)),
             "fds": _open_fds(),
         }

@@ -142,7 +142,9 @@ class Plan:
 
     @classmethod
     def of(cls, actor: Any, wanted: Wanted) -> Plan:
-        conditions = _conditions(actor, wanted) or [ALL]
+        conditions = _conditions(actor, wanted)
+        if not conditions:  # every index has them all
+            return cls(ALL, (), False, Count.of(_first_column(_up_to(COUNT_LIMIT, _found(ALL)))[0]))
         if not all(condition.parts for condition in conditions):
             return cls(NONE, (), True, Count(0))
         counts = _counted(conditions)
@@ -150,6 +152,8 @@ class Plan:
             range(len(counts)),
             key=lambda at: (counts[at], not conditions[at].in_order, conditions[at].is_far),
         )
+        if not counts[first]:
+            return cls(NONE, (), True, Count(0))
         leader, is_few = conditions[first], counts[first] <= LOOKED_AT
         others = tuple(condition.look for condition in conditions if condition is not leader)
         if not is_few and not leader.in_order:
