@@ -9,7 +9,7 @@ from tests.pages.conftest import html, words
 from training import services
 from training.errors import InvalidInput
 from training.models import TrainingJob
-from training.views.filters import Filters
+from training.queries.filters import Filters
 
 pytestmark = pytest.mark.django_db
 

@@ -17,7 +17,7 @@ from training.api.schema import answers, document
 from training.errors import InvalidInput
 from training.lifecycle import USER_VERBS, Answer, StopAt, Verb
 from training.queries.chosen import changeable
-from training.views.filters import Filters
+from training.queries.filters import Filters
 
 
 class AskMany(serializers.Input):

@@ -15,8 +15,8 @@ from training.api.doors import Door, given
 from training.api.schema import answers, document
 from training.errors import NotFound
 from training.models import SavedView
+from training.queries.filters import Filters
 from training.services.saved_views import NAME_LENGTH
-from training.views.filters import Filters
 
 
 @extend_schema_serializer(component_name="SavedView")

@@ -99,7 +99,7 @@ def name_field(**options: Any) -> Text:
 
 
 def query_field(**options: Any) -> Text:
-    """Which jobs, as the address of their list says it; training/views/filters.py reads it."""
+    """Which jobs, as the address of their list says it; training/queries/filters.py reads it."""
     return Text(max_length=QUERY_LENGTH, allow_blank=True, validators=[TEXT], **options)
 
 

@@ -15,7 +15,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.views.decorators.http import require_GET
 
 from training.queries import listing
-from training.views.filters import Filters
+from training.queries.filters import Filters
 from training.views.page import page
 
 ROWS = 500  # of one read

@@ -14,9 +14,9 @@ from training.errors import NotFound
 from training.lifecycle import USER_VERBS, Status
 from training.models import Node, SavedView
 from training.queries import listing
+from training.queries.filters import ME, NEWEST, SINCE, Filters
 from training.recipes import registry
 from training.templatetags.heimdall import verb_button
-from training.views.filters import ME, NEWEST, SINCE, Filters
 from training.views.page import PAGE_SIZE, page, people_known_to
 from training.views.sparks import draw
 

@@ -19,7 +19,7 @@ from training.errors import NotAllowed, NotFound
 from training.lifecycle import Answer, Verb
 from training.models import TrainingJob
 from training.queries.chosen import changeable, visible_among
-from training.views.filters import Filters
+from training.queries.filters import Filters
 from training.views.page import ANSWER, BIGGEST, next_address, page, wants_json, whole
 from training.views.verbs import words_of
 

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST
 
 from training import policy, services
 from training.errors import InvalidInput, NotFound
-from training.views.filters import Filters
+from training.queries.filters import Filters
 from training.views.page import BIGGEST, next_address, page
 
 

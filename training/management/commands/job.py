@@ -27,8 +27,8 @@ from training.management.progress import Progress, printable, table
 from training.models import TrainingJob
 from training.queries import listing
 from training.queries.chosen import changeable
+from training.queries.filters import Filters
 from training.services.forks import CARRIES, TRAINING
-from training.views.filters import Filters
 
 REFUSED, NOT_ALLOWED, NOT_FOUND = 3, 4, 5
 FAILED, CANCELLED, PAUSED = 6, 7, 8
