@@ -177,6 +177,10 @@ def _reads_of(folder: Path, few: int, many: int) -> dict[tuple[str, str], dict[s
         _talker("bench.reads", "answer", **small) as among_few,
         _talker("bench.reads", "answer", **large) as among_many,
     ):
+        for ask, person in product((both, among_few, among_many), reading.PEOPLE):
+            ask(
+                [next(iter(reading.QUERIES)), person]
+            )  # the first one of a process is not like those that follow
         for query, (person, role) in product(reading.QUERIES, reading.PEOPLE.items()):
             times: dict[str, list[float]] = defaultdict(list)
             for _ in range(reading.ROUNDS):

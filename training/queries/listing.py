@@ -142,18 +142,21 @@ class Plan:
 
     @classmethod
     def of(cls, actor: Any, wanted: Wanted) -> Plan:
-        conditions = _conditions(actor, wanted)
-        if not conditions:  # every index has them all
-            return cls(ALL, (), False, Count.of(_first_column(_up_to(COUNT_LIMIT, _found(ALL)))[0]))
+        conditions = _conditions(actor, wanted) or [ALL]
         if not all(condition.parts for condition in conditions):
             return cls(NONE, (), True, Count(0))
-        counts = _counted(conditions)
+        # An index that has them in order is read until the page is full, however many there are beyond what is told.
+        by_number = Order.of(wanted.ordering).field == "id" and conditions[0].in_order
+        leads = len(conditions) == 1 and (by_number or conditions[0] is ALL)
+        counts = _counted(conditions, COUNT_LIMIT if leads else LOOKED_AT)
+        if not min(counts):
+            return cls(NONE, (), True, Count(0))
+        if leads:
+            return cls(conditions[0], (), False, Count.of(counts[0]))
         first = min(
             range(len(counts)),
             key=lambda at: (counts[at], not conditions[at].in_order, conditions[at].is_far),
         )
-        if not counts[first]:
-            return cls(NONE, (), True, Count(0))
         leader, is_few = conditions[first], counts[first] <= LOOKED_AT
         others = tuple(condition.look for condition in conditions if condition is not leader)
         if not is_few and not leader.in_order:
@@ -248,9 +251,9 @@ def _number_of(model: Any, field: str, name: str) -> int | None:
     return model.objects.filter(**{field: name}).values_list("pk", flat=True).first()
 
 
-def _counted(conditions: Sequence[Condition]) -> list[int]:
-    """How many jobs each of them fits alone, up to one more than LOOKED_AT."""
-    each = [_up_to(LOOKED_AT, _found(condition)) for condition in conditions]
+def _counted(conditions: Sequence[Condition], most: int) -> list[int]:
+    """How many jobs each of them fits alone, up to one more than `most`."""
+    each = [_up_to(most, _found(condition)) for condition in conditions]
     text = ", ".join(f"({one.text})" for one in each)
     return list(_rows(Sql(f"SELECT {text}", tuple(value for one in each for value in one.values)))[0])
 
