@@ -13,7 +13,7 @@ DOORS = {
     "training.live", "training.management", "training.templatetags", "training.urls", "training.views",
 }  # fmt: skip
 PLAIN = {"training.errors", "training.lifecycle"}
-READS = {"training.models", "training.policy", *PLAIN}
+READS = {"training.models", "training.policy", "training.statements", *PLAIN}
 ADAPTERS = {
     "training.bundles", "training.checkpoints", "training.datasets", "training.host", "training.notifications",
     "training.push", "training.queue", "training.storage", "training.wakeups",
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "training.host": set(),
     "training.hardware": set(),
     "training.wakeups": set(),
+    "training.statements": set(),
     "training.storage": set(),
     "training.s3": {"training.storage"},
     "training.diagram": {"training.lifecycle"},

@@ -45,9 +45,7 @@ T = TypeVar("T")
 
 LISTEN_SECONDS = 0.1  # how long the loop waits for the trainer's next message
 WISH_SECONDS = 0.25  # how old the known wish may get where no commit is heard
-SWITCH_SECONDS = (
-    0.0005  # how long a message may wait for the loop to give way to the thread that passes it on
-)
+SWITCH_SECONDS = 0.0005  # how long a message may wait for the loop to give way to its thread
 EAR_SECONDS = 0.004  # how often SQLite is asked whether something was committed
 NEWS_SECONDS = 0.25  # how long news may wait for the next beat
 EXIT_SECONDS = 5.0  # how long a trainer may take to leave when its work is done

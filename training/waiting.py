@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -17,6 +17,7 @@ from django.db.models.functions import Now
 
 from training.lifecycle import JobType, Status
 from training.models import Attempt, Node, TrainingJob
+from training.statements import made_once, rows_of
 
 # Written out: SQLite takes the queue's index only for a condition that it can read, which no parameter is.
 IN_QUEUE = Q(status=RawSQL(f"'{Status.QUEUED}'", ()))
@@ -67,7 +68,7 @@ def silent_after() -> float:
 
 def busy_slots() -> Counter[int]:
     """Slots that hold a job, by node."""
-    return Counter(node for (node,) in _rows(_slots_held))
+    return Counter(node for (node,) in rows_of(_slots_held()))
 
 
 def free_slots(job: TrainingJob | Any, node: Node, busy: Counter[int]) -> int:
@@ -123,7 +124,7 @@ class _Hall:
             for row in TrainingJob.objects.raw(sql, [*values, *numbers])
         }
         nodes = list(Node.objects.raw(*_live_statement(connection.vendor, silent_after())))
-        return cls(held, _rows(_head), nodes, busy_slots())
+        return cls(held, rows_of(_head()), nodes, busy_slots())
 
     def reason(self, job: TrainingJob) -> Reason:
         ahead = self._ahead(job)
@@ -197,33 +198,22 @@ def _held_statement(_vendor: str, count: int) -> tuple[str, tuple[Any, ...]]:
     return sql, values[:-count]
 
 
-def _head() -> QuerySet[TrainingJob, Any]:
-    """The numbers and pools of those who go first."""
-    return (
+# The numbers and pools of those who go first.
+_head = made_once(
+    lambda: (
         TrainingJob.objects.filter(IN_QUEUE)
         .order_by(*IN_ORDER)
         .values_list("pk", "pool")[: FARTHEST_AHEAD + 1]
     )
-
-
-def _slots_held() -> QuerySet[Attempt, Any]:
-    return Attempt.objects.filter(ended_at=None, node__isnull=False).order_by().values_list("node_id")
-
-
-def _rows(question: Callable[[], QuerySet[Any, Any]]) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(*_statement(connection.vendor, question))
-        return cursor.fetchall()
+)
+_slots_held = made_once(
+    lambda: Attempt.objects.filter(ended_at=None, node__isnull=False).order_by().values_list("node_id")
+)
 
 
 @lru_cache(maxsize=8)
 def _live_statement(_vendor: str, _silent_after: float) -> tuple[str, tuple[Any, ...]]:
     return live_nodes().query.sql_with_params()
-
-
-@lru_cache(maxsize=8)
-def _statement(_vendor: str, question: Callable[[], QuerySet[Any, Any]]) -> tuple[str, tuple[Any, ...]]:
-    return question().query.sql_with_params()
 
 
 def _waits_for_dataset() -> Q:

@@ -295,9 +295,8 @@ def gather_into_large_pages() -> None:
         begin, end = (int(address, 16) for address in place.split("-"))
         begin, end = -(-begin // _LARGE_PAGE) * _LARGE_PAGE, end // _LARGE_PAGE * _LARGE_PAGE
         if rights == "rw-p" and inode == "0" and name in ([], ["[heap]"]) and begin < end:
-            libc.madvise(
-                begin, end - begin, _MADV_COLLAPSE
-            )  # an older kernel refuses, and all stays as it was
+            # An older kernel refuses, and all stays as it was.
+            libc.madvise(begin, end - begin, _MADV_COLLAPSE)
 
 
 def serve(parent: socket.socket, run: Callable[[Channel], int]) -> NoReturn:

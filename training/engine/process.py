@@ -245,9 +245,8 @@ def own_environment(spec: TrainerSpec) -> dict[str, str]:
         own["CUDA_VISIBLE_DEVICES"] = ""
     elif spec.gpu is not None:
         own["CUDA_VISIBLE_DEVICES"] = str(spec.gpu)
-        own["CUDA_DEVICE_ORDER"] = (
-            "PCI_BUS_ID"  # as the driver counts; by itself CUDA begins with the fastest
-        )
+        # As the driver counts; by itself CUDA begins with the fastest.
+        own["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if spec.threads is not None:
         own |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(spec.threads))
     return own

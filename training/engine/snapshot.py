@@ -47,10 +47,8 @@ class Buffer:
         """The same tree over copied tensors. Shared tensors stay shared; containers and values are new."""
         try:
             tree, sources = _copied_again(state, self._leaves)
-        except (
-            _Changed,
-            RuntimeError,
-        ):  # such as of a tensor that has become sparse: the walk has words for it
+        except (_Changed, RuntimeError):
+            # Some error of torch, such as of a tensor that has become sparse: the walk has words for it.
             walk = _Walk(self._places)
             tree, sources = walk.copied(state), walk.sources
             self._places, self._leaves, self._targets = walk.used, walk.leaves, walk.targets

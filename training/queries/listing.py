@@ -18,7 +18,6 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
-from django.db import connection
 from django.utils import timezone
 
 from training import policy
@@ -42,6 +41,7 @@ from training.queries.conditions import (
 )
 from training.queries.cursor import Order, Place
 from training.queries.rows import Row, dicts_of, read_rows
+from training.statements import rows_of
 
 COUNT_LIMIT = 1_000  # jobs are counted up to here, and pages are numbered up to here
 LOOKED_AT = 3_000  # jobs, at most, that are looked at in order to count, or to sort
@@ -205,7 +205,7 @@ class Plan:
             return Counter()
         few = _found(self.leader, self.others)
         text = f"SELECT status, count(*) FROM {JOBS} WHERE id IN ({few.text}) GROUP BY status"
-        return Counter(dict(_rows(Sql(text, few.values))))
+        return Counter(dict(rows_of(Sql(text, few.values))))
 
 
 def _conditions(actor: Any, wanted: Wanted) -> list[Condition]:
@@ -255,7 +255,7 @@ def _counted(conditions: Sequence[Condition], most: int) -> list[int]:
     """How many jobs each of them fits alone, up to one more than `most`."""
     each = [_up_to(most, _found(condition)) for condition in conditions]
     text = ", ".join(f"({one.text})" for one in each)
-    return list(_rows(Sql(f"SELECT {text}", tuple(value for one in each for value in one.values)))[0])
+    return list(rows_of(Sql(f"SELECT {text}", tuple(value for one in each for value in one.values)))[0])
 
 
 def _found(leader: Condition, others: Sequence[Sql] = ()) -> Sql:
@@ -278,13 +278,7 @@ def _up_to(most: int, found: Sql) -> Sql:
 
 
 def _first_column(statement: Sql) -> list[int]:
-    return [row[0] for row in _rows(statement)]
-
-
-def _rows(statement: Sql) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(*statement)
-        return cursor.fetchall()
+    return [row[0] for row in rows_of(statement)]
 
 
 def _place(wanted: Wanted, row: Row, *, backward: bool = False) -> str:

@@ -27,7 +27,6 @@ from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metr
 from training.policy import System
 from training.services.blocks import fold_metrics
 from training.services.clock import in_seconds, lease_end
-from training.services.statements import update_and_read
 from training.services.transition import (
     Raced,
     add_event,
@@ -40,6 +39,7 @@ from training.services.transition import (
     to_checkpoint,
     write,
 )
+from training.statements import update_and_read
 
 WORKER = System("worker")
 MAX_LOG_CHARACTERS = 64 * 1024  # of one chunk; more is cut in the middle

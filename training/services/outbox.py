@@ -19,7 +19,7 @@ from training.lifecycle import Status, Verb
 from training.models import Delivery, Event, Subscription, TrainingJob, Watch
 from training.notifications import Topic, topic_of
 from training.services.clock import in_seconds
-from training.services.statements import first_row, made_once
+from training.statements import made_once, rows_of
 
 BACKOFF_SECONDS = (10, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 21_600, 28_800)  # together almost 22 hours
 REST_SECONDS = 300  # that a receiver which fails is left alone at most
@@ -30,7 +30,7 @@ ANSWER_LENGTH = 1_000
 
 def announce(job: TrainingJob, event: Event, verb: Verb) -> None:
     """Put a message for each subscription that wants it into the outbox. Call it in the transition's transaction."""
-    if first_row(_any_subscription()) is None:
+    if not rows_of(_any_subscription()):
         return  # most installations most of the time; asking who wants it costs seven times as much
     topic = topic_of(verb, Status(job.status))
     wanted = [one for one in _subscriptions_for(job) if _wants(one, topic, job)]

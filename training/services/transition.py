@@ -15,7 +15,7 @@ from training.models import Artifact, Checkpoint, Event, Metric, TrainingJob
 from training.policy import System
 from training.services import outbox
 from training.services.blocks import forget_blocks
-from training.services.statements import first_row, update_and_read
+from training.statements import rows_of, update_and_read
 
 
 class Raced(Exception):
@@ -156,8 +156,8 @@ def rolled_back(job: TrainingJob, checkpoint: Checkpoint | None) -> bool:
 
 def _has_more_than(job: TrainingJob, step: int, epoch: int) -> bool:
     """Whether anything was written for the job that a training at this place has not done."""
-    found = first_row((_MORE_THAN, (job.pk, step, job.pk, epoch, job.pk, epoch)))
-    return bool(found and found[0])
+    ((found,),) = rows_of((_MORE_THAN, (job.pk, step, job.pk, epoch, job.pk, epoch)))
+    return bool(found)
 
 
 _MORE_THAN = """

@@ -1,7 +1,7 @@
-"""Statements that Django's ORM cannot make, each of which does at once what would take it two.
+"""Statements beside Django's ORM: made once, or doing at once what would take it two.
 
-A claim and a landing hold up a slot, so what they ask of the database is counted. Making a statement costs Django
-more than a local database needs to answer it: one that is always the same is made once.
+A claim and a landing hold up a slot, and people wait for lists, so what these ask of the database is counted. Making
+a statement costs Django more than a local database needs to answer it: one that is always the same is made once.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ def made_once(make: Callable[[], QuerySet[Any]]) -> Callable[[], Statement]:
     return lambda: made(connection.vendor)
 
 
-def first_row(statement: Statement) -> tuple[Any, ...] | None:
+def rows_of(statement: Statement) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(*statement)
-        found: tuple[Any, ...] | None = cursor.fetchone()
-    return found
+        return cursor.fetchall()
