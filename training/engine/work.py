@@ -34,7 +34,10 @@ FLUSH_SECONDS = 0.1
 RETRY_SECONDS = (0.2, 1.0, 5.0, 15.0)
 MOST_ARTIFACT_BYTES = 64 * 1024
 FAILED, CRASHED = 1, 71
+OUT_OF_MEMORY = "out_of_memory"
 
+# Where torch has no class of its own for it: of the CPU's memory, of pinned memory, of CUDA's libraries.
+_NO_MEMORY = re.compile(r"DefaultCPUAllocator|out of memory|_STATUS_ALLOC_FAILED")
 _LOADER_WORKER_DIED = re.compile(r"DataLoader worker \(pid.*(exited unexpectedly|killed by signal)")
 
 
@@ -58,7 +61,7 @@ def run(channel: Channel) -> int:
         told = {
             "kind": "failed",
             "code": code,
-            "error": _sentence(error),
+            "error": _sentence(error, code, channel.spec.config),
             "traceback": traceback.format_exc(),
         }
         channel.send(told)
@@ -390,9 +393,19 @@ def _code(error: Exception) -> str | None:
     if isinstance(error, Crashed) or _LOADER_WORKER_DIED.search(str(error)):
         return None
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "out_of_memory"
+        return OUT_OF_MEMORY
+    if isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)):
+        return OUT_OF_MEMORY
     return "recipe_error"
 
 
-def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+def _sentence(error: Exception, code: str, config: dict[str, Any]) -> str:
+    if isinstance(error, Refused):
+        return str(error)
+    said = f"{type(error).__name__}: {error}"
+    if code == OUT_OF_MEMORY and "batch_size" in config:
+        said += (
+            f"\nIt did not fit with batch_size={config['batch_size']}. A smaller one needs less memory; with "
+            "grad_accumulation as many times larger, a step is over as many samples as before."
+        )
+    return said

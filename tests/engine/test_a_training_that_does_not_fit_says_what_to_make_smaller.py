@@ -1,0 +1,62 @@
+"""Memory that does not suffice has one name, whoever noticed it, and the remedy stands beside it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from training.engine import work
+
+
+def too_large() -> None:
+    torch.empty(2**48)
+
+
+def raising(error: Exception) -> Any:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+NO_MEMORY = {
+    "the CPU's": too_large,
+    "Python's": raising(MemoryError()),
+    "the GPU's": raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")),
+    "pinned": raising(torch.AcceleratorError("CUDA error: out of memory")),
+    "of a library": raising(
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    ),
+}
+
+
+def told(fail: Any, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> dict[str, Any]:
+    """What the supervisor hears of a trainer whose work fails so."""
+    sent: list[dict[str, Any]] = []
+    channel: Any = SimpleNamespace(
+        listen=lambda receive: None, send=sent.append, spec=SimpleNamespace(config=config)
+    )
+    monkeypatch.setattr(work, "perform", lambda *_, **__: fail())
+    assert work.run(channel) == work.FAILED
+    return sent[0]
+
+
+@pytest.mark.parametrize("whose", NO_MEMORY)
+def test_it_is_called_out_of_memory_and_names_the_field(whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = told(NO_MEMORY[whose], monkeypatch, {"batch_size": 512})
+    assert failed["code"] == "out_of_memory"
+    assert "batch_size=512" in failed["error"]
+
+
+def test_a_config_without_the_field_is_told_no_remedy_that_it_has_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failed = told(too_large, monkeypatch, {})
+    assert failed["code"] == "out_of_memory"
+    assert "batch_size" not in failed["error"]
+
+
+def test_another_error_is_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = told(raising(RuntimeError("shapes do not match")), monkeypatch, {"batch_size": 512})
+    assert (failed["code"], failed["error"]) == ("recipe_error", "RuntimeError: shapes do not match")
