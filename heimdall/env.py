@@ -9,6 +9,7 @@ import secrets
 import warnings
 import zoneinfo
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -138,6 +139,11 @@ def web_address(name: str, default: str) -> str:
     return value
 
 
+def http_url(host: str, port: int) -> str:
+    """The address of a server that listens there; one of IPv6 stands in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def mail_server(name: str) -> dict[str, Any]:
     """Django's EMAIL_ settings from a URL like smtp+tls://name:password@mail.example.org:587; empty if not set."""
     value = text(name)
@@ -212,12 +218,16 @@ def gpus() -> list[int | str]:
 
 def secret_in_file(path: Path) -> str:
     """The secret kept in `path`; made on first use, readable by its owner only."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_urlsafe(50))
+    if not path.exists():
+        # Linked into place whole: web server and worker may start at the same time, on a disk that is full.
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        try:
+            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(50))
+            with suppress(FileExistsError):
+                os.link(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
     return path.read_text().strip()
 
 

@@ -22,7 +22,7 @@ ALLOWED_HOSTS = env.words("HEIMDALL_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
 CSRF_TRUSTED_ORIGINS = env.words("HEIMDALL_TRUSTED_ORIGINS")
 
 # What a link in a message begins with.
-PUBLIC_URL = env.web_address("HEIMDALL_URL", f"http://{HOST}:{PORT}")
+PUBLIC_URL = env.web_address("HEIMDALL_URL", env.http_url(HOST, PORT))
 
 # HTTPS=1 says that a proxy in front speaks TLS: cookies, redirects and HSTS follow from it.
 HTTPS = env.flag("HEIMDALL_HTTPS", False)

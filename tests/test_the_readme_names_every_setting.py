@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -86,6 +87,13 @@ def test_a_bad_value_stops_the_start_and_names_its_variable(name, value, tmp_pat
 def test_gpus_are_known_by_number_or_uuid(visible, found, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert env.gpus() == found
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "gpu.lab", "::1"])
+def test_the_address_that_links_begin_with_can_be_called(host, monkeypatch):
+    monkeypatch.delenv("HEIMDALL_URL", raising=False)
+    url = env.web_address("HEIMDALL_URL", env.http_url(host, 8000))
+    assert (urlsplit(url).hostname, urlsplit(url).port) == (host, 8000)
 
 
 def test_the_readme_shows_the_measured_table_of_the_documentation():

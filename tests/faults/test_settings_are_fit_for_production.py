@@ -12,6 +12,7 @@ from django.test import Client
 
 from heimdall.middleware import policy_for
 from tests import postgres
+from tests.services.test_races_have_one_winner import at_once
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = {
@@ -41,6 +42,30 @@ def test_a_secret_key_that_was_made_is_its_owners_alone(tmp_path):
     assert len(first) >= 50
     assert (tmp_path / "secret-key").stat().st_mode & 0o777 == 0o600
     assert env.secret_in_file(tmp_path / "secret-key") == first
+
+
+def test_who_starts_at_the_same_time_finds_the_same_whole_secret(tmp_path):
+    from heimdall import env
+
+    for number in range(20):
+        path = tmp_path / f"secret-key-{number}"
+        found = at_once(*[lambda path=path: env.secret_in_file(path)] * 4)
+        assert len(set(found)) == 1
+        assert len(found[0]) >= 50
+    assert len(list(tmp_path.iterdir())) == 20
+
+
+def test_a_full_disk_leaves_no_empty_secret_behind(tmp_path, monkeypatch):
+    from heimdall import env
+
+    def refuse(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(env.secrets, "token_urlsafe", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            env.secret_in_file(tmp_path / "secret-key")
+    assert len(env.secret_in_file(tmp_path / "secret-key")) >= 50
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from django.db.migrations.executor import MigrationExecutor
 from rest_framework.authtoken.models import Token
 from setproctitle import setproctitle
 
+from heimdall import env
 from training import services
 from training.management.commands.worker import FOLDER_IS_GONE
 from training.models import TrainingJob
@@ -254,7 +255,7 @@ class Site:
 
 def address() -> str:
     shown = "127.0.0.1" if settings.HOST in {"0.0.0.0", "::", ""} else settings.HOST
-    return f"http://[{shown}]:{settings.PORT}" if ":" in shown else f"http://{shown}:{settings.PORT}"
+    return env.http_url(shown, settings.PORT)
 
 
 def _answers() -> bool:
