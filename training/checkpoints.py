@@ -201,8 +201,14 @@ def can_be_shared() -> bool:
 
 
 def _require_file(checkpoint: Checkpoint) -> None:
-    if not checkpoint_storage().exists(checkpoint.file.name):
-        raise BadCheckpoint(f"The file of checkpoint {checkpoint.pk} is missing from the store.")
+    if checkpoint_storage().exists(checkpoint.file.name):
+        return
+    # A disk that is not mounted has no file of any checkpoint, and none of them is lost.
+    if not mark():
+        raise StorageUnavailable(
+            f"The store has neither {checkpoint.file.name} nor its own mark {MARK}. Is its disk mounted?"
+        )
+    raise BadCheckpoint(f"The file of checkpoint {checkpoint.pk} is missing from the store.")
 
 
 def _verify(checkpoint: Checkpoint, path: Path) -> None:

@@ -40,7 +40,8 @@ def versions() -> dict[str, str]:
         found["torch"] = metadata.version("torch")
     with _nvml() as is_there:
         if is_there:
-            found["nvidia_driver"] = pynvml.nvmlSystemGetDriverVersion()
+            with suppress(pynvml.NVMLError):
+                found["nvidia_driver"] = pynvml.nvmlSystemGetDriverVersion()
     return found
 
 
@@ -124,7 +125,8 @@ def _nvml() -> Iterator[bool]:
     try:
         yield True
     finally:
-        pynvml.nvmlShutdown()
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
 
 
 def _within_the_container(total: int, free: int) -> tuple[int, int]:

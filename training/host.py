@@ -47,8 +47,12 @@ class HeldFile:
         else:
             os.close(handle)
             return False
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+        except OSError:  # a full disk; what stayed open would stay locked
+            os.close(handle)
+            raise
         self._handle = handle
         return True
 

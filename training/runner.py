@@ -16,6 +16,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -283,7 +284,7 @@ class Supervision:
             checkpoint=str(start) if start else None,
             carry=_carried(job, checkpoint),
             device=job.config.get("device", "auto"),
-            gpu=settings.GPUS[self.slot] if self.slot < len(settings.GPUS) else None,
+            gpu=_gpu_of(self.slot),
             threads=job.environment.get("threads"),
             pinned=job.environment,
             expected=expected,
@@ -381,7 +382,7 @@ class Storing:
             except StorageUnavailable as error:
                 self.failures += 1
                 self.error = str(error)
-                self._retry_at = time.monotonic() + min(0.5 * 2**self.failures, 30.0)
+                self._retry_at = time.monotonic() + min(0.5 * 2 ** min(self.failures, 6), 30.0)
             else:
                 self.failures, self.error = 0, ""
                 return self._waiting.popleft(), stored
@@ -410,6 +411,13 @@ class Storing:
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _gpu_of(slot: int) -> int | str | None:
+    """A slot beyond the last GPU has none, and must not take another's. Where none is known, CUDA may find one."""
+    if not settings.GPUS:
+        return None
+    return settings.GPUS[slot] if slot < len(settings.GPUS) else ""
 
 
 def _carried(job: TrainingJob, start: Checkpoint | None) -> str:
@@ -468,8 +476,9 @@ class Training:
         self.trainer = Trainer.start(self.spec, launcher=_launcher)
         self.storing.when_done = self.trainer.nudge
         over = threading.Event()
-        threading.Thread(target=self._hear_commits, args=(over,), name="ear", daemon=True).start()
         try:
+            with suppress(RuntimeError):  # no further thread: wishes are read a little later
+                threading.Thread(target=self._hear_commits, args=(over,), name="ear", daemon=True).start()
             while not self._turn():
                 pass
         finally:

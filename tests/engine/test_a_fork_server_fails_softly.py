@@ -103,3 +103,17 @@ def test_closing_ends_server_and_trainers(launcher: WarmLauncher, tmp_path: Path
     assert not is_alive(server)
     until(lambda: trainer.exit_status() is not None)
     trainer.close()
+
+
+def test_the_code_of_an_earlier_trainer_is_not_that_of_one_with_its_number(
+    launcher: WarmLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = start(launcher, tmp_path)
+    server = launcher._server
+    assert server is not None
+    with server._changed:  # as if the kernel had come round to the next number
+        server._codes |= dict.fromkeys(range(first.pid + 1, first.pid + 2_000), 42)
+    second = start(launcher, tmp_path)
+    assert second.pid not in server._codes
+    first.close()
+    second.close()

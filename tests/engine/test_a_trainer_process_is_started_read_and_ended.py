@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ from training.engine.forkserver import WarmLauncher
 from training.engine.process import (
     ColdLauncher,
     Launcher,
+    Process,
     Trainer,
     TrainerSpec,
     _Log,
@@ -318,6 +320,30 @@ def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path, monkeypatch: pyt
     for end in opened:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(end)
+
+
+def test_a_trainer_that_no_thread_can_listen_to_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Process] = []
+
+    class Noted(ColdLauncher):
+        def launch(self, *asked: Any) -> Process:
+            started.append(super().launch(*asked))
+            return started[0]
+
+    start, threads = threading.Thread.start, []
+
+    def scarce(thread: threading.Thread) -> None:
+        threads.append(thread)
+        if thread.name == "trainer-messages":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    with pytest.raises(OSError, match="no further thread"):
+        Trainer.start(spec_of(tmp_path), launcher=Noted("tests.engine.standin_trainer"))
+    assert started[0].wait(5)
 
 
 def test_what_json_has_no_word_for_travels_all_the_same() -> None:

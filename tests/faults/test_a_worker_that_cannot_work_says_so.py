@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import subprocess
 import sys
 import time
@@ -77,3 +79,26 @@ def test_a_lock_knows_whether_its_name_still_leads_to_it(tmp_path):
     assert not held.is_in_place()
     (tmp_path / "lock").touch()  # somebody made it again: it is another one
     assert not held.is_in_place()
+
+
+@pytest.mark.parametrize("fruitless", [0, 1, 3, 100_000])
+def test_however_many_clusters_died_another_one_comes_within_minutes(fruitless, guard, settings):
+    settings.CANARY_SECONDS = 30
+    pulse = guard.pulse
+    pulse._fruitless = fruitless
+    assert pulse.pause_before_the_next_cluster() == {0: 0, 1: 1, 3: 4, 100_000: 60}[fruitless]
+    assert pulse._patience() == {0: 30, 1: 60, 3: 240, 100_000: 600}[fruitless]
+
+
+def test_a_full_disk_keeps_no_lock_taken(tmp_path, monkeypatch):
+    held = host.HeldFile(tmp_path / "lock")
+    with monkeypatch.context() as full:
+
+        def refuse(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        full.setattr(os, "pwrite", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            held.take()
+    assert held.holder() is None
+    assert host.HeldFile(tmp_path / "lock").take()

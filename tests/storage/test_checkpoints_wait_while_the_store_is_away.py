@@ -8,6 +8,7 @@ from tests.running import PATIENCE
 from tests.storage.conftest import s3_backend, staged, use_store
 from tests.storage.servers import Wire
 from training import checkpoints, s3
+from training.errors import StorageUnavailable
 from training.runner import Storing
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -137,3 +138,17 @@ def test_while_the_wire_is_silent_nobody_waits_for_the_store(wire, storing, tmp_
     assert time.monotonic() - began < 0.5 * PATIENCE
     assert [done[0]["step"] for done in left_out if done is not None] == [1]
     wire.cut()
+
+
+def test_after_days_without_an_answer_the_store_is_still_tried(storing, tmp_path, monkeypatch):
+    """A delay that doubles at each try outgrows every number within a day."""
+
+    def away(*args, **kwargs):
+        raise StorageUnavailable("no route to the store")
+
+    monkeypatch.setattr(checkpoints, "store", away)
+    storing.failures = 5_000
+    add(storing, tmp_path / "s", 1)
+    assert fail_once(storing) == []
+    assert (storing.failures, storing.error) == (5_001, "no route to the store")
+    assert 25 < storing._retry_at - time.monotonic() <= 30

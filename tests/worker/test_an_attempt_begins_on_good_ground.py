@@ -37,6 +37,7 @@ def begun(settings, tmp_path, monkeypatch) -> list[dict]:
         "OPTIONS": {"location": tmp_path / "store"},
     }
     settings.STORAGES = settings.STORAGES | {"checkpoints": store}
+    checkpoints.leave_mark("of these tests")
     specs: list[dict] = []
 
     class Training:
@@ -115,6 +116,15 @@ def test_where_the_store_cannot_be_reached_the_job_waits_and_no_checkpoint_is_bl
     assert job.not_before is not None
     assert not Checkpoint.objects.exclude(quarantined_at=None).exists()
     assert "no route to the store" in Event.objects.get(kind="land").message
+
+
+def test_where_the_disk_of_the_store_is_not_mounted_no_checkpoint_is_blamed(claimed, begun, tmp_path):
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    (tmp_path / "store").mkdir()
+    job = supervised(claimed)
+    assert (job.status, job.error_code, begun) == ("queued", "", [])
+    assert not Checkpoint.objects.exclude(quarantined_at=None).exists()
+    assert "Is its disk mounted?" in Event.objects.get(kind="land").message
 
 
 def test_a_host_whose_disk_is_full_gives_the_job_back_and_fails_none(claimed, begun, settings, tmp_path):

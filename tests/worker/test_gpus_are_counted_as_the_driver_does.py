@@ -5,7 +5,7 @@ import ctypes.util
 import pynvml
 import pytest
 
-from training import hardware
+from training import hardware, runner
 from training.engine import process
 
 
@@ -13,6 +13,17 @@ from training.engine import process
 def test_a_trainer_sees_its_gpu_alone_in_the_order_of_the_driver(gpu, tmp_path):
     own = process.own_environment(process.TrainerSpec("some.recipe", {}, str(tmp_path), gpu=gpu))
     assert (own["CUDA_VISIBLE_DEVICES"], own["CUDA_DEVICE_ORDER"]) == (str(gpu), "PCI_BUS_ID")
+
+
+@pytest.mark.parametrize(("gpus", "slot", "seen"), [([4, 5], 1, "5"), ([4], 1, ""), ([], 0, None)])
+def test_a_slot_beyond_the_last_gpu_takes_no_other_slots(gpus, slot, seen, settings, make_job):
+    """On a machine where none was found CUDA may know better than we do."""
+    settings.GPUS = gpus
+    attempt = make_job(status="running").attempts.select_related("job").get()
+    supervision = runner.Supervision(attempt, slot)
+    own = process.own_environment(supervision._spec("some.recipe", None))
+    supervision.storing.close()
+    assert own.get("CUDA_VISIBLE_DEVICES") == seen
 
 
 @pytest.mark.skipif(bool(ctypes.util.find_library("nvidia-ml")), reason="there is a driver here")

@@ -175,21 +175,24 @@ class _Server:
             return not self._is_gone and bool(condition())
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                packet, fds, _, _ = socket.recv_fds(self._socket, _PACKET_BYTES, 1)
-                if not packet:
-                    break
-                self._hear(json.loads(packet), fds)
-        with self._changed:
-            self._is_gone = True
-            self._changed.notify_all()
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    packet, fds, _, _ = socket.recv_fds(self._socket, _PACKET_BYTES, 1)
+                    if not packet:
+                        break
+                    self._hear(json.loads(packet), fds)
+        finally:  # also where no file descriptor was left for a trainer's
+            with self._changed:
+                self._is_gone = True
+                self._changed.notify_all()
 
     def _hear(self, message: dict[str, Any], fds: list[int]) -> None:
         with self._changed:
             if message["kind"] == "ready":
                 self._is_ready = True
             elif message["kind"] == "forked":
+                self._codes.pop(message["pid"], None)  # of an earlier one with the same number
                 self._answers[message["request"]] = message | {"pidfd": fds[0]}
             elif message["kind"] == "refused":
                 self._answers[message["request"]] = message

@@ -16,6 +16,7 @@ and at the end of the control pipe it exits.
 import codecs
 import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import math
@@ -64,7 +65,7 @@ class TrainerSpec:
     """The checkpoint is another training's, and this is what is carried over; empty: it is this one's own."""
     device: str = "auto"
     gpu: int | str | None = None
-    """Its number, or its UUID."""
+    """Its number, or its UUID; empty: none at all; None: whichever CUDA finds."""
     threads: int | None = None
     pinned: dict[str, Any] = field(default_factory=dict)
     expected: dict[str, Any] = field(default_factory=dict)
@@ -288,9 +289,13 @@ class Trainer:
             ends = ChildEnds(control_out, messages_in, log_in)
             process = (launcher or ColdLauncher()).launch(spec, ends)
             ours.pop_all()  # they belong to the trainer's threads now
-        trainer = cls(
-            process, control=control_in, messages=messages_out, log=log_out, most_messages=most_messages
-        )
+        try:
+            trainer = cls(
+                process, control=control_in, messages=messages_out, log=log_out, most_messages=most_messages
+            )
+        except OSError:
+            process.kill()
+            raise
         trainer.send(spec.to_message())
         return trainer
 
@@ -562,5 +567,8 @@ def _write(fd: int, data: bytes) -> None:
 
 def _thread(name: str, target: Callable[..., None], *arguments: Any) -> threading.Thread:
     thread = threading.Thread(target=target, args=arguments, name=f"trainer-{name}", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:  # the only one of this kind that is the system's
+        raise OSError(errno.EAGAIN, "no further thread can be started") from error
     return thread

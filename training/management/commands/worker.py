@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.05
 FOLDER_IS_GONE = 4  # the exit code
 LONGEST_PAUSE_SECONDS = 60.0  # between two clusters that die at once
+LONGEST_PATIENCE_SECONDS = 600.0  # with a cluster that has not answered yet
 STORE_SECONDS = 2.0  # between two looks for a store that is away
 START_SECONDS = 30.0  # that a cluster may take to execute its first message
 ONE_STOP_SECONDS = 1.0  # signals that come closer together are one wish: a terminal signals a whole group
@@ -259,10 +260,10 @@ class Pulse(threading.Thread):
         return self._wedged.is_set()
 
     def pause_before_the_next_cluster(self) -> float:
-        """None after a cluster that worked; ever longer where one after the other dies before it has."""
+        """0 after a cluster that worked; ever longer where one after the other dies before it has."""
         if self._has_answered or self._fruitless == 0:
             return 0.0
-        return min(2.0 ** (self._fruitless - 1), LONGEST_PAUSE_SECONDS)
+        return min(self._growth() / 2, LONGEST_PAUSE_SECONDS)
 
     def begin_again(self) -> None:
         self._fruitless = 0 if self._has_answered else self._fruitless + 1
@@ -351,7 +352,11 @@ class Pulse(threading.Thread):
         """How long an answer may take. A fresh cluster has to start first, on a busy machine slowly."""
         if self._has_answered:
             return settings.CANARY_SECONDS
-        return min(max(settings.CANARY_SECONDS, START_SECONDS) * 2**self._fruitless, 600.0)
+        return min(max(settings.CANARY_SECONDS, START_SECONDS) * self._growth(), LONGEST_PATIENCE_SECONDS)
+
+    def _growth(self) -> int:
+        """Twice as much for each cluster that never answered, as far as it matters."""
+        return 2 ** min(self._fruitless, 10)
 
 
 def _signal(pid: int, number: int) -> None:
