@@ -3,8 +3,8 @@ import { around, PlaneMap } from "./map.js";
 import { calibration, distribution, histogram } from "./plots.js";
 import { draw, make, metres } from "./svg.js";
 
-const IN_68 = Math.sqrt(-2 * Math.log(1 - 0.68)), IN_95 = -2 * Math.log(1 - 0.95);
 const FACTORS = [1, 5, 20, 50, 100, 500];
+const gaussian = (share) => -2 * Math.log(1 - share); // how far, squared, the ellipse of a Gaussian reaches
 const PERFECT = 0.83; // median error over the root mean square bound, for circular errors
 
 function card(id, title, ...more) {
@@ -66,9 +66,10 @@ export function localization(root) {
 
   function place(content) {
     const { receivers, samples } = content, times = Number(factor.value);
+    const sizes = new Map(content.ellipses ?? []), reaches = { in68: Math.sqrt(sizes.get(0.68) ?? gaussian(0.68)), in95: sizes.get(0.95) ?? gaussian(0.95) };
     const rows = samples.filter((row) => row.every((value) => value != null));
     plane.show(around([...receivers.map((row) => row.slice(1)), ...rows]), (now) => [
-      draw("g", { class: "located" }, ...rows.map((row) => located(now, row, times))),
+      draw("g", { class: "located" }, ...rows.map((row) => located(now, row, times, reaches))),
       now.receivers(receivers),
     ]);
     const said = times === 1 ? "Errors and ellipses are drawn in the scale of the map: zoom in to see them." : `Errors and ellipses are drawn ${times} times larger than they are.`;
@@ -92,20 +93,23 @@ export function localization(root) {
     };
     table.replaceChildren(make("table", {}, make("thead", {}, make("tr", {}, ...["Of the samples", "Error below", "Bound below", "Ratio"].map((text, index) => make("th", { scope: "col", class: index ? "num" : null }, text)))), make("tbody", {}, line("50 %", 50), line("68 %", 68), line("95 %", 95))),
       make("p", { class: "soft small map-note" }, `A perfect estimator has a ratio of about ${PERFECT} at 50 %.${content.late_arrivals ? " Late arrivals are on; the bound is the one without them." : ""}`));
-    calibration(stated, content.calibration);
-    const found = (share) => `${(100 * (content.calibration.find(([stated]) => stated === share)?.[1] ?? NaN)).toFixed(1)} %`;
-    calibrated.textContent = `The ellipses of 68 % hold ${found(0.68)} of the true positions, those of 95 % hold ${found(0.95)}. The band is 3 points wide to each side.`;
+    const isCalibrated = content.calibrated_on > 0;
+    calibration(stated, content.calibration, isCalibrated ? content.stated : null);
+    const found = (rows, share) => `${(100 * (rows.find(([stated]) => stated === share)?.[1] ?? NaN)).toFixed(1)} %`;
+    const shares = (rows) => `${found(rows, 0.68)} of the true positions, those of 95 % hold ${found(rows, 0.95)}`;
+    const whose = isCalibrated ? ` They are as large as the validation samples ask for, and each half of these is counted with the sizes that the other half gives. As large as the network itself states (dotted), they would hold ${found(content.stated, 0.68)} and ${found(content.stated, 0.95)}.` : " They are as large as the network itself states.";
+    calibrated.textContent = `The ellipses of 68 % hold ${shares(content.calibration)}.${whose} The band is 3 points wide to each side.`;
   };
 }
 
 // One sample: the truth, the estimate with its error drawn so many times larger, the line between, and the ellipse.
-function located(now, [trueEast, trueNorth, east, north, a, b, c, bound], times) {
+function located(now, [trueEast, trueNorth, east, north, a, b, c, bound], times, { in68, in95 }) {
   const right = east - trueEast, up = north - trueNorth, [x, y] = now.at(trueEast, trueNorth);
   const [cx, cy] = now.at(trueEast + times * right, trueNorth + times * up);
   if (!now.sees([x, y], 400) && !now.sees([cx, cy], 400)) return draw("g");
-  const middle = (a + c) / 2, spread = Math.hypot((a - c) / 2, b), half = (value) => IN_68 * Math.sqrt(Math.max(value, 0));
+  const middle = (a + c) / 2, spread = Math.hypot((a - c) / 2, b), half = (value) => in68 * Math.sqrt(Math.max(value, 0));
   const long = half(middle + spread), short = half(middle - spread), turn = -Math.atan2(2 * b, a - c) / 2 * 180 / Math.PI;
-  const distance = (c * right * right - 2 * b * right * up + a * up * up) / (a * c - b * b), outside = !(distance <= IN_95);
+  const distance = (c * right * right - 2 * b * right * up + a * up * up) / (a * c - b * b), outside = !(distance <= in95);
   const text = `error ${metres(1000 * Math.hypot(right, up))}, bound ${metres(bound)}; ellipse of 68 %: ${metres(1000 * long)} by ${metres(1000 * short)}`;
   const group = draw("g", { class: outside ? "outside" : "inside" }, draw("title", {}, text));
   const [rx, ry] = [long * times * now.k, short * times * now.k];

@@ -34,15 +34,15 @@ export function distribution(place, percentiles, curves) {
   });
 }
 
-// Whether stated uncertainty is true: rows of [stated share, observed share].
-export function calibration(place, rows) {
+// Whether uncertainty is true: rows of [share that an ellipse should hold, share that it holds]; others beside them, dotted.
+export function calibration(place, rows, others) {
   whenSized(place, (width) => {
     const height = 250, x = between(0, 1, LEFT, width - RIGHT), y = between(0, 1, height - BOTTOM, TOP);
     const percent = (value) => `${Math.round(100 * value)} %`, shares = [0, 0.25, 0.5, 0.75, 1];
     const svg = frame(width, height, "Share of the true positions inside the ellipse that should hold each share", { x, y, xTicks: shares, yTicks: shares, xText: percent, yText: percent, title: "share that the ellipse should hold" });
     const clipped = (share) => Math.min(Math.max(share, 0), 1);
     const edge = [...shares.map((share) => [x(share), y(clipped(share + 0.03))]), ...shares.reverse().map((share) => [x(share), y(clipped(share - 0.03))])];
-    svg.append(draw("path", { class: "band", d: path(edge) + "Z" }, draw("title", {}, "within 3 points")), draw("path", { class: "curve bound", d: path([[x(0), y(0)], [x(1), y(1)]]) }), draw("path", { class: "curve main", d: path(rows.map(([stated, found]) => [x(stated), y(found)])) }));
+    svg.append(draw("path", { class: "band", d: path(edge) + "Z" }, draw("title", {}, "within 3 points")), draw("path", { class: "curve bound", d: path([[x(0), y(0)], [x(1), y(1)]]) }), ...[["other", others ?? []], ["main", rows]].map(([kind, points]) => draw("path", { class: `curve ${kind}`, d: path(points.map(([stated, found]) => [x(stated), y(found)])) })));
     for (const [stated, found] of rows.filter(([share]) => share === 0.68 || share === 0.95)) svg.append(draw("circle", { class: "dot", cx: x(stated), cy: y(found), r: 4 }, draw("title", {}, `${percent(stated)} stated, ${(100 * found).toFixed(1)} % found`)));
     place.replaceChildren(svg);
   });

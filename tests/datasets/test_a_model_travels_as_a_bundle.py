@@ -60,7 +60,8 @@ def bundle(checkpoint, settings):
 
 def test_it_holds_the_averaged_model_and_all_that_belongs_to_it(bundle, checkpoint, trained):
     parts, about = codec.load(bundle)
-    assert set(parts) == {"model", "recipe_scene"}
+    assert set(parts) == {"model", "recipe_scene", "recipe_calibration"}
+    assert parts["recipe_calibration"] == trained[0]["recipe_calibration"] != {}
     averaged = trained[0]["ema"]["model"]
     assert all(torch.equal(parts["model"][name], tensor) for name, tensor in averaged.items())
     assert "feature_mean" in " ".join(averaged)  # the normalisation

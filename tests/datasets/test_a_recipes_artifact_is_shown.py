@@ -34,7 +34,14 @@ def test_a_localization_shows_where_it_places_its_validation_samples(run):
     assert np.median(errors) == pytest.approx(values["val_p50"], rel=0.01)
     at = dict(zip(last["percentiles"], last["errors_m"], strict=True))
     assert at[68] == pytest.approx(values["val_p68"], rel=0.001)
-    assert dict(map(tuple, last["calibration"]))[0.95] == pytest.approx(values["val_coverage_95"], abs=1e-4)
+    for share, name in ((0.68, "coverage_68"), (0.95, "coverage_95")):
+        assert dict(map(tuple, last["calibration"]))[share] == pytest.approx(values[f"val_{name}"], abs=1e-4)
+        assert dict(map(tuple, last["stated"]))[share] == pytest.approx(
+            values[f"val_stated_{name}"], abs=1e-4
+        )
+    kept = run.parts["recipe_calibration"]
+    assert last["ellipses"] == [[share, dict(kept["radii_squared"])[share]] for share in (0.68, 0.95)]
+    assert last["calibrated_on"] == kept["samples"] == last["count"]
     assert (samples[:, 4] > 0).all()
     assert (samples[:, 4] * samples[:, 6] > samples[:, 5] ** 2).all()
     assert (np.array(shown[0]["samples"])[:, :2] == samples[:, :2]).all()  # the same samples in each epoch

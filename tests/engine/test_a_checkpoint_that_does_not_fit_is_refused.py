@@ -67,6 +67,27 @@ def test_a_part_too_many():
     assert "no part scaler" in refusal(nn.Linear(4, 2), state_of(nn.Linear(4, 2)) | {"scaler": {}})
 
 
+class Notes(dict):
+    """A part that holds what it was given."""
+
+    def state_dict(self):
+        return dict(self)
+
+    def load_state_dict(self, state):
+        self.clear()
+        self.update(state)
+
+
+def test_a_part_too_few_unless_it_has_nothing_to_lose():
+    model = nn.Linear(4, 2)
+    parts = {"model": model, "optimizer": torch.optim.Adam(model.parameters())}
+    loaded = state_of(nn.Linear(4, 2))
+    restore(parts | {"recipe_notes": Notes()}, loaded)
+    assert torch.equal(model.weight, loaded["model"]["weight"])
+    with pytest.raises(Refused, match="it has no part recipe_notes"):
+        restore(parts | {"recipe_notes": Notes(seen=3)}, loaded)
+
+
 def test_an_optimizer_that_casts_silently():
     """What torch rounded is put back; what another optimizer makes of its state is refused."""
     loaded = state_of(nn.Linear(4, 2))

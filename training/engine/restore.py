@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from training.engine.parts import BUFFERS, GENERATORS, OWN
+from training.engine.parts import GENERATORS, OWN
 from training.engine.refused import Refused
 from training.engine.snapshot import state_of
 from training.engine.spec import Part
@@ -48,8 +48,8 @@ def _undo_casts(optimizer: Optimizer, state: Mapping[Any, Any]) -> None:
 
 
 def _check_names(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
-    # Files of before there was this part have none of it; then nothing of it had been changed, or was lost.
-    missing = [name for name in parts if name not in loaded and name != BUFFERS]
+    # Files of before there was a part have none of it. A part that is empty when it is built loses nothing by that.
+    missing = [name for name, part in parts.items() if name not in loaded and part.state_dict()]
     if missing:
         raise _refused(f"it has no part {', '.join(missing)}")
     unknown = [name for name in loaded if name not in parts]

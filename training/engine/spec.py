@@ -80,7 +80,10 @@ class Evaluation:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def result(self) -> dict[str, float]:
-        """The epoch's values. `val_loss` must be among them: it says which epoch is the best."""
+        """The epoch's values. `val_loss` must be among them: it says which epoch is the best.
+
+        It may set a part of the recipe's own: no stop and no checkpoint comes between this and the epoch's end.
+        """
         return {f"val_{name}": float(total) / self.samples for name, total in self.sums.items()}
 
     def artifact(self) -> Mapping[str, Any] | None:

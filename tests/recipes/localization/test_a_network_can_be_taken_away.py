@@ -127,6 +127,9 @@ def test_the_onnx_file_gives_the_answers_of_the_network(checkpoint, tmp_path):
     alone = export.answer(file, *(part[:1].numpy() for part in reports))
     together = export.answer(file, *(part.numpy() for part in reports))
     assert np.allclose(alone[0], together[0][:1], atol=1e-6)
+    for share, place in ((0.68, 3), (0.95, 4)):
+        factor = trained.calibration.radius_squared(share)
+        assert np.allclose(together[place], factor * together[1], rtol=1e-6)
     import onnx
 
     metadata = {entry.key: entry.value for entry in onnx.load(file).metadata_props}

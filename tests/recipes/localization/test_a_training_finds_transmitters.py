@@ -11,6 +11,7 @@ from training.engine.spec import Plan
 from training.errors import InvalidConfig
 from training.recipes import registry
 from training.recipes.localization import dataset, evaluate
+from training.recipes.localization.calibration import Calibration
 from training.recipes.localization.config import Config
 from training.recipes.localization.recipe import Recipe, Scene, load
 from training.recipes.localization.settings import NORTHERN_ITALY, RadioSettings
@@ -39,7 +40,10 @@ def test_seconds_of_training_beats_the_centroid_and_knows_its_errors(tmp_path):
     }  # fmt: skip
     run = train("localization", raw, tmp_path)
     config = Config(**raw)
-    found = evaluate.evaluate(load(run.parts, config), config.scene, seed=99, samples=1500)
+    calibration = Calibration()
+    calibration.load_state_dict(run.parts["recipe_calibration"])
+    network = load(run.parts, config)
+    found = evaluate.evaluate(network, config.scene, seed=99, samples=1500, calibration=calibration)
     rows = {row.name: row.score for row in found.rows}
     assert rows["network"].score < 0.9
     assert rows["network"].p95_m < 1.1 * rows["Gauss-Newton on timing, careful"].p95_m

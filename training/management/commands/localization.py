@@ -102,9 +102,14 @@ class Command(BaseCommand):
                 f"The network was trained on samples of seed {trained.seed}; give another --seed."
             )
         found = evaluate.evaluate(
-            trained.network, trained.settings, seed=options["seed"], samples=options["samples"]
+            trained.network,
+            trained.settings,
+            seed=options["seed"],
+            samples=options["samples"],
+            calibration=trained.calibration,
         )
-        text = f"{evaluate.table(found)}\n\n{evaluate.remarks(trained, found, seed=options['seed'])}"
+        remarks = evaluate.remarks(trained, found, seed=options["seed"])
+        text = "\n\n".join([evaluate.table(found), evaluate.about_ellipses(trained, found), remarks])
         self.stdout.write(text)
         if options["into"] is not None:
             file, name = Path(options["into"][0]), options["into"][1]

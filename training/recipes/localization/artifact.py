@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.recipes.localization import score
+from training.recipes.localization.calibration import SHARES, Calibration, unseen_coverage
 from training.recipes.localization.geometry import Network
-from training.recipes.localization.score import ellipse_radius_squared, mahalanobis_squared
 
 Floats = NDArray[np.float64]
 
 KIND = "localization"
 SHOWN_SAMPLES = 200
 PERCENTILES = tuple(range(1, 100))
-SHARES = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.68)
 
 
 def artifact(
@@ -28,11 +28,18 @@ def artifact(
     truth_km: Floats,
     bounds_m: Floats,
     *,
+    calibration: Calibration,
     unrefined_km: Floats | None = None,
     late_arrivals: bool = False,
 ) -> dict[str, Any]:
-    """Of all samples of a validation; the first few of them are on the map."""
+    """Of all samples of a validation; the first few of them are on the map.
+
+    ellipses: how far those of 68 % and 95 % reach, as squared Mahalanobis distances. calibration and stated: which
+    share lies within the ellipse for each share, of samples that its size was not taken from, and with the size that
+    the network itself states.
+    """
     errors_m = _errors_m(positions_km, truth_km)
+    squared = score.mahalanobis_squared(positions_km, covariances_km2, truth_km)
     found = {
         "kind": KIND,
         **scene(network, names),
@@ -41,7 +48,13 @@ def artifact(
         "percentiles": list(PERCENTILES),
         "errors_m": _percentiles(errors_m),
         "bounds_m": _percentiles(bounds_m),
-        "calibration": _calibration(positions_km, covariances_km2, truth_km),
+        "ellipses": [[share, calibration.radius_squared(share)] for share in score.SHARES],
+        "calibrated_on": calibration.samples,
+        "calibration": [[share, round(found, 4)] for share, found in unseen_coverage(squared).items()],
+        "stated": [
+            [share, round(float(np.mean(squared <= score.ellipse_radius_squared(share))), 4)]
+            for share in SHARES
+        ],
         "late_arrivals": late_arrivals,
     }
     if unrefined_km is not None:
@@ -71,15 +84,6 @@ def _samples(
         ]
     )
     return [[*row[:4], *(_short(value) for value in row[4:])] for row in rows.tolist()]
-
-
-def _calibration(positions_km: Floats, covariances_km2: Floats, truth_km: Floats) -> list[list[float]]:
-    """For each share: how many of the true positions lie within the ellipse that should hold so many."""
-    distances = mahalanobis_squared(positions_km, covariances_km2, truth_km)
-    return [
-        [share, round(float(np.mean(distances <= ellipse_radius_squared(share))), 4)]
-        for share in sorted(SHARES)
-    ]
 
 
 def _errors_m(positions_km: Floats, truth_km: Floats) -> Floats:

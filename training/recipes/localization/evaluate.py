@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from training.engine import codec
 from training.recipes.localization import baselines
+from training.recipes.localization.calibration import Calibration
 from training.recipes.localization.config import Config
 from training.recipes.localization.generator import Generator
 from training.recipes.localization.geometry import Network
 from training.recipes.localization.network import Estimate, LocalizationNetwork
 from training.recipes.localization.recipe import RadioSamples, load
-from training.recipes.localization.score import Score, score
+from training.recipes.localization.score import SHARES, Score, ellipse_radius_squared, score
 from training.recipes.localization.settings import RadioSettings
 
 PACKAGE = "training.recipes.localization"
@@ -35,6 +36,7 @@ class NotALocalization(ValueError):
 @dataclass(frozen=True)
 class Trained:
     network: LocalizationNetwork
+    calibration: Calibration
     config: Config
     settings: RadioSettings
     seed: int
@@ -66,21 +68,34 @@ def open_checkpoint(path: str | Path) -> Trained:
     config = Config.model_validate_json(json.dumps(about["config"]))
     scene = parts["recipe_scene"]
     settings = RadioSettings.model_validate_json(json.dumps(scene["settings"]))
-    return Trained(load(parts, config), config, settings, scene["seed"], about)
+    calibration = Calibration()
+    calibration.load_state_dict(parts.get("recipe_calibration", {}))
+    return Trained(load(parts, config), calibration, config, settings, scene["seed"], about)
 
 
 def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def evaluate(network: LocalizationNetwork, settings: RadioSettings, *, seed: int, samples: int) -> Evaluated:
-    """On samples of a seed that the network should not have seen."""
-    generator = Generator(settings, seed)
-    return evaluate_on(network, settings, generator.samples(0, samples).arrays)
+def evaluate(
+    network: LocalizationNetwork,
+    settings: RadioSettings,
+    *,
+    seed: int,
+    samples: int,
+    calibration: Calibration | None = None,
+) -> Evaluated:
+    """On samples of a seed that the network should not have seen. Without a calibration its ellipses are its own."""
+    arrays = Generator(settings, seed).samples(0, samples).arrays
+    return evaluate_on(network, settings, arrays, calibration=calibration or Calibration())
 
 
 def evaluate_on(
-    network: LocalizationNetwork, settings: RadioSettings, arrays: dict[str, NDArray]
+    network: LocalizationNetwork,
+    settings: RadioSettings,
+    arrays: dict[str, NDArray],
+    *,
+    calibration: Calibration,
 ) -> Evaluated:
     scene = Network.of(settings)
     refined, unrefined = answers(network, RadioSamples(scene, arrays))
@@ -101,7 +116,9 @@ def evaluate_on(
     for name, estimator in estimators.items():
         found = estimator()
         positions, covariances = found.positions_km, found.covariances_km2
-        rows.append(Row(name, score(positions, covariances, truth, bounds), positions, covariances))
+        sizes = calibration.radius_squared if name == NETWORK else ellipse_radius_squared
+        scored = score(positions, covariances, truth, bounds, radius_squared=sizes)
+        rows.append(Row(name, scored, positions, covariances))
     return Evaluated(tuple(rows), truth, bounds, (LATE_NOTE,) if settings.late_arrivals else ())
 
 
@@ -152,6 +169,20 @@ def remarks(trained: Trained, evaluated: Evaluated, *, seed: int) -> str:
         f"p95 of the network: {lower[0]}, {lower[1]}. {len(evaluated.truth_km)} samples of seed {seed}; trained on "
         f"{config.samples} samples of {source} (training, validation and test parts) with seed {config.seed}: "
         f"{trained.about['epoch']} epochs, batches of {config.batch_size}, learning rate {config.learning_rate:g}."
+    )
+
+
+def about_ellipses(trained: Trained, evaluated: Evaluated) -> str:
+    """Whose ellipses the shares of the network are of, and what they are without the calibration."""
+    calibration, network = trained.calibration, evaluated.rows[0]
+    stated = score(network.positions_km, network.covariances_km2, evaluated.truth_km, evaluated.bounds_m)
+    if not calibration.samples:
+        return "The checkpoint holds no calibration: its ellipses are as large as the network itself states."
+    factors = [np.sqrt(calibration.radius_squared(share) / ellipse_radius_squared(share)) for share in SHARES]
+    return (
+        f"The network's ellipses are as large as {calibration.samples} validation samples ask for: {factors[0]:.2f} "
+        f"times (68 %) and {factors[1]:.2f} times (95 %) what the network itself states. As stated they would hold "
+        f"{100 * stated.coverage_68:.1f} % and {100 * stated.coverage_95:.1f} %."
     )
 
 

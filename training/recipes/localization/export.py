@@ -15,13 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.recipes.localization.calibration import Calibration
 from training.recipes.localization.evaluate import Trained
 from training.recipes.localization.generator import Generator
 from training.recipes.localization.network import PLACES, VALUES, LocalizationNetwork, Reports
 from training.recipes.localization.recipe import RadioSamples
+from training.recipes.localization.score import SHARES
 
 INPUTS = ("values", "places", "detected")
-OUTPUTS = ("position_km", "covariance_km2", "unrefined_position_km")
+OUTPUTS = (
+    "position_km",
+    "covariance_km2",
+    "unrefined_position_km",
+    *(f"ellipse_{100 * share:.0f}_km2" for share in SHARES),
+)
 OPSET = 18
 PARITY_M = 0.01
 """Answers of the file may differ from torch's by so much: a millionth of the area, far below any bound."""
@@ -41,7 +48,7 @@ class Parity:
     position_m: float
     """The largest difference of an estimated position."""
     deviation_share: float
-    """The largest relative difference of a standard deviation."""
+    """The largest relative difference of a standard deviation, and of an ellipse's reach east and north."""
 
     def __str__(self) -> str:
         return (
@@ -51,15 +58,25 @@ class Parity:
 
 
 class Answering(nn.Module):
-    """Plain tensors in and out."""
+    """Plain tensors in and out: OUTPUTS.
 
-    def __init__(self, network: LocalizationNetwork) -> None:
+    An ellipse is a matrix E: it holds what lies at x with (x - position)' E^-1 (x - position) <= 1.
+    """
+
+    def __init__(self, network: LocalizationNetwork, calibration: Calibration) -> None:
         super().__init__()
         self.network = network
+        self.radii_squared = [calibration.radius_squared(share) for share in SHARES]
 
-    def forward(self, values: Tensor, places: Tensor, detected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, values: Tensor, places: Tensor, detected: Tensor) -> tuple[Tensor, ...]:
         refined, unrefined = self.network(Reports(values, places, detected))
-        return refined.mean, refined.covariance(), unrefined.mean
+        covariance = refined.covariance()
+        ellipses = (radius_squared * covariance for radius_squared in self.radii_squared)
+        return refined.mean, covariance, unrefined.mean, *ellipses
+
+
+def answering(trained: Trained) -> Answering:
+    return Answering(trained.network, trained.calibration).eval()
 
 
 def export(trained: Trained, path: Path, *, samples: int = 500) -> Parity:
@@ -77,20 +94,18 @@ def export(trained: Trained, path: Path, *, samples: int = 500) -> Parity:
 def compare(trained: Trained, reports: Reports, path: Path) -> Parity:
     """The file's answers beside torch's on the same reports."""
     with torch.no_grad():
-        wanted = [tensor.numpy() for tensor in Answering(trained.network.eval())(*reports)]
+        wanted = [tensor.numpy() for tensor in answering(trained)(*reports)]
     found = answer(path, *(tensor.numpy() for tensor in reports))
-    deviations = [
-        np.sqrt(np.diagonal(covariances, axis1=1, axis2=2)) for covariances in (found[1], wanted[1])
-    ]
+    shares = [_reach(found[place]) / _reach(wanted[place]) for place in (1, *range(3, len(OUTPUTS)))]
     return Parity(
         samples=len(wanted[0]),
         position_m=float(1000.0 * np.linalg.norm(found[0] - wanted[0], axis=1).max()),
-        deviation_share=float(np.abs(deviations[0] / deviations[1] - 1.0).max()),
+        deviation_share=float(np.abs(np.stack(shares) - 1.0).max()),
     )
 
 
 def answer(path: Path, values: NDArray, places: NDArray, detected: NDArray) -> list[NDArray]:
-    """What the file says: positions, covariances, unrefined positions."""
+    """What the file says, in the order of OUTPUTS."""
     runtime = _need("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -109,7 +124,7 @@ def _write(trained: Trained, reports: Reports, path: Path) -> None:
         # The other exporter was not done with these unrolled steps after 24 s of processor time; this one takes 4.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            Answering(trained.network.eval()),
+            answering(trained),
             example,
             str(Path(folder) / "network.onnx"),
             dynamo=False,
@@ -125,6 +140,11 @@ def _write(trained: Trained, reports: Reports, path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+def _reach(matrices: NDArray) -> NDArray:
+    """How far an ellipse, or a standard deviation, reaches to the east and to the north, km."""
+    return np.sqrt(np.diagonal(matrices, axis1=1, axis2=2))
+
+
 def _metadata(trained: Trained) -> dict[str, str]:
     about = trained.about
     environment = about.get("environment", {})
@@ -133,6 +153,7 @@ def _metadata(trained: Trained) -> dict[str, str]:
         "values": json.dumps(VALUES),
         "places": json.dumps(PLACES),
         "settings": trained.settings.model_dump_json(),
+        "ellipses_calibrated_on": str(trained.calibration.samples),
         "centre": json.dumps(_network_of(trained).centre),
         "trained": json.dumps(
             {name: about.get(name) for name in ("step", "epoch", "val_loss", "created_at")}

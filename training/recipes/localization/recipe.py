@@ -16,6 +16,7 @@ from training.engine.schedule import Schedule
 from training.engine.spec import Evaluation, Part, Plan, Samples, TrainingRecipe
 from training.recipes.localization import dataset
 from training.recipes.localization.artifact import artifact
+from training.recipes.localization.calibration import Calibration, unseen_coverage
 from training.recipes.localization.config import Config
 from training.recipes.localization.generator import Generator
 from training.recipes.localization.geometry import Network
@@ -27,7 +28,7 @@ from training.recipes.localization.network import (
     negative_log_likelihood,
     tempered_loss,
 )
-from training.recipes.localization.score import score
+from training.recipes.localization.score import mahalanobis_squared, score
 from training.recipes.localization.settings import RadioSettings
 
 DATASETS = "HEIMDALL_DATASETS"
@@ -130,6 +131,10 @@ class Recipe(TrainingRecipe):
         return Scene.of(self.config, self.scratch)
 
     @cached_property
+    def _calibration(self) -> Calibration:
+        return Calibration()
+
+    @cached_property
     def _training(self) -> RadioSamples:
         return self._scene.part(self.config, "train")
 
@@ -147,8 +152,9 @@ class Recipe(TrainingRecipe):
         return model
 
     def parts(self) -> dict[str, Part]:
-        """A checkpoint says for which receivers its network is, also where a dataset said it."""
-        return {"scene": self._scene}
+        """A checkpoint says for which receivers its network is, also where a dataset said it, and how large its
+        ellipses are."""
+        return {"scene": self._scene, "calibration": self._calibration}
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         answer: Answer = model(batch.reports)
@@ -187,6 +193,7 @@ class LocalizationEvaluation(Evaluation):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self._scene = recipe._scene
+        self._calibration = recipe._calibration
         self._refines = recipe.config.refinements > 0
         self._seen: list[tuple[Tensor, ...]] = []
 
@@ -207,14 +214,21 @@ class LocalizationEvaluation(Evaluation):
     def result(self) -> dict[str, float]:
         positions, covariances, unrefined, truth, bounds = self._all()
         found = score(positions, covariances, truth, bounds)
+        squared = mahalanobis_squared(positions, covariances, truth)
+        # From here on the training's ellipses are those of this validation. Nothing stops between this and the
+        # epoch's end, so no checkpoint has one without the other.
+        self._calibration.fit(squared)
+        unseen = unseen_coverage(squared)
         return super().result() | {
             "val_rmse": found.rmse_m,
             "val_p50": found.p50_m,
             "val_p68": found.p68_m,
             "val_p95": found.p95_m,
             "val_score": found.score,
-            "val_coverage_68": found.coverage_68,
-            "val_coverage_95": found.coverage_95,
+            "val_coverage_68": unseen[0.68],
+            "val_coverage_95": unseen[0.95],
+            "val_stated_coverage_68": found.coverage_68,
+            "val_stated_coverage_95": found.coverage_95,
             "val_unrefined_p50": score(unrefined, covariances, truth, bounds).p50_m,
         }
 
@@ -227,6 +241,7 @@ class LocalizationEvaluation(Evaluation):
             covariances,
             truth,
             bounds,
+            calibration=self._calibration,
             unrefined_km=unrefined if self._refines else None,
             late_arrivals=self._scene.settings.late_arrivals,
         )

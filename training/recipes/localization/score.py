@@ -1,6 +1,7 @@
 """How good estimates are: distances, the score against the bound, and whether the stated uncertainty is
 true."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -34,12 +35,28 @@ class Score:
         return asdict(self)
 
 
-def score(positions_km: Floats, covariances_km2: Floats, truth_km: Floats, bounds_m: Floats) -> Score:
-    """Positions of shape (samples, 2), covariances (samples, 2, 2) and bounds (samples,)."""
+def ellipse_radius_squared(share: float) -> float:
+    """The chi-squared quantile with two degrees of freedom: -2 ln(1 - share). Of a Gaussian's ellipse."""
+    return float(-2.0 * np.log1p(-share))
+
+
+def score(
+    positions_km: Floats,
+    covariances_km2: Floats,
+    truth_km: Floats,
+    bounds_m: Floats,
+    *,
+    radius_squared: Callable[[float], float] = ellipse_radius_squared,
+) -> Score:
+    """Positions of shape (samples, 2), covariances (samples, 2, 2) and bounds (samples,).
+
+    radius_squared: how far the ellipse for a share reaches, as a squared Mahalanobis distance.
+    """
     errors_m = 1000.0 * np.hypot(*(np.asarray(positions_km, np.float64) - truth_km).T)
     p50, p68, p95 = np.percentile(errors_m, [50, 68, 95])
     bound_50, bound_68, bound_95 = np.percentile(np.asarray(bounds_m, np.float64), [50, 68, 95])
-    covered = coverage(mahalanobis_squared(positions_km, covariances_km2, truth_km))
+    squared = mahalanobis_squared(positions_km, covariances_km2, truth_km)
+    covered = [float(np.mean(squared <= radius_squared(share))) for share in SHARES]
     return Score(
         samples=len(errors_m),
         rmse_m=float(np.sqrt(np.mean(errors_m**2))),
@@ -62,20 +79,3 @@ def mahalanobis_squared(positions_km: Floats, covariances_km2: Floats, truth_km:
     east_east, cross, north_north = covariances[:, 0, 0], covariances[:, 0, 1], covariances[:, 1, 1]
     determinant = east_east * north_north - cross * cross
     return (north_north * east * east - 2.0 * cross * east * north + east_east * north * north) / determinant
-
-
-def coverage(mahalanobis_squared: Floats) -> tuple[float, ...]:
-    """Which share lies within the ellipses for SHARES."""
-    return tuple(float(np.mean(mahalanobis_squared <= ellipse_radius_squared(share))) for share in SHARES)
-
-
-def ellipse_radius_squared(share: float) -> float:
-    """The chi-squared quantile with two degrees of freedom: -2 ln(1 - share)."""
-    return float(-2.0 * np.log1p(-share))
-
-
-def ellipse(covariance_km2: Floats, share: float) -> tuple[float, float, float]:
-    """Half axes in metres, the long one first, and its bearing in degrees from north, of the ellipse for a share."""
-    values, vectors = np.linalg.eigh(covariance_km2)
-    short, long = 1000.0 * np.sqrt(np.maximum(values, 0.0) * ellipse_radius_squared(share))
-    return float(long), float(short), float(np.degrees(np.arctan2(vectors[0, 1], vectors[1, 1])) % 180.0)
