@@ -7,6 +7,7 @@ committed, which is more.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -42,7 +43,14 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["inside"]:
         print(json.dumps({"heimdall": _ours, "stock": _stock}[arguments[1]](int(arguments[2]))))
         return
-    for database in arguments or DATABASES:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("databases", nargs="*", metavar="DATABASE", help=f"some of: {', '.join(DATABASES)}")
+    databases = parser.parse_args(arguments).databases
+    if unknown := set(databases) - set(DATABASES):
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    for database in databases or DATABASES:
         found = measure(database)
         for name in ("heimdall", "stock"):
             row = found[name]

@@ -1,6 +1,7 @@
 """Which of our packages may import which, and who may import torch, django and django_q."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -150,6 +151,14 @@ def test_the_web_process_and_the_supervisor_import_no_torch():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("False")
+
+
+@pytest.mark.parametrize("package", ["notifications", "services", "views"])
+def test_a_package_that_lists_its_modules_names_each_and_no_other(package):
+    folder = ROOT / "training" / package
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    there = sorted(path.name for path in folder.glob("*.py") if path.name != "__init__.py")
+    assert sorted(re.findall(r"(?:^| {2,})(\w+\.py) ", text, re.MULTILINE)) == there
 
 
 def test_only_the_verbs_write_a_status_a_stop_an_attempt_or_a_pointer():

@@ -1,6 +1,6 @@
 """The rows that are the truth: jobs, attempts, checkpoints, events, metrics, log chunks and nodes.
 
-Statuses, stops, attempts and checkpoint pointers are written by services.py alone.
+Statuses, stops, attempts and checkpoint pointers are written by the package `services` alone.
 """
 
 from __future__ import annotations

@@ -119,7 +119,8 @@ def test_a_body_that_cannot_be_read_is_refused(api, alice, make_job, body, statu
 )
 def test_a_body_that_is_no_json_is_415(api, make_job, kind):
     job = make_job(status="running")
-    error_of(api.post(f"/v1/training/jobs/{job.pk}/pause", b'{"at": "step"}', content_type=kind), 415)
+    answer = api.post(f"/v1/training/jobs/{job.pk}/pause", b'{"at": "step"}', content_type=kind)
+    assert error_of(answer, 415)["message"] == f"Send the body as application/json, not as {kind}."
 
 
 def test_an_empty_body_is_no_body_whatever_its_type(api, make_job):

@@ -105,9 +105,18 @@ def test_the_table_of_parameters_is_complete():
     assert sorted(named) == sorted(param.name for param in LIST)
 
 
+def test_every_address_and_method_is_listed(api):
+    listed = re.findall(
+        r"^\| `([A-Z, ]+)` \| `([^`]+)` \|$", TEXT[TEXT.index("## All addresses") :], re.MULTILINE
+    )
+    paths = api.get("/v1/schema/").json()["paths"]
+    there = {path.removeprefix("/v1/training/"): set(operations) for path, operations in paths.items()}
+    assert {path: set(methods.lower().split(", ")) for methods, path in listed} == there
+
+
 def test_every_code_of_an_error_is_documented():
     found = set(re.findall(r"`(\w+)`", TEXT[TEXT.index("## Errors") :]))
-    assert set(errors.CODE_OF_STATUS.values()) - {"server_error"} <= found
+    assert set(errors.CODE_OF_STATUS.values()) <= found
     assert {kind.code for kind in errors.STATUS_OF} - {"stale_attempt", "no_good_checkpoint"} <= found
 
 

@@ -48,8 +48,10 @@ def test_the_first_start_the_proof_ctrl_c_and_the_second_start(site):
     )  # ahead of the demo, after the proof
     site.wait_for_step(job, 5)
 
-    proof = site.start("prove")
+    proof = site.start("prove", "--set", "samples_per_epoch=500")
     proof.wait(timeout=200 * PATIENCE)
+    proven = site.get("/jobs?search=Proof")["results"]
+    assert [job["config"]["samples_per_epoch"] for job in proven] == [500, 500]
     assert "PROVEN" in site.log, site.log
     assert "NOT PROVEN" not in site.log
     assert proof.returncode == 0

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,13 @@ def findings(page: Any, *, but: str = "") -> list[str]:
     ]
 
 
-def main(names: list[str]) -> int:
-    """Ask about the pages of these names, or about all."""
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    known = [shot.name for shot in SHOTS]
+    parser.add_argument("names", nargs="*", help=f"of pages; all without any: {', '.join(known)}")
+    names = parser.parse_args().names
+    if unknown := set(names) - set(known):
+        parser.error(f"there is no page {', '.join(sorted(unknown))}")
     shots = [shot for shot in SHOTS if not names or shot.name in names]
     num_found = 0
     with staged() as stage:
@@ -45,4 +51,4 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

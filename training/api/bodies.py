@@ -31,8 +31,8 @@ def read_object(request: Request) -> dict[str, Any]:
     if not raw:
         return {}
     if not is_json:
-        refusal = "Send the body as application/json, not as {media_type}."
-        raise UnsupportedMediaType(request.content_type or "(none)", refusal)
+        declared = request.content_type[:100] or "nothing"
+        raise UnsupportedMediaType(declared, f"Send the body as application/json, not as {declared}.")
     value = _decode(raw)
     if not isinstance(value, dict):
         raise ParseError(f"The body must be an object, like {{}}, not {_kind(value)}.")

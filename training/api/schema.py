@@ -27,7 +27,7 @@ SENTENCES = {
 }
 FINE = {
     200: "Done, or already so.",
-    201: "Queued.",
+    201: "Made.",
     202: "A wish was noted, or the job was queued.",
     204: "Gone.",
 }

@@ -74,7 +74,7 @@ class Job(Door):
 
     @document(
         "change_job",
-        "Change a job's name, description, priority or tags",
+        "Change a job's name, description, priority, pool or tags",
         body=serializers.JobChange,
         answers=answers(200, serializers.JobShape, 403, 404, 413, 415, 429),
     )

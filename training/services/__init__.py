@@ -1,20 +1,23 @@
 """The verbs: everything that changes a job. No other module writes a status, a stop, an attempt or a pointer.
 
-transition.py   the one conditional UPDATE and its event, which every verb goes through
-verbs.py        what people and programs ask for: submit, pause, resume, restart, cancel, discard, delete
+transition.py     the one conditional UPDATE and its event, which every verb goes through
+clock.py          times in the database's clock
+
+verbs.py          what people and programs ask for: submit, pause, resume, restart, cancel, discard, delete
+many.py           a verb asked of many jobs at once
+forks.py          new jobs from others: clone, extend, fork
+attempts.py       what a supervisor does with the attempt it holds: claim, beat, land, complete, fail, crash
+lost.py           what becomes of attempts whose supervisor is gone: reap
+
+datasets.py       synthetic data, which grow shard by shard
+blocks.py         metrics folded together, for long curves
+bundles.py        models that come from another Heimdall
+nodes.py          the hosts' rows: register, beat, and what people ask: drain, undrain, remove
+hosts.py          which hosts may work for this installation, and what waits for them
+upkeep.py         retention of checkpoints, orphaned files
 notifications.py  who is told of what: watches and subscriptions
-outbox.py       messages, written with the transition that they tell of and sent later
-clock.py        times in the database's clock
-blocks.py       metrics folded together, for long curves
-many.py         a verb asked of many jobs at once
-forks.py        new jobs from others: clone, extend, fork
-bundles.py      models that come from another Heimdall
-saved_views.py  lists of jobs that people gave names to
-attempts.py     what a supervisor does with the attempt it holds: claim, beat, land, complete, fail, crash
-lost.py         what becomes of attempts whose supervisor is gone: reap
-nodes.py        the hosts' rows: register, beat, and what people ask: drain, undrain, remove
-hosts.py        which hosts may work for this installation, and what waits for them
-upkeep.py       retention of checkpoints, orphaned files
+outbox.py         messages, written with the transition that they tell of and sent later
+saved_views.py    lists of jobs that people gave names to
 """
 
 from training.services.attempts import (

@@ -6,9 +6,9 @@ story.py        what it did, in sentences       logs.py         what it printed
 compare.py      jobs side by side               copies.py       its settings to take away
 monitoring.py   /readyz and /metrics
 nodes.py        the hosts                       queue.py        who goes next
-filters.py      which jobs a list shows         sparks.py       the small curves of the list
 many.py         a verb for many jobs at once    saved.py        lists with a name
-downloads.py    the list as CSV and JSON        activity.py     who did what, in all jobs
+downloads.py    the list as CSV and JSON        sparks.py       the small curves of the list
+activity.py     who did what, in all jobs
 submit.py       making a job, and editing one   verbs.py        pause, resume, ... with their confirmations
 checkpoints.py  downloads, bundles, pins        datasets.py     datasets
 notifications.py  who is told of what, and what became of it

@@ -37,7 +37,7 @@ AT_REST = {*TERMINAL, Status.PAUSED}
 ENDED = {Status.COMPLETED: 0, Status.FAILED: FAILED, Status.CANCELLED: CANCELLED, Status.PAUSED: PAUSED}
 LOOK_SECONDS = 0.25
 DONE_SAYS = {
-    Verb.PAUSE: "Ask jobs to pause, at the end of the epoch or (--at step) after the step under way",
+    Verb.PAUSE: "Pause jobs: queued ones at once, running ones with a checkpoint",
     Verb.RESUME: "Resume paused or stopped jobs, or withdraw a pause",
     Verb.RESTART: "Begin failed or cancelled jobs again at step 0",
     Verb.CANCEL: "Cancel queued or running jobs",
@@ -63,7 +63,7 @@ class Command(BaseCommand):
                 "--as",
                 dest="user",
                 metavar="USER",
-                help="who asks (default: $HEIMDALL_USER, else the administrator)",
+                help="who asks (default: $HEIMDALL_USER, else the first administrator)",
             )
             found.add_argument(
                 "--json", action="store_true", dest="as_json", help="print JSON, one object a line"
@@ -74,20 +74,29 @@ class Command(BaseCommand):
         _submit_options(add("submit", "Submit a job", self.submit))
         _list_options(add("list", "List jobs, newest first", self.list))
         _id(add("show", "Show everything about a job", self.show))
-        _edit_options(add("edit", "Change a job's name, notes, tags or priority", self.edit))
+        _edit_options(
+            add(
+                "edit",
+                "Change what people said about a job: name, description, priority, pool, tags",
+                self.edit,
+            )
+        )
         for verb in services.VERBS:
             one = add(verb, DONE_SAYS[Verb(verb)], self.ask)
             _which_options(one)
             if verb == Verb.PAUSE:
                 one.add_argument(
-                    "--at", choices=[StopAt.EPOCH.value, StopAt.STEP.value], default=StopAt.EPOCH.value
+                    "--at",
+                    choices=[StopAt.EPOCH.value, StopAt.STEP.value],
+                    default=StopAt.EPOCH.value,
+                    help="at the end of the epoch (default), or after the step under way",
                 )
             if verb == Verb.RESUME:
                 one.add_argument(
                     "--checkpoint",
                     type=_whole,
                     metavar="CHECKPOINT",
-                    help="go back to this older one of the job",
+                    help="its number: go back to this older one of the job",
                 )
             if verb != Verb.DELETE:
                 _wait_options(one, optional=True)
@@ -130,7 +139,7 @@ class Command(BaseCommand):
             by=self.user,
             job_name=options["name"] or options["recipe"],
             recipe=options["recipe"],
-            config=_config(options),
+            config=config_of(options),
             description=options["description"],
             team=policy.team_named(options["team"], self.user),
             priority=options["priority"],
@@ -189,7 +198,7 @@ class Command(BaseCommand):
     def copy(self, options: dict[str, Any]) -> int:
         about = {"job_name": options["name"], "description": options["description"], "tags": options["tags"]}
         about |= {"priority": options["priority"], "pool": options["pool"]}
-        about |= {"team": policy.team_named(options["team"], self.user), "config": _config(options)}
+        about |= {"team": policy.team_named(options["team"], self.user), "config": config_of(options)}
         given = {name: value for name, value in about.items() if value is not None}
         if options["verb"] == "fork":
             given |= {"checkpoint": options["checkpoint"], "carry": options["carry"]}
@@ -360,7 +369,7 @@ def _which_options(parser: CommandParser) -> None:
 def _submit_options(parser: CommandParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("--name", default="", help="what to call the job (default: the recipe)")
-    _config_options(parser)
+    config_options(parser)
     parser.add_argument("--description", default="")
     parser.add_argument("--priority", type=int, default=0, help="-100 to 100, higher goes first")
     parser.add_argument("--pool", default="", help="only nodes of this pool take it (default: any node)")
@@ -380,10 +389,10 @@ def _copy_options(parser: CommandParser, *, carry: bool) -> None:
             "--carry",
             choices=CARRIES,
             default=TRAINING,
-            help="training: everything goes on (default); weights: the weights alone, from step 0",
+            help="training: everything goes on (default); weights: they and the recipe's own parts, from step 0",
         )
     parser.add_argument("--name", help="what to call the new job")
-    _config_options(parser)
+    config_options(parser)
     parser.add_argument("--description")
     parser.add_argument("--priority", type=int, help="-100 to 100, higher goes first")
     parser.add_argument("--pool", help="only nodes of this pool take it")
@@ -400,7 +409,7 @@ def _extend_options(parser: CommandParser) -> None:
     _wait_options(parser, optional=True)
 
 
-def _config_options(parser: CommandParser) -> None:
+def config_options(parser: CommandParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", help="a JSON object of config fields; - reads standard input"
     )
@@ -442,7 +451,7 @@ def _list_options(parser: CommandParser) -> None:
         metavar="FIELD",
         help="a minus turns it around: --ordering=-priority",
     )
-    parser.add_argument("--limit", type=_whole, default=50, metavar="N")
+    parser.add_argument("--limit", type=_whole, default=50, metavar="N", help="at most so many (50)")
 
 
 def _wait_options(parser: CommandParser, *, optional: bool) -> None:
@@ -483,7 +492,8 @@ def user_named(name: str | None) -> User:
     return user
 
 
-def _config(options: dict[str, Any]) -> dict[str, Any]:
+def config_of(options: dict[str, Any]) -> dict[str, Any]:
+    """What `config_options` was given: the file's fields, then the line's."""
     config = _config_file(options["config"]) if options["config"] else {}
     for text in options["fields"]:
         name, sign, value = text.partition("=")

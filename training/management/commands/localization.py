@@ -75,7 +75,12 @@ class Command(BaseCommand):
         take.set_defaults(act=self._import)
 
         for asked in (bundle, take):
-            asked.add_argument("--as", dest="user", metavar="USER", help="who asks; else an administrator")
+            asked.add_argument(
+                "--as",
+                dest="user",
+                metavar="USER",
+                help="who asks (default: $HEIMDALL_USER, else the first administrator)",
+            )
 
     def handle(self, *args: Any, act: Any, **options: Any) -> None:
         try:

@@ -34,8 +34,15 @@ class Command(BaseCommand):
 
         def add(name: str, does: str, act: Callable[[dict[str, Any]], None]) -> argparse.ArgumentParser:
             found = verbs.add_parser(name, help=does, description=does + ".")
-            found.add_argument("--as", dest="user", metavar="USER", help="who asks, as for `job`")
-            found.add_argument("--json", action="store_true", dest="as_json", help="print JSON, one a line")
+            found.add_argument(
+                "--as",
+                dest="user",
+                metavar="USER",
+                help="who asks (default: $HEIMDALL_USER, else the first administrator)",
+            )
+            found.add_argument(
+                "--json", action="store_true", dest="as_json", help="print JSON, one object a line"
+            )
             found.set_defaults(act=act)
             return found
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from training.errors import InvalidInput
+from training.management.commands.job import config_of, config_options
 from training.management.commands.start import address, token_file
 
 CONFIG = {
@@ -24,6 +26,7 @@ CONFIG = {
 }
 PRIORITY = 50  # ahead of what waits; a running job of lower priority makes room and goes on afterwards
 ENDED = {"completed", "failed", "cancelled"}
+LONGER = "Ask for a longer training, such as --set epochs=1000."
 
 
 class Command(BaseCommand):
@@ -32,18 +35,19 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--url", default="", help="The server; by default the one that make run starts here."
+            "--url", default="", help="the server (default: the one that make run starts here)"
         )
         parser.add_argument(
-            "--recipe", default="language_model", help="Another recipe, with its default config."
+            "--recipe", default="language_model", help="another recipe, with its default config"
         )
-        parser.add_argument("--minutes", type=float, default=20, help="Give up after so long (20).")
+        config_options(parser)
+        parser.add_argument("--minutes", type=float, default=20, help="give up after so long (20)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.server = Server(options["url"] or address())
         self.deadline = time.monotonic() + options["minutes"] * 60
         config = CONFIG if options["recipe"] == "language_model" else {}
-        config = config | {"seed": int(time.time()) % 1_000_000}
+        config = config | {"seed": int(time.time()) % 1_000_000} | _given(options)
         jobs = [
             self._submit(f"Proof: {name}", options["recipe"], config) for name in ("undisturbed", "paused")
         ]
@@ -63,13 +67,13 @@ class Command(BaseCommand):
         seen = self._wait(job, lambda seen: seen["current_step"] >= after or seen["status"] in ENDED)
         if seen["status"] in ENDED:
             raise CommandError(
-                f"Job {job} was {seen['status']} before it could be paused; nothing is proven."
+                f"Job {job} was {seen['status']} before it could be paused; nothing is proven. {LONGER}"
             )
         self.server.ask("POST", f"/jobs/{job}/pause", {"at": at})
         seen = self._wait(job, lambda seen: seen["status"] not in {"running", "queued"})
         if seen["status"] != "paused":
             raise CommandError(
-                f"Job {job} was {seen['status']} before it could be paused; nothing is proven."
+                f"Job {job} was {seen['status']} before it could be paused; nothing is proven. {LONGER}"
             )
         words = "at a step" if at == "step" else "at the end of an epoch"
         self._say(
@@ -116,6 +120,13 @@ class Command(BaseCommand):
     def _say(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return config_of(options)
+    except InvalidInput as error:
+        raise CommandError(error.sentences) from error
 
 
 def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:

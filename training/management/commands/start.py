@@ -33,7 +33,7 @@ from training.recipes import registry
 ADMIN = "admin"
 READY_SECONDS = 60.0
 WEB_EXIT_SECONDS = 5.0
-MOST_DEATHS = 5  # of one child in a minute, before everything is given up
+MOST_DEATHS = 5  # of web server and worker together in a minute: one more, and everything is given up
 DEMO_MAKER, DEMO_RECIPE = "rf_dataset", "localization"
 DEMO_DATA = {"samples": 20_000, "samples_per_shard": 2_000, "seed": 1}  # a few seconds
 DEMO_TRAINING = {"epochs": 40, "batch_size": 128, "learning_rate": 0.003}  # a few minutes on two cores
@@ -228,7 +228,9 @@ class Site:
             now = time.monotonic()
             self.deaths = [moment for moment in self.deaths if now - moment < 60] + [now]
             if len(self.deaths) > MOST_DEATHS:
-                raise CommandError(f"The {name} died {MOST_DEATHS} times in a minute; giving up.")
+                raise CommandError(
+                    f"The {name} died; that is more than {MOST_DEATHS} deaths in a minute. Giving up."
+                )
             self.say(f"The {name} ended ({child.returncode}); starting it again.")
             self._start(name)
 

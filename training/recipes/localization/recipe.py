@@ -1,7 +1,6 @@
 """The localization training: its samples, the network, the loss, and metrics in metres beside the bound."""
 
 import hashlib
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,8 +30,6 @@ from training.recipes.localization.network import (
 from training.recipes.localization.score import mahalanobis_squared, score
 from training.recipes.localization.settings import RadioSettings
 
-DATASETS = "HEIMDALL_DATASETS"
-"""The folder in which datasets lie by name."""
 LOWEST_RATE = 0.01
 
 
@@ -63,7 +60,7 @@ class Scene:
             scene, seed = config.scene, config.data_seed
             arrays = Generator(scene, seed).samples(0, config.samples).arrays
             return cls(scene, seed, arrays, dataset.fingerprint_of_settings(scene, seed, config.samples))
-        folder = folder_of(config.dataset, scratch)
+        folder = scratch / "datasets" / config.dataset  # where it is brought for the job
         manifest = dataset.read_manifest(folder)
         if manifest.samples < config.samples:
             raise dataset.BadDataset(
@@ -85,12 +82,6 @@ class Scene:
         parts = dataset.split_of(np.arange(count), validation=config.validation_split, test=config.test_split)
         chosen = parts == dataset.SPLITS.index(split)
         return RadioSamples(self.network, {name: values[chosen] for name, values in self.arrays.items()})
-
-
-def folder_of(name: str, scratch: Path) -> Path:
-    """Where a dataset lies: brought to the trainer's scratch folder, or among this machine's datasets."""
-    brought = scratch / "datasets" / name
-    return brought if brought.exists() else Path(os.environ.get(DATASETS, "datasets")) / name
 
 
 class RadioSamples:
