@@ -58,7 +58,7 @@ MAY_IMPORT = {
 }  # fmt: skip
 DOORS_MAY = READS | ADAPTERS | CONFIGS | DOORS | {"training.services", "training.queries", "training.waiting"}
 TORCH = {"training.engine", "training.recipes"}
-DJANGO_Q = {"training.queue", "training.admin"}
+DJANGO_Q = {"training.queue", "training.admin.queue"}
 
 
 def modules() -> list[tuple[str, Path]]:

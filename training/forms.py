@@ -243,10 +243,8 @@ def config_groups(job: TrainingJob) -> list[tuple[str, list[dict[str, Any]]]]:
     except (InvalidInput, registry.BadRecipe):
         properties = {}
     found: dict[str, list[dict[str, Any]]] = {}
-    for name in [
-        *(known for known in properties if known in job.config),
-        *(set(job.config) - set(properties)),
-    ]:
+    known = [name for name in properties if name in job.config]
+    for name in [*known, *sorted(job.config.keys() - properties)]:
         schema, value = properties.get(name, {}), job.config[name]
         found.setdefault(schema.get("group", _OTHER_GROUP), []).append(
             {

@@ -60,6 +60,17 @@ def get(name: str) -> RecipeInfo:
     return _load(name, packages[name])
 
 
+def usable() -> list[RecipeInfo]:
+    """Those that can be used, for a choice; of the others `problems` says why not."""
+    found = []
+    for name, package in _packages().items():
+        try:
+            found.append(_load(name, package))
+        except BadRecipe:
+            continue
+    return found
+
+
 def schema(name: str) -> dict[str, Any]:
     """The JSON schema of a recipe's config: fields in order, with help, default, bounds and group."""
     info = get(name)

@@ -13,7 +13,7 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_http_methods
 
 from training import policy, queries, services
-from training.errors import HeimdallError, InvalidInput, TransitionRefused
+from training.errors import InvalidInput, TransitionRefused
 from training.forms import Shown, config_groups
 from training.models import Dataset, TrainingJob
 from training.recipes import registry
@@ -35,7 +35,7 @@ def datasets(request: HttpRequest) -> HttpResponse:
     context = {
         "section": "datasets",
         "datasets": queries.dataset_dicts(found[:PAGE_SIZE]),
-        "makers": [info for info in _recipes() if info.job_type == "synthetic_data"],
+        "makers": [info for info in registry.usable() if info.job_type == "synthetic_data"],
         "previous": number - 1,
         "next": number + 1 if len(found) > PAGE_SIZE else 0,
     }
@@ -145,16 +145,6 @@ def _refused(seen: Dataset) -> list[dict[str, Any]]:
         for reason, count in seen.refused.items()
         if tries
     ]
-
-
-def _recipes() -> list[registry.RecipeInfo]:
-    found = []
-    for name in registry.names():
-        try:
-            found.append(registry.get(name))
-        except HeimdallError:
-            continue  # the start of the server says why it cannot be used
-    return found
 
 
 def _train_url(reader: str, shown: dict[str, Any]) -> str:

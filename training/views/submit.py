@@ -10,7 +10,6 @@ from django.views.decorators.http import require_http_methods
 from training import policy, services
 from training.errors import (
     BadCheckpoint,
-    HeimdallError,
     InvalidInput,
     NotFound,
     StorageUnavailable,
@@ -27,9 +26,9 @@ from training.views.page import page, visible_job, whole
 def new(request: HttpRequest) -> HttpResponse:
     """Submit a job of one recipe, empty or filled in from another job (?from=<id>)."""
     parent = visible_job(request, whole(request.GET.get("from"))) if "from" in request.GET else None
-    known = [found for name in registry.names() if (found := _recipe(name))]
+    known = registry.usable()
     wanted = parent.recipe if parent else request.GET.get("recipe", known[0].name if known else "")
-    recipe = next((found for found in known if found.name == wanted), None)
+    recipe = _named(wanted, known)
     if recipe is None and wanted:
         raise Http404("There is no such recipe.")
     form = None
@@ -59,7 +58,7 @@ def fork(request: HttpRequest, job_id: int) -> HttpResponse:
     seen = visible_job(request, job_id)
     wanted = whole(request.GET.get("checkpoint")) or seen.latest_checkpoint_id
     start = Checkpoint.objects.filter(job=seen, pk=wanted, quarantined_at=None).first()
-    recipe = _recipe(seen.recipe)
+    recipe = _named(seen.recipe, registry.usable())
     if start is None or recipe is None:
         raise Http404("There is no checkpoint to begin from.")
     form = ForkForm(recipe, request.user, start, request.POST or None, initial=initial_from(seen, "fork"))
@@ -114,9 +113,5 @@ def edit(request: HttpRequest, job_id: int) -> HttpResponse:
     return render(request, "job_edit.html", context, status=400 if form.errors else 200)
 
 
-def _recipe(name: str) -> registry.RecipeInfo | None:
-    """A recipe that cannot be used is left out of the choice; the start of the server says why."""
-    try:
-        return registry.get(name)
-    except HeimdallError:
-        return None
+def _named(name: str, recipes: list[registry.RecipeInfo]) -> registry.RecipeInfo | None:
+    return next((found for found in recipes if found.name == name), None)

@@ -1,4 +1,4 @@
-"""The admin: jobs with their verbs, for one or many, and read-only history. It only translates; services decide."""
+"""Jobs: their verbs for one and for many, their form, and their history below it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
-from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat
@@ -19,25 +16,20 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
-from django_q.models import Failure, OrmQ, Schedule, Success
-from rest_framework.authtoken.admin import TokenAdmin as RestTokenAdmin
-from rest_framework.authtoken.models import TokenProxy
 from unfold import widgets
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import ModelAdmin
 from unfold.decorators import display
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from training import policy, queries, services
+from training.admin.base import HistoryInline
 from training.api.throttles import throttle_verbs
 from training.asking import question, question_for_many
 from training.errors import InvalidInput, NotAllowed
-from training.forms import NewJobForm, TagsField
+from training.forms import NewJobForm, TagsField, config_groups
 from training.lifecycle import Verb
-from training.models import Attempt, Checkpoint, Dataset, Deletion, Event, Node, NodeEvent, Shard, TrainingJob
-from training.queries.nodes import node_dicts
+from training.models import Attempt, Checkpoint, Event, TrainingJob
 from training.recipes import registry
-from training.templatetags.heimdall import buttons_of, clock, loss, percent, state_word
-from training.views.job import how_it_ended
+from training.templatetags.heimdall import buttons_of, clock, loss, percent, progress_words, state_word
 from training.views.page import ANSWER
 from training.views.verbs import words_of
 
@@ -52,51 +44,6 @@ _LABELS = {
     "failed": "danger",
 }
 _STYLES = forms.Media(css={"all": ["heimdall/admin.css"]})
-
-
-class History(ModelAdmin):
-    """Rows that tell what happened: to be read, never to be changed."""
-
-    list_per_page = 50
-    show_full_result_count = False
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return request.user.is_active and request.user.is_staff
-
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return self.has_module_permission(request)
-
-    def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-
-class OfVisibleJobs(History):
-    """History that belongs to jobs: only of those that the user can see."""
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return super().get_queryset(request).filter(job__in=policy.visible_jobs(request.user))
-
-
-class HistoryInline(TabularInline):
-    extra = 0
-    per_page = 20
-    can_delete = False
-    show_change_link = True
-
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return True  # whoever sees the job sees its history
-
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
 
 class AttemptInline(HistoryInline):
@@ -216,15 +163,10 @@ class JobAdmin(ModelAdmin):
     @display(description="Progress")
     def progress(self, job: TrainingJob) -> str:
         done = queries.progress_percent(job)
-        words = (
-            f"epoch {job.current_epoch} of {job.total_epochs}"
-            if job.total_epochs
-            else f"step {job.current_step}"
-        )
         return format_html(
             '<span class="heimdall-progress"><span>{} &middot; {}</span>'
             '<progress max="100" value="{}" aria-label="Progress of job {}"></progress></span>',
-            words,
+            progress_words(_counts(job)),
             percent(done),
             done,
             job.pk,
@@ -246,8 +188,10 @@ class JobAdmin(ModelAdmin):
 
     @display(description="Settings")
     def settings(self, job: TrainingJob) -> str:
-        rows = format_html_join("", "<div><dt>{}</dt><dd>{}</dd></div>", sorted(job.config.items()))
-        return format_html('<dl class="heimdall-settings">{}</dl>', rows)
+        fields = [field for _, group in config_groups(job) for field in group]
+        rows = [(field["title"], field["value"]) for field in fields]
+        shown = format_html_join("", "<div><dt>{}</dt><dd>{}</dd></div>", rows)
+        return format_html('<dl class="heimdall-settings">{}</dl>', shown)
 
     @display(description="Actions")
     def verbs(self, job: TrainingJob) -> str:
@@ -350,11 +294,12 @@ class JobAdmin(ModelAdmin):
         """Submit a job: the form of the recipe that the address names."""
         if not self.has_add_permission(request):
             raise PermissionDenied
-        known = registry.names()
-        wanted = request.GET.get("recipe") or (known[0] if known else "")
-        if wanted not in known:
+        recipes = registry.usable()
+        wanted = request.GET.get("recipe") or (recipes[0].name if recipes else "")
+        recipe = next((found for found in recipes if found.name == wanted), None)
+        if recipe is None:
             raise Http404("There is no such recipe.")
-        form = NewJobForm(registry.get(wanted), request.user, request.POST or None)
+        form = NewJobForm(recipe, request.user, request.POST or None)
         if form.is_valid():
             try:
                 result = services.submit(by=request.user, **form.submission())
@@ -363,14 +308,7 @@ class JobAdmin(ModelAdmin):
             except InvalidInput as error:
                 form.refuse(error)
         _dress(form)
-        recipes = [registry.get(name) for name in known]
-        context = {
-            "title": "Submit a job",
-            "form": form,
-            "recipes": recipes,
-            "recipe": form.recipe,
-            "opts": self.opts,
-        }
+        context = {"title": "Submit a job", "form": form, "recipes": recipes, "recipe": recipe}
         return self._page(request, "admin/training/submit.html", context, 400 if form.errors else 200)
 
     @method_decorator(throttle_verbs)
@@ -383,7 +321,7 @@ class JobAdmin(ModelAdmin):
             policy.require(request.user, verb, job)
         except NotAllowed as error:
             messages.error(request, str(error))
-            return _answer(redirect("admin:training_trainingjob_changelist"), ["not_allowed"], 403)
+            return _answer(redirect("admin:training_trainingjob_changelist"), ["not_allowed"])
         if request.method != "POST":
             shown = queries.job_dict(job, request.user)
             context = {"title": question(shown, verb).title, "ask": question(shown, verb), "jobs": [job]}
@@ -429,221 +367,13 @@ class JobAdmin(ModelAdmin):
         )
 
 
-@admin.register(Attempt)
-class AttemptAdmin(OfVisibleJobs):
-    list_display = (
-        "__str__",
-        "job",
-        "node_name",
-        "slot",
-        "started_at",
-        "ended_at",
-        "steps_executed",
-        "outcome",
-        "ended",
-    )
-    list_filter = ("outcome", "node_name", "started_at")
-    search_fields = ("job__job_name", "=job__id", "node_name")
-    list_select_related = ("job",)
-    ordering = ("-id",)
-
-    @display(description="Trainer")
-    def ended(self, attempt: Attempt) -> str:
-        return how_it_ended(attempt.exit_code)
-
-
-@admin.register(Checkpoint)
-class CheckpointAdmin(OfVisibleJobs):
-    list_display = (
-        "__str__",
-        "job",
-        "kinds_shown",
-        "epoch",
-        "step",
-        "size_shown",
-        "val_loss",
-        "pinned",
-        "quarantined_at",
-        "created_at",
-    )
-    list_filter = ("pinned", "created_at")
-    search_fields = ("job__job_name", "=job__id", "digest")
-    list_select_related = ("job",)
-    exclude = ("file", "kinds", "size")
-    readonly_fields = ("kinds_shown", "size_shown")
-
-    @display(description="Kinds")
-    def kinds_shown(self, checkpoint: Checkpoint) -> str:
-        return ", ".join(checkpoint.kinds)
-
-    @display(description="Size", ordering="size")
-    def size_shown(self, checkpoint: Checkpoint) -> str:
-        return filesizeformat(checkpoint.size)
-
-
-@admin.register(Event)
-class EventAdmin(OfVisibleJobs):
-    list_display = ("created_at", "job", "seq", "kind", "message", "actor", "status", "step")
-    list_filter = ("kind", "created_at")
-    search_fields = ("job__job_name", "=job__id", "message", "actor")
-    list_select_related = ("job",)
-    ordering = ("-id",)
-
-
-@admin.register(Deletion)
-class DeletionAdmin(History):
-    list_display = ("created_at", "job_number", "job_name", "recipe", "owner", "status", "actor")
-    list_filter = ("created_at",)
-    search_fields = ("=job_number", "job_name", "actor")
-    list_select_related = ("owner",)
-    ordering = ("-id",)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return super().get_queryset(request).filter(policy.visible(request.user))
-
-
-class ShardInline(HistoryInline):
-    model = Shard
-    fields = readonly_fields = ("number", "job", "samples", "size_shown", "sha256", "created_at")
-    show_change_link = False
-    ordering = ("id",)
-
-    @display(description="Size")
-    def size_shown(self, shard: Shard) -> str:
-        return filesizeformat(shard.size)
-
-
-@admin.register(Dataset)
-class DatasetAdmin(History):
-    """To be read; a dataset is extended and deleted on its page."""
-
-    list_display = ("name", "recipe", "owner", "samples", "size_shown", "created_at")
-    list_filter = ("recipe", "created_at")
-    search_fields = ("name",)
-    list_select_related = ("owner",)
-    inlines = (ShardInline,)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return services.visible_datasets(request.user).distinct()
-
-    def view_on_site(self, dataset: Dataset) -> str:
-        return reverse("dataset", args=[dataset.name])
-
-    @display(description="Size", ordering="size")
-    def size_shown(self, dataset: Dataset) -> str:
-        return filesizeformat(dataset.size)
-
-
-class NodeEventInline(HistoryInline):
-    model = NodeEvent
-    fields = readonly_fields = ("created_at", "kind", "message", "actor")
-    show_change_link = False
-    ordering = ("-id",)
-
-
-@admin.register(Node)
-class NodeAdmin(History):
-    """To be read; a node is drained and taken out on its page."""
-
-    list_display = ("name", "state", "slots", "jobs", "pools_shown", "worker_started_at", "last_seen_at")
-    readonly_fields = ("state", "jobs")
-    inlines = (NodeEventInline,)
-
-    def view_on_site(self, node: Node) -> str:
-        return reverse("node", args=[node.name])
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        found = super().get_changelist_instance(request)
-        shown = {shape["name"]: shape for shape in node_dicts(found.result_list, request.user)}
-        for node in found.result_list:
-            node.shown = shown[node.name]
-        return found
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Node | None:
-        node = super().get_object(request, object_id, from_field)
-        if node is not None:
-            node.shown = node_dicts([node], request.user)[0]
-        return node
-
-    @display(
-        description="State",
-        label={"live": "success", "draining": "warning", "drained": "info", "silent": "danger"},
-    )
-    def state(self, node: Node) -> str:
-        return node.shown["state"]
-
-    @display(description="Jobs")
-    def jobs(self, node: Node) -> str:
-        taken = (slot for slot in node.shown["slots"] if slot["is_taken"])
-        return ", ".join(f"#{slot['job']}" if slot["job"] else "somebody else's" for slot in taken) or "none"
-
-    @display(description="Pools")
-    def pools_shown(self, node: Node) -> str:
-        return ", ".join(node.pools)
-
-
-# The apps beside ours, in the same clothes.
-
-for _model in (User, Group, TokenProxy, Success, Failure, Schedule, OrmQ):
-    if admin.site.is_registered(_model):
-        admin.site.unregister(_model)
-
-
-@admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):
-    form = UserChangeForm
-    add_form = UserCreationForm
-    change_password_form = AdminPasswordChangeForm
-
-
-@admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
-    pass
-
-
-class ForSuperusers(ModelAdmin):
-    """Nobody else may even know that it is there."""
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return request.user.is_active and request.user.is_superuser
-
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return self.has_module_permission(request) and super().has_view_permission(request, obj)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return self.has_module_permission(request) and super().has_add_permission(request)
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return self.has_module_permission(request) and super().has_change_permission(request, obj)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return self.has_module_permission(request) and super().has_delete_permission(request, obj)
-
-
-@admin.register(TokenProxy)
-class TokenAdmin(ForSuperusers, RestTokenAdmin):
-    list_display = ("user", "beginning", "created")
-    readonly_fields = ("key", "created")
-    fields = ("user", "key", "created")
-
-    @display(description="Key")
-    def beginning(self, token: TokenProxy) -> str:
-        return f"{token.key[:6]}..."
-
-
-@admin.register(OrmQ)
-class QueueAdmin(History):
-    """Messages that nobody has taken yet. Results and schedules of django-q2 are pickles: nobody reads them here."""
-
-    list_display = ("pk", "key", "payload", "lock")
-    fields = ("key", "payload", "lock")
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return request.user.is_active and request.user.is_superuser
-
-
 def _shown(job: TrainingJob) -> dict[str, Any]:
     return {"status": job.status, "stop": {"kind": job.stop, "at": job.stop_at} if job.stop else None}
+
+
+def _counts(job: TrainingJob) -> dict[str, int | None]:
+    names = ("current_epoch", "total_epochs", "current_step", "total_steps")
+    return {name: getattr(job, name) for name in names}
 
 
 def _options(request: HttpRequest, verb: str) -> dict[str, str]:
@@ -656,7 +386,7 @@ def _told(first: str, sentences: list[str]) -> str:
     return " ".join([first, *shown])
 
 
-def _answer(response: HttpResponse, answers: list[str], status: int | None = None) -> HttpResponse:
+def _answer(response: HttpResponse, answers: list[str]) -> HttpResponse:
     """The same header as on the pages, where all jobs gave the same answer."""
     if len(set(answers)) == 1:
         response[ANSWER] = answers[0]

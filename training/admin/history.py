@@ -1,0 +1,87 @@
+"""What became of jobs: attempts, checkpoints, events, and the deletions that outlive them."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from unfold.decorators import display
+
+from training import policy
+from training.admin.base import History, OfVisibleJobs
+from training.models import Attempt, Checkpoint, Deletion, Event
+from training.views.job import how_it_ended
+
+
+@admin.register(Attempt)
+class AttemptAdmin(OfVisibleJobs):
+    list_display = (
+        "__str__",
+        "job",
+        "node_name",
+        "slot",
+        "started_at",
+        "ended_at",
+        "steps_executed",
+        "outcome",
+        "ended",
+    )
+    list_filter = ("outcome", "node_name", "started_at")
+    search_fields = ("job__job_name", "=job__id", "node_name")
+    list_select_related = ("job",)
+    ordering = ("-id",)
+
+    @display(description="Trainer")
+    def ended(self, attempt: Attempt) -> str:
+        return how_it_ended(attempt.exit_code)
+
+
+@admin.register(Checkpoint)
+class CheckpointAdmin(OfVisibleJobs):
+    list_display = (
+        "__str__",
+        "job",
+        "kinds_shown",
+        "epoch",
+        "step",
+        "size_shown",
+        "val_loss",
+        "pinned",
+        "quarantined_at",
+        "created_at",
+    )
+    list_filter = ("pinned", "created_at")
+    search_fields = ("job__job_name", "=job__id", "digest")
+    list_select_related = ("job",)
+    exclude = ("file", "kinds", "size")
+    readonly_fields = ("kinds_shown", "size_shown")
+
+    @display(description="Kinds")
+    def kinds_shown(self, checkpoint: Checkpoint) -> str:
+        return ", ".join(checkpoint.kinds)
+
+    @display(description="Size", ordering="size")
+    def size_shown(self, checkpoint: Checkpoint) -> str:
+        return filesizeformat(checkpoint.size)
+
+
+@admin.register(Event)
+class EventAdmin(OfVisibleJobs):
+    list_display = ("created_at", "job", "seq", "kind", "message", "actor", "status", "step")
+    list_filter = ("kind", "created_at")
+    search_fields = ("job__job_name", "=job__id", "message", "actor")
+    list_select_related = ("job",)
+    ordering = ("-id",)
+
+
+@admin.register(Deletion)
+class DeletionAdmin(History):
+    list_display = ("created_at", "job_number", "job_name", "recipe", "owner", "status", "actor")
+    list_filter = ("created_at",)
+    search_fields = ("=job_number", "job_name", "actor")
+    list_select_related = ("owner",)
+    ordering = ("-id",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).filter(policy.visible(request.user))
