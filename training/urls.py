@@ -3,6 +3,7 @@
 from django.urls import path
 
 from training.views import (
+    account,
     activity,
     checkpoints,
     compare,
@@ -62,6 +63,8 @@ urlpatterns = [
     path("datasets/<slug:name>/summary/", datasets.summary, name="dataset-summary"),
     path("datasets/<slug:name>/extend/", datasets.extend, name="dataset-extend"),
     path("datasets/<slug:name>/delete/", datasets.delete, name="dataset-delete"),
+    path("settings/account/", account.overview, name="account"),
+    path("settings/account/token/<slug:act>/", account.token, name="account-token"),
     path("settings/notifications/", notifications.overview, name="notifications"),
     path("settings/notifications/watched/", notifications.watched, name="watched"),
     path("settings/notifications/new/", notifications.new, name="subscription-new"),

@@ -18,15 +18,22 @@ export function dress(root = document) {
 }
 
 export function say(text, level = "success") {
-  const line = document.createElement("p"), close = document.createElement("button");
+  const line = document.createElement("p");
   line.className = `message ${level}`;
-  line.append(document.createTextNode(text), close);
+  line.textContent = text;
+  letGo(line);
+  $("#messages").replaceChildren(line);
+}
+
+// A message can be closed, and one of success goes by itself.
+function letGo(line) {
+  const close = document.createElement("button");
   close.className = "link";
   close.type = "button";
   close.textContent = "Close";
   close.addEventListener("click", () => line.remove());
-  $("#messages").replaceChildren(line);
-  if (level === "success") setTimeout(() => line.remove(), 8000);
+  line.append(close);
+  if (line.classList.contains("success")) setTimeout(() => line.remove(), 8000);
 }
 
 // The page as the server has it now, put into the page that is shown: focus, open menus and scrolling stay.
@@ -142,4 +149,6 @@ if (themes) {
   });
 }
 dress();
+for (const line of $$("#messages > .message")) letGo(line);
+$("[aria-invalid=true]")?.focus(); // the first field that the server refused
 setInterval(dress, 15000);

@@ -69,6 +69,7 @@ SHOTS = (
     Shot("nodes", "/nodes/"),
     Shot("node", "/nodes/gpu-1/"),
     Shot("activity", "/activity/"),
+    Shot("account", "/settings/account/"),
     Shot("notifications", "/settings/notifications/"),
     Shot("subscription", "/settings/notifications/{webhook}/"),
     Shot("api", "/v1/docs/", ".opblock-tag", not_ours="nested-interactive"),

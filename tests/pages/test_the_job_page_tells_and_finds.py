@@ -54,6 +54,21 @@ def test_the_course_of_a_job_is_told_in_sentences(browse, job, alice, bob, team,
     assert "Paused 10 min by bob" in words(html(browse(alice).get(f"/jobs/{job.pk}/")))
 
 
+def test_the_making_of_data_is_told_in_shards(alice, node):
+    job = services.submit(by=alice, job_name="data", recipe="shards", config={}).job
+    attempt = services.claim(node, slot=0, pid=1)
+    running = story_of(job, list(job.attempts.all()))[0]
+    assert running.words == f"Attempt 1: makes data on {node.name}, from shard 0"
+    TrainingJob.objects.filter(pk=job.pk).update(current_step=4)
+    services.crash(attempt, exit_code=-9)
+    moved_apart(job)
+    said = story_of(job, list(job.attempts.all()))[1].words
+    assert (
+        said
+        == f"Attempt 1: made data for 10 min on {node.name}, shards 0 to 4, crashed, resumed from shard 4"
+    )
+
+
 def test_the_whole_log_is_searched_page_by_page(browse, job, alice, mallory, monkeypatch):
     monkeypatch.setattr("training.views.logs.MOST_HITS", 2)
     for number in range(4):

@@ -62,6 +62,10 @@ def test_a_deleted_job_leads_back_to_the_list(browse, make_job, alice):
     assert answer["Location"] == "/"
     assert not TrainingJob.objects.filter(pk=job.pk).exists()
     assert client.get(f"/jobs/{job.pk}/").status_code == 404
+    other = make_job(status="completed")
+    told = client.post(f"/jobs/{other.pk}/delete/", headers={"accept": "application/json"}).json()
+    assert told["gone"]
+    assert told["message"] in words(html(client.get("/")))  # the page that asked is gone: the list says it
 
 
 def test_who_may_not_gets_403_in_words_and_in_json(browse, make_job, bob, viewer):

@@ -1,4 +1,10 @@
-"""The admin: jobs with their verbs, for one or many, and read-only history. It only translates; services decide."""
+"""The admin: jobs with their verbs, for one or many, and read-only history. It only translates; services decide.
+
+base.py      rows that nobody may change       jobs.py      jobs, and their history below them
+history.py   what became of jobs               datasets.py  datasets and their files
+nodes.py     the hosts                         people.py    users, groups, tokens
+queue.py     the messages of django-q2
+"""
 
 from training.admin import datasets, history, jobs, nodes, people, queue
 

@@ -8,7 +8,7 @@ monitoring.py   /readyz and /metrics
 nodes.py        the hosts                       queue.py        who goes next
 many.py         a verb for many jobs at once    saved.py        lists with a name
 downloads.py    the list as CSV and JSON        sparks.py       the small curves of the list
-activity.py     who did what, in all jobs
+activity.py     who did what, in all jobs       account.py      one's own password and token
 submit.py       making a job, and editing one   verbs.py        pause, resume, ... with their confirmations
 checkpoints.py  downloads, bundles, pins        datasets.py     datasets
 notifications.py  who is told of what, and what became of it

@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.contrib.auth.models import Group
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from training import queries, services
@@ -54,7 +55,7 @@ def watch(request: HttpRequest, job_id: int) -> HttpResponse:
     if wants_json(request):
         return JsonResponse({"watched": wanted, "message": sentence})
     messages.success(request, sentence)
-    return redirect(next_address(request) or f"/jobs/{job.pk}/")
+    return redirect(next_address(request) or reverse("job", args=[job.pk]))
 
 
 @page

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from training.lifecycle import Status, Verb
+from training.lifecycle import JobType, Status, Verb
 from training.models import Attempt, TrainingJob
 from training.queries.stretches import Stretch, stretches_of
 from training.templatetags.heimdall import duration
 
 MOST_LINES = 60
 SHORTEST_WAIT = 1.0  # seconds that are worth a line
+_DOING = {
+    JobType.TRAINING: ("trains", "trained", "step"),
+    JobType.SYNTHETIC_DATA: ("makes data", "made data for", "shard"),
+}
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Line:
 def story_of(job: TrainingJob, attempts: list[Attempt]) -> list[Line]:
     """Newest first. attempts: its newest, as many as there are lines."""
     stretches = filter(_is_worth_it, stretches_of(job, attempts))
-    told = [Line(stretch.begun_at, _words(stretch)) for stretch in stretches]
+    told = [Line(stretch.begun_at, _words(stretch, job)) for stretch in stretches]
     return told[-MOST_LINES:][::-1]
 
 
@@ -32,10 +36,10 @@ def _is_worth_it(stretch: Stretch) -> bool:
     return not (stretch.status == Status.QUEUED and is_short)
 
 
-def _words(stretch: Stretch) -> str:
+def _words(stretch: Stretch, job: TrainingJob) -> str:
     match stretch.status:
         case Status.RUNNING:
-            return _trained(stretch)
+            return _ran(stretch, *_DOING[JobType(job.job_type)])
         case Status.QUEUED:
             return f"Waited {duration(stretch.seconds)}" if stretch.ended_at else "Waits for a worker"
         case Status.PAUSED:
@@ -54,17 +58,17 @@ def _rested(word: str, stretch: Stretch, by: str) -> str:
     return f"{word} {duration(stretch.seconds)}{by}{then}{who}"
 
 
-def _trained(stretch: Stretch) -> str:
+def _ran(stretch: Stretch, does: str, did: str, unit: str) -> str:
     where = f" on {stretch.node}" if stretch.node else ""
     if stretch.ended_at is None:
-        return f"Attempt {stretch.attempt}: trains{where}, from step {stretch.step:,}"
-    reached = stretch.ended_step if stretch.reached is None else max(stretch.reached, stretch.step)
-    said = f"Attempt {stretch.attempt}: trained {duration(stretch.seconds)}{where}"
-    said += f", steps {stretch.step:,} to {reached:,}"
+        return f"Attempt {stretch.attempt}: {does}{where}, from {unit} {stretch.step:,}"
+    reached = max(stretch.reached or 0, stretch.step, stretch.ended_step)
+    said = f"Attempt {stretch.attempt}: {did} {duration(stretch.seconds)}{where}"
+    said += f", {unit}s {stretch.step:,} to {reached:,}"
     if stretch.ended_by in {Verb.CRASH, Verb.REAP}:
         word = "crashed" if stretch.ended_by == Verb.CRASH else "was lost"
         goes_on = (
-            f", resumed from step {stretch.ended_step:,}" if stretch.ended_status == Status.QUEUED else ""
+            f", resumed from {unit} {stretch.ended_step:,}" if stretch.ended_status == Status.QUEUED else ""
         )
         return f"{said}, {word}{goes_on}"
     return f"{said}, {'stopped for another' if stretch.ended_status == Status.QUEUED else stretch.word}"

@@ -58,6 +58,8 @@ def answer(request: HttpRequest, word: str, sentence: str, seen: TrainingJob) ->
     is_fine = word in set(Answer)
     if wants_json(request):
         status = {Answer.NOTED: 202, "invalid": 400}.get(word, 200 if is_fine else 409)
+        if gone:  # the page that asked is left, and the next one shows it
+            messages.success(request, sentence)
         response = JsonResponse({"answer": word, "message": sentence, "gone": gone}, status=status)
     else:
         messages.add_message(request, messages.SUCCESS if is_fine else messages.WARNING, sentence)
