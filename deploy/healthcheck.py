@@ -6,7 +6,8 @@ import urllib.error
 import urllib.request
 
 port = os.environ.get("HEIMDALL_PORT") or "8000"
-host = (os.environ.get("HEIMDALL_ALLOWED_HOSTS") or "127.0.0.1").split(",")[0].strip()
+allowed = (os.environ.get("HEIMDALL_ALLOWED_HOSTS") or "").split(",")[0].strip()
+host = allowed.lstrip(".*") or "127.0.0.1"  # of `.example.org` and `*` too
 request = urllib.request.Request(f"http://127.0.0.1:{port}/healthz", headers={"Host": host})
 try:
     with urllib.request.urlopen(request, timeout=4) as answer:

@@ -10,6 +10,7 @@ import warnings
 import zoneinfo
 from collections.abc import Callable
 from contextlib import suppress
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,8 @@ _env = environ.Env()
 _PERIODS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _RATE = re.compile(r"([1-9][0-9]{0,6})/(s|m|h|d)(?:ec|econd|in|inute|our|ay)?")
 _SERVER = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
+_ALLOWED_HOST = re.compile(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]")
+_ORIGIN = re.compile(r"https?://((\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _GPU = re.compile(r"[0-9]{1,3}|(?:GPU|MIG)-[A-Za-z0-9/-]+")
 _NAME = re.compile(r"[^\s/\x00-\x1f\x7f]{1,100}")
@@ -36,6 +39,23 @@ def text(name: str, default: str = "") -> str:
 
 def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def hosts(name: str, default: str) -> list[str]:
+    """Names under which a server may be called; `.example.org` stands for all below it, `*` for every name."""
+    return _each(name, default, _ALLOWED_HOST, "the name of a host: leave http:// and the port out")
+
+
+def origins(name: str) -> list[str]:
+    return _each(name, "", _ORIGIN, "an origin: use a form like https://gpu.example.org")
+
+
+def _each(name: str, default: str, pattern: re.Pattern[str], what: str) -> list[str]:
+    found = words(name, default)
+    for word in found:
+        if not pattern.fullmatch(word):
+            raise ImproperlyConfigured(f"{name}: {word!r} is not {what}.")
+    return found
 
 
 def networks(name: str, default: str = "") -> list[Network]:
@@ -160,6 +180,14 @@ def mail_server(name: str) -> dict[str, Any]:
             f"{name} names no host: use a form like smtp+tls://name:password@host:587."
         )
     return {setting: known for setting, known in found.items() if known is not None}
+
+
+def sender(name: str, default: str) -> str:
+    """Who sends e-mail: an address, with or without a name in front."""
+    value = text(name, default)
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", parseaddr(value)[1]):
+        raise ImproperlyConfigured(f"{name}={value!r} is no address: use a form like heimdall@example.org.")
+    return value
 
 
 def hosts_and_networks(name: str) -> tuple[frozenset[str], tuple[Network, ...]]:

@@ -18,8 +18,8 @@ DEBUG = env.flag("HEIMDALL_DEBUG", False)
 SECRET_KEY = env.text("HEIMDALL_SECRET_KEY") or env.secret_in_file(DATA_DIR / "secret-key")
 HOST = env.text("HEIMDALL_HOST", "127.0.0.1")
 PORT = env.integer("HEIMDALL_PORT", 8000, low=1, high=65_535)
-ALLOWED_HOSTS = env.words("HEIMDALL_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
-CSRF_TRUSTED_ORIGINS = env.words("HEIMDALL_TRUSTED_ORIGINS")
+ALLOWED_HOSTS = env.hosts("HEIMDALL_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
+CSRF_TRUSTED_ORIGINS = env.origins("HEIMDALL_TRUSTED_ORIGINS")
 
 # What a link in a message begins with.
 PUBLIC_URL = env.web_address("HEIMDALL_URL", env.http_url(HOST, PORT))
@@ -222,7 +222,7 @@ EMAIL = env.mail_server("HEIMDALL_EMAIL_URL")
 OFFERS_EMAIL = bool(EMAIL)
 vars().update(EMAIL)  # EMAIL_HOST and so on
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("HEIMDALL_EMAIL_FROM", "heimdall@localhost")
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.sender("HEIMDALL_EMAIL_FROM", "heimdall@localhost")
 WEBHOOK_ALLOW = env.hosts_and_networks("HEIMDALL_WEBHOOK_ALLOW")
 
 LOGIN_URL = "login"

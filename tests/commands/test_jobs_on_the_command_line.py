@@ -247,10 +247,10 @@ def test_the_bar_is_drawn_over_on_a_terminal_and_written_sparsely_elsewhere(make
     terminal, file = io.StringIO(), io.StringIO()
     for stream, is_terminal in ((terminal, True), (file, False)):
         shown = Progress(stream, is_terminal=is_terminal)
-        for percent in (0.0, 1.0, 2.0, 55.5, 100.0):
-            shown.show(
-                job | {"progress_percent": percent, "train_loss": 0.5, "eta_seconds": 61.0, "total_steps": 9}
-            )
+        values = {"train_loss": 0.5, "eta_seconds": 61.0, "total_steps": 9}
+        for percent, headline in ((0.0, "running"), (1.0, "validating"), (2.0, "running"), (55.5, "running")):
+            shown.show(job | values | {"progress_percent": percent, "headline": headline})
+        shown.show(job | values | {"progress_percent": 100.0})
         shown.close()
     assert terminal.getvalue().count("\r") == 5
     assert terminal.getvalue().endswith("\n")

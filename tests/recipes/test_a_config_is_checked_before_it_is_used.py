@@ -228,6 +228,15 @@ def test_a_bad_variable_is_named(text: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert registry.problems()[0].startswith("HEIMDALL_RECIPES")
 
 
+@pytest.mark.parametrize("text", ["wave_that_is_nowhere", "wave_that_is_nowhere.deeper"])
+def test_a_package_that_is_not_there_is_told_with_the_remedy(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEIMDALL_RECIPES", text)
+    says = f"HEIMDALL_RECIPES: there is no package {text}. Is the folder above it in PYTHONPATH?"
+    assert registry.problems() == [says]
+
+
 @pytest.mark.parametrize("name", ["", "nothing", "../language_model", None, "config"])
 def test_an_unknown_recipe_is_refused_with_those_that_there_are(name: Any) -> None:
     with pytest.raises(UnknownRecipe, match="language_model"):

@@ -22,7 +22,10 @@ class Progress:
             self._stream.write(_CLEAR + line(job))
             self._drawn = True
         else:
-            seen = (job["status"], job["headline"], int(job["progress_percent"] // 10))
+            state = (
+                "running" if job["headline"] == "validating" else job["headline"]
+            )  # each epoch, to and fro
+            seen = (job["status"], state, int(job["progress_percent"] // 10))
             if seen == self._shown:
                 return
             self._shown = seen

@@ -156,6 +156,10 @@ def _config_module(package: str) -> ModuleType:
     try:
         module = importlib.import_module(f"{package}.config")
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{package}.".startswith(f"{error.name}."):
+            raise BadRecipe(
+                f"{VARIABLE}: there is no package {package}. Is the folder above it in PYTHONPATH?"
+            ) from error
         raise BadRecipe(
             f"Recipe {package}: its config cannot be imported ({type(error).__name__}: {error})."
         ) from error
