@@ -43,7 +43,7 @@ def loop() -> list[Figure]:
 
 def snapshot() -> list[Figure]:
     found: list[Figure] = []
-    for megabytes in (10, 100, 400):
+    for megabytes in (10, 100, 1000):
         of = _python("bench.snapshot", str(megabytes))
         peers = ", ".join(_peer(name, of[name], of["memcpy"]) for name in ("torch.save", "dcp.async_save"))
         state = f"{megabytes} MB"

@@ -22,7 +22,7 @@ from torch import nn
 from training.engine.snapshot import Stager, Ticket
 
 LAYERS = 8
-ROUNDS = 7
+LEAST_ROUNDS, MOST_ROUNDS = 7, 31
 WARMING = 2  # rounds in which buffers are filled for the first time
 
 
@@ -54,6 +54,7 @@ class Bench:
         self.source = torch.cat([tensor.detach().flatten().float() for tensor in _tensors(parts)])
         self.target = torch.zeros_like(self.source)
         self.raw = memoryview(self.source.numpy()).cast("B")
+        self._rounds = min(MOST_ROUNDS, max(LEAST_ROUNDS, 10**9 // self.raw.nbytes))
 
     def close(self) -> None:
         self.stager.close()
@@ -61,7 +62,7 @@ class Bench:
     def in_turn(self) -> dict[str, Any]:
         """Held beside a memcpy of as many bytes, durable beside a raw write and fsync of them."""
         held, copied, durable, raw = [], [], [], []
-        for _ in range(WARMING + ROUNDS):
+        for _ in range(WARMING + self._rounds):
             copied.append(_seconds(lambda: self.target.copy_(self.source)))
             start = time.perf_counter()
             ticket = self._snapshot()
@@ -121,13 +122,13 @@ class Bench:
 
     def _write(self, ticket: Ticket) -> None:
         self.stager.write(ticket)
-        ticket.written.wait()
+        self.stager.wait(ticket)
         if ticket.error is not None:
             raise ticket.error
 
     def _forget(self, ticket: Ticket) -> None:
         self.stager.release(ticket)
-        ticket.path.unlink()
+        Path(ticket.path).unlink()
 
     def _write_for_ever(self, over: threading.Event) -> None:
         """The snapshot itself is the training's; only writing goes on beside the steps."""

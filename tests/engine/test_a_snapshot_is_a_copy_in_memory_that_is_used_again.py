@@ -10,9 +10,11 @@ import torch
 from hypothesis import given, settings
 
 from tests.engine.sameness import difference
+from training.engine import buffer as buffers
 from training.engine import codec
-from training.engine import snapshot as snapshots
-from training.engine.snapshot import BUFFERS, Announcer, Buffer, Stager, Ticket
+from training.engine.buffer import Buffer
+from training.engine.copying import copy_all
+from training.engine.snapshot import BUFFERS, Announcer, Stager, Ticket
 
 
 class Thing:
@@ -40,7 +42,7 @@ def a_state():
 
 def test_a_copy_is_equal_and_shares_no_memory():
     state = a_state()
-    copied = Buffer().copy(state)
+    copied = Buffer(copy_all).copy(state)
     assert (
         difference(copied | {"view": copied["view"].clone()}, state | {"view": state["view"].clone()}) == ""
     )
@@ -55,18 +57,18 @@ def test_a_copy_is_equal_and_shares_no_memory():
 
 
 def test_shared_tensors_stay_shared():
-    copied = Buffer().copy(a_state())
+    copied = Buffer(copy_all).copy(a_state())
     assert copied["weight"] is copied["tied"]
 
 
 def test_the_memory_is_used_again():
-    buffer = Buffer()
+    buffer = Buffer(copy_all)
     first = buffer.copy(a_state())["weight"].data_ptr()
     assert buffer.copy(a_state())["weight"].data_ptr() == first
 
 
 def test_a_tensor_of_another_shape_gets_another_place():
-    buffer = Buffer()
+    buffer = Buffer(copy_all)
     buffer.copy({"x": torch.zeros(3)})
     assert buffer.copy({"x": torch.ones(5)})["x"].tolist() == [1.0] * 5
     assert buffer.copy({"x": torch.ones(2, dtype=torch.int64)})["x"].dtype == torch.int64
@@ -84,13 +86,13 @@ def the_pool() -> list[torch.Tensor]:
 @given(states=st.lists(st.lists(st.integers(0, 14), max_size=6), min_size=2, max_size=5), again=st.booleans())
 def test_a_buffer_that_has_seen_other_states_copies_like_a_new_one(states, again):
     """Equal values, and the same tensors shared, whatever came, went, moved or changed its shape in between."""
-    pool, used = the_pool(), Buffer()
+    pool, used = the_pool(), Buffer(copy_all)
     for number, state in enumerate([each for each in states for _ in range(1 + again)]):
         pool[0].add_(1)
         pool[8].mul_(1j)
         pool[14].data = torch.full((1 + number % 3,), float(number))
         picked = {"tensors": [pool[index] for index in state], "plain": [number, (None, "x")]}
-        copied, wanted = used.copy(picked), Buffer().copy(picked)
+        copied, wanted = used.copy(picked), Buffer(copy_all).copy(picked)
         assert difference(copied, wanted) == ""
         assert difference(copied["tensors"], [tensor.detach() for tensor in picked["tensors"]]) == ""
         assert same_as(copied["tensors"]) == same_as(wanted["tensors"])
@@ -105,7 +107,7 @@ def test_a_state_of_the_same_tensors_is_not_walked_anew(monkeypatch):
     """Model and optimizer: their dicts are new each time, and the tensors in them are not."""
     model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
     optimizer = torch.optim.AdamW(model.parameters())
-    buffer = Buffer()
+    buffer = Buffer(copy_all)
 
     def step():
         model(torch.randn(4, 3)).sum().backward()
@@ -116,12 +118,12 @@ def test_a_state_of_the_same_tensors_is_not_walked_anew(monkeypatch):
         assert copied["seen"] is not state["seen"]
 
     step()
-    monkeypatch.setattr(snapshots, "_Walk", None)
+    monkeypatch.setattr(buffers, "_Walk", None)
     step()
 
 
 def test_a_tensor_that_becomes_sparse_is_refused_by_its_place():
-    buffer = Buffer()
+    buffer = Buffer(copy_all)
     buffer.copy({"table": torch.ones(3)})
     with pytest.raises(TypeError, match="table is a sparse tensor"):
         buffer.copy({"table": torch.ones(3).to_sparse()})
@@ -190,7 +192,7 @@ def ticket_of(folder, number: int) -> Ticket:
     path = folder / str(number)
     path.write_text("x")
     saved = codec.Saved(str(path), f"{number:064}", 1, "0" * 64)
-    return Ticket(["best"], number, number, None, {}, path, saved=saved)
+    return Ticket(["best"], number, number, None, {}, str(path), saved=saved)
 
 
 def test_only_the_newest_best_one_waits_beyond_the_limit(tmp_path, told):
@@ -200,7 +202,7 @@ def test_only_the_newest_best_one_waits_beyond_the_limit(tmp_path, told):
         announcer.announce(ticket)
     assert [message["step"] for message in told] == list(range(8))
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == [*range(8), 11]
-    announcer.stored(str(tickets[0].path))
-    announcer.stored(str(tickets[1].path))
+    announcer.stored(tickets[0].path)
+    announcer.stored(tickets[1].path)
     assert [message["step"] for message in told] == [*range(8), 11]
     assert announcer.has_room

@@ -214,7 +214,7 @@ class TrainingWork:
         try:
             for attempt in range(1_000_000):
                 self._stager.write(ticket)
-                while not ticket.written.wait(0.5):
+                while not self._stager.wait(ticket, 0.5):
                     if self._wishes.is_exiting:
                         return False
                 if ticket.error is None:
