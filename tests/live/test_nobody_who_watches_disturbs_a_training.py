@@ -11,6 +11,7 @@ import pytest
 import websockets
 
 from tests.live.server import Client, Server, connect, watching
+from training.live.feeds import LOG_CHARACTERS
 
 pytestmark = pytest.mark.processes
 
@@ -50,27 +51,27 @@ async def test_a_web_process_that_hangs_delays_no_beat(server, writer, running):
         await client.until(lambda seen: len(seen.steps) == 30)
 
 
-async def test_a_client_that_does_not_read_costs_no_memory_and_loses_nothing(server, writer, running):
+async def test_a_client_that_does_not_read_costs_no_memory_and_loses_nothing(counted, writer, running):
     who, job = running
     path = f"/ws/training/{job}/"
-    async with watching(server, path, session=who["session"]) as quick:
+    async with watching(counted, path, session=who["session"]) as quick:
         await quick.receive()
-        await asyncio.to_thread(writer.long_log, job=job, chunks=100, characters=60_000)
-        await quick.until(
-            lambda seen: seen.num_characters == 6_000_000
-        )  # the server's heap grows to its size
+        await asyncio.to_thread(bytes_held, counted)  # the count begins
+        await asyncio.to_thread(writer.long_log, job=job, chunks=20, characters=60_000)
+        await quick.until(lambda seen: seen.num_characters == 1_200_000)
         pipe = socket.socket()
         pipe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        pipe.connect(("127.0.0.1", server.port))
-        slow = Client(server, path, session=who["session"])
-        slow.socket = await connect(server, path, token=who["token"], origin=None, sock=pipe, max_queue=1)
+        pipe.connect(("127.0.0.1", counted.port))
+        slow = Client(counted, path, session=who["session"])
+        slow.socket = await connect(counted, path, token=who["token"], origin=None, sock=pipe, max_queue=1)
         await slow.receive()
         had = slow.num_characters
 
-        before = server.memory_bytes()
+        before = await asyncio.to_thread(bytes_held, counted)
         await asyncio.to_thread(writer.long_log, job=job, chunks=200, characters=60_000)
-        await quick.until(lambda seen: seen.num_characters == 18_000_000)
-        assert server.memory_bytes() - before < 6_000_000  # of the 12 MB that wait for the slow one
+        await quick.until(lambda seen: seen.num_characters == 13_200_000)
+        held = await asyncio.to_thread(bytes_held, counted) - before
+        assert held < 8 * LOG_CHARACTERS  # of the 12 MB that wait for the slow one
         assert slow.num_characters == had
         try:
             await slow.until(lambda seen: seen.num_characters == had + 12_000_000)
@@ -81,6 +82,20 @@ async def test_a_client_that_does_not_read_costs_no_memory_and_loses_nothing(ser
             await slow.until(lambda seen: seen.num_characters == had + 12_000_000)
     assert quick.log.endswith(slow.log)
     await slow.close()
+
+
+@pytest.fixture
+def counted(server):
+    """A second web server on the same data, which counts what it holds."""
+    counted = Server(server.folder, application="tests.live.counted:application")
+    counted.start()
+    yield counted
+    counted.kill()
+
+
+def bytes_held(server: Server) -> int:
+    with urlopen(f"http://127.0.0.1:{server.port}/counted/", timeout=60) as answer:
+        return int(answer.read())
 
 
 async def test_a_flood_of_messages_ends_the_connection(server, running):

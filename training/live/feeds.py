@@ -8,7 +8,7 @@ import math
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -63,6 +63,8 @@ class Batch:
     is_empty: bool = True
     has_more: bool = False
     place: Place = Place()
+    instant: object = field(default_factory=object)
+    """When it was read: a key for what is made of its job, which keeps no rows in memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +109,7 @@ class JobFeed:
         if batch.job is None:
             return Message(None, None)
         as_json = in_database(_job_json)
-        job = await self._jobs.get((batch, login.rights), lambda: as_json(batch.job, login.user))
+        job = await self._jobs.get((batch.instant, login.rights), lambda: as_json(batch.job, login.user))
         if job is None:
             return Message(None, None)
         is_news = not batch.is_empty or job != shown
