@@ -27,10 +27,10 @@ def run(channel: process.Channel) -> int:
                 print(message["text"], end="", file=sys.stderr, flush=True)
                 channel.send({"kind": "printed"})
             case "rows":
-                begin = time.perf_counter()
                 for step in range(message["count"]):
                     channel.step({"step": step, "loss": float("nan")})
-                channel.send({"kind": "rows sent", "seconds": time.perf_counter() - begin})
+                print("every step is made", flush=True)
+                channel.send({"kind": "rows sent"})
             case "raise":
                 os.kill(os.getpid(), getattr(signal, message["signal"]))
             case "fork":

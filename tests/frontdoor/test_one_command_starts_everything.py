@@ -8,10 +8,18 @@ import signal
 import stat
 import subprocess
 import time
+from io import StringIO
+from pathlib import Path
 
+import psutil
 import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tests.running import PATIENCE, Site
+from training.management.commands import start
+from training.models import TrainingJob
 
 pytestmark = pytest.mark.processes
 
@@ -24,6 +32,20 @@ def site(tmp_path):
         yield site
     finally:
         site.stop()
+
+
+def waited_for_a_processor(process: psutil.Process) -> float:
+    """Seconds that it could have run and did not: others had the processors."""
+    schedstat = Path(f"/proc/{process.pid}/schedstat")
+    return int(schedstat.read_text().split()[1]) / 1e9 if schedstat.exists() else 0.0
+
+
+def has_torch(process: psutil.Process) -> bool:
+    return any("libtorch" in mapped.path for mapped in process.memory_maps())
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    return sum(process.cpu_times()[:2])
 
 
 def ctrl_c(site: Site, process: subprocess.Popen[bytes]) -> float:
@@ -67,15 +89,40 @@ def test_the_first_start_the_proof_ctrl_c_and_the_second_start(site):
     assert row["current_step"] >= 5
 
     said = len(site.log)
-    began = time.monotonic()
+    here = psutil.Process()
+    began = time.monotonic() - waited_for_a_processor(here)
     again = site.start("start")
     site.wait_until(lambda: "Heimdall is at" in site.log[said:], seconds=60)
-    assert time.monotonic() - began < 5 * PATIENCE
+    ready = time.monotonic() - waited_for_a_processor(here)
+    in_turn = [
+        psutil.Process(again.pid),
+        site.the("heimdall web"),
+    ]  # the second comes when the first has prepared
+    assert sum(map(cpu_seconds, in_turn)) < 5
+    assert ready - began - sum(map(waited_for_a_processor, in_turn)) < 5
+    assert not any(map(has_torch, in_turn))
     assert "password" not in site.log[said:]
     assert site.token == token
     site.wait_for_step(job, row["current_step"] + 1)  # it went on from there
     assert len(site.get("/jobs")["results"]) == len(demos) + 3
     ctrl_c(site, again)
+
+
+@pytest.mark.django_db
+def test_what_the_first_start_has_prepared_is_looked_at_and_not_made_again(settings, tmp_path, monkeypatch):
+    settings.DATA_DIR, settings.DEMO = tmp_path, True
+    monkeypatch.setattr(start, "setproctitle", lambda title: None)
+    call_command("start", "--prepare-only", stdout=(said := StringIO()))
+    assert "password" in said.getvalue()
+    written, made = start.token_file().stat().st_mtime_ns, TrainingJob.objects.count()
+    with CaptureQueriesContext(connection) as asked:
+        call_command("start", "--prepare-only", stdout=(said := StringIO()))
+    assert said.getvalue() == ""
+    assert start.token_file().stat().st_mtime_ns == written
+    assert TrainingJob.objects.count() == made > 0
+    statements = [query["sql"] for query in asked]
+    assert {statement.split()[0] for statement in statements} == {"SELECT"}, statements
+    assert len(statements) <= 6, statements
 
 
 @pytest.mark.parametrize(

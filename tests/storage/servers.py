@@ -89,6 +89,7 @@ class Wire:
         self.mode = "pass"
         self.cut_after: int | None = None  # bytes to the client, of all connections together
         self.num_bytes = 0
+        self.swallowed = threading.Event()  # a hole has taken something in
         threading.Thread(target=self._accept, name="wire", daemon=True).start()
 
     @property
@@ -134,6 +135,7 @@ class Wire:
         with suppress(OSError):
             while piece := source.recv(PIECE):
                 if self.mode == "hole":
+                    self.swallowed.set()
                     continue
                 if to_client:
                     self.num_bytes += len(piece)

@@ -1,5 +1,6 @@
 """Staged files wait within a bound; the oldest give way, an end never does, and everything lands when it can."""
 
+import threading
 import time
 
 import pytest
@@ -128,16 +129,23 @@ def test_a_pause_that_was_withdrawn_is_a_checkpoint_like_others(wire, storing, t
 
 
 def test_while_the_wire_is_silent_nobody_waits_for_the_store(wire, storing, tmp_path, settings):
-    """What asks every turn of the supervisor's loop returns at once, whatever the store does."""
+    """What asks every turn of the supervisor's loop returns before the store has answered."""
     settings.STAGING_MAX_FILES = 2
+    use_store(settings, s3_backend(wire.address, timeout=300 * PATIENCE))
     wire.mode = "hole"
+    answered = threading.Event()
+    storing.when_done = answered.set
     for step in (1, 2, 3):
         add(storing, tmp_path / "s", step)
-    began = time.monotonic()
-    left_out = [storing.advance() for _ in range(20)]
-    assert time.monotonic() - began < 0.5 * PATIENCE
+    left_out = [storing.advance() for _ in range(2)]
+    assert wire.swallowed.wait(20 * PATIENCE)  # the store was asked, and says nothing
+    left_out += [storing.advance() for _ in range(20)]
+    assert not answered.is_set()
     assert [done[0]["step"] for done in left_out if done is not None] == [1]
     wire.cut()
+    assert answered.wait(20 * PATIENCE)
+    assert storing.advance() is None
+    assert storing.failures == 1
 
 
 def test_after_days_without_an_answer_the_store_is_still_tried(storing, tmp_path, monkeypatch):
