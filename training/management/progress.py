@@ -72,7 +72,11 @@ def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 
 def printable(text: str) -> str:
-    """What a job printed or was called, without the signs that would command a terminal."""
-    return "".join(
-        sign if (sign >= " " and not "\x7f" <= sign <= "\x9f") or sign in "\n\t" else "?" for sign in text
-    )
+    """What a job printed or was called, without the signs that would command a terminal or that none can show."""
+    return "".join(sign if _can_be_shown(sign) else "?" for sign in text)
+
+
+def _can_be_shown(sign: str) -> bool:
+    is_control = sign < " " or "\x7f" <= sign <= "\x9f"
+    is_half_a_pair = "\ud800" <= sign <= "\udfff"  # of a file's name that is not UTF-8
+    return sign in "\n\t" or not (is_control or is_half_a_pair)

@@ -106,10 +106,18 @@ def test_generate_tells_its_speed_and_goes_on_where_it_was(tmp_path):
     assert dataset.read_manifest(folder).samples == 3500
 
 
-@pytest.mark.parametrize("text", ['{"sync_jitter": 1.0}', '{"frequency_mhz": 1e9}', "{", '{"fading": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        ("--set", "sync_jitter=1.0"),
+        ("--set", "frequency_mhz=1e9"),
+        ("--set", "fading"),
+        ("--config", "/none"),
+    ],
+)
 def test_generate_refuses_impossible_settings_in_one_line(tmp_path, text):
     with pytest.raises(CommandError):
-        said("generate", tmp_path / "alps", "--settings", text)
+        said("generate", tmp_path / "alps", *text)
     assert not (tmp_path / "alps").exists()
 
 

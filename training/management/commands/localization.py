@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 import uuid
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from pydantic import ValidationError
 
 from training import bundles, policy, services
-from training.errors import HeimdallError
-from training.management.commands.job import user_named
+from training.errors import NotFound
+from training.management import config_options
+from training.management.door import Door, whole, whole_from_1
 
 RECIPE = "localization"
 
@@ -22,86 +24,41 @@ FRESH_SEED = 2026
 """Not the default seed of any dataset: samples that a network has not seen."""
 
 
-class Command(BaseCommand):
+class Command(Door):
     help = "Generate RF datasets, evaluate a trained localization network, export it."
-    requires_system_checks: list[str] = []
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-        evaluate = verbs.add_parser(
-            "evaluate", help="Print the network beside the classical estimators and the bound."
-        )
-        evaluate.add_argument("checkpoint", type=Path, help="a checkpoint file of the localization recipe")
-        evaluate.add_argument("--samples", type=int, default=20_000, help="how many fresh samples (20000)")
-        evaluate.add_argument("--seed", type=int, default=FRESH_SEED, help=f"their seed ({FRESH_SEED})")
-        evaluate.add_argument("--threads", type=int, default=0, help="threads of torch (0: torch decides)")
-        evaluate.add_argument(
-            "--into",
-            nargs=2,
-            metavar=("FILE", "PLACE"),
-            help="also put it into a document, between <!-- evaluate PLACE --> and <!-- end of PLACE -->",
-        )
-        evaluate.set_defaults(act=self._evaluate)
-
-        generate = verbs.add_parser(
-            "generate", help="Make a dataset in a folder, go on with it, or extend it."
-        )
-        generate.add_argument("folder", type=Path)
-        generate.add_argument("--samples", type=int, default=100_000, help="how many in all (100000)")
-        generate.add_argument(
-            "--samples-per-shard", type=int, default=20_000, help="how many in a file (20000)"
-        )
-        generate.add_argument("--seed", type=int, default=1, help="the dataset's seed (1)")
-        generate.add_argument(
-            "--settings", default="{}", help='settings that differ: {"sync_jitter_ns": 30.0}'
-        )
-        generate.set_defaults(act=self._generate)
-
-        export = verbs.add_parser("export", help="Write the network as an ONNX file and compare its answers.")
+    def add_verbs(self) -> None:
+        does = "Print the network beside the classical estimators and the bound"
+        _evaluate_options(self.add_verb_for_all("evaluate", does, self._evaluate))
+        does = "Make a dataset in a folder, go on with it, or extend it"
+        _generate_options(self.add_verb_for_all("generate", does, self._generate))
+        does = "Write the network as an ONNX file and compare its answers"
+        export = self.add_verb_for_all("export", does, self._export)
         export.add_argument("checkpoint", type=Path, help="a checkpoint file of the localization recipe")
         export.add_argument("file", type=Path, help="the ONNX file to write")
-        export.set_defaults(act=self._export)
-
-        bundle = verbs.add_parser(
-            "bundle", help="Write a job's best network with all that belongs to it as one file."
-        )
-        bundle.add_argument("job", type=int, help="the number of a job of the localization recipe")
+        does = "Write a job's best network with all that belongs to it as one file"
+        bundle = self.add_verb("bundle", does, self._bundle)
+        bundle.add_argument("job", type=whole, help="the number of a job of the localization recipe")
         bundle.add_argument("file", type=Path, help="the file to write")
-        bundle.set_defaults(act=self._bundle)
-
-        take = verbs.add_parser("import", help="Take a bundle of another Heimdall in, as a completed job.")
+        does = "Take a bundle of another Heimdall in, as a completed job"
+        take = self.add_verb("import", does, self._import)
         take.add_argument("file", type=Path, help="the bundle; it stays where it is")
-        take.set_defaults(act=self._import)
 
-        for asked in (bundle, take):
-            asked.add_argument(
-                "--as",
-                dest="user",
-                metavar="USER",
-                help="who asks (default: $HEIMDALL_USER, else the first administrator)",
-            )
-
-    def handle(self, *args: Any, act: Any, **options: Any) -> None:
+    def handle(self, *args: Any, **options: Any) -> None:
         try:
-            act(options)
+            super().handle(*args, **options)
         except OSError as error:
             raise CommandError(f"{error.filename or 'file'}: {error.strerror or error}") from error
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise CommandError(f"{'.'.join(map(str, first['loc'])) or 'settings'}: {first['msg']}") from error
-        except (HeimdallError, ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError) as error:
             raise CommandError(str(error)) from error
 
     def _evaluate(self, options: dict[str, Any]) -> None:
         # Torch is for this command alone; the web process must not load it.
         from training.recipes.localization import evaluate
 
-        if options["samples"] < 1:
-            raise CommandError("--samples must be at least 1.")
         if options["threads"] > 0:
             evaluate.use_threads(options["threads"])
-        trained = evaluate.open_checkpoint(options["checkpoint"])
+        trained = _trained(options["checkpoint"])
         if options["seed"] == trained.seed:
             raise CommandError(
                 f"The network was trained on samples of seed {trained.seed}; give another --seed."
@@ -124,9 +81,7 @@ class Command(BaseCommand):
         from training.recipes.localization import dataset
         from training.recipes.localization.settings import RadioSettings
 
-        if options["samples"] < 1 or options["samples_per_shard"] < 1:
-            raise CommandError("--samples and --samples-per-shard must be at least 1.")
-        settings = RadioSettings.model_validate_json(options["settings"])
+        settings = _radio_settings(RadioSettings, config_options.read(options))
         before = dataset.samples_in(options["folder"])
         start, cpu_start = time.monotonic(), time.process_time()
         manifest = dataset.generate(
@@ -149,36 +104,84 @@ class Command(BaseCommand):
         self.stdout.write(f"Refused tries: {refused}. Fingerprint {manifest.fingerprint()}.")
 
     def _export(self, options: dict[str, Any]) -> None:
-        from training.recipes.localization import evaluate, export
+        from training.recipes.localization import export
 
-        parity = export.export(evaluate.open_checkpoint(options["checkpoint"]), options["file"])
+        parity = export.export(_trained(options["checkpoint"]), options["file"])
         self.stdout.write(f"Wrote {options['file']}. {parity}")
 
     def _bundle(self, options: dict[str, Any]) -> None:
-        user, target = user_named(options["user"]), options["file"]
-        job = policy.visible_jobs(user).filter(pk=options["job"]).first()
-        checkpoint = bundles.best_checkpoint(job) if job else None
-        if job is None or job.recipe != RECIPE:
-            raise CommandError(f"There is no job {options['job']} of the recipe {RECIPE}.")
+        target = options["file"]
+        job = policy.visible_jobs(self.user).filter(pk=options["job"], recipe=RECIPE).first()
+        if job is None:
+            raise NotFound(f"There is no job {options['job']} of the recipe {RECIPE}.")
+        checkpoint = bundles.best_checkpoint(job)
         if checkpoint is None:
-            raise CommandError(f"Job {job.pk} has no checkpoint yet.")
+            raise NotFound(f"Job {job.pk} has no checkpoint yet.")
         written = bundles.write(checkpoint, settings.SCRATCH_DIR)
         try:
             shutil.copyfile(written, target)
         finally:
             written.unlink()
-        self.stdout.write(
-            f"Wrote {target}: job {job.pk} at step {checkpoint.step}, epoch {checkpoint.epoch}, "
-            f"{target.stat().st_size} bytes."
+        size = target.stat().st_size
+        self.say(
+            {
+                "job": job.pk,
+                "step": checkpoint.step,
+                "epoch": checkpoint.epoch,
+                "file": str(target),
+                "size": size,
+            },
+            f"Wrote {target}: job {job.pk} at step {checkpoint.step}, epoch {checkpoint.epoch}, {size} bytes.",
         )
 
     def _import(self, options: dict[str, Any]) -> None:
-        user = user_named(options["user"])
         settings.SCRATCH_DIR.mkdir(parents=True, exist_ok=True)
         copy = settings.SCRATCH_DIR / f"import-{uuid.uuid4().hex}.safetensors"
         try:
             shutil.copyfile(options["file"], copy)
-            result = services.import_bundle(copy, by=user)
+            result = services.import_bundle(copy, by=self.user)
         finally:
             copy.unlink(missing_ok=True)
-        self.stdout.write(result.message)
+        self.say(
+            {"id": result.job.pk, "answer": str(result.answer), "message": result.message}, result.message
+        )
+
+
+def _evaluate_options(parser: CommandParser) -> None:
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint file of the localization recipe")
+    parser.add_argument("--samples", type=whole_from_1, default=20_000, help="how many fresh samples (20000)")
+    parser.add_argument("--seed", type=whole, default=FRESH_SEED, help=f"their seed ({FRESH_SEED})")
+    parser.add_argument("--threads", type=whole, default=0, help="threads of torch (0: torch decides)")
+    parser.add_argument(
+        "--into",
+        nargs=2,
+        metavar=("FILE", "PLACE"),
+        help="also put it into a document, between <!-- evaluate PLACE --> and <!-- end of PLACE -->",
+    )
+
+
+def _generate_options(parser: CommandParser) -> None:
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--samples", type=whole_from_1, default=100_000, help="how many in all (100000)")
+    parser.add_argument(
+        "--samples-per-shard", type=whole_from_1, default=20_000, help="how many in a file (20000)"
+    )
+    parser.add_argument("--seed", type=whole, default=1, help="the dataset's seed (1)")
+    config_options.add_to(parser)
+
+
+def _trained(path: Path) -> Any:
+    from training.recipes.localization import evaluate
+
+    try:
+        return evaluate.open_checkpoint(path)
+    except ValueError as error:
+        raise CommandError(f"{path} is of no use here: {error}") from error
+
+
+def _radio_settings(kind: Any, fields: dict[str, Any]) -> Any:
+    try:
+        return kind.model_validate_json(json.dumps(fields))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise CommandError(f"{'.'.join(map(str, first['loc'])) or 'config'}: {first['msg']}") from error

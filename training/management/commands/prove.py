@@ -9,13 +9,15 @@ import json
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from training.errors import InvalidInput
-from training.management.commands.job import config_of, config_options
+from training.management import config_options
 from training.management.commands.start import address, token_file
+from training.management.door import number_from_0
 
 CONFIG = {
     "epochs": 6,  # enough steps to be paused between them on a quick machine
@@ -40,8 +42,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--recipe", default="language_model", help="another recipe, with its default config"
         )
-        config_options(parser)
-        parser.add_argument("--minutes", type=float, default=20, help="give up after so long (20)")
+        config_options.add_to(parser)
+        parser.add_argument("--minutes", type=number_from_0, default=20, help="give up after so long (20)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.server = Server(options["url"] or address())
@@ -85,7 +87,8 @@ class Command(BaseCommand):
         while True:
             seen = self.server.ask("GET", f"/jobs/{job}")
             if seen["status"] == "failed":
-                raise CommandError(f"Job {job} failed: {seen['error_message'].splitlines()[0]}")
+                why = (seen["error_message"].splitlines() or ["it does not say why"])[0]
+                raise CommandError(f"Job {job} failed: {why}")
             if is_so(seen):
                 return seen
             if time.monotonic() > self.deadline:
@@ -115,7 +118,10 @@ class Command(BaseCommand):
         )
 
     def _final(self, job: int) -> dict[str, Any]:
-        return next(row for row in self.server.all(f"/jobs/{job}/checkpoints") if "final" in row["kinds"])
+        for row in self.server.all(f"/jobs/{job}/checkpoints"):
+            if "final" in row["kinds"]:
+                return row
+        raise CommandError(f"Job {job} has no final checkpoint; nothing is proven.")
 
     def _say(self, line: str) -> None:
         self.stdout.write(line)
@@ -124,7 +130,7 @@ class Command(BaseCommand):
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     try:
-        return config_of(options)
+        return config_options.read(options)
     except InvalidInput as error:
         raise CommandError(error.sentences) from error
 
@@ -155,17 +161,18 @@ class Server:
         headers = {"Authorization": f"Token {self._token}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(url, data, headers, method=method), timeout=30
-            ) as answer:
+            request = urllib.request.Request(url, data, headers, method=method)
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise CommandError(
-                f"{method} {url}: {error.code} {error.read(500).decode(errors='replace')}"
-            ) from error
-        except OSError as error:
+            raise CommandError(f"{method} {url} was answered by {error.code}: {_sentence(error)}") from error
+        except (OSError, HTTPException) as error:
             raise CommandError(
                 f"{self._url} does not answer ({error}); start Heimdall with make run."
+            ) from error
+        except ValueError as error:
+            raise CommandError(
+                f"{self._url} is no Heimdall, or no address like {address()}: {error}."
             ) from error
 
     def all(self, path: str) -> list[dict[str, Any]]:
@@ -176,3 +183,12 @@ class Server:
             rows += page["results"]
             next_page = page.get("next") or ""
         return rows
+
+
+def _sentence(error: urllib.error.HTTPError) -> str:
+    """What the API says of a refusal; of another server the beginning of its answer."""
+    text = error.read(2_000).decode(errors="replace")
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return text[:200]

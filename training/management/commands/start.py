@@ -27,6 +27,7 @@ from setproctitle import setproctitle
 from heimdall import env
 from training import services
 from training.management.commands.worker import FOLDER_IS_GONE
+from training.management.door import one_line
 from training.models import TrainingJob
 from training.recipes import registry
 
@@ -70,7 +71,7 @@ class Command(BaseCommand):
                 self._introduce(password, token)
                 _queue_demo()
         except DatabaseError as error:
-            raise CommandError(f"The database cannot be used: {error}.") from error
+            raise CommandError(f"The database cannot be used: {one_line(error)}.") from error
 
     def _introduce(self, password: str, token: str) -> None:
         self._say("This is the first start. The following is shown only once:")

@@ -28,6 +28,7 @@ from training import host, queue, services
 from training.checks import shortcomings
 from training.courier import Courier
 from training.errors import HeimdallError, StorageRefused, StorageUnavailable
+from training.management.door import database_is_away
 from training.models import Node
 from training.recipes import registry
 
@@ -81,7 +82,7 @@ def _join() -> Node:
     except HeimdallError as error:
         raise CommandError(str(error)) from error
     except DatabaseError as error:
-        raise CommandError(f"The database cannot be used: {error}. Run manage.py migrate first?") from error
+        raise CommandError(database_is_away(error)) from error
 
 
 def _wait_for_the_store() -> None:
