@@ -62,7 +62,12 @@ def test_the_table_has_the_network_the_baselines_and_the_bound(checkpoint):
     ]
     assert evaluate.LATE_NOTE in text
     assert "300 samples of seed 5; trained on 300 samples of seed 1" in text
-    assert re.search(r"p95 of the network: -?\d+ % below Gauss-Newton on timing, plain", text)
+    assert re.search(r"p95 of the network: \d+ % (below|above) Gauss-Newton on timing, plain", text)
+
+
+def test_what_is_worse_is_said_to_be_above():
+    assert evaluate.difference(80.0, 100.0) == "20 % below"
+    assert evaluate.difference(102.0, 100.0) == "2 % above"
 
 
 def test_the_table_goes_into_a_document_without_being_typed(checkpoint, tmp_path):

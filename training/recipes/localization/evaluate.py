@@ -163,13 +163,19 @@ def table(evaluated: Evaluated) -> str:
 def remarks(trained: Trained, evaluated: Evaluated, *, seed: int) -> str:
     """What was compared, so that anybody can do it again, and how the tails compare."""
     config, p95 = trained.config, {row.name: row.score.p95_m for row in evaluated.rows}
-    lower = [f"{100 * (1 - p95[NETWORK] / p95[name]):.0f} % below {name}" for name in (PLAIN, CAREFUL)]
+    apart = [f"{difference(p95[NETWORK], p95[name])} {name}" for name in (PLAIN, CAREFUL)]
     source = f"dataset {config.dataset}" if config.dataset else f"seed {trained.seed}"
     return (
-        f"p95 of the network: {lower[0]}, {lower[1]}. {len(evaluated.truth_km)} samples of seed {seed}; trained on "
+        f"p95 of the network: {apart[0]}, {apart[1]}. {len(evaluated.truth_km)} samples of seed {seed}; trained on "
         f"{config.samples} samples of {source} (training, validation and test parts) with seed {config.seed}: "
         f"{trained.about['epoch']} epochs, batches of {config.batch_size}, learning rate {config.learning_rate:g}."
     )
+
+
+def difference(ours: float, theirs: float) -> str:
+    """How far one lies below or above another."""
+    percent = 100 * (1 - ours / theirs)
+    return f"{abs(percent):.0f} % {'below' if percent >= 0 else 'above'}"
 
 
 def about_ellipses(trained: Trained, evaluated: Evaluated) -> str:
