@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -109,7 +109,7 @@ class _Hall:
     """What the reasons are made from, as it was read at one time."""
 
     held: dict[int, _Held]
-    head: list[tuple[int, str]]
+    head: dict[int, str]
     nodes: list[Node]
     busy: Counter[int]
 
@@ -124,7 +124,7 @@ class _Hall:
             for row in TrainingJob.objects.raw(sql, [*values, *numbers])
         }
         nodes = list(Node.objects.raw(*_live_statement(connection.vendor, silent_after())))
-        return cls(held, rows_of(_head()), nodes, busy_slots())
+        return cls(held, _read_head(held.keys()), nodes, busy_slots())
 
     def reason(self, job: TrainingJob) -> Reason:
         ahead = self._ahead(job)
@@ -161,7 +161,7 @@ class _Hall:
     def _ahead(self, job: TrainingJob) -> int | None:
         """How many jobs that compete for the same nodes go first."""
         before = 0
-        for pk, pool in self.head:
+        for pk, pool in self.head.items():
             if pk == job.pk:
                 return before
             before += not job.pool or pool in ("", job.pool)
@@ -196,6 +196,16 @@ def _held_statement(_vendor: str, count: int) -> tuple[str, tuple[Any, ...]]:
     )
     sql, values = rows.filter(IN_QUEUE, pk__in=range(count)).query.sql_with_params()
     return sql, values[:-count]
+
+
+def _read_head(wanted: Set[int]) -> dict[int, str]:
+    """Those who go first, in order, about as far as the last that is wanted: the cost is in handing out rows."""
+    head: dict[int, str] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(*_head())
+        while not wanted <= head.keys() and (rows := cursor.fetchmany(100)):
+            head.update(rows)
+    return head
 
 
 # The numbers and pools of those who go first.

@@ -55,11 +55,12 @@ def client(request, client_of, jobs):
 
 
 FEW = (1, 4, listing.COUNT_LIMIT)  # with 1 and 4 these lists are found as those of a million jobs are
+LOOKED_AT = {1: 1, 4: 9, listing.COUNT_LIMIT: listing.LOOKED_AT}
 
 
 def only_few_are_looked_at(monkeypatch, few):
     monkeypatch.setattr(listing, "COUNT_LIMIT", few)
-    monkeypatch.setattr(listing, "LOOKED_AT", few)
+    monkeypatch.setattr(listing, "LOOKED_AT", LOOKED_AT[few])
 
 
 def key(job, ordering):
@@ -130,6 +131,18 @@ def test_a_count_is_exact_up_to_its_limit_and_says_so_beyond(api, jobs, monkeypa
     assert ("count_is_exact" in page) == (shown > few)
     monkeypatch.setattr(listing, "COUNT_LIMIT", shown)
     assert set(api.get(URL).json()) == {"count", "next", "previous", "results"}
+
+
+def test_two_filters_that_many_jobs_fit_are_counted_together(api, jobs, monkeypatch):
+    """Up to the limit exactly, where one of them fits few enough to look at all of these."""
+    exact = api.get(f"{URL}?status=failed,cancelled&tags=red").json()["count"]
+    each = [api.get(f"{URL}?{one}").json()["count"] for one in ("status=failed,cancelled", "tags=red")]
+    assert exact < min(each)
+    for limit, looked_at, is_exact in ((exact, 20, True), (exact - 1, 20, False), (exact, exact, False)):
+        monkeypatch.setattr(listing, "COUNT_LIMIT", limit)
+        monkeypatch.setattr(listing, "LOOKED_AT", looked_at)
+        page = api.get(f"{URL}?status=failed,cancelled&tags=red").json()
+        assert (page["count"], page.get("count_is_exact", True)) == (min(limit, exact), is_exact)
 
 
 @pytest.mark.parametrize("few", FEW)

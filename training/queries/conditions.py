@@ -40,12 +40,22 @@ class Part:
         where = both(self.that(*looks).where, within)
         return Sql(f"SELECT {self.number} AS id FROM {self.table} WHERE {where.text}", where.values)
 
+    def newest(self, most: int, *looks: Sql) -> Sql:
+        """Rows, one for each that is found among so many of its newest jobs. Whoever limits them ends the reading."""
+        look = self._at_job(*looks)
+        looked = f"SELECT {look.text} AS fits FROM {self.table} WHERE {self.where.text}"
+        text = f"SELECT 1 FROM ({looked} ORDER BY {self.number} DESC LIMIT %s) AS looked WHERE fits"
+        return Sql(text, (*look.values, *self.where.values, most))
+
     def that(self, *looks: Sql) -> Part:
         """Those of its jobs on which these looks agree."""
-        if looks and self.table != JOBS:
-            job = both(Sql(f"{JOBS}.id = {self.number}"), *looks)
-            looks = (Sql(f"EXISTS (SELECT 1 FROM {JOBS} WHERE {job.text})", job.values),)
-        return replace(self, where=both(self.where, *looks))
+        return replace(self, where=both(self.where, self._at_job(*looks))) if looks else self
+
+    def _at_job(self, *looks: Sql) -> Sql:
+        if self.table == JOBS:
+            return both(*looks)
+        job = both(Sql(f"{JOBS}.id = {self.number}"), *looks)
+        return Sql(f"EXISTS (SELECT 1 FROM {JOBS} WHERE {job.text})", job.values)
 
 
 @dataclass(frozen=True)

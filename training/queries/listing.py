@@ -145,26 +145,30 @@ class Plan:
         conditions = _conditions(actor, wanted) or [ALL]
         if not all(condition.parts for condition in conditions):
             return cls(NONE, (), True, Count(0))
-        # An index that has them in order is read until the page is full, however many there are beyond what is told.
-        by_number = Order.of(wanted.ordering).field == "id" and conditions[0].in_order
-        leads = len(conditions) == 1 and (by_number or conditions[0] is ALL)
-        counts = _counted(conditions, COUNT_LIMIT if leads else LOOKED_AT)
-        if not min(counts):
-            return cls(NONE, (), True, Count(0))
-        if leads:
-            return cls(conditions[0], (), False, Count.of(counts[0]))
-        first = min(
-            range(len(counts)),
-            key=lambda at: (counts[at], not conditions[at].in_order, conditions[at].is_far),
-        )
-        leader, is_few = conditions[first], counts[first] <= LOOKED_AT
-        others = tuple(condition.look for condition in conditions if condition is not leader)
-        if not is_few and not leader.in_order:
-            leader, others = ALL, (*others, leader.look)
-        if len(conditions) == 1:
-            return cls(leader, others, is_few, Count.of(counts[0]))
-        both_fit = _found(leader, others) if is_few else _among_newest(leader, others)
-        found = _first_column(_up_to(COUNT_LIMIT, both_fit))[0]
+        by_number, first = Order.of(wanted.ordering).field == "id", conditions[0]
+        if len(conditions) == 1 and (first is ALL or (by_number and first.in_order)):
+            # Its index is read until the page is full, however many there are beyond what is told.
+            return cls(first, (), False, Count.of(_counted(conditions, COUNT_LIMIT)[0]))
+        # In the order of numbers nothing is sorted: looking at fewer mostly tells enough of several conditions.
+        early = by_number and len(conditions) > 1
+        return cls._led(conditions, (COUNT_LIMIT, LOOKED_AT) if early else (LOOKED_AT,))
+
+    @classmethod
+    def _led(cls, conditions: Sequence[Condition], limits: Sequence[int]) -> Plan:
+        """By the condition that fits fewest, as far as counts up to these limits tell. The later limit is for where
+        the earlier one tells neither that few fit one of them nor that many fit all."""
+        for most in limits:
+            counts = _counted(conditions, most)
+            if not min(counts):
+                return cls(NONE, (), True, Count(0))
+            leader = conditions[_leading(conditions, counts)]
+            is_few = min(counts) <= most
+            others = tuple(condition.look for condition in conditions if condition is not leader)
+            if not is_few and not leader.in_order:
+                leader, others = ALL, (*others, leader.look)
+            found = _counted_together(leader, others, is_few) if len(conditions) > 1 else counts[0]
+            if is_few or found > COUNT_LIMIT:
+                break
         return cls(leader, others, is_few, Count.of(found, is_all=is_few))
 
     def numbers(self, order: Order, place: Place | None, most: int) -> list[int]:
@@ -209,21 +213,31 @@ class Plan:
 
 
 def _conditions(actor: Any, wanted: Wanted) -> list[Condition]:
-    """What the actor may see, and each filter. Names of people and teams are turned into numbers first."""
+    """What the actor may see, and each filter. Those that mostly fit fewer jobs come first: that one leads where
+    counts do not tell."""
     words = (wanted.recipe, wanted.owner, wanted.team, wanted.pool, wanted.search, *wanted.tags)
     if any(text is not None and _is_nowhere(text) for text in words) or len(set(wanted.tags)) > MAX_TAGS:
         return [NONE]
-    found = [equal("status", wanted.status)] if wanted.status else []
-    same = {name: getattr(wanted, name) for name in ("job_type", "recipe", "parent_id", "pool")}
+    found = [tagged(name) for name in dict.fromkeys(wanted.tags)]
+    if wanted.search is not None:
+        found.append(texts.condition(wanted.search))
+    found += _whose(actor, wanted)
+    same = {name: getattr(wanted, name) for name in ("parent_id", "pool", "recipe")}
     found += [equal(name, [value]) for name, value in same.items() if value is not None]
     if wanted.created_after is not None:
         found.append(created(">=", wanted.created_after))
     if wanted.created_before is not None:
         found.append(created("<", wanted.created_before))
-    found += [tagged(name) for name in dict.fromkeys(wanted.tags)]
-    if wanted.search is not None:
-        found.append(texts.condition(wanted.search))
-    owner = None
+    if wanted.status:
+        found.append(equal("status", wanted.status))
+    if wanted.job_type is not None:
+        found.append(equal("job_type", [wanted.job_type]))
+    return found
+
+
+def _whose(actor: Any, wanted: Wanted) -> list[Condition]:
+    """Names of people and teams are turned into numbers first."""
+    found, owner = [], None
     if wanted.owner is not None:
         owner = _number_of(get_user_model(), get_user_model().USERNAME_FIELD, wanted.owner)
         found.append(equal("owner_id", [owner]) if owner else NONE)
@@ -258,6 +272,20 @@ def _counted(conditions: Sequence[Condition], most: int) -> list[int]:
     return list(rows_of(Sql(f"SELECT {text}", tuple(value for one in each for value in one.values)))[0])
 
 
+def _leading(conditions: Sequence[Condition], counts: Sequence[int]) -> int:
+    """Which of them fits fewest."""
+    return min(
+        range(len(counts)),
+        key=lambda at: (counts[at], not conditions[at].in_order, conditions[at].is_far),
+    )
+
+
+def _counted_together(leader: Condition, others: Sequence[Sql], is_few: bool) -> int:
+    """How many fit all, up to one more than are told."""
+    both_fit = _found(leader, others) if is_few else _among_newest(leader, others)
+    return _first_column(_up_to(COUNT_LIMIT, both_fit))[0]
+
+
 def _found(leader: Condition, others: Sequence[Sql] = ()) -> Sql:
     return together([part.select(*others) for part in leader.parts])
 
@@ -265,12 +293,7 @@ def _found(leader: Condition, others: Sequence[Sql] = ()) -> Sql:
 def _among_newest(leader: Condition, others: Sequence[Sql]) -> Sql:
     """The same among the newest of the many to which it leads: LOOKED_AT of them, an equal share of each part."""
     share = LOOKED_AT // len(leader.parts)
-    each = []
-    for part in leader.parts:
-        oldest = part.select()
-        text = f"{part.number} >= COALESCE(({oldest.text} ORDER BY {part.number} DESC LIMIT 1 OFFSET %s), 0)"
-        each.append(part.select(*others, within=Sql(text, (*oldest.values, share))))
-    return together(each)
+    return together([part.newest(share, *others) for part in leader.parts])
 
 
 def _up_to(most: int, found: Sql) -> Sql:
