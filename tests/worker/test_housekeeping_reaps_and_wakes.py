@@ -103,6 +103,7 @@ def test_a_message_is_taken_once_and_a_hosts_own_by_the_host_alone(settings):
     assert len(first) == 1
     assert not second
     assert queue.num_waiting() == 0
+    assert not OrmQ.objects.exists()  # nothing is left that a retry could hand out again
     message = queue.announce_housekeeping(1)
     assert queue.is_waiting(message)
     settings.NODE_NAME = "another-host"
