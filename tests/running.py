@@ -82,7 +82,7 @@ class Site:
             kept = folder / "database-url"  # for a second site on the same folder
             if not kept.exists():
                 is_very_first = self.data.exists()  # and empty
-                made = self._server.empty() if is_very_first else self._server.copy("heimdall", _prepare)
+                made = self._server.empty() if is_very_first else self._server.copy("heimdall", prepare)
                 kept.write_text(made)
             self.environment["DATABASE_URL"] = kept.read_text()
         if not self.data.exists():
@@ -327,14 +327,14 @@ def _prepared(server: postgres.Server | None) -> Path:
     if server is not None:
         return server.folder / "prepared"
     folder = Path(tempfile.mkdtemp(prefix="heimdall-prepared-")) / "data"
-    _prepare({"HEIMDALL_DATA_DIR": str(folder)})
+    prepare({"HEIMDALL_DATA_DIR": str(folder)})
     import atexit
 
     atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
     return folder
 
 
-def _prepare(settings: dict[str, str]) -> None:
+def prepare(settings: dict[str, str]) -> None:
     command = [sys.executable, "manage.py", "start", "--prepare-only"]
     environment = _clean_environment() | QUICK | settings
     subprocess.run(
