@@ -58,8 +58,8 @@ export function localization(root) {
   const errorCard = card("errors", "How large the errors are", errors, make("div", {}), table), statedCard = card("calibration", "Whether the ellipses are true", stated);
   const epoch = make("span", { class: "soft small" });
   errorCard.firstChild.append(epoch);
-  const calibrated = make("p", { class: "soft small map-note" });
-  statedCard.append(calibrated);
+  const calibrated = make("p", { class: "soft small map-note" }), whoseLines = make("div", {});
+  statedCard.append(whoseLines, calibrated);
   root.replaceChildren(mapCard, make("div", { class: "pair" }, errorCard, statedCard));
   let plane = null, last = null;
   factor.addEventListener("change", () => { auto.on = false; place(last); });
@@ -95,9 +95,10 @@ export function localization(root) {
       make("p", { class: "soft small map-note" }, `A perfect estimator has a ratio of about ${PERFECT} at 50 %.${content.late_arrivals ? " Late arrivals are on; the bound is the one without them." : ""}`));
     const isCalibrated = content.calibrated_on > 0;
     calibration(stated, content.calibration, isCalibrated ? content.stated : null);
+    whoseLines.replaceChildren(...(isCalibrated ? [keys(["line main", "ellipses as drawn"], ["line other", "as the network states them"])] : []));
     const found = (rows, share) => `${(100 * (rows.find(([stated]) => stated === share)?.[1] ?? NaN)).toFixed(1)} %`;
     const shares = (rows) => `${found(rows, 0.68)} of the true positions, those of 95 % hold ${found(rows, 0.95)}`;
-    const whose = isCalibrated ? ` They are as large as the validation samples ask for, and each half of these is counted with the sizes that the other half gives. As large as the network itself states (dotted), they would hold ${found(content.stated, 0.68)} and ${found(content.stated, 0.95)}.` : " They are as large as the network itself states.";
+    const whose = isCalibrated ? ` They are as large as the validation samples ask for, and each half of these is counted with the sizes that the other half gives. As large as the network itself states, they would hold ${found(content.stated, 0.68)} and ${found(content.stated, 0.95)}.` : " They are as large as the network itself states.";
     calibrated.textContent = `The ellipses of 68 % hold ${shares(content.calibration)}.${whose} The band is 3 points wide to each side.`;
   };
 }

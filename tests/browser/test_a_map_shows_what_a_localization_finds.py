@@ -57,6 +57,8 @@ def test_a_training_is_drawn_epoch_after_epoch_without_a_reload(site, visit, job
     assert page.locator("#errors path.curve").count() == 3
     assert page.locator("#errors tbody tr").count() == 3
     assert page.locator("#calibration circle.dot").count() == 2
+    assert page.locator("#calibration path.curve.other").count() == 1
+    assert "As large as the network itself states" in page.locator("#calibration").inner_text()
     assert "of the true positions" in page.locator("#calibration").inner_text()
     assert re.match(r"error [\d.]+ k?m, bound ", page.locator(".located title").first.text_content())
     page.get_by_label("Errors drawn").select_option("1")

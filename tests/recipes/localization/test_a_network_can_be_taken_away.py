@@ -47,7 +47,10 @@ def said(*words) -> str:
 
 
 def test_the_table_has_the_network_the_baselines_and_the_bound(checkpoint):
-    text = said("evaluate", checkpoint, "--samples", 300, "--seed", 5)
+    text, _, kinds = said("evaluate", checkpoint, "--samples", 300, "--seed", 5, "--kinds").partition(
+        "| stations"
+    )
+    assert re.search(r"^\| all \| 100.0 % \| \d+\.\d % \|", kinds, re.MULTILINE)
     rows = re.findall(r"^\| ([^|]+?) \|", text, re.MULTILINE)
     assert rows == [
         "estimator",
@@ -78,6 +81,20 @@ def test_the_table_goes_into_a_document_without_being_typed(checkpoint, tmp_path
     assert document.read_text() == f"before\n<!-- evaluate late -->\n{text}<!-- end of late -->\nafter\n"
     with pytest.raises(CommandError, match="no place"):
         said(*words, "early")
+
+
+def test_the_part_that_the_training_kept_aside_is_evaluated_where_there_is_one(checkpoint, run, tmp_path):
+    kept = len(evaluate.test_part(evaluate.open_checkpoint(checkpoint), tmp_path)["detected"])
+    assert f"{kept} samples of its own test part" in said("evaluate", checkpoint, "--test-part")
+    config = registry.validate("localization", TINY | {"test_split": 0.0})
+    about = {"recipe": evaluate.PACKAGE, "config": config, "epoch": 1, "step": 4}
+    codec.save(tmp_path / "none.safetensors", run.parts, about)
+    with pytest.raises(CommandError, match="its test_split is 0"):
+        said("evaluate", tmp_path / "none.safetensors", "--test-part")
+    about |= {"config": registry.validate("localization", TINY), "environment": {"data_fingerprint": "0"}}
+    codec.save(tmp_path / "other.safetensors", run.parts, about)
+    with pytest.raises(CommandError, match="not those of the training"):
+        said("evaluate", tmp_path / "other.safetensors", "--test-part")
 
 
 def test_the_samples_of_the_training_are_refused_for_the_evaluation(checkpoint):

@@ -146,6 +146,18 @@ def test_every_sample_passes_the_filters(usual):
         assert (usual[name][~detected] == 0).all()
 
 
+def test_a_transmitter_has_one_power_which_varies_by_three_decibels(usual):
+    """Two receivers hear one power: what they receive differs by the path, whatever was sent."""
+    assert usual["power_dbm"].mean() == pytest.approx(37.0, abs=0.15)
+    assert usual["power_dbm"].std() == pytest.approx(3.0, abs=0.1)
+    fixed = Generator(RadioSettings(power_spread_db=0.0), 1).samples(0, 500).arrays
+    shared = usual["detected"][:500] & fixed["detected"]
+    louder = np.where(shared, usual["rss_dbm"][:500] - fixed["rss_dbm"], np.nan)
+    same_try = (usual["position_km"][:500] == fixed["position_km"]).all(axis=1)
+    sent = usual["power_dbm"][:500, None] - 37.0
+    assert np.nanmax(np.abs(louder - sent)[same_try]) < 1e-3
+
+
 def test_arrivals_are_counted_from_the_strongest_receiver(usual):
     rows = np.arange(len(usual["reference"]))
     assert (usual["arrival_ns"][rows, usual["reference"]] == 0).all()

@@ -42,8 +42,8 @@ def test_seconds_of_training_beats_the_centroid_and_knows_its_errors(tmp_path):
     config = Config(**raw)
     calibration = Calibration()
     calibration.load_state_dict(run.parts["recipe_calibration"])
-    network = load(run.parts, config)
-    found = evaluate.evaluate(network, config.scene, seed=99, samples=1500, calibration=calibration)
+    arrays = evaluate.fresh_samples(config.scene, seed=99, samples=1500)
+    found = evaluate.evaluate(load(run.parts, config), config.scene, arrays, calibration=calibration)
     rows = {row.name: row.score for row in found.rows}
     assert rows["network"].score < 0.9
     assert rows["network"].p95_m < 1.1 * rows["Gauss-Newton on timing, careful"].p95_m

@@ -9,7 +9,7 @@ import torch
 from tests.engine.attempts import Stop, attempt, resumed_from, spec_of
 from training.engine import codec
 from training.recipes import registry
-from training.recipes.localization import evaluate, export
+from training.recipes.localization import evaluate, export, kinds
 from training.recipes.localization.calibration import SHARES, Calibration, radii_squared, unseen_coverage
 from training.recipes.localization.recipe import RadioSamples
 from training.recipes.localization.score import ellipse_radius_squared, mahalanobis_squared, score
@@ -142,20 +142,42 @@ def test_a_checkpoint_of_before_is_resumed_to_the_same_end(folder, old, unstoppe
 def test_an_evaluation_says_whose_ellipses_it_counts(folder, old, unstopped):
     def said(path) -> str:
         trained = evaluate.open_checkpoint(path)
-        found = evaluate.evaluate(
-            trained.network, trained.settings, seed=9, samples=200, calibration=trained.calibration
-        )
-        return evaluate.about_ellipses(trained, found)
+        arrays = evaluate.fresh_samples(trained.settings, seed=9, samples=200)
+        found = evaluate.evaluate(trained.network, trained.settings, arrays, calibration=trained.calibration)
+        return evaluate.about_ellipses(found)
 
     assert "holds no calibration" in said(old["path"])
     sizes = sizes_in(unstopped.last_staged)
     assert f"as large as {sizes['samples']} validation samples ask for" in said(unstopped.last_staged["path"])
 
 
+def test_kinds_of_stations_are_counted_apart():
+    """Four sizes of ellipses, the smallest too small; two links of each in the second half are obstructed."""
+    count = 800
+    covariances = np.eye(2) * np.repeat([1.0, 2.0, 3.0, 4.0], count // 4)[:, None, None]
+    distances = np.where(np.arange(count) < count // 4, 100.0, 0.0)
+    seven = np.arange(7)[None]
+    arrays = {
+        "detected": np.ones((count, 7), bool),
+        "obstructed": (np.arange(count) >= 400)[:, None] & (seven < 2),
+    }
+    rows = [
+        line.split(" | ")
+        for line in kinds.table(distances, covariances, arrays, Calibration()).splitlines()[2:]
+    ]
+    assert [(row[0].removeprefix("| "), row[1], row[2]) for row in rows] == [
+        ("all", "100.0 %", "75.0 %"),
+        (kinds.QUARTERS[0], "25.0 %", "0.0 %"),
+        *((name, "25.0 %", "100.0 %") for name in kinds.QUARTERS[1:]),
+        ("no link obstructed", "50.0 %", "50.0 %"),
+        ("two", "50.0 %", "100.0 %"),
+    ]
+
+
 def test_an_export_answers_with_the_ellipses_that_the_checkpoint_holds(unstopped):
     trained = evaluate.open_checkpoint(unstopped.last_staged["path"])
     sizes = dict(sizes_in(unstopped.last_staged)["radii_squared"])
-    arrays = evaluate.Generator(trained.settings, 9).samples(0, 20).arrays
+    arrays = evaluate.fresh_samples(trained.settings, seed=9, samples=20)
     reports = RadioSamples(evaluate.Network.of(trained.settings), arrays).all().reports
     with torch.no_grad():
         found = dict(zip(export.OUTPUTS, export.answering(trained)(*reports), strict=True))

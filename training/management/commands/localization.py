@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -13,10 +14,11 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from pydantic import ValidationError
 
-from training import bundles, policy, services
+from training import bundles, datasets, policy, services
 from training.errors import NotFound
 from training.management import config_options
 from training.management.door import Door, whole, whole_from_1
+from training.models import Dataset
 
 RECIPE = "localization"
 
@@ -59,19 +61,19 @@ class Command(Door):
         if options["threads"] > 0:
             evaluate.use_threads(options["threads"])
         trained = _trained(options["checkpoint"])
-        if options["seed"] == trained.seed:
-            raise CommandError(
-                f"The network was trained on samples of seed {trained.seed}; give another --seed."
-            )
-        found = evaluate.evaluate(
-            trained.network,
-            trained.settings,
-            seed=options["seed"],
-            samples=options["samples"],
-            calibration=trained.calibration,
-        )
-        remarks = evaluate.remarks(trained, found, seed=options["seed"])
-        text = "\n\n".join([evaluate.table(found), evaluate.about_ellipses(trained, found), remarks])
+        seed = None if options["test_part"] else options["seed"]
+        if seed == trained.seed:
+            raise CommandError(f"The network was trained on samples of seed {seed}; give another --seed.")
+        if seed is None:
+            arrays = _test_part(trained)
+        else:
+            arrays = evaluate.fresh_samples(trained.settings, seed=seed, samples=options["samples"])
+        found = evaluate.evaluate(trained.network, trained.settings, arrays, calibration=trained.calibration)
+        remarks = evaluate.remarks(trained, found, seed=seed)
+        pieces = [evaluate.table(found), remarks, evaluate.about_ellipses(found)]
+        if options["kinds"]:
+            pieces.append(evaluate.table_of_kinds(found, arrays))
+        text = "\n\n".join(pieces)
         self.stdout.write(text)
         if options["into"] is not None:
             file, name = Path(options["into"][0]), options["into"][1]
@@ -151,6 +153,16 @@ def _evaluate_options(parser: CommandParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="a checkpoint file of the localization recipe")
     parser.add_argument("--samples", type=whole_from_1, default=20_000, help="how many fresh samples (20000)")
     parser.add_argument("--seed", type=whole, default=FRESH_SEED, help=f"their seed ({FRESH_SEED})")
+    parser.add_argument(
+        "--test-part",
+        action="store_true",
+        help="instead of fresh samples those that the training kept aside (its test_split)",
+    )
+    parser.add_argument(
+        "--kinds",
+        action="store_true",
+        help="also print what the ellipses hold of each kind of station",
+    )
     parser.add_argument("--threads", type=whole, default=0, help="threads of torch (0: torch decides)")
     parser.add_argument(
         "--into",
@@ -177,6 +189,18 @@ def _trained(path: Path) -> Any:
         return evaluate.open_checkpoint(path)
     except ValueError as error:
         raise CommandError(f"{path} is of no use here: {error}") from error
+
+
+def _test_part(trained: Any) -> Any:
+    """The samples that a training kept aside; those of a dataset are brought as they are for a trainer."""
+    from training.recipes.localization import evaluate
+
+    with tempfile.TemporaryDirectory() as scratch:
+        name = trained.config.dataset
+        row = Dataset.objects.filter(name=name).first() if name else None
+        if row is not None:
+            datasets.bring(row, Path(scratch) / "datasets")
+        return evaluate.test_part(trained, Path(scratch))
 
 
 def _radio_settings(kind: Any, fields: dict[str, Any]) -> Any:

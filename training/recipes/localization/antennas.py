@@ -22,7 +22,7 @@ class Antennas:
         """Gain in dBi towards bearings of shape (receivers, samples); clockwise from north.
 
         A parabola in the main lobe, -3 dB at half the beam's width on either side; never more than the
-        front-to-back ratio below the peak.
+        front-to-back ratio below the peak (3GPP TR 36.814, horizontal pattern).
         """
         off = (bearings_degrees - self.bearing_degrees[:, None] + 180.0) % 360.0 - 180.0
         down = 3.0 * (off / (self.beam_degrees[:, None] / 2.0)) ** 2

@@ -96,7 +96,7 @@ def centroid(network: Network, arrays: Arrays) -> Estimates:
 
 
 def plain_gauss_newton_on_timing(network: Network, arrays: Arrays) -> Estimates:
-    """The textbook's: full steps from the middle of the receivers that detected the transmitter."""
+    """The textbook's (Foy 1976): full steps from the middle of the receivers that detected the transmitter."""
 
     def minimise(problem: _Problem) -> Estimates:
         heard = (problem.weights > 0).astype(np.float64)
@@ -180,7 +180,7 @@ def _minimise(problem: _Problem, steps: int) -> Estimates:
 
 
 def _descend(problem: _Problem, position: Floats, steps: int) -> tuple[Floats, tuple[Floats, ...]]:
-    """Gauss-Newton steps with Levenberg's damping: only a step that lowers the cost is taken.
+    """Gauss-Newton steps with damping (Levenberg 1944, Marquardt 1963): only a step that lowers the cost is taken.
 
     Where every step does (near the minimum, nearly always) the damping vanishes: the steps are
     Gauss-Newton's own.

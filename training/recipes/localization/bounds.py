@@ -19,7 +19,7 @@ DB_PER_NEPER = 10.0 / np.log(10.0)
 
 
 def timing_information(links: Links, error_ns: Floats, heard: NDArray[np.bool_]) -> Information:
-    """Of times of arrival with standard deviations of shape (receivers, samples), 1 / km^2."""
+    """Of times of arrival with standard deviations of shape (receivers, samples), 1 / km^2 (Torrieri 1984)."""
     ranges_km = KM_PER_NS * np.where(heard, error_ns, 1.0)
     return information(links, np.where(heard, 1.0 / (ranges_km * ranges_km), 0.0))
 
@@ -32,7 +32,7 @@ def strength_information(
     exponent: float = 2.0,
     power_spread_db: float = 3.0,
 ) -> Information:
-    """Of signal strengths that fall by 10 n dB for each factor of ten in distance, 1 / km^2.
+    """Of signal strengths that fall by 10 n dB for each factor of ten in distance, 1 / km^2 (Patwari et al. 2003).
 
     `power_spread_db` is what is known of the transmit power beforehand; 0 says it is known.
     """

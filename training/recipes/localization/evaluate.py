@@ -11,14 +11,20 @@ import torch
 from numpy.typing import NDArray
 
 from training.engine import codec
-from training.recipes.localization import baselines
+from training.recipes.localization import baselines, kinds
 from training.recipes.localization.calibration import Calibration
 from training.recipes.localization.config import Config
 from training.recipes.localization.generator import Generator
 from training.recipes.localization.geometry import Network
 from training.recipes.localization.network import Estimate, LocalizationNetwork
-from training.recipes.localization.recipe import RadioSamples, load
-from training.recipes.localization.score import SHARES, Score, ellipse_radius_squared, score
+from training.recipes.localization.recipe import RadioSamples, Recipe, load
+from training.recipes.localization.score import (
+    SHARES,
+    Score,
+    ellipse_radius_squared,
+    mahalanobis_squared,
+    score,
+)
 from training.recipes.localization.settings import RadioSettings
 
 PACKAGE = "training.recipes.localization"
@@ -31,6 +37,10 @@ LATE_NOTE = "Late arrivals are on; the bound is the one without them."
 
 class NotALocalization(ValueError):
     """The checkpoint is of another recipe."""
+
+
+class NoTestPart(ValueError):
+    """The samples that were kept from the training are not to be had."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,8 @@ class Row:
 @dataclass(frozen=True)
 class Evaluated:
     rows: tuple[Row, ...]
+    """The network's first."""
+    calibration: Calibration
     truth_km: NDArray[np.float64]
     bounds_m: NDArray[np.float64]
     notes: tuple[str, ...]
@@ -77,26 +89,35 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+def fresh_samples(settings: RadioSettings, *, seed: int, samples: int) -> dict[str, NDArray]:
+    """Of a seed that the network should not have seen."""
+    return Generator(settings, seed).samples(0, samples).arrays
+
+
+def test_part(trained: Trained, scratch: Path) -> dict[str, NDArray]:
+    """The samples that the training kept aside: neither weights nor ellipses nor the choice of the epoch saw them.
+
+    scratch: where a dataset was brought to, as for a training.
+    """
+    recipe = Recipe(trained.config, scratch)
+    arrays = recipe.scene.arrays_of(trained.config, "test")
+    if not len(arrays["detected"]):
+        raise NoTestPart("The training kept no test part: its test_split is 0. Evaluate on a fresh seed.")
+    pinned = trained.about.get("environment", {}).get("data_fingerprint")
+    found = recipe.fingerprint(recipe.training_samples(), recipe.validation_samples())
+    if pinned and pinned != found:
+        raise NoTestPart("The data are not those of the training: it may have seen their test part.")
+    return arrays
+
+
 def evaluate(
-    network: LocalizationNetwork,
-    settings: RadioSettings,
-    *,
-    seed: int,
-    samples: int,
-    calibration: Calibration | None = None,
-) -> Evaluated:
-    """On samples of a seed that the network should not have seen. Without a calibration its ellipses are its own."""
-    arrays = Generator(settings, seed).samples(0, samples).arrays
-    return evaluate_on(network, settings, arrays, calibration=calibration or Calibration())
-
-
-def evaluate_on(
     network: LocalizationNetwork,
     settings: RadioSettings,
     arrays: dict[str, NDArray],
     *,
     calibration: Calibration,
 ) -> Evaluated:
+    """The network and the classical estimators on these samples."""
     scene = Network.of(settings)
     refined, unrefined = answers(network, RadioSamples(scene, arrays))
     estimators: dict[str, Callable[[], baselines.Estimates]] = {
@@ -119,7 +140,7 @@ def evaluate_on(
         sizes = calibration.radius_squared if name == NETWORK else ellipse_radius_squared
         scored = score(positions, covariances, truth, bounds, radius_squared=sizes)
         rows.append(Row(name, scored, positions, covariances))
-    return Evaluated(tuple(rows), truth, bounds, (LATE_NOTE,) if settings.late_arrivals else ())
+    return Evaluated(tuple(rows), calibration, truth, bounds, (LATE_NOTE,) if settings.late_arrivals else ())
 
 
 def answers(
@@ -160,13 +181,14 @@ def table(evaluated: Evaluated) -> str:
     return "\n\n".join([text, *evaluated.notes])
 
 
-def remarks(trained: Trained, evaluated: Evaluated, *, seed: int) -> str:
-    """What was compared, so that anybody can do it again, and how the tails compare."""
+def remarks(trained: Trained, evaluated: Evaluated, *, seed: int | None) -> str:
+    """What was compared, so that anybody can do it again, and how the tails compare. Seed None: on the test part."""
     config, p95 = trained.config, {row.name: row.score.p95_m for row in evaluated.rows}
     apart = [f"{difference(p95[NETWORK], p95[name])} {name}" for name in (PLAIN, CAREFUL)]
     source = f"dataset {config.dataset}" if config.dataset else f"seed {trained.seed}"
+    seen = "its own test part" if seed is None else f"seed {seed}"
     return (
-        f"p95 of the network: {apart[0]}, {apart[1]}. {len(evaluated.truth_km)} samples of seed {seed}; trained on "
+        f"p95 of the network: {apart[0]}, {apart[1]}. {len(evaluated.truth_km)} samples of {seen}; trained on "
         f"{config.samples} samples of {source} (training, validation and test parts) with seed {config.seed}: "
         f"{trained.about['epoch']} epochs, batches of {config.batch_size}, learning rate {config.learning_rate:g}."
     )
@@ -178,18 +200,23 @@ def difference(ours: float, theirs: float) -> str:
     return f"{abs(percent):.0f} % {'below' if percent >= 0 else 'above'}"
 
 
-def about_ellipses(trained: Trained, evaluated: Evaluated) -> str:
-    """Whose ellipses the shares of the network are of, and what they are without the calibration."""
-    calibration, network = trained.calibration, evaluated.rows[0]
-    stated = score(network.positions_km, network.covariances_km2, evaluated.truth_km, evaluated.bounds_m)
+def about_ellipses(evaluated: Evaluated) -> str:
+    """Where the sizes of the network's ellipses come from."""
+    calibration = evaluated.calibration
     if not calibration.samples:
         return "The checkpoint holds no calibration: its ellipses are as large as the network itself states."
-    factors = [np.sqrt(calibration.radius_squared(share) / ellipse_radius_squared(share)) for share in SHARES]
+    factors = [np.sqrt(calibration.radius_squared(one) / ellipse_radius_squared(one)) for one in SHARES]
     return (
-        f"The network's ellipses are as large as {calibration.samples} validation samples ask for: {factors[0]:.2f} "
-        f"times (68 %) and {factors[1]:.2f} times (95 %) what the network itself states. As stated they would hold "
-        f"{100 * stated.coverage_68:.1f} % and {100 * stated.coverage_95:.1f} %."
+        f"The network's ellipses are as large as {calibration.samples} validation samples ask for: "
+        f"{factors[0]:.2f} times (68 %) and {factors[1]:.2f} times (95 %) what the network itself states."
     )
+
+
+def table_of_kinds(evaluated: Evaluated, arrays: dict[str, NDArray]) -> str:
+    """What the network's ellipses hold of each kind of station."""
+    positions, covariances = evaluated.rows[0].positions_km, evaluated.rows[0].covariances_km2
+    squared = mahalanobis_squared(positions, covariances, evaluated.truth_km)
+    return kinds.table(squared, covariances, arrays, evaluated.calibration)
 
 
 def write_between(text: str, name: str, content: str) -> str:

@@ -258,8 +258,12 @@ class Generator:
 
 
 def error_of_frequency_hz(snr_db: Floats, integration_s: float) -> Floats:
-    """Cramer-Rao bound of a tone's frequency: sqrt(6 / SNR) / (2 pi T), Hz (Rife and Boorstyn 1974, many
-    samples)."""
+    """sqrt(6 / SNR) / (2 pi T), Hz: the bound of a tone's frequency with this SNR after the whole time T (Rife and
+    Boorstyn 1974, many samples).
+
+    The SNR is that of the channel, so this is sqrt(T B) above the bound of a bare carrier: what is heard is
+    modulated. Either way it is far below the oscillators' error.
+    """
     return np.sqrt(6.0 / propagation.from_db(snr_db)) / (2.0 * np.pi * integration_s)
 
 

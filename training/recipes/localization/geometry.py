@@ -145,7 +145,7 @@ def root_trace(east: Floats, cross: Floats, north: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Dilution:
-    """Dilutions of precision: error over range error, without a unit, shape (samples,)."""
+    """Dilutions of precision (Torrieri 1984): error over range error, without a unit, shape (samples,)."""
 
     horizontal: Floats
     total: Floats

@@ -13,7 +13,7 @@ KM_PER_NS = LIGHT_KM_PER_S * 1e-9
 
 
 def noise_floor_dbm(bandwidth_khz: float, noise_figure_db: Floats | float) -> Floats:
-    """kTB at 290 K and the receiver's own noise, dBm: -133 dBm and the noise figure in 12.5 kHz."""
+    """kTB at 290 K and the receiver's own noise (Friis 1944), dBm: -133 dBm and the noise figure in 12.5 kHz."""
     thermal = 10.0 * np.log10(BOLTZMANN * TEMPERATURE_K * bandwidth_khz * 1000.0 / 1e-3)
     return thermal + np.asarray(noise_figure_db)
 
@@ -23,7 +23,9 @@ def timing_error_ns(
 ) -> Floats:
     """Standard deviation of a time of arrival, ns: the clock's jitter and 1 / (2 pi B_rms sqrt(SNR T B)).
 
-    B_rms = B / sqrt(12) is that of a flat spectrum of width B.
+    They add as squares. The second is what Stein 1981 ("Algorithms for ambiguity function processing") gives for the
+    difference between two receivers of this SNR, taken here for each arrival. B_rms = B / sqrt(12) is that of a flat
+    spectrum of width B.
     """
     bandwidth = bandwidth_khz * 1000.0
     energy = np.sqrt(from_db(snr_db) * (integration_s * bandwidth))

@@ -15,6 +15,7 @@ HATA_MOBILE_M = (1.0, 10.0)
 
 
 def wavelength_m(frequency_mhz: float) -> float:
+    """c / f, m: 2.07 m at 145 MHz."""
     return LIGHT_KM_PER_S / frequency_mhz / 1000.0
 
 
@@ -24,7 +25,7 @@ def free_space_loss(frequency_mhz: float, distance_km: Floats) -> Floats:
 
 
 def log_distance_loss(frequency_mhz: float, distance_km: Floats, exponent: Floats) -> Floats:
-    """Free space up to 1 km, then 10 n dB for each factor of ten, dB."""
+    """Free space up to 1 km, then 10 n dB for each factor of ten, dB (Rappaport 2002, log-distance model)."""
     near = np.minimum(distance_km, 1.0)
     far = np.maximum(distance_km, 1.0)
     return free_space_loss(frequency_mhz, near) + 10.0 * exponent * np.log10(far)
@@ -53,13 +54,16 @@ def okumura_hata_holds(distance_km: Floats, base_m: Floats, mobile_m: float) -> 
 
 
 def radio_horizon_km(first_m: Floats | float, second_m: Floats | float) -> Floats:
-    """How far two antennas see each other over a smooth earth of 4/3 radius; heights in m."""
+    """4.12 (sqrt h1 + sqrt h2), km: how far two antennas see each other over a smooth earth of 4/3 radius.
+
+    Heights in m above that earth's surface, which is the sea here. 4.12 is sqrt(2 * 4/3 * 6371 / 1000).
+    """
     return 4.12 * (np.sqrt(np.maximum(first_m, 0.0)) + np.sqrt(np.maximum(second_m, 0.0)))
 
 
 def earth_bulge_m(first_km: Floats, second_km: Floats) -> Floats:
-    """How far the earth rises over the chord, at `first_km` from one end and `second_km` from the other,
-    m."""
+    """ITU-R P.526: d1 d2 / (2 k Re), m. How far the earth rises over the chord, at `first_km` from one end and
+    `second_km` from the other."""
     return 1000.0 * first_km * second_km / (2.0 * EARTH_FACTOR * EARTH_RADIUS_KM)
 
 
@@ -73,7 +77,7 @@ def smooth_earth_over_sight_m(
 
 
 def first_fresnel_radius_m(frequency_mhz: float, first_km: Floats, second_km: Floats) -> Floats:
-    """sqrt(lambda d1 d2 / (d1 + d2)), m."""
+    """ITU-R P.526: sqrt(lambda d1 d2 / (d1 + d2)), m."""
     first_m, second_m = 1000.0 * first_km, 1000.0 * second_km
     return np.sqrt(wavelength_m(frequency_mhz) * first_m * second_m / (first_m + second_m))
 
@@ -111,7 +115,10 @@ def correlate(root: Floats, independent: Floats) -> Floats:
 
 
 def fading_power(rician_k: Floats, real: Floats, imaginary: Floats) -> Floats:
-    """Power of a fading channel whose mean is 1, from two standard normals; K = 0 is Rayleigh. Linear."""
+    """Power of a Rician channel whose mean is 1, linear, from two standard normals; K = 0 is Rayleigh.
+
+    K is the power of the steady path over that of the scattered ones (Simon and Alouini 2005).
+    """
     steady = np.sqrt(rician_k / (rician_k + 1.0))
     scattered = np.sqrt(0.5 / (rician_k + 1.0))
     in_phase = steady + scattered * real

@@ -78,10 +78,13 @@ class Scene:
 
     def part(self, config: Config, split: str) -> "RadioSamples":
         """The samples of "train", "validation" or "test"."""
+        return RadioSamples(self.network, self.arrays_of(config, split))
+
+    def arrays_of(self, config: Config, split: str) -> dict[str, NDArray]:
         count = len(self.arrays["detected"])
         parts = dataset.split_of(np.arange(count), validation=config.validation_split, test=config.test_split)
         chosen = parts == dataset.SPLITS.index(split)
-        return RadioSamples(self.network, {name: values[chosen] for name, values in self.arrays.items()})
+        return {name: values[chosen] for name, values in self.arrays.items()}
 
 
 class RadioSamples:
@@ -118,7 +121,7 @@ class Recipe(TrainingRecipe):
     config: Config
 
     @cached_property
-    def _scene(self) -> Scene:
+    def scene(self) -> Scene:
         return Scene.of(self.config, self.scratch)
 
     @cached_property
@@ -127,13 +130,13 @@ class Recipe(TrainingRecipe):
 
     @cached_property
     def _training(self) -> RadioSamples:
-        return self._scene.part(self.config, "train")
+        return self.scene.part(self.config, "train")
 
     def training_samples(self) -> Samples:
         return self._training
 
     def validation_samples(self) -> Samples | None:
-        samples = self._scene.part(self.config, "validation")
+        samples = self.scene.part(self.config, "validation")
         return samples if len(samples) else None
 
     def model(self) -> nn.Module:
@@ -145,7 +148,7 @@ class Recipe(TrainingRecipe):
     def parts(self) -> dict[str, Part]:
         """A checkpoint says for which receivers its network is, also where a dataset said it, and how large its
         ellipses are."""
-        return {"scene": self._scene, "calibration": self._calibration}
+        return {"scene": self.scene, "calibration": self._calibration}
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         answer: Answer = model(batch.reports)
@@ -165,7 +168,7 @@ class Recipe(TrainingRecipe):
     def fingerprint(self, training: Samples, validation: Samples | None) -> str:
         """What the manifest or the settings say, and some of the samples: another machine might make others."""
         content = super().fingerprint(training, validation)
-        return hashlib.sha256(f"{self._scene.fingerprint} {content}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.scene.fingerprint} {content}".encode()).hexdigest()
 
 
 class LowestRate(Schedule):
@@ -183,7 +186,7 @@ class LocalizationEvaluation(Evaluation):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._scene = recipe._scene
+        self._scene = recipe.scene
         self._calibration = recipe._calibration
         self._refines = recipe.config.refinements > 0
         self._seen: list[tuple[Tensor, ...]] = []
