@@ -14,7 +14,10 @@ function keyOf(job) {
 }
 
 const derived = {
-  more: (job) => [job.headline === job.status ? "" : job.headline, job.waiting?.message].filter(Boolean).join(". "),
+  more: (job) => {
+    const isEarly = job.status === "completed" && job.current_epoch < job.total_epochs;
+    return [isEarly ? "stopped early" : job.headline === job.status ? "" : job.headline, job.waiting?.message].filter(Boolean).join(". ");
+  },
   row_more: (job) => (job.status === "failed" ? (job.error_message || job.error_code).split("\n")[0] : derived.more(job)),
   progress_words: (job) => (job.total_epochs ? `epoch ${format.count(job.current_epoch)} of ${format.count(job.total_epochs)}` : `${format.count(job.current_step)}${format.of(job.total_steps)} shards`),
   epoch_percent: (job) => {

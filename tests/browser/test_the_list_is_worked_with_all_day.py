@@ -48,7 +48,7 @@ def test_keys_walk_search_tick_and_steer(site, visit, jobs):
     page.locator("h1").click()
     page.keyboard.press("j")
     page.keyboard.press("p")
-    page.locator("dialog[open] h2", has_text=f"Pause job {jobs['first']}").wait_for()
+    page.locator("dialog[open] h1", has_text=f"Pause job {jobs['first']}").wait_for()
     page.keyboard.press("Escape")
     page.keyboard.press("Enter")
     page.wait_for_url(f"{site.url}/jobs/{jobs['first']}/")

@@ -81,6 +81,11 @@ def test_a_failed_job_says_why_in_its_row(browse, alice, make_job):
     assert "Traceback" not in seen
 
 
+def test_a_job_that_had_enough_says_so(browse, alice, make_job):
+    make_job(status="completed", epoch=2)
+    assert "completed stopped early epoch 2 of 3 100.0 %" in words(html(browse(alice).get("/")))
+
+
 def test_a_number_finds_the_job(browse, alice, some_jobs):
     job = TrainingJob.objects.get(job_name="cherry")
     assert "cherry" in shown(browse(alice).get(f"/?search=%23{job.pk}"))

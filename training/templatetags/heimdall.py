@@ -163,8 +163,10 @@ def event_tone(event: dict[str, Any]) -> str:
 
 @register.filter
 def more(job: dict[str, Any]) -> str:
-    """The headline, where it says more than the badge beside it, and why a queued job waits."""
-    headline = "" if job["headline"] in {job["status"], state_word(job)} else job["headline"]
+    """The headline, where it says more than the badge beside it; why a queued job waits; that a job had enough."""
+    headline = "" if job["headline"] == job["status"] else job["headline"]
+    if job["status"] == Status.COMPLETED and job["current_epoch"] < job["total_epochs"]:
+        headline = "stopped early"
     waits = job["waiting"]["message"] if job.get("waiting") else ""
     return ". ".join(filter(None, (headline, waits)))
 

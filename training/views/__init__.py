@@ -7,7 +7,7 @@ compare.py      jobs side by side               copies.py       its settings to 
 monitoring.py   /readyz and /metrics
 nodes.py        the hosts                       queue.py        who goes next
 many.py         a verb for many jobs at once    saved.py        lists with a name
-downloads.py    the list as CSV and JSON        sparks.py       the small curves of the list
+downloads.py    values as CSV and JSON          sparks.py       the small curves of the list
 activity.py     who did what, in all jobs       account.py      one's own password and token
 submit.py       making a job, and editing one   verbs.py        pause, resume, ... with their confirmations
 checkpoints.py  downloads, bundles, pins        datasets.py     datasets

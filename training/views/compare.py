@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from django.core.handlers.asgi import ASGIRequest
 from django.core.serializers.json import DjangoJSONEncoder
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from training import policy, queries
 from training.forms import config_groups
 from training.models import TrainingJob
-from training.queries.curves import metrics_of
-from training.views.downloads import cell, later, lines
-from training.views.page import page, visible_job, whole
+from training.views.downloads import cell, lines
+from training.views.page import page, whole
 
 FEWEST, MOST = 2, 8
-METRIC_ROWS = 2_000  # of one read
 _FACTS = (
     ("status", "State"),
     ("recipe", "Recipe"),
@@ -77,22 +74,6 @@ def compare(request: HttpRequest) -> HttpResponse:
         "num_different": sum(row.differs for row in settings),
     }
     return render(request, "compare.html", context, status=400 if refused and asked else 200)
-
-
-@page
-@require_GET
-def metrics(request: HttpRequest, job_id: int) -> StreamingHttpResponse:
-    """Everything that a job measured, step by step: CSV, or JSON with ?format=json."""
-    seen = visible_job(request, job_id)
-    as_json = request.GET.get("format") == "json"
-    pieces = _metric_json(seen) if as_json else _metric_csv(seen)
-    kind = "application/json" if as_json else "text/csv; charset=utf-8"
-    response = StreamingHttpResponse(
-        later(pieces) if isinstance(request, ASGIRequest) else pieces, content_type=kind
-    )
-    name = f"job-{seen.pk}-metrics.{'json' if as_json else 'csv'}"
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response
 
 
 def _asked(request: HttpRequest) -> list[int]:
@@ -154,36 +135,3 @@ def _file(kind: str, jobs: list[TrainingJob], rows: list[Row]) -> HttpResponse:
     name = "-".join(str(job.pk) for job in jobs)
     response["Content-Disposition"] = f'attachment; filename="jobs-{name}.{kind}"'
     return response
-
-
-def _metric_pages(job: TrainingJob) -> Iterator[list[dict[str, Any]]]:
-    step = -1
-    while rows := queries.steps_after(job.pk, step, METRIC_ROWS):
-        yield [
-            queries.step_dict(row) | {"at": queries.iso(row.created_at)} | _of_epoch(row.epoch_values)
-            for row in rows
-        ]
-        step = rows[-1].step
-
-
-def _of_epoch(values: dict[str, Any] | None) -> dict[str, Any]:
-    return {f"epoch_{name}": value for name, value in (values or {}).items()}
-
-
-def _metric_csv(job: TrainingJob) -> Iterator[str]:
-    known = metrics_of(job)
-    names = [one["name"] for one in known if one["per"] == "step"]
-    closed = queries.epochs_of(job.pk, limit=1)
-    of_epochs = [f"epoch_{name}" for name in (closed[0].epoch_values or {})] if closed else []
-    columns = ["step", "epoch", "at", *names, *of_epochs]
-    yield lines([[cell(name) for name in columns]])
-    for rows in _metric_pages(job):
-        yield lines([[cell(row.get(name)) for name in columns] for row in rows])
-
-
-def _metric_json(job: TrainingJob) -> Iterator[str]:
-    before = "["
-    for rows in _metric_pages(job):
-        yield before + ",\n".join(json.dumps(row) for row in rows)
-        before = ",\n"
-    yield "[]\n" if before == "[" else "]\n"
