@@ -235,6 +235,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LANGUAGE_CODE = "en"
 USE_I18N = True
+FORMAT_MODULE_PATH = "heimdall.formats"
 USE_TZ = True
 TIME_ZONE = env.time_zone("HEIMDALL_TIME_ZONE", "UTC")
 

@@ -13,10 +13,14 @@ function keyOf(job) {
   return [job.status, stop.kind, stop.at, job.verbs.join(" "), job.attempt, job.job_name, job.priority, job.tags.join(" ")].join("|");
 }
 
+// What the badge says.
+const word = (job) => (job.status === "running" && { pause: "pausing", preempt: "preempted", cancel: "cancelling" }[job.stop?.kind]) || job.status;
+
 const derived = {
   more: (job) => {
     const isEarly = job.status === "completed" && job.current_epoch < job.total_epochs;
-    return [isEarly ? "stopped early" : job.headline === job.status ? "" : job.headline, job.waiting?.message].filter(Boolean).join(". ");
+    const headline = job.headline.startsWith(word(job)) ? job.headline.slice(word(job).length).replace(/^[, ]+/, "") : job.headline;
+    return [isEarly ? "stopped early" : headline, job.waiting?.message].filter(Boolean).join(". ");
   },
   row_more: (job) => (job.status === "failed" ? (job.error_message || job.error_code).split("\n")[0] : derived.more(job)),
   progress_words: (job) => (job.total_epochs ? `epoch ${format.count(job.current_epoch)} of ${format.count(job.total_epochs)}` : `${format.count(job.current_step)}${format.of(job.total_steps)} shards`),

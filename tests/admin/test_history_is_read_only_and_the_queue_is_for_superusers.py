@@ -1,6 +1,7 @@
 import pytest
 from django.contrib import admin as django_admin
 from django.contrib.auth.models import Permission
+from django.utils import timezone
 from unfold.admin import ModelAdmin
 
 from training import services
@@ -45,6 +46,18 @@ def test_history_cannot_be_added_changed_or_deleted_not_even_by_a_superuser(clie
     assert {"attempt": Attempt, "checkpoint": Checkpoint, "event": Event}.get(
         name, Event
     ).objects.count() == rows
+
+
+def test_times_and_losses_are_written_as_on_the_pages(client, admin_user, make_job):
+    job = make_job(status="completed", with_checkpoint=True, step=1)
+    Checkpoint.objects.update(val_loss=1.8235575312)
+    client.force_login(admin_user)
+    day = timezone.localtime(Checkpoint.objects.get().created_at).strftime("%Y-%m-%d %H:%M:%S")
+    for address in ("/admin/training/checkpoint/", f"/admin/training/trainingjob/{job.pk}/change/"):
+        text = client.get(address).content.decode()
+        assert "1.824" in text
+        assert "1.8235" not in text
+        assert day in text
 
 
 def test_history_shows_only_jobs_that_one_can_see(client, job, mallory, bob, team):

@@ -109,6 +109,8 @@ def test_a_row_button_asks_and_then_does_it(admin, make_job):
     refused = admin.post(f"{LIST}{job.pk}/do/delete/")
     assert refused["X-Heimdall-Answer"] == "refused"
     assert "Cannot delete a pausing job" in told(refused)[-1]
+    late = admin.get(f"{LIST}{job.pk}/do/delete/").content.decode()
+    assert "Not possible any more: the job is pausing at the next step." in late
 
 
 def test_staff_see_and_do_only_what_the_policy_allows(client, make_job, bob, mallory):

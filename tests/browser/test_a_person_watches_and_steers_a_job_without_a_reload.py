@@ -72,7 +72,7 @@ def test_a_job_appears_progresses_pauses_and_resumes_in_the_list_and_on_its_page
     press(page, "resume")
     page.locator("#head .state-running").wait_for()
     press(page, "pause")  # at the end of the epoch
-    page.get_by_text(re.compile(r"pausing at the end of epoch \d")).first.wait_for()
+    page.locator("#head .headline", has_text=re.compile(r"pausing\s*at the end of epoch \d")).wait_for()
     page.locator("#head .state-pausing").wait_for()
     press(page, "resume")  # the wish is withdrawn
     site.wait_for_status(job, "completed")

@@ -77,7 +77,7 @@ def test_the_page_says_that_the_job_is_still_pausing_and_why(client, alice, paus
     client.force_login(alice)
     page = client.get(f"/jobs/{pausing.pk}/").content.decode()
     trouble = page.partition('id="trouble"')[2].partition('<div class="grid')[0]
-    assert "pausing at the next step" in page
+    assert ">at the next step</span>" in page
     assert "No space left on device" in trouble
     assert "be tried again" in trouble
     assert 'data-verb="resume"' in page  # it can be withdrawn

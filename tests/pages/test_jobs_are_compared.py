@@ -39,8 +39,8 @@ def test_what_differs_and_what_is_best_stands_side_by_side(browse, alice, jobs):
     assert "Learning rate 0.1 0.2 0.2" in seen
     assert "1 differs" in seen
     assert "Best validation loss 0.1000 (lowest) 0.2000 0.2000" in seen
-    assert "val_rmse 0.9 0.8 (lowest) 0.8 (lowest)" in seen
-    assert "val_accuracy 0.6 0.7 0.7" in seen  # which is the better nobody can say
+    assert "Val rmse 0.9 0.8 (lowest) 0.8 (lowest)" in seen
+    assert "Val accuracy 0.6 0.7 0.7" in seen  # which is the better nobody can say
     assert text.count('<tr class="same">') > 10
     for job in jobs:
         assert f"/v1/training/jobs/{job.pk}/curve" in text

@@ -11,6 +11,7 @@ from unfold.decorators import display
 from training import policy
 from training.admin.base import History, OfVisibleJobs
 from training.models import Attempt, Checkpoint, Deletion, Event
+from training.templatetags.heimdall import loss
 from training.views.job import how_it_ended
 
 
@@ -46,7 +47,7 @@ class CheckpointAdmin(OfVisibleJobs):
         "epoch",
         "step",
         "size_shown",
-        "val_loss",
+        "loss_shown",
         "pinned",
         "quarantined_at",
         "created_at",
@@ -54,8 +55,8 @@ class CheckpointAdmin(OfVisibleJobs):
     list_filter = ("pinned", "created_at")
     search_fields = ("job__job_name", "=job__id", "digest")
     list_select_related = ("job",)
-    exclude = ("file", "kinds", "size")
-    readonly_fields = ("kinds_shown", "size_shown")
+    exclude = ("file", "kinds", "size", "val_loss")
+    readonly_fields = ("kinds_shown", "size_shown", "loss_shown")
 
     @display(description="Kinds")
     def kinds_shown(self, checkpoint: Checkpoint) -> str:
@@ -64,6 +65,10 @@ class CheckpointAdmin(OfVisibleJobs):
     @display(description="Size", ordering="size")
     def size_shown(self, checkpoint: Checkpoint) -> str:
         return filesizeformat(checkpoint.size)
+
+    @display(description="Val loss", ordering="val_loss")
+    def loss_shown(self, checkpoint: Checkpoint) -> str:
+        return loss(checkpoint.val_loss)
 
 
 @admin.register(Event)

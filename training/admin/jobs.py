@@ -31,7 +31,7 @@ from training.models import Attempt, Checkpoint, Event, TrainingJob
 from training.recipes import registry
 from training.templatetags.heimdall import buttons_of, clock, loss, percent, progress_words, state_word
 from training.views.page import ANSWER
-from training.views.verbs import words_of
+from training.views.verbs import too_late, words_of
 
 ASKS_FIRST = {Verb.RESTART, Verb.CANCEL, Verb.DISCARD, Verb.DELETE}
 _LABELS = {
@@ -68,7 +68,7 @@ class CheckpointInline(HistoryInline):
         "epoch",
         "kinds_shown",
         "size_shown",
-        "val_loss",
+        "loss_shown",
         "pinned",
         "created_at",
     )
@@ -81,6 +81,10 @@ class CheckpointInline(HistoryInline):
     @display(description="Size")
     def size_shown(self, checkpoint: Checkpoint) -> str:
         return filesizeformat(checkpoint.size)
+
+    @display(description="Val loss")
+    def loss_shown(self, checkpoint: Checkpoint) -> str:
+        return loss(checkpoint.val_loss)
 
 
 class EventInline(HistoryInline):
@@ -244,7 +248,7 @@ class JobAdmin(ModelAdmin):
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
         if db_field.name == "tags":
-            return TagsField()
+            return TagsField(widget=widgets.UnfoldAdminTextInputWidget())
         return super().formfield_for_dbfield(db_field, request, **options)
 
     def get_urls(self) -> list:
@@ -324,7 +328,8 @@ class JobAdmin(ModelAdmin):
             return _answer(redirect("admin:training_trainingjob_changelist"), ["not_allowed"])
         if request.method != "POST":
             shown = queries.job_dict(job, request.user)
-            context = {"title": question(shown, verb).title, "ask": question(shown, verb), "jobs": [job]}
+            context = {"title": question(shown, verb).title, "ask": question(shown, verb)}
+            context["refused"] = too_late(shown, verb)
             return self._page(request, "admin/training/ask.html", context)
         answers = self._do(request, [job], verb, **_options(request, verb))
         return _answer(redirect("admin:training_trainingjob_changelist"), answers)

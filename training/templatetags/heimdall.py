@@ -163,8 +163,8 @@ def event_tone(event: dict[str, Any]) -> str:
 
 @register.filter
 def more(job: dict[str, Any]) -> str:
-    """The headline, where it says more than the badge beside it; why a queued job waits; that a job had enough."""
-    headline = "" if job["headline"] == job["status"] else job["headline"]
+    """What the headline says after the word of the badge beside it; why a job waits; that a job had enough."""
+    headline = job["headline"].removeprefix(state_word(job)).lstrip(", ")
     if job["status"] == Status.COMPLETED and job["current_epoch"] < job["total_epochs"]:
         headline = "stopped early"
     waits = job["waiting"]["message"] if job.get("waiting") else ""

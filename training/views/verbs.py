@@ -50,6 +50,11 @@ def words_of(asked: services.Asked) -> tuple[str, str]:
     raise AssertionError(asked)
 
 
+def too_late(job: dict[str, Any], verb: str) -> str:
+    """What a confirmation says of a verb that is not among the job's; nothing where it may still be asked."""
+    return "" if verb in job["verbs"] else f"Not possible any more: the job is {job['headline']}."
+
+
 def answer(request: HttpRequest, word: str, sentence: str, seen: TrainingJob) -> HttpResponse:
     """302 and a message for a browser, JSON for a script; the header says in both what became of it."""
     gone = not TrainingJob.objects.filter(pk=seen.pk).exists()
@@ -82,8 +87,6 @@ def _confirmation(request: HttpRequest, seen: TrainingJob, verb: str) -> HttpRes
         "checkpoint": start,
         "ask": taking_back(shown, start.step, start.epoch) if start else question(shown, verb),
         "next": next_address(request) or "",
-        "refused": None
-        if verb in shown["verbs"]
-        else f"Not possible any more: the job is {shown['headline']}.",
+        "refused": too_late(shown, verb),
     }
     return render(request, "ask.html", context)
