@@ -98,7 +98,7 @@ class Sparks {
 function job(root, path) {
   const curve = new Curve($("#chart"), $("#legend"), $("#curve-tools"));
   const log = new Log($("#log"), $("#follow"));
-  let next = "", attempt = null;
+  let next = "", shown = null; // the attempt and the status that the curve's marks were read for
   new Socket(path, () => next, (message) => {
     const { job: now, epochs, steps, events } = message;
     next = message.next ?? next;
@@ -109,8 +109,9 @@ function job(root, path) {
     }
     if (epochs.length || message.rolled_back_to != null) document.dispatchEvent(new Event("epochs"));
     log.add(message.log);
-    if (attempt !== null && attempt !== now.attempt) curve.load(1000);
-    attempt = now.attempt;
+    const mark = `${now.attempt} ${now.status}`;
+    if (shown !== null && shown !== mark) curve.load(1000);
+    shown = mark;
     write(root, now);
     document.title = `${now.status === "running" ? Math.floor(now.progress_percent) + " % " : ""}${now.job_name} \u00b7 Heimdall`;
     if ($("#head").dataset.key !== keyOf(now)) refresh();

@@ -25,7 +25,11 @@ class PasswordForm(PasswordChangeForm):
 
     def __init__(self, user: User, *args: Any, **options: Any):
         super().__init__(user, *args, **options)
-        labels = {"old_password": "Now", "new_password1": "New", "new_password2": "New, once more"}
+        labels = {
+            "old_password": "Present password",
+            "new_password1": "New password",
+            "new_password2": "New password, once more",
+        }
         for name, label in labels.items():
             self.fields[name].label = label
             self.fields[name].help_text = ""
