@@ -29,7 +29,7 @@ from typing import Any
 
 import psutil
 
-from training import host
+from training import host, wakeups
 
 ROOT = Path(__file__).resolve().parents[1]
 IS_DEFAULT = os.environ.get("HEIMDALL_TEST_DATABASE") == "postgres"  # make test DATABASE=postgres
@@ -158,9 +158,9 @@ class Server:
         with self.connect("postgres") as connection:
             connection.execute(statement)
 
-    def num_listening(self) -> int:
-        """How many connections wait for what is said of jobs."""
-        return self._count("query LIKE 'LISTEN heimdall_jobs%'")
+    def num_listening(self, channel: str = wakeups.JOBS) -> int:
+        """How many connections wait for what is said there."""
+        return self._count("query = %s", f"LISTEN {channel}")
 
     def num_connections(self, application: str) -> int:
         return self._count("application_name = %s", application)
