@@ -29,7 +29,7 @@ from typing import Any
 
 import psutil
 
-from training import host, wakeups
+from training import host
 
 ROOT = Path(__file__).resolve().parents[1]
 IS_DEFAULT = os.environ.get("HEIMDALL_TEST_DATABASE") == "postgres"  # make test DATABASE=postgres
@@ -158,7 +158,7 @@ class Server:
         with self.connect("postgres") as connection:
             connection.execute(statement)
 
-    def num_listening(self, channel: str = wakeups.JOBS) -> int:
+    def num_listening(self, channel: str = "heimdall_jobs") -> int:
         """How many connections wait for what is said there."""
         return self._count("query = %s", f"LISTEN {channel}")
 

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from tests.engine.attempts import config_of, resumed_from, spec_of
+from tests.running import PATIENCE
 from training.engine.process import Trainer
 
 pytestmark = pytest.mark.processes
@@ -22,7 +23,7 @@ class Talk:
         self.messages: list[dict] = []
 
     def until(self, kind: str) -> dict:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 90 * PATIENCE
         while time.monotonic() < deadline:
             message = self.trainer.receive(1.0)
             if message is not None:
@@ -34,7 +35,7 @@ class Talk:
         raise AssertionError(f"no {kind}; the log: {self.trainer.read_log()}")
 
     def exit_status(self) -> int:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 30 * PATIENCE
         while time.monotonic() < deadline:
             self.trainer.receive(0.05)
             status = self.trainer.exit_status()

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.recipes.in_process import train
+from tests.running import PATIENCE
 from training.engine.forkserver import WarmLauncher
 from training.engine.process import Trainer, TrainerSpec
 from training.recipes import registry
@@ -39,7 +40,7 @@ def finish(launcher: WarmLauncher, folder: Path) -> tuple[str, list[dict], int]:
     parent = psutil.Process(trainer.pid).ppid()
     digest, rows = "", []
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 90 * PATIENCE
         while trainer.exit_status() is None:
             assert time.monotonic() < deadline, trainer.read_log()
             match trainer.receive(0.2):

@@ -29,6 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.running import PATIENCE
 from training import checkpoints, host, scheduler, services, waiting
 from training.errors import StaleAttempt
 from training.management.commands import worker
@@ -78,7 +79,7 @@ def test_a_lease_is_as_long_as_it_should_be(skewed, alice, node, settings):
 def test_a_healthy_job_is_not_reaped_and_a_lost_one_is(skewed, make_job, node):
     healthy, lost = make_job(status="running"), make_job(status="running")
     TrainingJob.objects.filter(pk=lost.pk).update(lease_expires_at=Now() - timedelta(seconds=1))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 30 * PATIENCE
     while not scheduler.reap_expired():
         assert time.monotonic() < deadline
     healthy.refresh_from_db(), lost.refresh_from_db()
@@ -142,7 +143,7 @@ def test_when_the_databases_clock_goes_back_a_lost_job_does_not_wait_for_it(make
     lost, healthy = make_job(status="running"), make_job(status="running")
     TrainingJob.objects.update(lease_expires_at=Now() + timedelta(hours=30))
     services.beat(Attempt.objects.get(job=healthy))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 30 * PATIENCE
     while not scheduler.reap_expired():
         assert time.monotonic() < deadline
     healthy.refresh_from_db(), lost.refresh_from_db()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.running import PATIENCE
 from training.engine.forkserver import WarmLauncher
 from training.engine.process import Launcher, Trainer, TrainerSpec
 from training.recipes import registry
@@ -57,7 +58,7 @@ def _train(
     staged: dict[str, Any] = {}
     steps: list[dict[str, Any]] = []
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 90 * PATIENCE
         while trainer.exit_status() is None:
             assert time.monotonic() < deadline, trainer.read_log()
             message = trainer.receive(0.2) or {"kind": ""}

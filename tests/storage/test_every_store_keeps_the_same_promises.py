@@ -11,6 +11,7 @@ from boto3.s3.transfer import TransferConfig
 from django.core.exceptions import SuspiciousOperation
 from django.utils import timezone
 
+from tests.running import PATIENCE
 from tests.storage.conftest import content_of, put, record, staged
 from training import checkpoints, datasets, s3, services
 from training.engine import codec
@@ -137,7 +138,7 @@ def test_the_sweep_finds_what_no_row_names_and_spares_the_young(store, attempt, 
     put(store, "jobs/9/a1/orphan", b"x")
     put(store, "jobs/10/a1/deeper/orphan", b"x")
     assert services.delete_orphaned_files(grace_seconds=3600) == []
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * PATIENCE
     deleted: set[str] = set()
     while len(deleted) < 2 and time.monotonic() < deadline:  # S3 tells ages in whole seconds
         deleted |= set(services.delete_orphaned_files(grace_seconds=0))
