@@ -200,6 +200,8 @@ def _test_part(trained: Any) -> Any:
         row = Dataset.objects.filter(name=name).first() if name else None
         if row is not None:
             datasets.bring(row, Path(scratch) / "datasets")
+        elif name:
+            raise CommandError(f"The dataset {name} is not here; leave out --test-part.")
         return evaluate.test_part(trained, Path(scratch))
 
 
