@@ -38,6 +38,9 @@ OUT_OF_MEMORY = "out_of_memory"
 
 # Where torch has no class of its own for it: of the CPU's memory, of pinned memory, of CUDA's libraries.
 _NO_MEMORY = re.compile(r"DefaultCPUAllocator|out of memory|_STATUS_ALLOC_FAILED")
+_NOT_REPEATABLE = re.compile(
+    r"does not have a deterministic implementation|this operation is not deterministic"
+)
 _LOADER_WORKER_DIED = re.compile(r"DataLoader worker \(pid.*(exited unexpectedly|killed by signal)")
 
 
@@ -407,5 +410,9 @@ def _sentence(error: Exception, code: str, config: dict[str, Any]) -> str:
         said += (
             f"\nIt did not fit with batch_size={config['batch_size']}. A smaller one needs less memory; with "
             "grad_accumulation as many times larger, a step is over as many samples as before."
+        )
+    if _NOT_REPEATABLE.search(said) and config.get("deterministic"):
+        said += (
+            "\nThe setting deterministic=false allows it; resumes are approximate then, and the page says so."
         )
     return said

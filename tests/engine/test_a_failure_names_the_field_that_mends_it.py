@@ -1,4 +1,4 @@
-"""Memory that does not suffice has one name, whoever noticed it, and the remedy stands beside it."""
+"""Memory that does not suffice has one name, whoever noticed it; and the remedy stands beside what torch says."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +11,14 @@ from training.engine import work
 
 def too_large() -> None:
     torch.empty(2**48)
+
+
+def not_repeatable() -> None:
+    torch.use_deterministic_algorithms(True)
+    try:
+        torch.zeros(3).put_(torch.tensor([0]), torch.tensor([1.0]))
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def raising(error: Exception) -> Any:
@@ -55,6 +63,13 @@ def test_a_config_without_the_field_is_told_no_remedy_that_it_has_not(
     failed = told(too_large, monkeypatch, {})
     assert failed["code"] == "out_of_memory"
     assert "batch_size" not in failed["error"]
+
+
+def test_an_operation_that_cannot_be_repeated_names_what_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = told(not_repeatable, monkeypatch, {"deterministic": True})
+    assert failed["code"] == "recipe_error"
+    assert "put_ does not have a deterministic implementation" in failed["error"]
+    assert "deterministic=false allows it" in failed["error"]
 
 
 def test_another_error_is_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
