@@ -125,6 +125,15 @@ def test_housekeeping_answers_the_canary_whatever_else_it_finds(lost_job):
     assert host.canary_answer() == 41
 
 
+def test_the_answer_to_the_canary_needs_no_room_on_the_disk():
+    host.answer_canary(1)
+    place = (host.folder() / "canary").stat()
+    host.answer_canary(1_790_000_000_000_000)
+    assert host.canary_answer() == 1_790_000_000_000_000
+    now = (host.folder() / "canary").stat()
+    assert (now.st_ino, now.st_size) == (place.st_ino, place.st_size)
+
+
 def test_a_second_host_on_sqlite_is_refused_until_the_first_is_silent(settings):
     services.join_installation()
     Node.objects.create(name="elsewhere", last_seen_at=Now())
