@@ -9,7 +9,6 @@ import secrets
 import warnings
 import zoneinfo
 from collections.abc import Callable
-from contextlib import suppress
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, TypeVar
@@ -252,11 +251,20 @@ def secret_in_file(path: Path) -> str:
         try:
             with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_urlsafe(50))
-            with suppress(FileExistsError):
-                os.link(aside, path)
+            _put_in_place(aside, path)
         finally:
             aside.unlink(missing_ok=True)
     return path.read_text().strip()
+
+
+def _put_in_place(aside: Path, path: Path) -> None:
+    """Give the file its name, unless another one has it."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        os.rename(aside, path)
 
 
 def _number(name: str, default: T, cast: Callable[[str], T], low: Any, high: Any) -> T:
