@@ -11,6 +11,7 @@ import json
 import math
 import os
 import struct
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -63,7 +64,7 @@ def bring(dataset: Dataset, folder: Path) -> Path:
         if not place.exists() or place.stat().st_size != row.size:
             with unavailable("read", row.file.name):
                 _copy(row, place)
-    aside = target / f".{MANIFEST}.{os.getpid()}"
+    aside = _aside(target / MANIFEST)
     aside.write_text(json.dumps(manifest(dataset, rows), indent=1, sort_keys=True))
     aside.replace(target / MANIFEST)
     return target
@@ -91,21 +92,28 @@ def _copy(row: Shard, place: Path) -> None:
     storage = dataset_storage()
     if not storage.exists(row.file.name):
         raise BadDataset(f"The file {row.file.name} of dataset {row.dataset.name} is missing from the store.")
-    place.unlink(missing_ok=True)
-    aside = place.with_name(f".{place.name}.{os.getpid()}")
-    aside.unlink(missing_ok=True)
+    aside = _aside(place)
     try:
-        os.link(storage.path(row.file.name), aside)
-    except (NotImplementedError, OSError):  # a store elsewhere, or on another file system
-        storage.fetch(row.file.name, aside)
-    with open(aside, "rb") as file:
-        is_same = aside.stat().st_size == row.size and is_file(row.sha256)(file)
-    if not is_same:
-        aside.unlink()
-        raise BadDataset(
-            f"The file {row.file.name} of dataset {row.dataset.name} has changed since it was made."
-        )
-    aside.replace(place)
+        try:
+            os.link(storage.path(row.file.name), aside)
+        except (NotImplementedError, OSError):  # a store elsewhere, or on another file system
+            storage.fetch(row.file.name, aside)
+        _require_same(row, aside)
+        aside.replace(place)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _require_same(row: Shard, path: Path) -> None:
+    with open(path, "rb") as file:
+        if path.stat().st_size == row.size and is_file(row.sha256)(file):
+            return
+    raise BadDataset(f"The file {row.file.name} of dataset {row.dataset.name} has changed since it was made.")
+
+
+def _aside(place: Path) -> Path:
+    """Where it is made. A thread of an attempt that was left may still be at the same."""
+    return place.with_name(f".{place.name}.{uuid.uuid4().hex}")
 
 
 # How the file format's types are called by struct.
