@@ -27,8 +27,9 @@ def run(channel: process.Channel) -> int:
                 print(message["text"], end="", file=sys.stderr, flush=True)
                 channel.send({"kind": "printed"})
             case "rows":
-                for step in range(message["count"]):
-                    channel.step({"step": step, "loss": float("nan")})
+                for first in range(0, message["count"], 100):
+                    rows = [{"step": step} for step in range(first, first + 100)]
+                    channel.send({"kind": "steps", "rows": rows})
                 print("every step is made", flush=True)
                 channel.send({"kind": "rows sent"})
             case "raise":

@@ -14,10 +14,8 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 
-from tests.running import PATIENCE
 from training.engine.forkserver import WarmLauncher
 from training.engine.process import (
-    SUPERVISOR_GONE,
     ColdLauncher,
     Launcher,
     Process,
@@ -25,7 +23,6 @@ from training.engine.process import (
     TrainerSpec,
     _Log,
     base_environment,
-    number,
     to_line,
 )
 
@@ -63,7 +60,7 @@ def spec_of(folder: Path, **changes: object) -> TrainerSpec:
 def start(tmp_path: Path, launcher: Launcher) -> Iterator[Callable[..., Trainer]]:
     started = []
 
-    def start(most_messages: int = 100_000, **changes: object) -> Trainer:
+    def start(most_messages: int = 2_000, **changes: object) -> Trainer:
         trainer = Trainer.start(spec_of(tmp_path, **changes), launcher=launcher, most_messages=most_messages)
         started.append(trainer)
         return trainer
@@ -74,7 +71,7 @@ def start(tmp_path: Path, launcher: Launcher) -> Iterator[Callable[..., Trainer]
 
 
 def wait_for(trainer: Trainer, kind: str, seconds: float = 20) -> dict:
-    deadline = time.monotonic() + seconds * PATIENCE
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         message = trainer.receive(0.5)
         if message is not None and message["kind"] == kind:
@@ -83,7 +80,7 @@ def wait_for(trainer: Trainer, kind: str, seconds: float = 20) -> dict:
 
 
 def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds * PATIENCE
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.005)
@@ -135,35 +132,54 @@ def test_messages_go_both_ways_in_order_and_the_exit_comes_last(start: Callable[
     assert trainer.receive(0) is None
 
 
-def test_the_steps_come_in_few_messages_and_cost_next_to_nothing(start: Callable[..., Trainer]) -> None:
-    trainer = start()
-    wait_for(trainer, "started")
-    trainer.send({"kind": "rows", "count": 5000})
-    rows, messages = [], 0
-    while len(rows) < 5000:
-        message = trainer.receive(10)
-        assert message is not None
-        if message["kind"] == "steps":
-            rows += message["rows"]
-            messages += 1
-    assert [row["step"] for row in rows] == list(range(5000))
-    assert math.isnan(number(rows[0]["loss"]))
-    assert messages <= 60
-
-
-def test_a_supervisor_that_does_not_read_holds_up_no_step(start: Callable[..., Trainer]) -> None:
-    trainer = start(most_messages=10)
-    wait_for(trainer, "started")
-    # Ten times what the pipe and the queue take in.
-    trainer.send({"kind": "rows", "count": 200_000})
-    log: list[str] = []
-    until(lambda: log.append(trainer.read_log()) or "every step is made" in "".join(log), seconds=30)
+def read_rows(trainer: Trainer) -> int:
     rows = 0
     while (message := trainer.receive(10)) is not None and message["kind"] == "steps":
         rows += len(message["rows"])
     assert message is not None
-    assert rows == 200_000
     assert message["kind"] == "rows sent"
+    return rows
+
+
+def test_a_supervisor_that_does_not_read_for_a_while_holds_up_no_step(start: Callable[..., Trainer]) -> None:
+    trainer = start(most_messages=10)
+    wait_for(trainer, "started")
+    # Twice what the pipe and the queue take in.
+    trainer.send({"kind": "rows", "count": 100_000})
+    log: list[str] = []
+    until(lambda: log.append(trainer.read_log()) or "every step is made" in "".join(log), seconds=30)
+    assert read_rows(trainer) == 100_000
+
+
+def test_one_that_does_not_read_for_long_fills_no_memory(start: Callable[..., Trainer]) -> None:
+    trainer = start(most_messages=10)
+    wait_for(trainer, "started")
+    trainer.send({"kind": "rows", "count": 300_000})
+    until(lambda: trainer._inbox.full() and rests(trainer.pid), seconds=30)
+    assert trainer.read_log() == ""  # it waits with its steps
+    assert read_rows(trainer) == 300_000
+
+
+def rests(pid: int) -> bool:
+    before = psutil.Process(pid).cpu_times().user
+    time.sleep(0.3)
+    return psutil.Process(pid).cpu_times().user == before
+
+
+def test_messages_that_a_dead_trainer_left_in_the_pipe_come_before_its_end(
+    start: Callable[..., Trainer],
+) -> None:
+    trainer = start(most_messages=10)
+    wait_for(trainer, "started")
+    trainer.send({"kind": "rows", "count": 20_000})
+    trainer.send({"kind": "exit"})
+    until(lambda: not is_alive(trainer.pid))
+    time.sleep(1.2)  # longer than its end is waited for where nothing comes any more
+    kinds = []
+    while trainer.exit_status() is None:
+        if message := trainer.receive(0):
+            kinds.append(message["kind"])
+    assert kinds[-1] == "finished"
 
 
 def test_the_log_is_what_was_printed(start: Callable[..., Trainer]) -> None:
@@ -171,9 +187,12 @@ def test_the_log_is_what_was_printed(start: Callable[..., Trainer]) -> None:
     wait_for(trainer, "started")
     trainer.send({"kind": "print", "text": "gr\u00fc\u00df dich\n"})
     wait_for(trainer, "printed")
-    log: list[str] = []
-    until(lambda: log.append(trainer.read_log()) or "".join(log).count("\n") >= 2)
-    assert "".join(log) == "gr\u00fc\u00df dich\n" * 2
+    text = ""
+    deadline = time.monotonic() + 5
+    while text.count("\n") < 2 and time.monotonic() < deadline:
+        text += trainer.read_log()
+        time.sleep(0.01)
+    assert text == "gr\u00fc\u00df dich\n" * 2
 
 
 def test_a_long_log_keeps_its_beginning_and_its_end() -> None:
@@ -213,13 +232,12 @@ def test_a_signal_to_everybody_does_not_end_it(name: str, start: Callable[..., T
 
 
 def test_closing_ends_it_at_once(start: Callable[..., Trainer]) -> None:
-    """By the end of its pipe: a kill comes only after seconds."""
     trainer = start()
     wait_for(trainer, "started")
+    begin = time.monotonic()
     trainer.close()
+    assert time.monotonic() - begin < 1
     assert not is_alive(trainer.pid)
-    until(lambda: trainer.exit_status() is not None)
-    assert trainer.exit_status() == SUPERVISOR_GONE
 
 
 def test_one_that_is_stopped_is_killed_with_all_of_its_session(start: Callable[..., Trainer]) -> None:
@@ -240,13 +258,13 @@ def test_its_pipe_ends_belong_to_nobody_else(start: Callable[..., Trainer]) -> N
     assert not fds[0] & fds[1]
     first.send({"kind": "exec"})
     assert wait_for(first, "fds")["fds"] == []
-    # A forked worker that hangs on does not hide the trainer's end: it holds no end of the message pipe, which ends.
+    # A forked worker that hangs on does not hide the trainer's end: it holds no end of the message pipe.
     first.send({"kind": "fork", "keep": True})
     worker = wait_for(first, "forked")["pid"]
     os.kill(first.pid, signal.SIGKILL)
-    until(lambda: not first._threads[1].is_alive())
-    assert first.exit_status() == -signal.SIGKILL
-    assert is_alive(worker)
+    begin = time.monotonic()
+    until(lambda: first.exit_status() is not None)
+    assert time.monotonic() - begin < 0.9
     os.kill(worker, signal.SIGKILL)
 
 
@@ -282,8 +300,10 @@ def test_it_dies_within_a_second_of_its_supervisor(stopped: bool, start_method: 
     if stopped:
         os.kill(pid, signal.SIGSTOP)  # now only the kernel can end it
     supervisor.kill()
-    until(lambda: not is_alive(pid), seconds=1)
+    begin = time.monotonic()
     supervisor.communicate()
+    until(lambda: not is_alive(pid), seconds=1)
+    assert time.monotonic() - begin < 1
 
 
 def test_the_end_of_the_control_pipe_is_enough(tmp_path: Path, launcher: Launcher) -> None:
@@ -349,8 +369,6 @@ def test_what_json_has_no_word_for_travels_all_the_same() -> None:
         to_line({"a": math.nan, "b": [math.inf, -math.inf], "c": 1.5})
         == b'{"a":"nan","b":["inf","-inf"],"c":1.5}\n'
     )
-    assert math.isnan(number("nan"))
-    assert number("-inf") == -math.inf
     assert to_line({"path": Path("/tmp")}) == b'{"path":"/tmp"}\n'
 
 

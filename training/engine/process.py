@@ -37,8 +37,9 @@ from typing import Any, NoReturn, Protocol
 
 Message = dict[str, Any]
 
-BATCH_SECONDS = 0.1
-MOST_ROWS = 1000  # in one message
+MOST_UNREAD = 2_000  # messages that a supervisor keeps while it is busy
+MOST_UNSENT = 1_000  # messages that a trainer keeps; then its training waits
+ROOM_SECONDS = 0.1  # between two looks for room
 MOST_LOG_CHARACTERS = 256 * 1024  # kept until somebody reads the log
 PIPE_BYTES = 2**20
 SUPERVISOR_GONE = 70  # exit code of a trainer whose control pipe ended
@@ -88,11 +89,6 @@ def to_line(message: Mapping[str, Any]) -> bytes:
     except (ValueError, TypeError):
         text = json.dumps(_sendable(message), allow_nan=False, separators=(",", ":"))
     return text.encode("ascii") + b"\n"
-
-
-def number(value: Any) -> float:
-    """A number of a message as a float, where it may have travelled as "nan", "inf" or "-inf"."""
-    return float(value)
 
 
 def _sendable(value: Any) -> Any:
@@ -264,13 +260,14 @@ class Trainer:
     """The supervisor's handle of one trainer. No method waits, but for `receive` and `close`."""
 
     def __init__(
-        self, process: Process, *, control: int, messages: int, log: int, most_messages: int = 100_000
+        self, process: Process, *, control: int, messages: int, log: int, most_messages: int = MOST_UNREAD
     ):
         self._process = process
         self._inbox: queue.Queue[Message | None] = queue.Queue(most_messages)
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._log = _Log()
-        self._died_at: float | None = None
+        self._last_sign_at = 0.0  # of life: a message, or that the process was there
+        self._has_one_in_hand = False  # a message for which there is no room yet
         self._is_closed = False
         self._threads = [
             _thread("control", self._write_control, control),
@@ -280,7 +277,7 @@ class Trainer:
 
     @classmethod
     def start(
-        cls, spec: TrainerSpec, *, launcher: Launcher | None = None, most_messages: int = 100_000
+        cls, spec: TrainerSpec, *, launcher: Launcher | None = None, most_messages: int = MOST_UNREAD
     ) -> "Trainer":
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             control_out, control_in = _pipe(read_by=theirs, written_by=ours)
@@ -331,10 +328,11 @@ class Trainer:
         """The exit code, or minus the signal, once the trainer has ended and its messages were received."""
         status = self._process.poll()
         if status is None:
+            self._last_sign_at = time.monotonic()
             return None
-        self._died_at = self._died_at or time.monotonic()
         # A process that it left behind may hold the pipe open; that must not hide its end.
-        is_over = not self._threads[1].is_alive() or time.monotonic() - self._died_at > 1
+        is_silent = not self._has_one_in_hand and time.monotonic() - self._last_sign_at > 1
+        is_over = is_silent or not self._threads[1].is_alive()
         return status if is_over and self._inbox.empty() else None
 
     def wait(self, timeout: float) -> bool:
@@ -370,9 +368,13 @@ class Trainer:
                         self._put(message)
 
     def _put(self, message: Message) -> None:
+        self._has_one_in_hand = True
         while not self._is_closed:
             with contextlib.suppress(queue.Full):
-                return self._inbox.put(message, timeout=0.2)
+                self._inbox.put(message, timeout=0.2)
+                break
+        self._last_sign_at = time.monotonic()
+        self._has_one_in_hand = False
 
     def _read_log(self, fd: int) -> None:
         with os.fdopen(fd, "rb", buffering=0) as pipe:
@@ -414,7 +416,7 @@ class _Log:
 
 
 class Channel:
-    """The trainer's ends of the pipes. `send` and `step` never wait; a step costs one append.
+    """The trainer's ends of the pipes. To `send` costs one append.
 
     `listen` hands every message from above to a function, in a thread of its own. When the control pipe ends,
     the process exits on the spot.
@@ -427,7 +429,7 @@ class Channel:
         os.register_at_fork(after_in_child=self._forked)
         self._owner = os.getpid()
         self._unread = b""
-        self._waiting: deque[tuple[str, Any]] = deque()
+        self._waiting: deque[Message | threading.Event] = deque()
         self._wake = threading.Event()
         self.spec = TrainerSpec.from_message(self._read_line())
         self._sender = _thread("sender", self._send_waiting)
@@ -436,19 +438,16 @@ class Channel:
         _thread("receiver", self._receive, receive)
 
     def send(self, message: Message) -> None:
-        self._waiting.append(("message", message))
-        self._wake.set()
+        """Only steps wait, and only where nobody has listened for long: the supervisor's database is away then."""
+        self._put(message)
+        while message.get("kind") == "steps" and len(self._waiting) > MOST_UNSENT:
+            time.sleep(ROOM_SECONDS)
 
-    def step(self, row: Message) -> None:
-        """Report a step. Rows go up together, after BATCH_SECONDS or before the next message."""
-        self._waiting.append(("row", row))
-
-    def flush(self, timeout: float = 10) -> bool:
+    def flush(self) -> None:
         """Wait until all that was said before is in the pipe."""
         done = threading.Event()
-        self._waiting.append(("flushed", done))
-        self._wake.set()
-        return done.wait(timeout)
+        self._put(done)
+        done.wait()
 
     def finish(self, code: int) -> NoReturn:
         """End the process, with everything said, and without the slow taking down of libraries."""
@@ -472,9 +471,13 @@ class Channel:
         while True:
             receive(self._read_line())
 
+    def _put(self, item: Message | threading.Event) -> None:
+        self._waiting.append(item)
+        self._wake.set()
+
     def _send_waiting(self) -> None:
         while True:
-            self._wake.wait(BATCH_SECONDS)
+            self._wake.wait()
             self._wake.clear()
             try:
                 self._send_all()
@@ -482,20 +485,12 @@ class Channel:
                 os._exit(SUPERVISOR_GONE)
 
     def _send_all(self) -> None:
-        rows: list[Message] = []
         while self._waiting:
-            kind, item = self._waiting.popleft()
-            if kind == "row":
-                rows.append(item)
-            if rows and (kind != "row" or len(rows) == MOST_ROWS):
-                self._write({"kind": "steps", "rows": rows})
-                rows = []
-            if kind == "message":
-                self._write(item)
-            elif kind == "flushed":
+            item = self._waiting.popleft()
+            if isinstance(item, threading.Event):
                 item.set()
-        if rows:
-            self._write({"kind": "steps", "rows": rows})
+            else:
+                self._write(item)
 
     def _write(self, message: Message) -> None:
         _write(self._messages, to_line(message))
