@@ -10,7 +10,7 @@ from tests.storage.conftest import s3_backend, staged, use_store
 from tests.storage.servers import Wire
 from training import checkpoints, s3
 from training.errors import StorageUnavailable
-from training.runner import Storing
+from training.runner.storing import Storing
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 

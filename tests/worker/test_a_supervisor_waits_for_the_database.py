@@ -3,64 +3,20 @@
 from __future__ import annotations
 
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db import OperationalError, transaction
 
 from tests.running import PATIENCE
-from training import runner, services
+from training import services
 from training.checkpoints import StoredCheckpoint
 from training.lifecycle import Stop
+from training.runner import news
+from training.runner.relay import NOTHING_WISHED
 from training.services import Wish
 
 pytestmark = pytest.mark.django_db
-NOTHING_WISHED = Wish(Stop.NONE, "")
-
-
-class Trainer:
-    """Makes a step whenever it is listened to."""
-
-    pid = 1
-
-    def __init__(self) -> None:
-        self._waiting = [{"kind": "started", "step": 0}]
-        self._step = 0
-        self.is_killed = False
-        self.told: list[str] = []
-
-    def receive(self, seconds: float) -> dict[str, Any] | None:
-        if seconds and not self._waiting:
-            self._step += 1
-            row = {"step": self._step, "epoch": 1, "loss": 1.0}
-            self._waiting.append({"kind": "steps", "rows": [row]})
-        return self._waiting.pop(0) if self._waiting else None
-
-    def read_log(self) -> str:
-        return ""
-
-    def exit_status(self) -> int | None:
-        return None
-
-    def send(self, message: dict[str, Any]) -> None:
-        self.told.append(message["kind"])
-
-    def wait(self, seconds: float) -> bool:
-        return "exit" in self.told
-
-    def kill(self) -> None:
-        self.is_killed = True
-
-
-@pytest.fixture
-def training(make_job, request) -> runner.Training:
-    wanted = getattr(request, "param", {})
-    attempt = make_job(status="running", **wanted).attempts.select_related("job").get()
-    training = runner.Training(runner.Supervision(attempt, slot=0), SimpleNamespace())
-    training.trainer = Trainer()
-    yield training
-    training.storing.close()
 
 
 def test_a_trainer_is_not_stalled_because_the_database_was_slow(training, settings, monkeypatch):
@@ -71,7 +27,7 @@ def test_a_trainer_is_not_stalled_because_the_database_was_slow(training, settin
         return NOTHING_WISHED
 
     monkeypatch.setattr(services, "beat", slowly)
-    assert [training._turn() for _ in range(3)] == [False] * 3
+    assert [training.turn() for _ in range(3)] == [False] * 3
     assert not training.trainer.is_killed
 
 
@@ -88,9 +44,11 @@ def test_the_lease_is_renewed_as_soon_as_the_database_is_back(training, settings
     monkeypatch.setattr(services, "beat", away)
     monkeypatch.setattr(services, "wish", lambda _: NOTHING_WISHED)
     training.may_be_wished = True
+    assert not training.turn()
+    training.trainer.steps_at_a_time = 0
     until = time.monotonic() + 10 * PATIENCE
     while len(tried) < 3 and time.monotonic() < until:
-        assert not training._turn()
+        assert not training.turn()
     assert tried == [False, True, True]  # not after another 60 s
     assert not training.news
     assert not training.is_unsure
@@ -124,3 +82,64 @@ def test_a_trainer_that_was_let_go_is_landed_whatever_is_asked_before_the_next_t
     assert training.trainer.told == ["exit"]
     job.refresh_from_db()
     assert (job.status, job.latest_checkpoint.step) == ("queued", 4)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_an_outage_left_is_written_in_pieces_and_in_order(training, settings, monkeypatch):
+    """One transaction for all of it would keep everybody else from the database, and outlast the lease."""
+    settings.HEARTBEAT_SECONDS = 0.05
+    monkeypatch.setattr(news, "MOST_STEPS_AT_ONCE", 10)
+    is_away, written, beat = True, [], services.beat
+
+    def beat_in_pieces(attempt: Any, **told: Any) -> Wish:
+        if is_away:
+            raise OperationalError("the server closed the connection unexpectedly")
+        written.append([row["step"] for row in told["steps"]])
+        return beat(attempt, **told)
+
+    monkeypatch.setattr(services, "beat", beat_in_pieces)
+    training.trainer.steps_at_a_time = 7
+    for _ in range(5):
+        assert not training.turn()
+    training.news.epochs.append({"step": 14, "epoch": 1, "values": {"train_loss": 1.0, "val_loss": None}})
+    training.news.epochs.append({"step": 28, "epoch": 2, "values": {"train_loss": 0.5, "val_loss": None}})
+    is_away, training.ask_again_at = False, 0.0
+    training.flush()
+    steps = [step for piece in written for step in piece]
+    assert steps == list(range(1, 29))
+    assert max(map(len, written)) == 10
+    closed = training.attempt.job.metric_rows.exclude(epoch_values=None).order_by("step")
+    assert [(row.step, row.epoch_values["train_loss"]) for row in closed] == [(14, 1.0), (28, 0.5)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_trainer_that_outruns_an_outage_is_not_listened_to_any_more(training, settings, monkeypatch):
+    settings.HEARTBEAT_SECONDS = 0.05
+    monkeypatch.setattr(news, "MOST_STEPS", 10)
+
+    def away(*_: Any, **__: Any) -> Wish:
+        raise OperationalError("the server closed the connection unexpectedly")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(services, "beat", away)
+        training.trainer.steps_at_a_time = 6
+        for _ in range(6):
+            assert not training.turn()
+        assert training.trainer.step == 12
+        assert len(training.news.steps) == 12
+    training.ask_again_at = 0.0
+    for _ in range(2):
+        assert not training.turn()
+    assert training.trainer.step > 12
+    assert training.attempt.job.metric_rows.count() >= 12
+
+
+def test_a_log_that_nobody_takes_keeps_its_beginning_and_its_end(monkeypatch):
+    monkeypatch.setattr(news, "MOST_LOG_CHARACTERS", 100)
+    kept = news.News()
+    for number in range(1000):
+        kept.add_log(f"line {number}\n")
+    assert len(kept.log) < 200
+    assert kept.log.startswith("line 0\nline 1\n")
+    assert kept.log.endswith("line 998\nline 999\n")
+    assert kept.log.count("left out") == 1

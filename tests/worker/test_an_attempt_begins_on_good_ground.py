@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from django.db import OperationalError
 
-from training import checkpoints, runner, services
+from tests.running import PATIENCE
+from training import checkpoints, datasets, host, services
 from training.engine import codec
-from training.models import Attempt, Checkpoint, Event, TrainingJob, checkpoint_storage
+from training.errors import StorageUnavailable
+from training.models import Attempt, Checkpoint, Dataset, Event, Node, TrainingJob, checkpoint_storage
+from training.runner import attempt
 from training.storage import AtomicFileSystemStorage
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -49,7 +54,7 @@ def begun(settings, tmp_path, monkeypatch) -> list[dict]:
         def follow(self) -> None:
             services.complete(self.attempt, None)
 
-    monkeypatch.setattr(runner, "Training", Training)
+    monkeypatch.setattr(attempt, "Training", Training)
     return specs
 
 
@@ -77,9 +82,9 @@ def damage(row: Checkpoint, how: str) -> None:
         path.write_bytes(content)
 
 
-def supervised(attempt: Attempt) -> TrainingJob:
-    runner.Supervision(attempt, slot=0).run()
-    return TrainingJob.objects.get(pk=attempt.job_id)
+def supervised(claimed: Attempt) -> TrainingJob:
+    attempt.Supervision(claimed, slot=0).run()
+    return TrainingJob.objects.get(pk=claimed.job_id)
 
 
 def test_it_begins_with_the_newest_checkpoint(claimed, begun):
@@ -144,3 +149,53 @@ def test_a_recipe_that_is_gone_fails_the_job_once_and_is_named(claimed, begun):
     job = supervised(claimed)
     assert (job.status, job.error_code, job.attempt, begun) == ("failed", "unknown_recipe", 2, [])
     assert "There is no recipe 'gone'" in job.error_message
+
+
+@pytest.fixture
+def slow_store(monkeypatch) -> Iterator[None]:
+    """A checkpoint that is still on its way when the test ends."""
+    end = threading.Event()
+
+    def fetch(*_: object) -> Path:
+        assert end.wait(30 * PATIENCE), "it was waited for"
+        raise StorageUnavailable("the test is over")
+
+    monkeypatch.setattr(checkpoints, "fetch", fetch)
+    yield
+    end.set()
+
+
+EARLY = {
+    "the worker stops": (lambda job, alice: setattr(host.orders, "drain", True), "queued"),
+    "the node is drained": (lambda job, alice: services.drain(Node.objects.get(), by=alice), "queued"),
+    "a cancel": (lambda job, alice: services.cancel(job, by=alice), "cancelled"),
+    "a pause at the next step": (lambda job, alice: services.pause(job, by=alice, at="step"), "paused"),
+}
+
+
+@pytest.mark.parametrize("stop", EARLY)
+def test_a_stop_waits_for_no_checkpoint_that_is_still_on_its_way(
+    stop, claimed, begun, slow_store, alice, monkeypatch
+):
+    """Nothing was executed: there is nothing to store, and the checkpoint that it was to start from stays."""
+    monkeypatch.setattr(host.orders, "drain", False)  # and again after the test
+    act, status = EARLY[stop]
+    alice.is_staff = alice.is_superuser = True
+    act(claimed.job, alice)
+    job = supervised(claimed)
+    assert (job.status, job.latest_checkpoint.step, begun) == (status, 4, [])
+    assert job.not_before is None
+
+
+def test_a_database_that_goes_away_while_data_are_brought_is_waited_for(claimed, begun, alice, monkeypatch):
+    claimed.job.dataset = Dataset.objects.create(name="seen", recipe="rf_dataset", owner=alice)
+    tries: list[int] = []
+
+    def bring(*_: object) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OperationalError("the server closed the connection unexpectedly")
+
+    monkeypatch.setattr(datasets, "bring", bring)
+    assert supervised(claimed).status == "completed"
+    assert (len(tries), len(begun)) == (2, 1)

@@ -5,8 +5,9 @@ import ctypes.util
 import pynvml
 import pytest
 
-from training import hardware, runner
+from training import hardware
 from training.engine import process
+from training.runner import start
 
 
 @pytest.mark.parametrize("gpu", [1, "MIG-5c5a7f7d-0c4c-5b1f-8d0f-5d5b6b3e0b1a"])
@@ -16,13 +17,13 @@ def test_a_trainer_sees_its_gpu_alone_in_the_order_of_the_driver(gpu, tmp_path):
 
 
 @pytest.mark.parametrize(("gpus", "slot", "seen"), [([4, 5], 1, "5"), ([4], 1, ""), ([], 0, None)])
-def test_a_slot_beyond_the_last_gpu_takes_no_other_slots(gpus, slot, seen, settings, make_job):
+def test_a_slot_beyond_the_last_gpu_takes_no_other_slots(gpus, slot, seen, settings, make_job, tmp_path):
     """On a machine where none was found CUDA may know better than we do."""
     settings.GPUS = gpus
     attempt = make_job(status="running").attempts.select_related("job").get()
-    supervision = runner.Supervision(attempt, slot)
-    own = process.own_environment(supervision._spec("some.recipe", None))
-    supervision.storing.close()
+    folders = {"staging": tmp_path, "scratch": tmp_path}
+    spec = start.spec(attempt, slot=slot, package="some.recipe", checkpoint=None, **folders)
+    own = process.own_environment(spec)
     assert own.get("CUDA_VISIBLE_DEVICES") == seen
 
 

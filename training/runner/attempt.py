@@ -1,0 +1,215 @@
+"""One attempt from its claim on: what it starts from, its trainer, and what becomes of it where it cannot run."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from django.conf import settings
+
+from heimdall import logs
+from training import checkpoints, datasets, services
+from training.datasets import BadDataset
+from training.errors import BadCheckpoint, NoGoodCheckpoint, StaleAttempt, StorageUnavailable, UnknownRecipe
+from training.lifecycle import JobType, StopAt
+from training.models import Attempt
+from training.recipes import registry
+from training.runner import start
+from training.runner.grace import AWAY, Grace, GraceIsOver, aside
+from training.runner.landing import BadStart, Training
+from training.runner.relay import NOTHING_WISHED, WISH_SECONDS, retire, wanted, why_it_lands
+from training.runner.storing import Storing
+from training.services import Wish
+
+logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LONGEST_DELAY_SECONDS = 300.0  # until a job is claimed again that could not start
+
+
+class StoppedEarly(Exception):
+    """It is to stop, and nothing was executed yet."""
+
+    def __init__(self, wish: Wish = NOTHING_WISHED):
+        super().__init__()
+        self.wish = wish
+
+
+class Supervision:
+    """Holds one attempt. `run` returns when the attempt is over, whoever ended it."""
+
+    def __init__(self, attempt: Attempt, slot: int):
+        self.attempt = attempt
+        self.job = attempt.job
+        self.slot = slot
+        self.staging = settings.STAGING_DIR / f"{attempt.job_id}-a{attempt.number}"
+        self.scratch = settings.SCRATCH_DIR / str(attempt.job_id)
+        self.storing = Storing(attempt)
+        self.grace = Grace(attempt.job_id)
+        self.persist = self.grace.persist
+        self.has_stored = False
+        self._beaten_at = self._heard_at = time.monotonic()
+
+    def run(self) -> None:
+        with logs.about(job=self.job.pk, attempt=self.attempt.number):
+            try:
+                self._run()
+            finally:
+                self.storing.close()
+
+    def tidy_up(self) -> None:
+        """What is left to do after the attempt: it holds up nobody, whenever and in whichever thread it is done."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        if self.has_stored:
+            retire(self.attempt)
+
+    def log(self, what: str) -> None:
+        number, job = self.attempt.number, self.job.pk
+        logger.info("Attempt %d of job %d %s", number, job, what, extra={"verb": what})
+
+    def _run(self) -> None:
+        self.log("started")
+        try:
+            self._supervise()
+        except StaleAttempt as error:
+            self.log(f"dropped: {error}")
+        except GraceIsOver:
+            self.log("left without landing: the grace of the drain is over")
+        except StoppedEarly as stopped:
+            self._leave(stopped.wish)
+        except StorageUnavailable as error:
+            self._give_back(str(error))
+        except (NoGoodCheckpoint, BadDataset, UnknownRecipe, registry.BadRecipe) as error:
+            self._fail(error.code, str(error))
+        except AWAY as error:
+            # Where nothing could be tried again. The lease runs out; the job goes on from its last checkpoint.
+            self.log(f"left without landing: the database does not answer: {error}")
+        except OSError as error:
+            # A full disk, no memory, too many processes: the job is good, and may run later or elsewhere.
+            self._give_back(f"{self.attempt.node_name} cannot run it now: {error}.")
+        except Exception:
+            logger.exception("Job %s: the supervisor failed", self.job.pk)
+            self._fail("internal_error", f"Heimdall itself failed.\n{traceback.format_exc()}")
+
+    def _supervise(self) -> None:
+        """Find what it starts from and follow its trainer; once more where that cannot be loaded."""
+        self.staging.mkdir(parents=True, exist_ok=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        while True:
+            checkpoint = self._fetch_start()
+            self._bring_dataset()
+            self._hold_until(lambda: not start.is_getting_ready())
+            package = registry.get(self.job.recipe).package
+            spec = self.persist(self._spec, package, checkpoint)
+            self._stop_early_in_a_drain()
+            try:
+                return Training(self, spec).follow()
+            except BadStart as error:
+                self._set_aside(str(error))
+
+    # What it starts from.
+
+    def _fetch_start(self) -> Path | None:
+        """A verified local copy of the newest good checkpoint; None for a start at step 0."""
+        if self.attempt.started_from is None and self.job.checkpoints_stored:
+            raise NoGoodCheckpoint("Every checkpoint of this job failed its check; restart begins at step 0.")
+        while self.attempt.started_from is not None:
+            try:
+                return self._wait_for(checkpoints.fetch, self.attempt.started_from, self.staging)
+            except BadCheckpoint as error:
+                self._set_aside(str(error))
+        return None
+
+    def _set_aside(self, reason: str) -> None:
+        checkpoint = self.attempt.started_from
+        if checkpoint is None:
+            raise NoGoodCheckpoint(reason)
+        self.persist(services.quarantine, self.attempt, checkpoint, reason)
+
+    def _bring_dataset(self) -> None:
+        """The dataset that a training reads, as a local folder beside its scratch files."""
+        dataset = self.persist(lambda: self.job.dataset)
+        if self.job.job_type == JobType.TRAINING and dataset is not None:
+            folder = self.scratch / "datasets"
+            self.persist(lambda: self._wait_for(aside, datasets.bring, dataset, folder))
+
+    def _spec(self, package: str, checkpoint: Path | None) -> Any:
+        return start.spec(
+            self.attempt,
+            slot=self.slot,
+            package=package,
+            checkpoint=checkpoint,
+            staging=self.staging,
+            scratch=self.scratch,
+        )
+
+    # While it waits for that, it keeps its lease and hears whether it is to stop.
+
+    def _wait_for(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do slow work in a thread. Where a stop comes first, nobody waits for it any more."""
+        future = self.storing.submit(work, *args, **kwargs)
+        self._hold_until(future.done)
+        return future.result()
+
+    def _hold_until(self, is_so: Callable[[], bool]) -> None:
+        while not is_so():
+            self._stop_early_in_a_drain()
+            wish = self._hear()
+            if wanted(wish) == StopAt.STEP:
+                raise StoppedEarly(wish)
+            time.sleep(0.01)
+
+    def _hear(self) -> Wish:
+        now = time.monotonic()
+        if now - self._heard_at < WISH_SECONDS:
+            return NOTHING_WISHED
+        self._heard_at = now
+        if now - self._beaten_at < settings.HEARTBEAT_SECONDS:
+            return self.persist(services.wish, self.attempt)
+        self._beaten_at = now
+        return self.persist(services.beat, self.attempt)
+
+    def _stop_early_in_a_drain(self) -> None:
+        if self.grace.has_begun():
+            raise StoppedEarly
+
+    # What becomes of it where there is no trainer.
+
+    def _leave(self, wish: Wish) -> None:
+        self._end(self.leave, wish)
+
+    def leave(self, wish: Wish) -> None:
+        """Nothing was executed yet: there is nothing to store."""
+        drains = self.grace.has_begun()
+        reason = why_it_lands(self.attempt, wish, drains)
+        landing = services.land(self.attempt, draining=drains or wish.node_drains, final=True, reason=reason)
+        self.log(f"landed before its first step: {landing}")
+
+    def _give_back(self, reason: str) -> None:
+        """Back into the queue for a while, which grows each time."""
+        self._end(lambda: services.release(self.attempt, reason=reason, delay_seconds=self._delay()))
+
+    def _fail(self, code: str, message: str) -> None:
+        self._end(services.fail, self.attempt, code=code, message=message)
+
+    def _end(self, write: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            self.persist(write, *args, **kwargs)
+        except (StaleAttempt, GraceIsOver):
+            self.log("dropped")
+
+    def _delay(self) -> float:
+        """Twice as long each time that it could not start."""
+        earlier = Attempt.objects.filter(job=self.job, number__lt=self.attempt.number).order_by("-number")
+        times = 0
+        for attempt in earlier[:10]:
+            if attempt.steps_executed or attempt.outcome != "land":
+                break
+            times += 1
+        return min(5.0 * 2**times, LONGEST_DELAY_SECONDS)
