@@ -11,7 +11,7 @@ from django.test import AsyncClient
 from rest_framework.authtoken.models import Token
 
 from tests.conftest import give_checkpoint
-from training import services
+from training import checkpoints, services
 from training.api import downloads
 from training.api.renderers import Json
 from training.models import Checkpoint, LogChunk, Metric
@@ -180,6 +180,7 @@ def test_a_download_goes_on_where_it_broke_off(api, stored, wanted, status, part
 
 
 def test_a_file_that_is_gone_is_410(api, make_job):
+    checkpoints.leave_mark("of these tests")
     row = give_checkpoint(make_job(), step=0, epoch=0)
     answer = api.get(f"/v1/training/jobs/{row.job_id}/checkpoints/{row.pk}/download")
     assert (answer.status_code, answer.json()["error"]["code"]) == (410, "bad_checkpoint")

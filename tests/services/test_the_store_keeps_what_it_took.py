@@ -95,6 +95,7 @@ def test_a_damaged_file_is_noticed_when_it_is_fetched(attempt, tmp_path, damage)
         content = bytearray()
     elif damage == "other":
         content = bytearray(Path(staged(tmp_path, value=2.0)["path"]).read_bytes())
+    checkpoints.leave_mark("of these tests")
     path.unlink()
     if damage != "gone":
         path.write_bytes(content)

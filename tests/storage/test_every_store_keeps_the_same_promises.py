@@ -63,6 +63,7 @@ def test_a_file_that_arrived_in_an_earlier_try_is_not_sent_again(store, attempt,
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone", "other"])
 def test_a_damaged_file_is_noticed_when_it_is_fetched(store, attempt, tmp_path, damage):
+    checkpoints.leave_mark("of these tests")
     row = record(attempt, tmp_path / "staging")
     content = bytearray(content_of(store, row.file.name))
     if damage == "flip":
