@@ -74,6 +74,7 @@ class Facts:
     job_type: JobType = JobType.TRAINING
     has_checkpoint: bool = False  # a stored checkpoint that has not failed its check
     ever_stored: bool = False  # any checkpoint row at all, quarantined ones included
+    has_dataset: bool = True  # that it can write its data to
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,13 @@ HAS_A_START = Guard(
     lambda facts: facts.has_checkpoint or not facts.ever_stored,
     "None of this job's checkpoints passed its check, so there is nothing to resume from; "
     "restart begins again at step 0.",
+)
+
+
+HAS_A_DATASET = Guard(
+    "has_a_dataset",
+    lambda facts: facts.has_dataset,
+    "The dataset that this job wrote was deleted; clone the job to make the data anew.",
 )
 
 
@@ -148,11 +156,11 @@ RULES: dict[tuple[Verb, Status, Stop], Rule] = {
     (Verb.PAUSE, *_Q): _to(_P, Answer.DONE, PAUSABLE),
     (Verb.PAUSE, *_P): _to(_P, Answer.ALREADY, PAUSABLE),
     (Verb.RESUME, *_P): _to(_Q, Answer.NOTED, HAS_A_START),
-    (Verb.RESUME, *_F): _to(_Q, Answer.NOTED, HAS_A_START),
-    (Verb.RESUME, *_X): _to(_Q, Answer.NOTED, HAS_A_START),
+    (Verb.RESUME, *_F): _to(_Q, Answer.NOTED, HAS_A_START, HAS_A_DATASET),
+    (Verb.RESUME, *_X): _to(_Q, Answer.NOTED, HAS_A_START, HAS_A_DATASET),
     (Verb.RESUME, *_R_PAUSE): _to(_R, Answer.DONE),  # the wish is withdrawn
-    (Verb.RESTART, *_F): _to(_Q, Answer.NOTED),
-    (Verb.RESTART, *_X): _to(_Q, Answer.NOTED),
+    (Verb.RESTART, *_F): _to(_Q, Answer.NOTED, HAS_A_DATASET),
+    (Verb.RESTART, *_X): _to(_Q, Answer.NOTED, HAS_A_DATASET),
     (Verb.CANCEL, *_Q): _to(_X),
     (Verb.CANCEL, *_R): _to(_R_CANCEL, Answer.NOTED),
     (Verb.CANCEL, *_R_PAUSE): _to(_R_CANCEL, Answer.NOTED),

@@ -213,6 +213,7 @@ class TrainingJob(models.Model):
             job_type=JobType(self.job_type),
             has_checkpoint=self.latest_checkpoint_id is not None,
             ever_stored=self.checkpoints_stored > 0,
+            has_dataset=self.job_type != JobType.SYNTHETIC_DATA or self.dataset_id is not None,
         )
 
 

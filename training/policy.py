@@ -1,4 +1,7 @@
-"""Every permission rule: may(actor, verb, job). Admin, API, pages, sockets and commands all ask here."""
+"""Who may do what: may(actor, verb, job), and the same for datasets and nodes. All doors ask here.
+
+What belongs to one person or team alone (saved views, subscriptions) is asked for in its service.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from django.db.models import Q, QuerySet
 
 from training.errors import InvalidInput, NotAllowed, NotFound
 from training.lifecycle import Verb
-from training.models import TrainingJob
+from training.models import Dataset, TrainingJob
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -56,6 +59,13 @@ def require(actor: Actor, verb: Verb | str, job: TrainingJob) -> None:
         raise NotAllowed(f"You may see job {job.pk}, but not {verb} it: its owner and administrators may.")
 
 
+def may_change_dataset(actor: Actor, dataset: Dataset) -> bool:
+    """Whether the actor may extend the dataset or delete it. Whoever may see a job of the same people sees it."""
+    return isinstance(actor, System) or (
+        actor.is_active and (actor.is_superuser or dataset.owner_id == actor.pk)
+    )
+
+
 def may_steer_nodes(actor: Actor) -> bool:
     """Whether the actor may drain nodes and take them out. Everybody with a login sees them."""
     return isinstance(actor, System) or (actor.is_active and actor.has_perm(NODE_PERMISSION))
@@ -75,7 +85,7 @@ def visible_jobs(actor: Actor) -> QuerySet[TrainingJob]:
 
 
 def visible(actor: Actor, path: str = "") -> Q:
-    """The same as a condition: on jobs, or with a path such as `job__` on rows that belong to jobs."""
+    """The same as a condition: on jobs, on datasets, or with a path such as `job__` on rows that belong to jobs."""
     if sees_all(actor):
         return Q()
     if not actor.is_active:
@@ -113,6 +123,11 @@ def team_named(name: str | None, actor: User) -> Group | None:
     if team is None:
         raise InvalidInput({"team": ["You are not in this team."]})
     return team
+
+
+def may_name_team(actor: User, team: Group | None) -> bool:
+    """Whether the actor may give the team a job or a list."""
+    return team is not None and (actor.is_superuser or team.pk in _group_ids(actor))
 
 
 def _group_ids(actor: User) -> set[int]:

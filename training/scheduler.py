@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import time
 from contextlib import suppress
@@ -24,6 +25,7 @@ from training.models import Attempt, Node, TrainingJob
 
 logger = logging.getLogger(__name__)
 RETIRE_SECONDS = 600
+_OWNER = re.compile(r"([0-9]{1,18})-a([0-9]{1,9})")  # job and attempt, in the name of a staging folder
 
 
 def keep_house(number: int) -> None:
@@ -108,10 +110,10 @@ def sweep_staging(node: Node) -> None:
     if not settings.STAGING_DIR.is_dir():
         return
     for folder in settings.STAGING_DIR.iterdir():
-        job, _, number = folder.name.partition("-a")
-        if not (job.isdigit() and number.isdigit()):
+        owner = _OWNER.fullmatch(folder.name)
+        if not owner:
             continue
-        attempt = Attempt.objects.filter(job_id=int(job), number=int(number)).first()
+        attempt = Attempt.objects.filter(job_id=int(owner[1]), number=int(owner[2])).first()
         if attempt is None or (attempt.node_id == node.pk and attempt.ended_at is not None):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -120,10 +122,7 @@ def retire() -> None:
     """What is done now and then: messages of long ago, retention, and files that no row names."""
     services.forget_deliveries()
     try:
-        for job in (
-            TrainingJob.objects.exclude(status=Status.RUNNING).filter(checkpoints__isnull=False).distinct()
-        ):
-            services.retire_checkpoints(job)
+        services.retire_all_checkpoints()
         services.delete_orphaned_files()
     except HeimdallError as error:
         logger.warning("The store of checkpoints was not swept: %s", error)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from training.bundles import BadBundle
 from training.engine import codec
 from training.models import Artifact, Checkpoint, TrainingJob
 from training.recipes import registry
+from training.services import bundles as bundles_service
 
 pytestmark = pytest.mark.django_db
 TINY = {
@@ -163,6 +165,30 @@ def test_a_foreign_one_is_refused_with_a_sentence(bundle, alice, tmp_path, chang
     with pytest.raises(BadBundle, match=sentence):
         services.import_bundle(tmp_path / "foreign", by=alice)
     assert TrainingJob.objects.count() == 1
+
+
+def test_numbers_that_no_database_holds_are_left_out(bundle, alice, tmp_path):
+    parts, about = codec.load(bundle)
+    evil = {"val_loss": 10**400, "metrics": {"val_loss": 10**400, "train_loss": float("nan"), "a\ud800": 1.0}}
+    evil |= {"environment": {"threads": float("inf"), "device": "\ud800"}, "artifact": {"kind": float("nan")}}
+    codec.save(tmp_path / "evil", parts, about | evil)
+    job = services.import_bundle(tmp_path / "evil", by=alice).job
+    assert (job.best_val_loss, job.val_loss, job.train_loss) == (None, None, None)
+    assert job.environment == {"threads": None, "device": "\\ud800"}
+    assert job.metrics == {"a\\ud800": 1.0}
+    assert Artifact.objects.get(job=job).content == {"kind": None}
+
+
+def test_two_who_bring_in_the_same_are_told_of_the_first(bundle, alice, monkeypatch, tmp_path):
+    copies = [shutil.copy(bundle, tmp_path / name) for name in ("one", "other")]
+    first = services.import_bundle(copies[0], by=alice).job
+    looks = iter(
+        [lambda name: None, bundles_service._refuse_twice]
+    )  # the second looked before the first came in
+    monkeypatch.setattr(bundles_service, "_refuse_twice", lambda name: next(looks)(name))
+    with pytest.raises(BadBundle, match=f"is here already: it is job {first.pk}"):
+        services.import_bundle(copies[1], by=alice)
+    assert TrainingJob.objects.count() == 2
 
 
 def test_a_checkpoint_and_any_other_file_are_no_bundles(checkpoint, alice, settings, tmp_path):

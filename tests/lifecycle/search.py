@@ -4,7 +4,7 @@
 
 The table and its guards are the real ones. What is modelled beside them are the effects that services/ gives a
 transition, and the world around it: two workers, of which any may be slow, a message, a lease that may run out at any
-time, one verb of a person that was decided on an earlier look, checkpoints that go bad.
+time, one verb of a person that was decided on an earlier look, checkpoints that go bad, a dataset that is deleted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from training.lifecycle import RULES, USER_VERBS, Facts, JobType, Status, Stop, Verb
+from training.lifecycle import RULES, TERMINAL, USER_VERBS, Facts, JobType, Status, Stop, Verb
 
 NONE = -1
 
@@ -51,6 +51,7 @@ class State(NamedTuple):
     checkpoint: int = NONE  # the newest good one
     older: int = NONE  # the good one before it
     ever_stored: bool = False
+    has_dataset: bool = True
     workers: tuple[Worker | None, Worker | None] = (None, None)
     pending: Pending | None = None
     promised: Stop = Stop.NONE  # what a person was told will happen
@@ -59,6 +60,7 @@ class State(NamedTuple):
 GUARDS = (
     "pausable",
     "has_a_start",
+    "has_a_dataset",
     "where status as seen",
     "where stop as seen",
     "where attempt as seen",
@@ -83,7 +85,12 @@ class Violation(Exception):
 
 
 def facts(state: State) -> Facts:
-    return Facts(state.type, has_checkpoint=state.checkpoint != NONE, ever_stored=state.ever_stored)
+    return Facts(
+        state.type,
+        has_checkpoint=state.checkpoint != NONE,
+        ever_stored=state.ever_stored,
+        has_dataset=state.has_dataset,
+    )
 
 
 def allowed(state: State, verb: Verb, status: Status, stop: Stop, bounds: Bounds) -> bool:
@@ -138,6 +145,8 @@ def check(state: State, bounds: Bounds) -> None:
         and state.step != max(state.checkpoint, 0)
     ):
         raise Violation("queued with progress that no checkpoint covers")
+    if state.status not in TERMINAL and not state.has_dataset:
+        raise Violation("data are to be made for a dataset that is gone")
     if state.status is Status.COMPLETED and state.step != bounds.steps:
         raise Violation("completed before the last step")
     if sum(1 for worker in state.workers if worker and running and worker.attempt == state.attempt) > 1:
@@ -258,7 +267,9 @@ def ends(state: State, place: int, worker: Worker, bounds: Bounds) -> Iterator[S
 
 
 def surroundings(state: State, bounds: Bounds) -> Iterator[State]:
-    """The lease runs out, the reaper acts, the scheduler preempts, a checkpoint turns out bad."""
+    """The lease runs out, the reaper acts, the scheduler preempts, a checkpoint goes bad, a dataset is deleted."""
+    if state.type is JobType.SYNTHETIC_DATA and state.status in TERMINAL:
+        yield state._replace(has_dataset=False)
     if state.lease == "valid":
         yield state._replace(lease="expired")
     may_reap = state.lease == "expired" or not bounds.stands("reap only what has expired")

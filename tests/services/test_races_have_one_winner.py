@@ -18,8 +18,8 @@ from django.db import connection, connections, transaction
 from tests.conftest import build_job
 from training import services
 from training.checkpoints import StoredCheckpoint
-from training.errors import StaleAttempt, TransitionRefused
-from training.models import Attempt, Checkpoint, Event, TrainingJob
+from training.errors import InvalidInput, NotFound, StaleAttempt, TransitionRefused
+from training.models import Attempt, Checkpoint, Dataset, Event, TrainingJob
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("each_database")]
 ROOT = Path(__file__).parents[2]
@@ -163,6 +163,58 @@ def test_what_is_asked_when_a_landing_is_decided_finds_the_landed_job(alice, nod
     assert landing is services.Landing.PAUSED
     assert answers[0].job.status == "queued"
     assert assert_whole(job).latest_checkpoint.step == 4
+
+
+def test_data_of_one_name_are_submitted_at_once_and_each_has_a_name_of_its_own(alice):
+    submit = lambda: services.submit(by=alice, job_name="north", recipe="shards", config={})  # noqa: E731
+    results = [result for _ in range(4) for result in at_once(submit, submit, submit)]
+    assert all(isinstance(result, services.Result) for result in results), results
+    assert Dataset.objects.count() == len(results)
+
+
+def test_a_dataset_is_deleted_while_a_training_names_it(alice):
+    """Either it is gone and nobody reads it, or it is read and stays."""
+    config = {"dataset": "north", "samples": 200}
+    for _ in range(6):
+        dataset = Dataset.objects.create(name="north", recipe="rf_dataset", owner=alice)
+        deleted, submitted = at_once(
+            lambda: services.delete_dataset(dataset, by=alice),  # noqa: B023
+            lambda: services.submit(by=alice, job_name="reads", recipe="localization", config=config),
+        )
+        if isinstance(submitted, services.Result):
+            assert isinstance(deleted, TransitionRefused), deleted
+            assert submitted.job.dataset == dataset
+            services.cancel(submitted.job, by=alice)
+            services.delete_dataset(dataset, by=alice)
+        else:
+            assert isinstance(submitted, InvalidInput), submitted
+            assert deleted is None, deleted
+
+
+@pytest.mark.parametrize("verb", ["resume", "restart"])
+def test_a_dataset_is_deleted_while_the_job_that_wrote_it_goes_on(alice, verb):
+    for _ in range(4):
+        job = services.submit(by=alice, job_name="north", recipe="shards", config={}).job
+        services.cancel(job, by=alice)
+        deleted, asked = at_once(
+            lambda: services.delete_dataset(job.dataset, by=alice),  # noqa: B023
+            lambda: services.VERBS[verb](job, by=alice),  # noqa: B023
+        )
+        job.refresh_from_db()
+        assert (deleted is None) is isinstance(asked, TransitionRefused), (deleted, asked)
+        assert (job.status, job.dataset is None) in {("cancelled", True), ("queued", False)}
+
+
+def test_a_job_is_deleted_while_it_is_cloned(alice):
+    for _ in range(6):
+        job = build_job(owner=alice, status="completed")
+        deleted, cloned = at_once(
+            lambda: services.delete(job, by=alice),  # noqa: B023
+            lambda: services.clone(job, by=alice),  # noqa: B023
+        )
+        assert isinstance(deleted, services.Result), deleted
+        assert isinstance(cloned, (services.Result, NotFound)), cloned
+    assert not TrainingJob.objects.exclude(parent=None).exists()
 
 
 def test_a_commit_is_on_the_disk_when_it_returns_and_an_update_counts_the_rows_that_it_finds(db):

@@ -9,6 +9,7 @@ import torch
 from django.core.files.base import ContentFile
 from django.utils import timezone
 
+from tests.conftest import give_checkpoint
 from training import checkpoints, services
 from training.engine import codec
 from training.errors import BadCheckpoint, StorageUnavailable
@@ -97,6 +98,7 @@ def test_a_damaged_file_is_noticed_when_it_is_fetched(attempt, tmp_path, damage)
         content = bytearray(Path(staged(tmp_path, value=2.0)["path"]).read_bytes())
     checkpoints.leave_mark("of these tests")
     path.unlink()
+    checkpoints.leave_mark("ours")  # without it the whole store would seem to be away
     if damage != "gone":
         path.write_bytes(content)
     with pytest.raises(BadCheckpoint):
@@ -220,3 +222,18 @@ def test_deleting_a_job_deletes_its_files(attempt, tmp_path, alice, django_captu
     with django_capture_on_commit_callbacks(execute=True):
         services.delete(attempt.job, by=alice)
     assert list(checkpoints.stored_names()) == []
+
+
+@pytest.mark.django_db
+def test_many_jobs_and_files_are_looked_through_with_few_queries(make_job, django_assert_max_num_queries):
+    rows = [make_job(status="completed", step=4, with_checkpoint=True).latest_checkpoint for _ in range(12)]
+    for row in rows:
+        checkpoint_storage().save(row.file.name, ContentFile(b"x"))
+    with django_assert_max_num_queries(5):
+        assert services.retire_all_checkpoints() == 0
+    with django_assert_max_num_queries(1):
+        assert services.delete_orphaned_files(grace_seconds=-60) == []
+    old = make_job(status="completed", step=4, with_checkpoint=True, config={"keep_last": 2})
+    for step in (1, 2, 3):
+        give_checkpoint(old, step=step, epoch=0)
+    assert services.retire_all_checkpoints() == 2

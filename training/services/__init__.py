@@ -20,6 +20,7 @@ outbox.py         messages, written with the transition that they tell of and se
 saved_views.py    lists of jobs that people gave names to
 """
 
+from training.policy import may_change_dataset as may_change
 from training.services.attempts import (
     Landing,
     News,
@@ -42,7 +43,6 @@ from training.services.datasets import (
     dataset_named,
     delete_dataset,
     finished_shards,
-    may_change,
     record_shard,
     require_dataset,
     visible_datasets,
@@ -70,6 +70,7 @@ from training.services.transition import Result
 from training.services.upkeep import (
     delete_orphaned_files,
     preempt,
+    retire_all_checkpoints,
     retire_checkpoints,
 )
 from training.services.verbs import (
@@ -149,6 +150,7 @@ __all__ = [
     "require_dataset",
     "restart",
     "resume",
+    "retire_all_checkpoints",
     "retire_checkpoints",
     "save_view",
     "send_again",

@@ -44,6 +44,7 @@ from training.statements import update_and_read
 WORKER = System("worker")
 MAX_LOG_CHARACTERS = 64 * 1024  # of one chunk; more is cut in the middle
 MAX_DETAIL_CHARACTERS = 20_000
+MAX_SENTENCE_CHARACTERS = 1_000
 
 
 class Landing(StrEnum):
@@ -206,7 +207,7 @@ def complete(attempt: Attempt, stored: StoredCheckpoint | None) -> None:
 def fail(attempt: Attempt, *, code: str, message: str, exit_code: int | None = None) -> None:
     """The recipe raised, or the job cannot go on: failed, or cancelled where that was asked for."""
     changes = {"error_code": code[:40], "error_message": _shortened(message, MAX_DETAIL_CHARACTERS)}
-    first = message.strip().splitlines()[0] if message.strip() else code
+    first = _shortened(message.strip().splitlines()[0] if message.strip() else code, MAX_SENTENCE_CHARACTERS)
 
     def act(job: TrainingJob) -> None:
         move(job, Verb.FAIL, by=WORKER, message=f"Failed: {first}", changes=changes, data={"code": code})
@@ -249,7 +250,7 @@ def quarantine(attempt: Attempt, checkpoint: Checkpoint, reason: str) -> Checkpo
     with transaction.atomic():
         job = renew(attempt, {})
         Checkpoint.objects.filter(pk=checkpoint.pk, quarantined_at=None).update(
-            quarantined_at=Now(), quarantine_reason=reason
+            quarantined_at=Now(), quarantine_reason=_shortened(reason, MAX_DETAIL_CHARACTERS)
         )
         start = newest_good_checkpoint(job)
         changes = to_checkpoint(job, start)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from pathlib import Path
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from training import bundles, checkpoints
@@ -15,7 +15,7 @@ from training.lifecycle import Answer, JobType, Status
 from training.models import Artifact, Checkpoint, Metric, TrainingJob, checkpoint_storage
 from training.recipes import registry
 from training.services.attempts import finite
-from training.services.transition import Result, add_event, newest_of
+from training.services.transition import Result, add_event, newest_of, storable
 
 MAX_STEPS = 2**53
 NAME_LENGTH = 200
@@ -29,33 +29,32 @@ def import_bundle(path: Path, *, by: Any) -> Result:
         raise BadBundle(f"The recipe {bundle.recipe} trains no model.")
     facts = _facts(bundle)
     name = f"jobs/imported/{bundle.header_sha256[:32]}.safetensors"
-    if Checkpoint.objects.filter(file=name).exists():
-        known = Checkpoint.objects.get(file=name).job_id
-        raise BadBundle(f"This bundle is here already: it is job {known}.")
+    _refuse_twice(name)
     with checkpoints.unavailable("store", name):
         check = checkpoints.is_checkpoint(bundle.size, bundle.header_sha256)
         checkpoints.take(checkpoint_storage(), name, path, size=bundle.size, check=check)
-    with transaction.atomic():
-        job = _job(bundle, facts, by)
-        Checkpoint.objects.create(
-            job=job,
-            attempt=0,
-            step=facts["step"],
-            epoch=facts["epoch"],
-            kinds=[Checkpoint.Kind.BEST],
-            file=name,
-            size=bundle.size,
-            digest=bundle.digest,
-            header_sha256=bundle.header_sha256,
-            val_loss=facts["val_loss"],
-            pinned=True,
-        )
-        _show(job, bundle, facts)
-        add_event(job, "import", f"Imported by {by} from a bundle.", by=by, data={"digest": bundle.digest})
+    try:
+        with transaction.atomic():
+            job = _job(bundle, facts, by)
+            _row(job, bundle, facts, name)
+            _show(job, facts)
+            add_event(
+                job, "import", f"Imported by {by} from a bundle.", by=by, data={"digest": bundle.digest}
+            )
+    except IntegrityError:
+        _refuse_twice(name)  # somebody else brought it in meanwhile
+        raise
     return Result(job, Answer.DONE, f"The bundle is job {job.pk}.")
 
 
+def _refuse_twice(name: str) -> None:
+    known = Checkpoint.objects.filter(file=name).values_list("job_id", flat=True).first()
+    if known is not None:
+        raise BadBundle(f"This bundle is here already: it is job {known}.")
+
+
 def _facts(bundle: Bundle) -> dict[str, Any]:
+    """What the header says, as far as it is what a header says: it may come from anybody."""
     about = bundle.about
     facts = {name: about.get(name) for name in ("step", "epoch")}
     for name, value in facts.items():
@@ -64,20 +63,28 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
     if facts["epoch"] > bundle.config["epochs"]:
         raise BadBundle("The bundle is of an epoch beyond the last one of its config.")
     metrics = about.get("metrics")
-    metrics = finite(metrics) if isinstance(metrics, dict) else {}
-    numbers = {name: value for name, value in metrics.items() if value is None or type(value) in {int, float}}
-    loss = about.get("val_loss")
-    loss = float(loss) if type(loss) in {int, float} and math.isfinite(loss) else None  # type: ignore[arg-type]
+    metrics = metrics if isinstance(metrics, dict) else {}
     name = "".join(sign for sign in str(about.get("job_name") or "") if sign.isprintable()).strip()
+    told = {part: about[part] for part in ("environment", "artifact") if isinstance(about.get(part), dict)}
     return facts | {
-        "metrics": numbers,
-        "val_loss": loss,
+        "metrics": {
+            storable(name): _number(value)
+            for name, value in metrics.items()
+            if value is None or type(value) in {int, float}
+        },
+        "val_loss": _number(about.get("val_loss")),
         "job_name": (name or "Imported model")[:NAME_LENGTH],
+        "environment": finite(told.get("environment", {})),
+        "artifact": finite(told.get("artifact")),
     }
 
 
+def _number(value: Any) -> float | None:
+    """None for what is no number, or none that a database holds."""
+    return value if type(value) in {int, float} and abs(value) <= sys.float_info.max else None
+
+
 def _job(bundle: Bundle, facts: dict[str, Any], by: Any) -> TrainingJob:
-    environment = bundle.about.get("environment")
     job = TrainingJob.objects.create(
         job_name=facts["job_name"],
         description="Imported: its training took place elsewhere.",
@@ -93,7 +100,7 @@ def _job(bundle: Bundle, facts: dict[str, Any], by: Any) -> TrainingJob:
         best_epoch=facts["epoch"],
         best_val_loss=facts["val_loss"],
         learning_rate=facts["metrics"].get("learning_rate"),
-        environment=environment if isinstance(environment, dict) else {},
+        environment=facts["environment"],
         event_seq=1,
         **newest_of(facts["metrics"]),
     )
@@ -101,10 +108,26 @@ def _job(bundle: Bundle, facts: dict[str, Any], by: Any) -> TrainingJob:
     return job
 
 
-def _show(job: TrainingJob, bundle: Bundle, facts: dict[str, Any]) -> None:
+def _row(job: TrainingJob, bundle: Bundle, facts: dict[str, Any], name: str) -> None:
+    Checkpoint.objects.create(
+        job=job,
+        attempt=0,
+        step=facts["step"],
+        epoch=facts["epoch"],
+        kinds=[Checkpoint.Kind.BEST],
+        file=name,
+        size=bundle.size,
+        digest=bundle.digest,
+        header_sha256=bundle.header_sha256,
+        val_loss=facts["val_loss"],
+        pinned=True,
+    )
+
+
+def _show(job: TrainingJob, facts: dict[str, Any]) -> None:
     """The values of the epoch, and what the recipe showed of it."""
     where = {"job": job, "step": facts["step"], "epoch": facts["epoch"]}
     Metric.objects.create(**where, attempt=0, values={}, epoch_values=facts["metrics"])
-    shown = bundle.about.get("artifact")
-    if isinstance(shown, dict) and len(str(shown)) <= MAX_ARTIFACT_BYTES:
+    shown = facts["artifact"]
+    if shown is not None and len(str(shown)) <= MAX_ARTIFACT_BYTES:
         Artifact.objects.create(**where, content=shown)

@@ -6,17 +6,16 @@ import hashlib
 import json
 from typing import Any
 
-from django.db import transaction
-from django.db.models import F, Q
+from django.db import IntegrityError, transaction
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.utils.text import slugify
 
-from training import datasets
+from training import datasets, policy
 from training.datasets import StoredShard
 from training.errors import InvalidInput, NotAllowed, NotFound, StorageUnavailable, TransitionRefused
-from training.lifecycle import Status
+from training.lifecycle import TERMINAL
 from training.models import Attempt, Dataset, Shard, TrainingJob
-from training.policy import System
 from training.services.attempts import renew
 
 NAME_LENGTH = 100
@@ -25,47 +24,50 @@ NAME_LENGTH = 100
 def name_dataset(job_name: str, *, recipe: str, config: dict[str, Any], owner: Any, team: Any) -> Dataset:
     """A new dataset with a name that is made of the job's and is free."""
     stem = (slugify(job_name) or "dataset")[: NAME_LENGTH - 8]
-    taken = set(Dataset.objects.filter(name__startswith=stem).values_list("name", flat=True))
-    name = next(name for name in _names(stem) if name not in taken)
-    return Dataset.objects.create(name=name, recipe=recipe, config=config, owner=owner, team=team)
+    while True:
+        taken = set(Dataset.objects.filter(name__startswith=stem).values_list("name", flat=True))
+        name = next(name for name in _names(stem) if name not in taken)
+        try:
+            with transaction.atomic():
+                return Dataset.objects.create(name=name, recipe=recipe, config=config, owner=owner, team=team)
+        except IntegrityError:
+            continue  # somebody took the name since we looked
 
 
 def dataset_named(name: str, *, by: Any) -> Dataset:
-    """The dataset that a training's config names. Raises InvalidInput where the actor cannot see one."""
-    dataset = visible_datasets(by).filter(name=name).first()
+    """The dataset that a training's config names; it stays until the transaction ends.
+
+    Raises InvalidInput where the actor cannot see one.
+    """
+    visible = visible_datasets(by)
+    dataset = visible.select_for_update(no_key=True).filter(name=name).first()
     if dataset is None:
-        shown = (
-            ", ".join(visible_datasets(by).order_by("-id").values_list("name", flat=True)[:10]) or "none yet"
-        )
+        shown = ", ".join(visible.order_by("-id").values_list("name", flat=True)[:10]) or "none yet"
         raise InvalidInput({"dataset": [f"There is no dataset {name!r}. There are: {shown}."]})
     return dataset
 
 
-def visible_datasets(actor: Any):
+def visible_datasets(actor: Any) -> QuerySet[Dataset]:
     """A dataset is seen by its owner, its team, and whoever may see every job."""
-    rows = Dataset.objects.all()
-    if isinstance(actor, System) or actor.is_superuser or actor.has_perm("training.view_trainingjob"):
-        return rows
-    if not actor.is_active:
-        return rows.none()
-    return rows.filter(Q(owner=actor.pk) | Q(team__in=actor.groups.all()))
-
-
-def may_change(actor: Any, dataset: Dataset) -> bool:
-    """Extend it or delete it."""
-    return isinstance(actor, System) or (
-        actor.is_active and (actor.is_superuser or dataset.owner_id == actor.pk)
-    )
+    return Dataset.objects.filter(policy.visible(actor))
 
 
 def require_dataset(dataset: Dataset, *, by: Any, verb: str) -> None:
     """Raise NotFound for a dataset the actor cannot see and NotAllowed for one that is somebody else's."""
     if not visible_datasets(by).filter(pk=dataset.pk).exists():
         raise NotFound(f"There is no dataset {dataset.name}.")
-    if not may_change(by, dataset):
+    if not policy.may_change_dataset(by, dataset):
         raise NotAllowed(
             f"You may see dataset {dataset.name}, but its owner and administrators alone may {verb} it."
         )
+
+
+def hold_dataset(dataset: Dataset) -> Dataset:
+    """The dataset as it is now, which is nobody else's to change until the transaction ends."""
+    found = Dataset.objects.select_for_update().filter(pk=dataset.pk).first()
+    if found is None:
+        raise NotFound(f"There is no dataset {dataset.name}.")
+    return found
 
 
 def finished_shards(job: TrainingJob) -> list[int]:
@@ -103,12 +105,13 @@ def delete_dataset(dataset: Dataset, *, by: Any) -> None:
     """Remove a dataset and its files; never while a job that is not finished writes it or reads it."""
     require_dataset(dataset, by=by, verb="delete")
     with transaction.atomic():
-        used = dataset.jobs.exclude(status__in=[Status.COMPLETED, Status.FAILED, Status.CANCELLED]).first()
+        dataset = hold_dataset(dataset)
+        dataset.jobs.filter(status__in=TERMINAL).update(dataset=None)
+        used = dataset.jobs.first()
         if used:
             raise TransitionRefused(
                 f"Dataset {dataset.name} is needed by job {used.pk}, which is {used.status}."
             )
-        dataset.jobs.update(dataset=None)
         names = list(dataset.shards.values_list("file", flat=True))
         dataset.delete()
         transaction.on_commit(lambda: _delete_files(names))

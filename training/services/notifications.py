@@ -17,14 +17,18 @@ from training.errors import AddressRefused, InvalidInput, NotAllowed, NotFound
 from training.models import Delivery, Subscription, TrainingJob, Watch
 from training.notifications import TEST, TOPICS, addresses, webhook
 from training.services import outbox
+from training.services.transition import hold
 
 MOST = 20  # subscriptions that one user or one team may have
+TARGET_LENGTH = 500
 SCOPES = ("of_own", "of_watched", "of_team")
 
 
 def watch(job: TrainingJob, *, by: Any) -> None:
     policy.require(by, policy.SEE, job)
-    Watch.objects.get_or_create(user=by, job=job)
+    with transaction.atomic():
+        hold(job)
+        Watch.objects.get_or_create(user=by, job=job)
 
 
 def unwatch(job: TrainingJob, *, by: Any) -> None:
@@ -154,6 +158,8 @@ def _checked(via: str, target: Any, topics: Any, scopes: dict[str, bool]) -> dic
 
 def _clean_target(via: str, target: Any) -> str:
     target = str(target).strip()
+    if len(target) > TARGET_LENGTH:
+        raise AddressRefused(f"An address has at most {TARGET_LENGTH} characters.")
     if via == Subscription.Via.EMAIL:
         validate_email(target)
         return target

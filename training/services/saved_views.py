@@ -34,16 +34,19 @@ def change_view(view: SavedView, *, by: Any, **changes: Any) -> SavedView:
     """Give it another name, another query or another team."""
     _require_own(view, by)
     if "name" in changes:
-        view.name = _clean_name(changes["name"])
+        changes["name"] = _clean_name(changes["name"])
     if "query" in changes:
-        view.query = _clean_query(changes["query"])
+        changes["query"] = _clean_query(changes["query"])
     if "team" in changes:
-        view.team = clean_team(changes["team"], by)
+        changes["team"] = clean_team(changes["team"], by)
     try:
         with transaction.atomic():
-            view.save(update_fields=["name", "query", "team"])
+            if changes and not SavedView.objects.filter(pk=view.pk).update(**changes):
+                raise _missing(view)
     except IntegrityError as error:
-        raise InvalidInput({"name": [f"There is another saved view called {view.name}."]}) from error
+        says = f"There is another saved view called {changes['name']}."
+        raise InvalidInput({"name": [says]}) from error
+    view.refresh_from_db()
     return view
 
 
@@ -56,8 +59,12 @@ def _require_own(view: SavedView, by: Any) -> None:
     if view.owner_id == by.pk or by.is_superuser:
         return
     if not visible_views(by).filter(pk=view.pk).exists():
-        raise NotFound(f"There is no saved view {view.pk}.")
+        raise _missing(view)
     raise NotAllowed(f"You may use the saved view {view.name}, but only its owner may change it.")
+
+
+def _missing(view: SavedView) -> NotFound:
+    return NotFound(f"There is no saved view {view.pk}.")
 
 
 def _clean_name(name: Any) -> str:

@@ -10,6 +10,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from training import lifecycle
+from training.errors import NotFound
 from training.lifecycle import TERMINAL, Answer, JobType, Rule, Status, Stop, StopAt, Verb
 from training.models import Artifact, Checkpoint, Event, Metric, TrainingJob
 from training.policy import System
@@ -111,6 +112,13 @@ def new_event(job: TrainingJob, kind: str, message: str, *, by: Any, data: dict 
         epoch=job.current_epoch,
         data=data or {},
     )
+
+
+def hold(job: TrainingJob) -> None:
+    """Keep the job until the transaction ends, for a row that is to refer to it. Raises NotFound where it is gone."""
+    rows = TrainingJob.objects.select_for_update(no_key=True).filter(pk=job.pk)
+    if not rows.values_list("pk").first():
+        raise NotFound(f"There is no job {job.pk}.")
 
 
 def storable(text: str) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TypeVar
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
@@ -13,13 +16,15 @@ from django.utils import timezone
 
 from training import checkpoints
 from training.errors import StorageUnavailable
-from training.lifecycle import RULES, StopAt, Verb
+from training.lifecycle import RULES, Status, StopAt, Verb
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
 from training.policy import System
 from training.services.clock import in_seconds
 from training.services.transition import Raced, move
 
 SCHEDULER = System("scheduler")
+PORTION = 200  # jobs, or files, that are looked at together
+T = TypeVar("T")
 _OWNER = re.compile(r"jobs/([0-9]{1,18})/a([0-9]{1,9})/")  # job and attempt, in the name of a stored file
 _KEPT_KINDS = {Checkpoint.Kind.FINAL, Checkpoint.Kind.START}
 
@@ -43,7 +48,15 @@ def retire_checkpoints(job: TrainingJob) -> int:
     Kept: pinned and final ones, what a fork began from, the newest keep_last, the best keep_best, what the job
     would resume from, and what an open attempt started from.
     """
-    return sum(_delete_checkpoint(row) for row in _not_kept(TrainingJob.objects.filter(pk=job.pk)))
+    return _retire(TrainingJob.objects.filter(pk=job.pk))
+
+
+def retire_all_checkpoints() -> int:
+    """The same of every job that does not run: what counts its age in days goes too."""
+    stored = (
+        Checkpoint.objects.exclude(job__status=Status.RUNNING).order_by().values_list("job_id", flat=True)
+    )
+    return sum(_retire(TrainingJob.objects.filter(pk__in=some)) for some in _portions(stored.distinct()))
 
 
 def delete_orphaned_files(*, grace_seconds: float | None = None) -> list[str]:
@@ -53,17 +66,36 @@ def delete_orphaned_files(*, grace_seconds: float | None = None) -> list[str]:
     an attempt that is over never will: its worker is fenced out.
     """
     grace = settings.ORPHAN_GRACE_SECONDS if grace_seconds is None else grace_seconds
-    storage, limit, deleted = checkpoint_storage(), timezone.now() - timedelta(seconds=grace), []
-    for name in checkpoints.stored_names():
-        if not _is_orphan(name):
-            continue
-        try:
-            if storage.get_modified_time(name) < limit and _is_orphan(name):
-                checkpoints.delete_file(name)
-                deleted.append(name)
-        except (OSError, ObjectDoesNotExist, StorageUnavailable):
-            continue  # gone meanwhile, or to be tried again at the next sweep
-    return deleted
+    limit = timezone.now() - timedelta(seconds=grace)
+    return [
+        name
+        for some in _portions(checkpoints.stored_names())
+        for name in _without_row(some)
+        if _delete_orphan(name, limit)
+    ]
+
+
+def _delete_orphan(name: str, limit: datetime) -> bool:
+    storage = checkpoint_storage()
+    try:
+        if not _is_orphan(name) or storage.get_modified_time(name) >= limit or not _is_orphan(name):
+            return False
+        checkpoints.delete_file(name)
+    except (OSError, ObjectDoesNotExist, StorageUnavailable):
+        return False  # gone meanwhile, or to be tried again at the next sweep
+    return True
+
+
+def _without_row(names: list[str]) -> list[str]:
+    """Almost every file has its row: one question for many."""
+    known = set(Checkpoint.objects.filter(file__in=names).values_list("file", flat=True))
+    return [name for name in names if name not in known]
+
+
+def _portions(things: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(things)
+    while some := list(islice(rest, PORTION)):
+        yield some
 
 
 def _is_orphan(name: str) -> bool:
@@ -74,34 +106,43 @@ def _is_orphan(name: str) -> bool:
     return not Checkpoint.objects.filter(file=name).exists()
 
 
+def _retire(jobs: QuerySet[TrainingJob]) -> int:
+    return sum(_delete_checkpoint(row) for row in _not_kept(jobs))
+
+
 def _not_kept(jobs: QuerySet[TrainingJob]) -> list[Checkpoint]:
-    """Of the one job that is found; it may have been deleted since it ended, with all its files."""
-    job = jobs.first()
-    rows = list(Checkpoint.objects.filter(job=job).order_by("-step", "-id")) if job else []
-    kept = _kept(job, rows) if job else set()
-    return [row for row in rows if row.pk not in kept]
+    """Of the jobs that are found; one may have been deleted since it ended, with all its files."""
+    found = {job.pk: job for job in jobs}
+    stored = Checkpoint.objects.filter(job__in=found)
+    rows: dict[int, list[Checkpoint]] = {pk: [] for pk in found}
+    for row in stored.order_by("-step", "-id"):
+        rows[row.job_id].append(row)
+    old = set(
+        stored.filter(created_at__lt=in_seconds(-settings.DISCARDED_KEEP_SECONDS)).values_list(
+            "pk", flat=True
+        )
+    )
+    starts = Attempt.objects.filter(job__in=found, ended_at=None).values_list("started_from", flat=True)
+    stays = {job.latest_checkpoint_id for job in found.values()} | set(starts)
+    for pk, job in found.items():
+        stays |= _kept(job, rows[pk], old)
+    return [row for of_one in rows.values() for row in of_one if row.pk not in stays]
 
 
-def _kept(job: TrainingJob, rows: list[Checkpoint]) -> set[int]:
-    """The ids of the checkpoints that stay."""
+def _kept(job: TrainingJob, rows: list[Checkpoint], old: set[int]) -> set[int]:
+    """The ids of the checkpoints that the job's retention keeps.
+
+    old: those that are older, in the database's clock, than what was set aside or given up is kept.
+    """
     good = [row for row in rows if row.quarantined_at is None and row.generation == job.generation]
     by_loss = sorted(
         (row for row in good if "best" in row.kinds and row.val_loss is not None),
         key=lambda row: (row.val_loss, row.step),
     )
-    open_starts = Attempt.objects.filter(job=job, ended_at=None).values_list("started_from", flat=True)
-    stays = {job.latest_checkpoint_id, *open_starts}
-    stays |= {row.pk for row in good[: job.config.get("keep_last", 3)]}
+    stays = {row.pk for row in good[: job.config.get("keep_last", 3)]}
     stays |= {row.pk for row in by_loss[: job.config.get("keep_best", 1)]}
     stays |= {row.pk for row in rows if row.pinned or _KEPT_KINDS & set(row.kinds)}
-    stays |= {row.pk for row in rows if row not in good} - _old(job)
-    return {pk for pk in stays if pk is not None}
-
-
-def _old(job: TrainingJob) -> set[int]:
-    """Older, in the database's clock, than the time for which what was set aside or given up is kept."""
-    limit = in_seconds(-settings.DISCARDED_KEEP_SECONDS)
-    return set(Checkpoint.objects.filter(job=job, created_at__lt=limit).values_list("pk", flat=True))
+    return stays | ({row.pk for row in rows if row not in good} - old)
 
 
 def _delete_checkpoint(row: Checkpoint) -> bool:

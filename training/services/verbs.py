@@ -31,11 +31,12 @@ from training.models import (
 from training.recipes import registry
 from training.services import outbox
 from training.services.blocks import forget_blocks
-from training.services.datasets import dataset_named, name_dataset, require_dataset
+from training.services.datasets import dataset_named, hold_dataset, name_dataset, require_dataset
 from training.services.transition import (
     Raced,
     Result,
     add_event,
+    hold,
     move,
     rolled_back,
     start_again,
@@ -79,6 +80,8 @@ def submit(
         "tags": clean_tags(tags),
     }
     with transaction.atomic():
+        if parent is not None:
+            hold(parent)
         job = TrainingJob.objects.create(
             **fields,
             dataset=dataset or _dataset_for(info.job_type, recipe, resolved, fields, by),
@@ -100,11 +103,15 @@ def submit(
 def extend_dataset(dataset: Dataset, *, by: Any, samples: int, parent: TrainingJob | None = None) -> Result:
     """Make so many samples more: a new job writes exactly those that would have come next."""
     require_dataset(dataset, by=by, verb="extend")
-    if "first_sample" not in dataset.config:
-        raise TransitionRefused(f"The data of recipe {dataset.recipe} cannot be extended.")
+    first = dataset.config.get("first_sample")
+    if first is None:
+        raise TransitionRefused(
+            f"The data of recipe {dataset.recipe} cannot be extended: it does not say which sample is the first. "
+            "Clone the job with more samples."
+        )
     with transaction.atomic():
         # Two that extend at once would write the same samples: the second finds the first one's job.
-        dataset = Dataset.objects.select_for_update(of=("self",)).get(pk=dataset.pk)
+        dataset = hold_dataset(dataset)
         makers = dataset.jobs.filter(job_type=JobType.SYNTHETIC_DATA).order_by("-id")
         unfinished = makers.exclude(status=Status.COMPLETED).first()
         if unfinished:
@@ -116,8 +123,9 @@ def extend_dataset(dataset: Dataset, *, by: Any, samples: int, parent: TrainingJ
             by=by,
             job_name=f"{dataset.name} (extended)",
             recipe=dataset.recipe,
-            config=dataset.config | {"first_sample": dataset.samples, "samples": samples},
-            team=dataset.team,
+            config=dataset.config
+            | {"first_sample": dataset.config["first_sample"] + dataset.samples, "samples": samples},
+            team=dataset.team if policy.may_name_team(by, dataset.team) else None,
             parent=parent or makers.first(),
             dataset=dataset,
         )
@@ -212,7 +220,8 @@ def _ask(verb: Verb, job: TrainingJob, by: Any, act: Callable[[TrainingJob, Rule
     for _ in range(_TRIES):
         try:
             with transaction.atomic():
-                seen = _read(job.pk)
+                # A dataset that is just being deleted decides whether a job that wrote it goes on.
+                seen = _read(job.pk, lock=job.job_type == JobType.SYNTHETIC_DATA)
                 policy.require(by, verb, seen)
                 rule = _allowed(verb, seen, by)
                 if not rule.writes:
@@ -540,6 +549,6 @@ def _pool_hint(pool: str) -> str:
 
 
 def clean_team(team: Group | None, by: Any) -> Group | None:
-    if team is None or by.is_superuser or by.groups.filter(pk=team.pk).exists():
+    if team is None or policy.may_name_team(by, team):
         return team
     raise InvalidInput({"team": ["You are not in this team."]})
