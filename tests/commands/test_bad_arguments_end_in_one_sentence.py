@@ -37,7 +37,7 @@ def refused(*words: str) -> tuple[int, str]:
         (("job", "list", "--limit", "0"), "argument --limit: Give a whole number from 1"),
         (("localization", "evaluate", __file__), f"{__file__} is of no use here: "),
         (("localization", "evaluate", __file__, "--threads", "-3"), "argument --threads: Give a whole"),
-        (("localization", "generate", "x", "--set", "nope=1"), "nope: Extra inputs are not permitted"),
+        (("localization", "generate", "x", "--set", "nope=1"), "nope is not a field of this recipe"),
         (("localization", "generate", "x", "--set", "nope"), "is not of the form FIELD=VALUE"),
         (("localization", "bundle", "-5", "x"), "argument job: Give a whole number from 0"),
         (("localization", "bundle", "5", "x"), "There is no job 5 of the recipe localization"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -19,6 +19,7 @@ from training import recipes
 from training.errors import HeimdallError, InvalidConfig, UnknownRecipe
 from training.recipes.config import GenerationConfig, RecipeConfig, TrainingConfig
 
+C = TypeVar("C", bound=RecipeConfig)
 VARIABLE = "HEIMDALL_RECIPES"
 MAX_CONFIG_CHARACTERS = 100_000
 MAX_DEPTH = 20
@@ -79,12 +80,16 @@ def schema(name: str) -> dict[str, Any]:
 
 def validate(name: str, raw: dict[str, Any]) -> dict[str, Any]:
     """The config with every default filled in; InvalidConfig names each field that has to change."""
-    info = get(name)
+    return checked(get(name).config_class, raw).model_dump(mode="json")
+
+
+def checked(config_class: type[C], raw: dict[str, Any]) -> C:
+    """The same of any such class, as an object of it."""
     text = _as_json(raw)
     try:
-        return info.config_class.model_validate_json(text).model_dump(mode="json")
+        return config_class.model_validate_json(text)
     except ValidationError as error:
-        raise InvalidConfig(_messages(error, info.config_class)) from None
+        raise InvalidConfig(_messages(error, config_class)) from None
 
 
 def problems() -> list[str]:

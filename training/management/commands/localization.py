@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
@@ -12,13 +11,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
-from pydantic import ValidationError
 
 from training import bundles, datasets, policy, services
 from training.errors import NotFound
 from training.management import config_options
 from training.management.door import Door, whole, whole_from_1
 from training.models import Dataset
+from training.recipes import registry
 
 RECIPE = "localization"
 
@@ -83,7 +82,7 @@ class Command(Door):
         from training.recipes.localization import dataset
         from training.recipes.localization.settings import RadioSettings
 
-        settings = _radio_settings(RadioSettings, config_options.read(options))
+        settings = registry.checked(RadioSettings, config_options.read(options))
         before = dataset.samples_in(options["folder"])
         start, cpu_start = time.monotonic(), time.process_time()
         manifest = dataset.generate(
@@ -203,11 +202,3 @@ def _test_part(trained: Any) -> Any:
         elif name:
             raise CommandError(f"The dataset {name} is not here; leave out --test-part.")
         return evaluate.test_part(trained, Path(scratch))
-
-
-def _radio_settings(kind: Any, fields: dict[str, Any]) -> Any:
-    try:
-        return kind.model_validate_json(json.dumps(fields))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise CommandError(f"{'.'.join(map(str, first['loc'])) or 'config'}: {first['msg']}") from error

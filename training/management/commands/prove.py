@@ -186,9 +186,8 @@ class Server:
 
 
 def _sentence(error: urllib.error.HTTPError) -> str:
-    """What the API says of a refusal; of another server the beginning of its answer."""
-    text = error.read(2_000).decode(errors="replace")
+    """What the API says of a refusal."""
     try:
-        return str(json.loads(text)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return text[:200]
+        return str(json.load(error)["error"]["message"])
+    except (ValueError, KeyError, TypeError, OSError):
+        return "no answer of Heimdall's API. Is the address right?"
