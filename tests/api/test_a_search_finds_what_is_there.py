@@ -80,7 +80,9 @@ def test_a_search_reads_no_more_than_it_must(make_job, admin_user, index):
     with CaptureQueriesContext(connection) as seen:
         listing.page(admin_user, Wanted(search="beam"), size=10)
     (statement,) = (
-        query["sql"] for query in seen if query["sql"].startswith("SELECT training_jobtext.rowid")
+        query["sql"]
+        for query in seen
+        if query["sql"].startswith("SELECT id FROM (SELECT training_jobtext.rowid")
     )
     plan = explained(f"EXPLAIN QUERY PLAN {statement}")
     assert "VIRTUAL TABLE INDEX" in plan

@@ -4,6 +4,8 @@ import datetime
 import itertools
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from training.models import Tag, TrainingJob
@@ -61,6 +63,7 @@ LOOKED_AT = {1: 1, 4: 9, listing.COUNT_LIMIT: listing.LOOKED_AT}
 def only_few_are_looked_at(monkeypatch, few):
     monkeypatch.setattr(listing, "COUNT_LIMIT", few)
     monkeypatch.setattr(listing, "LOOKED_AT", LOOKED_AT[few])
+    monkeypatch.setattr(listing, "WALKED_ALONG", 3 * few)
 
 
 def key(job, ordering):
@@ -155,6 +158,21 @@ def test_pages_are_numbered_up_to_the_limit_and_lead_on_from_there(api, jobs, mo
     rest = walked(api, page["next"], "next") if page["next"] else []
     assert [job["id"] for page in rest for job in page["results"]] == shown[2 * number :]
     assert api.get(f"{URL}?page={number + 1}&page_size=2").status_code == 404
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="PostgreSQL plans by how many rows there are")
+def test_the_newest_jobs_are_read_as_they_stand_in_indexes(client, monkeypatch):
+    """Sorted, all that fit would be read for each page."""
+    only_few_are_looked_at(monkeypatch, 1)
+    for filters in ("", "status=completed,failed", "tags=red&status=completed", "search=beam", "search=123"):
+        with CaptureQueriesContext(connection) as seen:
+            client.get(f"{URL}?{filters}")
+        statements = [query["sql"] for query in seen if query["sql"].startswith("SELECT id FROM (")]
+        assert statements or filters == "search=123"
+        for statement in statements:
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN QUERY PLAN {statement}")
+                assert "TEMP B-TREE" not in " / ".join(row[-1] for row in cursor.fetchall()), filters
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from training.models import Tag, TrainingJob
 
 JOBS = TrainingJob._meta.db_table
 TAGS = Tag._meta.db_table
+NO_LIMIT = 2**63 - 1  # as a LIMIT; without one, databases look before they merge
 MOST_PARTS = 100  # of one condition; databases take some hundreds in a statement
 
 
@@ -35,17 +36,19 @@ class Part:
     table: str = JOBS
     number: str = f"{JOBS}.id"
 
-    def select(self, *looks: Sql, within: Sql = ANY) -> Sql:
-        """Their numbers: of those on which these looks agree, `within` a range of numbers."""
-        where = both(self.that(*looks).where, within)
+    def select(self, *looks: Sql) -> Sql:
+        """Their numbers: of those on which these looks agree."""
+        where = self.that(*looks).where
         return Sql(f"SELECT {self.number} AS id FROM {self.table} WHERE {where.text}", where.values)
 
-    def newest(self, most: int, *looks: Sql) -> Sql:
-        """Rows, one for each that is found among so many of its newest jobs. Whoever limits them ends the reading."""
+    def looked_at(self, *looks: Sql) -> Sql:
+        """The numbers of all, and of each whether these looks agree on it."""
         look = self._at_job(*looks)
-        looked = f"SELECT {look.text} AS fits FROM {self.table} WHERE {self.where.text}"
-        text = f"SELECT 1 FROM ({looked} ORDER BY {self.number} DESC LIMIT %s) AS looked WHERE fits"
-        return Sql(text, (*look.values, *self.where.values, most))
+        text = f"SELECT {self.number} AS id, {look.text} AS fits FROM {self.table} WHERE {self.where.text}"
+        return Sql(text, (*look.values, *self.where.values))
+
+    def beyond(self, sign: str, number: int) -> Part:
+        return replace(self, where=both(self.where, Sql(f"{self.number} {sign} %s", (number,))))
 
     def that(self, *looks: Sql) -> Part:
         """Those of its jobs on which these looks agree."""
@@ -128,6 +131,21 @@ def together(statements: Sequence[Sql]) -> Sql:
         " UNION ALL ".join(statement.text for statement in statements),
         tuple(value for statement in statements for value in statement.values),
     )
+
+
+def walk(
+    parts: Sequence[Part], looks: Sequence[Sql], *, direction: str = "DESC", most: int = NO_LIMIT
+) -> Sql:
+    """In order, the numbers of those on which the looks agree, among so many. Who limits it makes it read no further.
+
+    The parts are merged first and looked at then: of one in which nothing fits no more is read than of the others.
+    """
+    order = f"ORDER BY id {direction} LIMIT %s"
+    each = [part.looked_at(*looks) for part in parts]
+    if connection.vendor == "postgresql" and len(parts) > 1:  # it merges only what it was told is in order
+        each = [Sql(f"({one.text} {order})", (*one.values, most)) for one in each]
+    merged = together(each)
+    return Sql(f"SELECT id FROM ({merged.text} {order}) AS walked WHERE fits", (*merged.values, most))
 
 
 def _marks(values: Sequence[Any]) -> str:

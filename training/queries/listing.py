@@ -1,7 +1,7 @@
 """Lists of jobs that cost the same among a thousand jobs and among a million.
 
-1. Each condition is counted alone by its index, up to LOOKED_AT jobs. The one that fits fewest leads to the jobs, and
-   each of those is looked at for the others.
+1. Each condition is counted alone by its index, up to COUNT_LIMIT jobs or, where that does not tell, to LOOKED_AT.
+   The one that fits fewest leads to the jobs, and each of those is looked at for the others.
 2. In the order of numbers the leader's index has its jobs as they are wanted: it is read until the page is full.
 3. For another order few jobs are all read and sorted; where they are many, the index that has all jobs in the wanted
    order is walked until the page is full.
@@ -38,13 +38,15 @@ from training.queries.conditions import (
     tagged,
     together,
     visible,
+    walk,
 )
 from training.queries.cursor import Order, Place
 from training.queries.rows import Row, dicts_of, read_rows
 from training.statements import rows_of
 
 COUNT_LIMIT = 1_000  # jobs are counted up to here, and pages are numbered up to here
-LOOKED_AT = 3_000  # jobs, at most, that are looked at in order to count, or to sort
+LOOKED_AT = 3_000  # jobs of one condition, at most, that are all looked at, to count or to sort them
+WALKED_ALONG = 4 * COUNT_LIMIT  # the newest of one condition, looked at where more than COUNT_LIMIT fit each
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ class Plan:
     def _led(cls, conditions: Sequence[Condition], limits: Sequence[int]) -> Plan:
         """By the condition that fits fewest, as far as counts up to these limits tell. The later limit is for where
         the earlier one tells neither that few fit one of them nor that many fit all."""
+        before, found = None, 0
         for most in limits:
             counts = _counted(conditions, most)
             if not min(counts):
@@ -166,9 +169,11 @@ class Plan:
             others = tuple(condition.look for condition in conditions if condition is not leader)
             if not is_few and not leader.in_order:
                 leader, others = ALL, (*others, leader.look)
-            found = _counted_together(leader, others, is_few) if len(conditions) > 1 else counts[0]
+            if is_few or leader is not before:  # else it was counted as far as it will be
+                found = _counted_together(leader, others, is_few) if len(conditions) > 1 else counts[0]
             if is_few or found > COUNT_LIMIT:
                 break
+            before = leader
         return cls(leader, others, is_few, Count.of(found, is_all=is_few))
 
     def numbers(self, order: Order, place: Place | None, most: int) -> list[int]:
@@ -190,19 +195,13 @@ class Plan:
         return found
 
     def _in_order(self, order: Order, place: Place | None, most: int) -> list[int]:
-        """Part by part, for each index has its jobs in the order of numbers. A later part is read as far as what the
-        earlier ones found, and not to its end for jobs that come on later pages."""
         descends = order.descending != (place is not None and place.backward)
-        by, sign, back = ("DESC", "<", ">") if descends else ("ASC", ">", "<")
-        found: list[int] = []
-        for part in self.leader.parts:
-            within = [Sql(f"{part.number} {sign} %s", (place.number,))] if place else []
-            if len(found) == most:
-                within.append(Sql(f"{part.number} {back} %s", (found[-1],)))
-            one = part.select(*self.others, within=both(*within))
-            text = f"{one.text} ORDER BY {part.number} {by} LIMIT %s"
-            found = sorted(found + _first_column(Sql(text, (*one.values, most))), reverse=descends)[:most]
-        return found
+        direction, sign = ("DESC", "<") if descends else ("ASC", ">")
+        parts = self.leader.parts
+        if place:
+            parts = tuple(part.beyond(sign, place.number) for part in parts)
+        walked = walk(parts, self.others, direction=direction)
+        return _first_column(Sql(f"{walked.text} LIMIT %s", (*walked.values, most)))
 
     def by_status(self) -> Counter[str]:
         if not self.leader.parts:
@@ -282,18 +281,12 @@ def _leading(conditions: Sequence[Condition], counts: Sequence[int]) -> int:
 
 def _counted_together(leader: Condition, others: Sequence[Sql], is_few: bool) -> int:
     """How many fit all, up to one more than are told."""
-    both_fit = _found(leader, others) if is_few else _among_newest(leader, others)
-    return _first_column(_up_to(COUNT_LIMIT, both_fit))[0]
+    all_fit = _found(leader, others) if is_few else walk(leader.parts, others, most=WALKED_ALONG)
+    return _first_column(_up_to(COUNT_LIMIT, all_fit))[0]
 
 
 def _found(leader: Condition, others: Sequence[Sql] = ()) -> Sql:
     return together([part.select(*others) for part in leader.parts])
-
-
-def _among_newest(leader: Condition, others: Sequence[Sql]) -> Sql:
-    """The same among the newest of the many to which it leads: LOOKED_AT of them, an equal share of each part."""
-    share = LOOKED_AT // len(leader.parts)
-    return together([part.newest(share, *others) for part in leader.parts])
 
 
 def _up_to(most: int, found: Sql) -> Sql:
