@@ -270,6 +270,15 @@ def test_delete_removes_the_row_and_its_history(attempt, alice):
         services.resume(attempt.job, by=alice)
 
 
+def test_a_job_has_one_final_checkpoint_though_its_trainer_died_after_the_first(attempt, node):
+    services.record_checkpoint(attempt, stored(attempt, 12, 3, ("best", "final")))
+    services.crash(attempt, exit_code=-9)
+    second = services.claim(node, slot=0, pid=1)
+    services.complete(second, stored(second, 12, 3, ("final",)))
+    kinds = {row.attempt: row.kinds for row in Checkpoint.objects.filter(job=attempt.job_id)}
+    assert kinds == {1: ["best", "periodic"], 2: ["final"]}
+
+
 def test_retention_keeps_the_newest_the_best_the_pinned_and_the_final(attempt, alice):
     rows = {}
     for step, loss in ((1, 0.9), (2, 0.1), (3, 0.5), (4, 0.6), (5, 0.7), (6, 0.8), (7, 0.85)):

@@ -498,6 +498,8 @@ def _keep(job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint) -> _Kept
     changes: dict[str, Any] = {"checkpoint": stored.name, "crashes_since_checkpoint": 0}
     if row is None:
         row = _new_row(job, attempt, stored)
+        if Checkpoint.Kind.FINAL in stored.kinds:
+            _leave_one_final(row)
         changes |= {"latest_checkpoint": row, "checkpoints_stored": F("checkpoints_stored") + 1}
         facts = {
             "checkpoints": F("checkpoints") + 1,
@@ -526,6 +528,14 @@ def _new_row(job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint) -> Ch
         val_loss=finite(stored.val_loss),
         kinds=sorted(stored.kinds),
     )
+
+
+def _leave_one_final(row: Checkpoint) -> None:
+    """A trainer that dies when its last file is stored has it stored once more by the next attempt."""
+    for other in Checkpoint.objects.filter(job=row.job, generation=row.generation).exclude(pk=row.pk):
+        if Checkpoint.Kind.FINAL in other.kinds:
+            other.kinds = sorted({*other.kinds, Checkpoint.Kind.PERIODIC} - {Checkpoint.Kind.FINAL})
+            other.save(update_fields=["kinds"])
 
 
 def _checkpoint_event(job: TrainingJob, row: Checkpoint, stored: StoredCheckpoint) -> Event:
