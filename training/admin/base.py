@@ -6,9 +6,13 @@ from typing import Any
 
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.decorators import display
 
 from training import policy
+from training.models import Checkpoint
+from training.templatetags.heimdall import loss
 
 
 class History(ModelAdmin):
@@ -54,3 +58,21 @@ class HistoryInline(TabularInline):
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+class Sized:
+    """Rows with a `size` in bytes, for a column `size_shown`."""
+
+    @display(description="Size", ordering="size")
+    def size_shown(self, row: Any) -> str:
+        return filesizeformat(row.size)
+
+
+class CheckpointColumns(Sized):
+    @display(description="Kinds")
+    def kinds_shown(self, checkpoint: Checkpoint) -> str:
+        return ", ".join(checkpoint.kinds)
+
+    @display(description="Val loss", ordering="val_loss")
+    def loss_shown(self, checkpoint: Checkpoint) -> str:
+        return loss(checkpoint.val_loss)

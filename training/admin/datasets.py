@@ -5,28 +5,22 @@ from __future__ import annotations
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
-from unfold.decorators import display
 
 from training import services
-from training.admin.base import History, HistoryInline
+from training.admin.base import History, HistoryInline, Sized
 from training.models import Dataset, Shard
 
 
-class ShardInline(HistoryInline):
+class ShardInline(Sized, HistoryInline):
     model = Shard
     fields = readonly_fields = ("number", "job", "samples", "size_shown", "sha256", "created_at")
     show_change_link = False
     ordering = ("id",)
 
-    @display(description="Size")
-    def size_shown(self, shard: Shard) -> str:
-        return filesizeformat(shard.size)
-
 
 @admin.register(Dataset)
-class DatasetAdmin(History):
+class DatasetAdmin(Sized, History):
     """To be read; a dataset is extended and deleted on its page."""
 
     list_display = ("name", "recipe", "owner", "samples", "size_shown", "created_at")
@@ -36,11 +30,7 @@ class DatasetAdmin(History):
     inlines = (ShardInline,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return services.visible_datasets(request.user).distinct()
+        return services.visible_datasets(request.user)
 
     def view_on_site(self, dataset: Dataset) -> str:
         return reverse("dataset", args=[dataset.name])
-
-    @display(description="Size", ordering="size")
-    def size_shown(self, dataset: Dataset) -> str:
-        return filesizeformat(dataset.size)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.template.defaultfilters import filesizeformat
 from unfold.decorators import display
 
 from training import policy
-from training.admin.base import History, OfVisibleJobs
+from training.admin.base import CheckpointColumns, History, OfVisibleJobs
 from training.models import Attempt, Checkpoint, Deletion, Event
-from training.templatetags.heimdall import loss
 from training.views.job import how_it_ended
 
 
@@ -39,7 +37,7 @@ class AttemptAdmin(OfVisibleJobs):
 
 
 @admin.register(Checkpoint)
-class CheckpointAdmin(OfVisibleJobs):
+class CheckpointAdmin(CheckpointColumns, OfVisibleJobs):
     list_display = (
         "__str__",
         "job",
@@ -57,18 +55,6 @@ class CheckpointAdmin(OfVisibleJobs):
     list_select_related = ("job",)
     exclude = ("file", "kinds", "size", "val_loss")
     readonly_fields = ("kinds_shown", "size_shown", "loss_shown")
-
-    @display(description="Kinds")
-    def kinds_shown(self, checkpoint: Checkpoint) -> str:
-        return ", ".join(checkpoint.kinds)
-
-    @display(description="Size", ordering="size")
-    def size_shown(self, checkpoint: Checkpoint) -> str:
-        return filesizeformat(checkpoint.size)
-
-    @display(description="Val loss", ordering="val_loss")
-    def loss_shown(self, checkpoint: Checkpoint) -> str:
-        return loss(checkpoint.val_loss)
 
 
 @admin.register(Event)

@@ -11,7 +11,6 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
-from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.decorators import method_decorator
@@ -21,7 +20,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from training import policy, queries, services
-from training.admin.base import HistoryInline
+from training.admin.base import CheckpointColumns, HistoryInline
 from training.api.throttles import throttle_verbs
 from training.asking import question, question_for_many
 from training.errors import InvalidInput, NotAllowed
@@ -60,7 +59,7 @@ class AttemptInline(HistoryInline):
     ordering = ("-number",)
 
 
-class CheckpointInline(HistoryInline):
+class CheckpointInline(CheckpointColumns, HistoryInline):
     model = Checkpoint
     fk_name = "job"
     fields = readonly_fields = (
@@ -73,18 +72,6 @@ class CheckpointInline(HistoryInline):
         "created_at",
     )
     ordering = ("-step", "-id")
-
-    @display(description="Kinds")
-    def kinds_shown(self, checkpoint: Checkpoint) -> str:
-        return ", ".join(checkpoint.kinds)
-
-    @display(description="Size")
-    def size_shown(self, checkpoint: Checkpoint) -> str:
-        return filesizeformat(checkpoint.size)
-
-    @display(description="Val loss")
-    def loss_shown(self, checkpoint: Checkpoint) -> str:
-        return loss(checkpoint.val_loss)
 
 
 class EventInline(HistoryInline):

@@ -66,7 +66,7 @@ class Datasets(Door):
     )
     def get(self, request: Request) -> Response:
         values = params.read(request, LIST)
-        visible = services.visible_datasets(request.user).distinct().order_by("-id")
+        visible = services.visible_datasets(request.user).order_by("-id")
         found = filtered(DatasetFilters, request, visible)
         rows = found.select_related("owner", "team")
         return Response(pagination.numbered(request, values, rows, queries.dataset_dicts))

@@ -83,7 +83,7 @@ def _asked(request: HttpRequest) -> list[int]:
 
 def _visible(request: HttpRequest, asked: list[int]) -> list[TrainingJob]:
     visible = queries.with_relations(policy.visible_jobs(request.user))
-    found = visible.filter(pk__in=asked[:MOST]).distinct().in_bulk()
+    found = visible.filter(pk__in=asked[:MOST]).in_bulk()
     return [found[pk] for pk in asked[:MOST] if pk in found]
 
 

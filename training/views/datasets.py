@@ -29,7 +29,7 @@ READERS = {"rf_dataset": "localization"}
 @require_GET
 def datasets(request: HttpRequest) -> HttpResponse:
     number = _page_number(request)
-    rows = _related(services.visible_datasets(request.user)).distinct().order_by("-id")
+    rows = _related(services.visible_datasets(request.user)).order_by("-id")
     first = (number - 1) * PAGE_SIZE
     found = list(rows[first : first + PAGE_SIZE + 1])
     context = {
@@ -133,7 +133,7 @@ def _visible(request: HttpRequest, name: str) -> Dataset:
 
 def _jobs(request: HttpRequest, seen: Dataset) -> list[dict[str, Any]]:
     """Those who made it and those who read it, as far as the user may see them."""
-    visible = policy.visible_jobs(request.user).filter(dataset=seen).distinct().order_by("-id")[:MAX_JOBS]
+    visible = policy.visible_jobs(request.user).filter(dataset=seen).order_by("-id")[:MAX_JOBS]
     return queries.dicts(queries.with_relations(visible), request.user)
 
 
