@@ -230,7 +230,7 @@ def _database_in(folder: Path, name: str) -> dict[str, str]:
     environment = {
         "HEIMDALL_DATA_DIR": str(folder),
         "DATABASE_URL": f"sqlite:///{folder / f'{name}.sqlite3'}",
-        "DJANGO_SETTINGS_MODULE": "heimdall.settings",
+        "DJANGO_SETTINGS_MODULE": "heimdall.site.settings",
     }
     _run([sys.executable, "manage.py", "migrate", "-v", "0"], environment)
     return environment

@@ -70,7 +70,7 @@ class Load:
             os.environ |= {
                 "HEIMDALL_DATA_DIR": folder,
                 "HEIMDALL_RECIPES": RECIPES,
-                "DJANGO_SETTINGS_MODULE": "heimdall.settings",
+                "DJANGO_SETTINGS_MODULE": "heimdall.site.settings",
             } | ({"DATABASE_URL": url} if url else {})
             from tests.live import writer  # sets Django up
 

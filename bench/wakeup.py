@@ -73,7 +73,7 @@ def _place(database: str) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="wakeup-") as folder, contextlib.ExitStack() as stack:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HEIMDALL_")}
         environment |= {
-            "DJANGO_SETTINGS_MODULE": "heimdall.settings",
+            "DJANGO_SETTINGS_MODULE": "heimdall.site.settings",
             "HEIMDALL_DATA_DIR": folder,
             "HEIMDALL_LOG_LEVEL": "ERROR",
             "HEIMDALL_SLOTS": "1",
@@ -153,7 +153,7 @@ def _prepare() -> Any:
     from django.contrib.auth.models import User
     from django.core.management import call_command
 
-    from heimdall import database
+    from heimdall.site import database
 
     database.keep_connections("bench")
     call_command("migrate", verbosity=0)

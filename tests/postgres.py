@@ -222,7 +222,7 @@ def instead(url: str) -> Iterator[None]:
     from django.db import connections
     from django.test import override_settings
 
-    from heimdall import database
+    from heimdall.site import database
 
     kept, connection, before = (
         connections.settings["default"],

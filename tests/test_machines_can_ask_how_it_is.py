@@ -13,7 +13,7 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 from rest_framework.authtoken.models import Token
 
-from heimdall import logs
+from heimdall.site import logs
 from training import checkpoints, services
 from training.checkpoints import StoredCheckpoint
 from training.errors import StorageUnavailable

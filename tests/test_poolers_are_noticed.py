@@ -6,7 +6,7 @@ import pytest
 from django.core import checks
 from django.db import connection, connections
 
-from heimdall.postgresql.base import BoundedConnection
+from heimdall.site.postgresql.base import BoundedConnection
 from tests import postgres
 from training import wakeups
 from training.checks import shortcomings

@@ -12,7 +12,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from psycopg import IsolationLevel
 
-from heimdall import database
+from heimdall.site import database
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,7 +87,7 @@ SERVING = """
 import json, sys, django
 django.setup()
 from django.db import connection
-from heimdall import database
+from heimdall.site import database
 from django.conf import settings
 getattr(database, sys.argv[1])("test")
 asked = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "application_name", "work_mem")
@@ -110,7 +110,7 @@ print(json.dumps(found))
 @pytest.mark.parametrize("how", ["share_connections", "keep_connections"])
 def test_a_process_that_serves_keeps_connections_and_gives_statements_an_end(how, postgresql, tmp_path):
     environment = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "heimdall.settings",
+        "DJANGO_SETTINGS_MODULE": "heimdall.site.settings",
         "HEIMDALL_DATA_DIR": str(tmp_path),
         "HEIMDALL_LOCK_SECONDS": "2.5",
         "DATABASE_URL": f"{postgresql.url('postgres')}&options=-c%20work_mem%3D5MB",
@@ -134,7 +134,7 @@ import threading, django
 django.setup()
 from django.db import connection, connections
 from django.test import Client
-from heimdall import database
+from heimdall.site import database
 database.share_connections("test")
 connections.settings["default"]["OPTIONS"]["pool"]["timeout"] = 0.3
 taken, over = threading.Barrier(3), threading.Event()
@@ -160,7 +160,7 @@ connection.close_pool()
 
 def test_who_finds_all_connections_of_the_pool_busy_is_refused_and_the_next_is_served(postgresql, tmp_path):
     environment = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "heimdall.settings",
+        "DJANGO_SETTINGS_MODULE": "heimdall.site.settings",
         "HEIMDALL_DATA_DIR": str(tmp_path),
         "HEIMDALL_WEB_CONNECTIONS": "2",
         "DATABASE_URL": postgresql.url("postgres"),

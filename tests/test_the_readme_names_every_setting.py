@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from heimdall import env
+from heimdall.site import env
 
 ROOT = Path(__file__).parents[1]
 VARIABLE = re.compile(r"\b(?:HEIMDALL_[A-Z_]+[A-Z]|DATABASE_URL|REDIS_URL)\b")
@@ -22,7 +22,7 @@ FOR_TESTS = {
 
 
 def named_in_code() -> set[str]:
-    paths = [*(ROOT / "heimdall").glob("*.py"), *(ROOT / "training").rglob("*.py")]
+    paths = [*(ROOT / "heimdall").rglob("*.py"), *(ROOT / "training").rglob("*.py")]
     found = {name for path in paths for name in re.findall(r"[\"'](\w+)[\"']", path.read_text())}
     return {name for name in found if VARIABLE.fullmatch(name)} - FOR_TESTS
 
@@ -71,7 +71,7 @@ def test_a_bad_value_stops_the_start_and_names_its_variable(name, value, tmp_pat
     environment = os.environ | {"HEIMDALL_DATA_DIR": str(tmp_path), name: value}
     if name == "HEIMDALL_S3_BUCKET":
         environment["HEIMDALL_S3_ENDPOINT"] = "https://s3.example.org"
-    command = [sys.executable, "-c", "import heimdall.settings"]
+    command = [sys.executable, "-c", "import heimdall.site.settings"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]

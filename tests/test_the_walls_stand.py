@@ -134,11 +134,12 @@ def test_torch_django_and_the_queue_stay_where_they_belong(name, path):
 def test_the_web_process_and_the_supervisor_import_no_torch():
     code = (
         "import django, sys; django.setup();"
-        "import heimdall.asgi, heimdall.urls, training.runner, training.admin, training.api.urls, training.views;"
+        "import heimdall.site.asgi, heimdall.site.urls;"
+        "import training.runner, training.admin, training.api.urls, training.views;"
         "from training.recipes import registry; [registry.schema(name) for name in registry.names()];"
         "print('torch' in sys.modules)"
     )
-    environment = {"DJANGO_SETTINGS_MODULE": "heimdall.settings"}
+    environment = {"DJANGO_SETTINGS_MODULE": "heimdall.site.settings"}
     import os
 
     done = subprocess.run(

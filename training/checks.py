@@ -7,7 +7,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import Error as DatabaseError
 
-from heimdall import database
+from heimdall.site import database
 from training.errors import StorageRefused, StorageUnavailable
 
 

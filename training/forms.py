@@ -10,7 +10,7 @@ from typing import Any
 from django import forms
 from django.contrib.auth.models import Group
 
-from heimdall.env import LABEL, LABEL_RULE
+from heimdall.site.env import LABEL, LABEL_RULE
 from training.errors import InvalidInput
 from training.models import POOL_LENGTH, Checkpoint, Subscription, TrainingJob
 from training.notifications import TOPICS

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 
-from heimdall import database
+from heimdall.site import database
 
 JOBS = "heimdall_jobs"  # said by a trigger when a job's row was written
 MESSAGES = "heimdall_messages"  # said with each queue message

@@ -8,7 +8,7 @@ from django.db import OperationalError, connection
 from django.test import Client
 from rest_framework.test import APIClient
 
-from heimdall import env
+from heimdall.site import env
 from training.api import throttles
 
 

@@ -111,14 +111,14 @@ def test_what_the_image_copies_is_enough_to_start_and_is_let_through(tmp_path):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HEIMDALL_")}
     code = (
         "import django; django.setup();"
-        "import heimdall.asgi; from django.template.loader import get_template; get_template('jobs.html');"
+        "import heimdall.site.asgi; from django.template.loader import get_template; get_template('jobs.html');"
         "from django.contrib.staticfiles import finders; assert finders.find('heimdall/app.css');"
         "from training.recipes import registry; assert not registry.problems();"
         "import heimdall; print(heimdall.__file__)"
     )
     environment = clean | {
         "HEIMDALL_DATA_DIR": str(tmp_path / "data"),
-        "DJANGO_SETTINGS_MODULE": "heimdall.settings",
+        "DJANGO_SETTINGS_MODULE": "heimdall.site.settings",
     }
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -116,7 +116,10 @@ def main() -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="heimdall-kills-") as folder:
         # The store is Django's; it asks the settings where other files lie.
-        os.environ |= {"DJANGO_SETTINGS_MODULE": "heimdall.settings", "HEIMDALL_DATA_DIR": f"{folder}/data"}
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "heimdall.site.settings",
+            "HEIMDALL_DATA_DIR": f"{folder}/data",
+        }
         found = kill_many(options.count, options.seed, Path(folder), naive=options.naive)
     print(
         f"seed {options.seed}: {found.kills} writers killed, {found.whole} files with a name, {found.torn} of them "

@@ -10,8 +10,8 @@ from asgiref.testing import ApplicationCommunicator
 from django.core.exceptions import ImproperlyConfigured
 from rest_framework.authtoken.models import Token
 
-from heimdall import env
-from heimdall.limits import BoundedRequest, bounded_bodies
+from heimdall.site import env
+from heimdall.site.limits import BoundedRequest, bounded_bodies
 from training import hardware, services
 from training.api import throttles
 from training.errors import InvalidConfig

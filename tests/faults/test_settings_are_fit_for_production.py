@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.test import Client
 
-from heimdall.middleware import policy_for
+from heimdall.site.middleware import policy_for
 from tests import postgres
 from tests.services.test_races_have_one_winner import at_once
 
@@ -36,7 +36,7 @@ def test_check_deploy_has_no_warning(tmp_path, extra):
 
 
 def test_a_secret_key_that_was_made_is_its_owners_alone(tmp_path):
-    from heimdall import env
+    from heimdall.site import env
 
     first = env.secret_in_file(tmp_path / "secret-key")
     assert len(first) >= 50
@@ -45,7 +45,7 @@ def test_a_secret_key_that_was_made_is_its_owners_alone(tmp_path):
 
 
 def test_who_starts_at_the_same_time_finds_the_same_whole_secret(tmp_path):
-    from heimdall import env
+    from heimdall.site import env
 
     for number in range(20):
         path = tmp_path / f"secret-key-{number}"
@@ -56,7 +56,7 @@ def test_who_starts_at_the_same_time_finds_the_same_whole_secret(tmp_path):
 
 
 def test_a_full_disk_leaves_no_empty_secret_behind(tmp_path, monkeypatch):
-    from heimdall import env
+    from heimdall.site import env
 
     def refuse(_):
         raise OSError(28, "No space left on device")

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from heimdall.settings import *  # noqa: F403
+from heimdall.site.settings import *  # noqa: F403
 
 CHANNEL_LAYERS = {"default": {"BACKEND": "tests.live.broken_layer.BrokenLayer"}}
 

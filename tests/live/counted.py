@@ -7,7 +7,7 @@ import gc
 import tracemalloc
 from collections.abc import Callable
 
-from heimdall.asgi import application as heimdall
+from heimdall.site.asgi import application as heimdall
 
 
 async def application(scope: dict, receive: Callable, send: Callable) -> None:

@@ -29,12 +29,12 @@ class Server:
     """daphne in a process of its own."""
 
     def __init__(
-        self, folder: Path, application: str = "heimdall.asgi:application", **environment: str
+        self, folder: Path, application: str = "heimdall.site.asgi:application", **environment: str
     ) -> None:
         self.folder, self.application = folder, application
         self.environment = os.environ | {
             "HEIMDALL_DATA_DIR": str(folder),
-            "DJANGO_SETTINGS_MODULE": "heimdall.settings",
+            "DJANGO_SETTINGS_MODULE": "heimdall.site.settings",
             "HEIMDALL_RECIPES": RECIPES,
             **environment,
         }

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from heimdall import env
+from heimdall.site import env
 from training import services
 from training.errors import AddressRefused, InvalidInput, NotDelivered
 from training.notifications import addresses, webhook

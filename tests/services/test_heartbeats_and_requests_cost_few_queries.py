@@ -111,11 +111,11 @@ HEAVY = {
 }
 
 
-@pytest.mark.parametrize(("process", "most"), [("heimdall.asgi", 1_700), ("training.runner", 1_700)])
+@pytest.mark.parametrize(("process", "most"), [("heimdall.site.asgi", 1_700), ("training.runner", 1_700)])
 def test_a_process_imports_no_more_than_it_needs(process, most, tmp_path):
     code = f"import django, sys; django.setup(); import {process}; print(*sys.modules)"
     environment = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "heimdall.settings",
+        "DJANGO_SETTINGS_MODULE": "heimdall.site.settings",
         "HEIMDALL_DATA_DIR": str(tmp_path),
     }
     root = Path(__file__).parents[2]

@@ -95,7 +95,7 @@ def test_six_supervisors_in_processes_of_their_own_claim_each_job_once(queued):
     url = f"sqlite:///{name}" if connection.vendor == "sqlite" else os.environ["DATABASE_URL"]
     if connection.vendor != "sqlite":
         url = urlsplit(url)._replace(path=f"/{name}").geturl()
-    environment = os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "heimdall.settings"}
+    environment = os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "heimdall.site.settings"}
     command = [sys.executable, "-m", "tests.services.racers", "6"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

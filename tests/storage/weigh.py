@@ -54,7 +54,7 @@ def main() -> None:
         os.environ |= CREDENTIALS | {"HEIMDALL_S3_BUCKET": BUCKET, "HEIMDALL_S3_ENDPOINT": address}
         os.environ |= {
             "HEIMDALL_DATA_DIR": str(folder / "data"),
-            "DJANGO_SETTINGS_MODULE": "heimdall.settings",
+            "DJANGO_SETTINGS_MODULE": "heimdall.site.settings",
         }
         import django
 

@@ -12,7 +12,7 @@ from django.core.validators import RegexValidator
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from heimdall.env import LABEL, LABEL_RULE
+from heimdall.site.env import LABEL, LABEL_RULE
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
 from training.models import MAX_TAGS, POOL_LENGTH, Checkpoint
 from training.queries.listing import COUNT_LIMIT

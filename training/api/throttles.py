@@ -17,7 +17,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from rest_framework.throttling import BaseThrottle
 
-from heimdall.env import parse_rate
+from heimdall.site.env import parse_rate
 
 _MOST_CLIENTS = 10_000
 

@@ -13,7 +13,7 @@ from typing import Any
 from django.db import Error, connection
 from django.db.models.functions import Now
 
-from heimdall.latencies import note_push_lag
+from heimdall.site.latencies import note_push_lag
 from training import wakeups
 from training.models import TrainingJob
 

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
 
-from heimdall import logs
+from heimdall.site import logs
 from training import checkpoints, datasets, services
 from training.datasets import BadDataset
 from training.errors import BadCheckpoint, NoGoodCheckpoint, StaleAttempt, StorageUnavailable, UnknownRecipe

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from heimdall.env import LABEL, LABEL_RULE
+from heimdall.site.env import LABEL, LABEL_RULE
 from training import checkpoints, counters, hardware, lifecycle, policy, queue, waiting
 from training.errors import InvalidConfig, InvalidInput, NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb

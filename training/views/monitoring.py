@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from rest_framework.authtoken.models import Token
 
-from heimdall import database, latencies
+from heimdall.site import database, latencies
 from training import checkpoints
 from training.errors import HeimdallError
 from training.queries.metrics import Facts

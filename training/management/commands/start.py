@@ -24,7 +24,7 @@ from django.db.migrations.executor import MigrationExecutor
 from rest_framework.authtoken.models import Token
 from setproctitle import setproctitle
 
-from heimdall import env
+from heimdall.site import env
 from training import services
 from training.management.commands.worker import FOLDER_IS_GONE
 from training.management.door import one_line

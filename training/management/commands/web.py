@@ -24,7 +24,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         from daphne.cli import CommandLineInterface
 
-        from heimdall.limits import bound_daphne
+        from heimdall.site.limits import bound_daphne
 
         if options["parent"]:
             host.die_with_parent(options["parent"], signal.SIGTERM)
@@ -34,4 +34,4 @@ class Command(BaseCommand):
         if options["fd"] is not None:
             where = ["--fd", str(options["fd"])]
         quiet = ["-v", "0", "--no-server-name", "--application-close-timeout", "2"]
-        CommandLineInterface().run([*where, *quiet, "heimdall.asgi:application"])
+        CommandLineInterface().run([*where, *quiet, "heimdall.site.asgi:application"])

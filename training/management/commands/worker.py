@@ -23,7 +23,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, Error, close_old_connections, connection
 from setproctitle import setproctitle
 
-from heimdall import database
+from heimdall.site import database
 from training import host, queue, services
 from training.checks import shortcomings
 from training.courier import Courier

@@ -4,15 +4,15 @@ import os
 
 from django.core.asgi import get_asgi_application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "heimdall.settings")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "heimdall.site.settings")
 
 django_application = get_asgi_application()  # first: it loads the apps that routing imports
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
-from heimdall import database  # noqa: E402
-from heimdall.limits import bounded_bodies  # noqa: E402
+from heimdall.site import database  # noqa: E402
+from heimdall.site.limits import bounded_bodies  # noqa: E402
 from training.live.routing import allowed_origins, websocket_urlpatterns  # noqa: E402
 
 database.share_connections("web")

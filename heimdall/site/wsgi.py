@@ -4,9 +4,9 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "heimdall.settings")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "heimdall.site.settings")
 application = get_wsgi_application()
 
-from heimdall import database  # noqa: E402
+from heimdall.site import database  # noqa: E402
 
 database.keep_connections("wsgi")

@@ -12,11 +12,11 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from heimdall import env
+from heimdall.site import env
 
 VARIABLE, LISTEN_VARIABLE = "DATABASE_URL", "HEIMDALL_LISTEN_URL"
 SQLITE, POSTGRES = "django.db.backends.sqlite3", "django.db.backends.postgresql"
-BOUNDED_POSTGRES = "heimdall.postgresql"  # the same, and no wait for an answer is without end
+BOUNDED_POSTGRES = "heimdall.site.postgresql"  # the same, and no wait for an answer is without end
 FORMS = "sqlite:////path/to/file or postgres://user:password@host:5432/database"
 # A network that swallows packets must not hold anybody for minutes: what libpq and the kernel give up after.
 PATIENCE = {
@@ -45,7 +45,7 @@ def share_connections(name: str) -> None:
     _limit(name)
     options, is_sqlite = _in_use()
     if not is_sqlite:
-        from heimdall.postgresql.base import BoundedConnection
+        from heimdall.site.postgresql.base import BoundedConnection
 
         options["pool"] = {
             "connection_class": BoundedConnection,
@@ -66,7 +66,7 @@ def answers_within(seconds: float) -> AbstractContextManager[None]:
     """In this thread, an answer that takes longer is an error. SQLite has nobody who could be silent."""
     if _in_use()[1]:
         return nullcontext()
-    from heimdall.postgresql.base import answers_within
+    from heimdall.site.postgresql.base import answers_within
 
     return answers_within(seconds)
 

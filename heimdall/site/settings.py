@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from heimdall import database, env
+from heimdall.site import database, env
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+BASE_DIR = Path(__file__).resolve().parents[2]
 DATA_DIR = env.folder("HEIMDALL_DATA_DIR", BASE_DIR / "var")
 
 DEBUG = env.flag("HEIMDALL_DEBUG", False)
@@ -65,8 +65,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "heimdall.latencies.measure",
-    "heimdall.middleware.content_security_policy",  # first: refusals and redirects of the others carry it too
+    "heimdall.site.latencies.measure",
+    "heimdall.site.middleware.content_security_policy",  # first: refusals and redirects of the others carry it too
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -77,9 +77,9 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
-ROOT_URLCONF = "heimdall.urls"
-ASGI_APPLICATION = "heimdall.asgi.application"
-WSGI_APPLICATION = "heimdall.wsgi.application"
+ROOT_URLCONF = "heimdall.site.urls"
+ASGI_APPLICATION = "heimdall.site.asgi.application"
+WSGI_APPLICATION = "heimdall.site.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -235,7 +235,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LANGUAGE_CODE = "en"
 USE_I18N = True
-FORMAT_MODULE_PATH = "heimdall.formats"
+FORMAT_MODULE_PATH = "heimdall.site.formats"
 USE_TZ = True
 TIME_ZONE = env.time_zone("HEIMDALL_TIME_ZONE", "UTC")
 
@@ -321,7 +321,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "text": {
-            "()": "heimdall.logs.OneLine",
+            "()": "heimdall.site.logs.OneLine",
             "format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s",
             "datefmt": "%H:%M:%S",
         },
@@ -330,7 +330,10 @@ LOGGING = {
             "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
         },
     },
-    "filters": {"about": {"()": "heimdall.logs.About"}, "discreet": {"()": "heimdall.logs.Discreet"}},
+    "filters": {
+        "about": {"()": "heimdall.site.logs.About"},
+        "discreet": {"()": "heimdall.site.logs.Discreet"},
+    },
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
