@@ -43,7 +43,7 @@ exact: $(VENV)/.dev  ## COUNT random interruptions of the engine, each compared 
 	$(BIN)/python -m tests.engine.exact --count $(COUNT) --seed $(SEED)
 
 chaos: $(VENV)/.dev  ## KILLS random kills of live processes, replayable by SEED (KILLS=8 SEED=0)
-	$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
+	$(BIN)/python -m tests.faults.chaos --kills $(KILLS) --seed $(SEED)
 
 search: $(VENV)/.dev  ## Search millions of states of a job's life for one that breaks a rule (some minutes)
 	$(BIN)/python -m tests.lifecycle.search
@@ -67,7 +67,7 @@ bench: $(VENV)/.dev  ## Measure what docs/performance.md claims (ONLY=loop,reads
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
 
 diagram: $(VENV)/.run  ## Draw docs/lifecycle.md again from the table of rules
-	$(BIN)/python -m training.diagram > docs/lifecycle.md
+	$(BIN)/python -m training.management.diagram > docs/lifecycle.md
 
 migrations: $(VENV)/.run  ## Make the migrations that the models ask for
 	$(MANAGE) makemigrations training

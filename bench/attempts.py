@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.running import Site, running
+from tests.support.running import Site, running
 
 STEP_SECONDS = 0.002
 

@@ -348,7 +348,7 @@ def _database(kind: str, folder: Path) -> Iterator[str]:
     if kind == "sqlite":
         yield ""
         return
-    from tests import postgres
+    from tests.support import postgres
 
     with postgres.fresh(durable=True) as server:
         yield server.make_database("load")

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
+from heimdall.engine.control import Wishes
+from heimdall.engine.work import TrainingWork
+from heimdall.recipes.config import TrainingConfig
+from heimdall.trainer.process import TrainerSpec
 from tests.engine import overhead
-from training.engine.control import Wishes
-from training.engine.process import TrainerSpec
-from training.engine.work import TrainingWork
-from training.recipes.config import TrainingConfig
 
 SAMPLES = 64_000
 STEPS = SAMPLES // overhead.BATCH

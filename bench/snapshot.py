@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.engine.snapshot import Stager, Ticket
+from heimdall.engine.snapshot import Stager, Ticket
 
 LAYERS = 8
 LEAST_ROUNDS, MOST_ROUNDS = 7, 31

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.running import Site
+from tests.support.running import Site
 
 SETTLED = 6.0  # seconds after which nothing is going on any more
 

@@ -9,9 +9,10 @@ from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import filters, generics, serializers
 from rest_framework.pagination import PageNumberPagination
 
-from training import policy, queries, waiting
+from training import policy, queries
 from training.api.renderers import Json
 from training.models import Checkpoint, TrainingJob
+from training.placement import waiting
 
 
 class Finite(serializers.FloatField):

@@ -82,7 +82,7 @@ def _place(database: str) -> Iterator[dict[str, str]]:
         }
         environment.pop("DATABASE_URL", None)
         if database == "postgres":
-            from tests import postgres
+            from tests.support import postgres
 
             server = stack.enter_context(postgres.fresh(durable=True))
             environment["DATABASE_URL"] = server.make_database("wakeup")
@@ -99,14 +99,15 @@ def _inside(what: str, samples: int, environment: dict[str, str]) -> dict[str, f
 
 
 def _ours(samples: int) -> dict[str, float]:
-    os.environ["HEIMDALL_RECIPES"] = "tests.recipes_for_tests.tiny"
+    os.environ["HEIMDALL_RECIPES"] = "tests.support.recipes.tiny"
     owner = _prepare()
     from django.db import connection
 
-    from training import services, wakeups
+    from training import services
     from training.models import TrainingJob
+    from training.queue import commits
 
-    ear = wakeups.ear(wakeups.JOBS, every_seconds=0.0002)
+    ear = commits.ear(commits.JOBS, every_seconds=0.0002)
 
     def is_claimed(job: TrainingJob) -> bool:
         with connection.cursor() as cursor:  # the ORM would take a part of what is measured

@@ -10,11 +10,11 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.utils import timezone
 
-from tests import postgres
+from heimdall.recipes import registry
+from tests.support import postgres
 from training import services
 from training.lifecycle import Status, Stop
 from training.models import Attempt, Checkpoint, Node, TrainingJob
-from training.recipes import registry
 from training.services.clock import lease_end
 
 PASSWORD = "long enough for a test"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from django.db import OperationalError
 
-from tests import postgres
-from tests.pooler import PROGRAM, pooling
-from tests.running import prepare, running
+from tests.support import postgres
+from tests.support.pooler import PROGRAM, pooling
+from tests.support.running import prepare, running
 from training.checks import shortcomings
 
 pytestmark = [

@@ -14,10 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from rest_framework.authtoken.models import Token
 
 from heimdall.site import logs
-from training import checkpoints, services
-from training.checkpoints import StoredCheckpoint
+from training import services
 from training.errors import StorageUnavailable
 from training.models import TrainingJob
+from training.store import checkpoints
+from training.store.checkpoints import StoredCheckpoint
 from training.views import monitoring
 
 pytestmark = pytest.mark.django_db
@@ -158,7 +159,7 @@ def test_each_line_of_a_supervisor_says_of_which_attempt_it_tells(settings):
     handler.setFormatter(JsonFormatter())
     try:
         with logs.about(job=7, attempt=2):
-            logging.getLogger("training.storage").warning("the store is slow")
+            logging.getLogger("training.store.file_system").warning("the store is slow")
             logging.getLogger("botocore").warning("somebody else's library")
         logging.getLogger("training").warning("afterwards")
     finally:

@@ -7,9 +7,9 @@ from django.core import checks
 from django.db import connection, connections
 
 from heimdall.site.postgresql.base import BoundedConnection
-from tests import postgres
-from training import wakeups
+from tests.support import postgres
 from training.checks import shortcomings
+from training.queue import commits
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,7 +23,7 @@ def url(postgresql, django_db_blocker):
 @pytest.fixture
 def nothing_is_heard(settings, postgresql, monkeypatch):
     """As behind a pooler of transactions: what is said goes elsewhere, here to another database."""
-    monkeypatch.setattr(wakeups, "HEARD_SECONDS", 0.2)
+    monkeypatch.setattr(commits, "HEARD_SECONDS", 0.2)
     settings.LISTEN_URL = postgresql.url("postgres")
 
 

@@ -1,72 +1,89 @@
-"""Which of our packages may import which, and who may import torch, django and django_q."""
+"""Which folder may import which. One table, no exception without a reason beside it.
+
+Two wings: `heimdall/` runs inside trainings and on laptops, `training/` is the Django app. The arrows run one way,
+from `training/` to `heimdall/`, and in each wing downwards.
+"""
 
 import ast
+import os
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOORS = {
-    "training.admin", "training.api", "training.asking", "training.checks", "training.dashboard", "training.forms",
-    "training.live", "training.management", "training.templatetags", "training.urls", "training.views",
-}  # fmt: skip
-PLAIN = {"training.errors", "training.lifecycle"}
-READS = {"training.models", "training.policy", "training.statements", *PLAIN}
-ADAPTERS = {
-    "training.bundles", "training.checkpoints", "training.datasets", "training.host", "training.notifications",
-    "training.push", "training.queue", "training.storage", "training.wakeups",
-}  # fmt: skip
-CONFIGS = {"training.recipes.config", "training.recipes.registry"}
 
-# package -> what of ours it may import beside itself. A longer name wins over a shorter one.
+LAW = {"training.errors", "training.lifecycle"}
+ROWS = {"training.models", "training.policy", "training.statements", *LAW}
+OUTSIDE = {"training.host", "training.hardware", "training.notifications", "training.queue", "training.store"}
+CONFIGS = {"heimdall.recipes.config", "heimdall.recipes.registry"}
+PLAIN = {"heimdall.errors", "heimdall.failpoints", "heimdall.site"}
+BELOW_THE_DOORS = {
+    *ROWS,
+    *OUTSIDE,
+    *CONFIGS,
+    *PLAIN,
+    "training.services",
+    "training.queries",
+    "training.placement",
+}
+
+# folder or module -> what of ours it may import beside itself. The longest name that fits has the say.
 MAY_IMPORT = {
-    "training.engine": {"training.recipes.config", "training.recipes.registry", "training.errors"},
-    "training.recipes": {"training.engine", "training.errors"},
+    # What trains.
+    "heimdall.errors": set(),
+    "heimdall.failpoints": set(),
+    "heimdall.codec": {"heimdall.failpoints"},
+    "heimdall.trainer": {"heimdall.engine"},
+    "heimdall.recipes": {"heimdall.errors"},
+    "heimdall.recipes.localization": {"heimdall.recipes", "heimdall.codec", "heimdall.engine.schedule"},
+    "heimdall.engine": {"heimdall.codec", "heimdall.failpoints", "heimdall.recipes", "heimdall.trainer"},
+    # The composition: it names the app's URLs and sockets, and nobody but it may look there from this wing.
+    "heimdall.site": set(),
+    "heimdall.site.urls": {"training.api", "training.urls"},
+    "heimdall.site.asgi": {"heimdall.site", "training.live"},
+    # What decides.
+    "training.errors": {"heimdall.errors"},
     "training.lifecycle": set(),
-    "training.errors": set(),
+    "training.statements": set(),
     "training.host": set(),
     "training.hardware": set(),
-    "training.wakeups": set(),
-    "training.statements": set(),
-    "training.storage": set(),
-    "training.s3": {"training.storage"},
-    "training.diagram": {"training.lifecycle"},
-    "training.models": {"training.lifecycle", "training.storage"},
-    "training.policy": READS,
-    "training.waiting": READS,
-    "training.counters": READS,
-    "training.queries": READS | {"training.counters", "training.waiting"},
-    "training.queue": {*PLAIN, "training.models", "training.host", "training.redis_queue", "training.wakeups"},
-    "training.redis_queue": {"training.models"},
-    "training.redis_broker": {"training.queue", "training.redis_queue"},
-    "training.push": {*PLAIN, "training.models", "training.live.tailer"},
-    "training.checkpoints": {*PLAIN, "training.models", "training.storage", "training.engine.codec"},
-    "training.datasets": {*PLAIN, "training.models", "training.storage", "training.checkpoints"},
-    "training.bundles": {*PLAIN, "training.models", "training.checkpoints", "training.engine.codec", *CONFIGS},
-    "training.services": READS | ADAPTERS | CONFIGS | {"training.counters", "training.hardware", "training.waiting"},
-    "training.runner": READS | ADAPTERS | {
-        "training.services", "training.queries", "training.engine.process", "training.engine.forkserver",
-        "training.engine.failpoints", "training.recipes.registry",
-    },
-    "training.notifications": PLAIN,
-    "training.courier": {*READS, "training.services", "training.notifications"},
-    "training.scheduler": {*READS, *ADAPTERS, "training.services", "training.queries", "training.waiting"},
-    "training.tasks": {"training.runner", "training.scheduler", "training.queue", "training.host"},
+    "training.models": LAW,
+    "training.policy": {*ROWS, "heimdall.errors"},
+    "training.notifications": LAW,
+    "training.store": {*ROWS, *CONFIGS, *PLAIN, "heimdall.codec"},
+    "training.queue": {*ROWS, "training.host", "heimdall.site"},
+    "training.placement": ROWS,
+    "training.queries": {*ROWS, *PLAIN, "training.placement"},
+    "training.services": {*ROWS, *OUTSIDE, *CONFIGS, *PLAIN, "training.placement", "training.queries.counters"},
+    "training.runner": {*BELOW_THE_DOORS, "heimdall.trainer"},
+    "training.worker": {*BELOW_THE_DOORS, "training.runner"},
+    "training.live": {*BELOW_THE_DOORS},
+    "training.templatetags": BELOW_THE_DOORS,
+    "training.views": {*BELOW_THE_DOORS, "training.templatetags", "training.api"},
+    "training.urls": {"training.views"},
+    "training.api": BELOW_THE_DOORS,
+    "training.admin": {*BELOW_THE_DOORS, "training.views", "training.templatetags", "training.api"},
+    "training.checks": BELOW_THE_DOORS,
+    "training.management": {*BELOW_THE_DOORS, "training.api", "training.checks", "training.worker", "heimdall.recipes"},
+    "training.apps": {"training.checks", "training.live", "training.queries"},
 }  # fmt: skip
-DOORS_MAY = READS | ADAPTERS | CONFIGS | DOORS | {"training.services", "training.queries", "training.waiting"}
-TORCH = {"training.engine", "training.recipes"}
+
+TORCH = {"heimdall.engine", "heimdall.recipes", "heimdall.codec"}
+DJANGO = {"heimdall.site", "training"}
 DJANGO_Q = {"training.queue", "training.admin.queue"}
+DJANGOS = {"django", "django_q", "channels", "rest_framework"}
 
 
 def modules() -> list[tuple[str, Path]]:
     found = []
-    for path in sorted((ROOT / "training").rglob("*.py")):
+    for path in sorted([*(ROOT / "training").rglob("*.py"), *(ROOT / "heimdall").rglob("*.py")]):
         parts = path.relative_to(ROOT).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if name.split(".")[1:2] not in (["migrations"], ["apps"]) and name != "training":
+        if name.split(".")[1:2] != ["migrations"] and name not in {"training", "heimdall"}:
             found.append((name, path))
     return found
 
@@ -83,21 +100,12 @@ def imported_by(path: Path, name: str) -> set[str]:
             if node.level:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, *([node.module] if node.module else [])])
-            found |= {f"{base}.{alias.name}" for alias in node.names} | {base}
+            names = {f"{base}.{alias.name}" for alias in node.names}
+            # `from training import queue` imports the module queue, and nothing else that `training` holds.
+            found |= {one for one in names if is_module(one)} or {base}
+            if not all(is_module(one) for one in names):
+                found.add(base)
     return found
-
-
-def within(name: str, packages: set[str]) -> bool:
-    return any(name == package or name.startswith(package + ".") for package in packages)
-
-
-def rule_for(name: str) -> set[str]:
-    if within(name, DOORS):
-        return DOORS_MAY
-    fitting = [package for package in MAY_IMPORT if within(name, {package})]
-    assert fitting, f"{name} stands behind no wall: say in this test what it may import"
-    package = max(fitting, key=len)
-    return MAY_IMPORT[package] | {package}
 
 
 def is_module(name: str) -> bool:
@@ -105,30 +113,61 @@ def is_module(name: str) -> bool:
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
-@pytest.mark.parametrize(("name", "path"), modules(), ids=[name for name, _ in modules()])
-def test_a_module_imports_only_what_it_may(name, path):
-    allowed = rule_for(name)
-    ours = {one for one in imported_by(path, name) if one.startswith("training.") and is_module(one)}
-    if name == "training.management.commands.worker":
-        allowed = allowed | {"training.queue", "training.courier"}
-    if name == "training.management.commands.localization":
-        allowed = allowed | {"training.recipes.localization"}
-    # `from training.recipes import registry` names the package above too: that is no import of what else is in it.
-    refused = {
-        one for one in ours if not within(one, allowed) and not any(within(ok, {one}) for ok in allowed)
+def within(name: str, packages: set[str]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def ours(path: Path, name: str) -> set[str]:
+    return {
+        one for one in imported_by(path, name) if within(one, {"training", "heimdall"}) and is_module(one)
     }
+
+
+def room_of(name: str) -> str:
+    """The longest entry of the table that this module lies in."""
+    fitting = [entry for entry in MAY_IMPORT if within(name, {entry})]
+    assert fitting, f"{name} stands behind no wall: say in this test what it may import"
+    return max(fitting, key=len)
+
+
+MODULES = modules()
+NAMES = [name for name, _ in MODULES]
+
+
+@pytest.mark.parametrize(("name", "path"), MODULES, ids=NAMES)
+def test_a_module_imports_only_what_it_may(name, path):
+    room = room_of(name)
+    refused = {one for one in ours(path, name) if not within(one, MAY_IMPORT[room] | {room})}
     assert not refused, f"{name} must not import {sorted(refused)}"
 
 
-@pytest.mark.parametrize(("name", "path"), modules(), ids=[name for name, _ in modules()])
+@pytest.mark.parametrize(("name", "path"), MODULES, ids=NAMES)
 def test_torch_django_and_the_queue_stay_where_they_belong(name, path):
     roots = {one.split(".")[0] for one in imported_by(path, name)}
     if not within(name, TORCH):
         assert "torch" not in roots
-    if within(name, TORCH):
-        assert not roots & {"django", "django_q", "channels", "rest_framework"}
+    if not within(name, DJANGO):
+        assert not roots & DJANGOS
+        assert "training" not in roots
     if not within(name, DJANGO_Q):
         assert "django_q" not in roots
+
+
+def test_no_two_modules_import_each_other_in_a_circle():
+    graph = {name: {one for one in ours(path, name) if one != name} for name, path in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
+
+
+def run_python(code: str) -> str:
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "heimdall.site.settings"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
 
 
 def test_the_web_process_and_the_supervisor_import_no_torch():
@@ -136,22 +175,18 @@ def test_the_web_process_and_the_supervisor_import_no_torch():
         "import django, sys; django.setup();"
         "import heimdall.site.asgi, heimdall.site.urls;"
         "import training.runner, training.admin, training.api.urls, training.views;"
-        "from training.recipes import registry; [registry.schema(name) for name in registry.names()];"
+        "from heimdall.recipes import registry; [registry.schema(name) for name in registry.names()];"
         "print('torch' in sys.modules)"
     )
-    environment = {"DJANGO_SETTINGS_MODULE": "heimdall.site.settings"}
-    import os
+    assert run_python(code) == "False"
 
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
+
+def test_a_trainer_imports_no_django_and_nothing_of_the_app():
+    code = (
+        "import sys; import heimdall.engine.work;"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'django', 'training'}))"
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith("False")
+    assert run_python(code) == "[]"
 
 
 @pytest.mark.parametrize("package", ["admin", "notifications", "services", "views"])
@@ -165,7 +200,7 @@ def test_a_package_that_lists_its_modules_names_each_and_no_other(package):
 def test_only_the_verbs_write_a_status_a_stop_an_attempt_or_a_pointer():
     fields = {"status", "stop", "stop_at", "attempt", "latest_checkpoint", "checkpoint", "lease_expires_at"}
     writers = set()
-    for name, path in modules():
+    for name, path in MODULES:
         if within(name, {"training.services"}):
             continue
         for node in ast.walk(ast.parse(path.read_text())):

@@ -14,7 +14,7 @@ from training.errors import StorageRefused, StorageUnavailable
 @register(deploy=True)
 def the_store_can_be_used(**_: Any) -> list[CheckMessage]:
     """The bucket is there and its keys fit; a worker that is misconfigured would not start."""
-    from training import checkpoints  # not for each command that starts
+    from training.store import checkpoints  # not for each command that starts
 
     try:
         checkpoints.mark()
@@ -36,10 +36,10 @@ def the_database_does_all_that_is_asked_of_it(**_: Any) -> list[CheckMessage]:
 
 def shortcomings() -> list[Warning]:
     """What a pooler of transactions takes away. Raises django.db.Error where the database cannot be asked."""
-    from training import wakeups
+    from training.queue import commits
 
     found = []
-    if not wakeups.are_heard():
+    if not commits.are_heard():
         said = "What PostgreSQL says (LISTEN) is not heard: jobs start, pauses and pages are seen up to 2 s late."
         remedy = (
             "Set HEIMDALL_LISTEN_URL to the address of PostgreSQL itself, or let the pooler pool sessions."

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from django.contrib.auth.models import Group
 from django.db.models import Q, QuerySet
 
-from training.errors import InvalidInput, NotAllowed, NotFound
+from heimdall.errors import InvalidInput
+from training.errors import NotAllowed, NotFound
 from training.lifecycle import Verb
 from training.models import Dataset, TrainingJob
 

@@ -123,16 +123,16 @@ if not S3_BUCKET and (S3_PREFIX or S3["endpoint"] or S3["public_endpoint"]):
 def _store(folder: str) -> dict[str, Any]:
     if S3_BUCKET:
         prefix = f"{S3_PREFIX}/{folder}" if S3_PREFIX else folder
-        return {"BACKEND": "training.s3.S3Storage", "OPTIONS": S3 | {"prefix": prefix}}
+        return {"BACKEND": "training.store.s3.S3Storage", "OPTIONS": S3 | {"prefix": prefix}}
     return {
-        "BACKEND": "training.storage.AtomicFileSystemStorage",
+        "BACKEND": "training.store.file_system.AtomicFileSystemStorage",
         "OPTIONS": {"location": DATA_DIR / folder},
     }
 
 
 STORAGES = {
     "default": {
-        "BACKEND": "training.storage.AtomicFileSystemStorage",
+        "BACKEND": "training.store.file_system.AtomicFileSystemStorage",
         "OPTIONS": {"location": DATA_DIR / "files"},
     },
     "checkpoints": _store("checkpoints"),
@@ -185,7 +185,7 @@ warnings.filterwarnings("ignore", message="Retry and timeout are misconfigured")
 Q_CLUSTER = {
     "name": "heimdall",
     "orm": "default",
-    "broker_class": "training.redis_broker.RedisBroker" if REDIS_URL else "training.queue.Broker",
+    "broker_class": "training.queue.redis_broker.RedisBroker" if REDIS_URL else "training.queue.Broker",
     "workers": SLOTS + 1,
     "poll": 0.05,
     "retry": 2_147_483_647 // 100,
@@ -275,8 +275,8 @@ UNFOLD = {
     "SITE_TITLE": "Heimdall",
     "SITE_HEADER": "Heimdall",
     "SITE_URL": "/",
-    "SITE_ICON": "training.dashboard.icon",
-    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "training.dashboard.icon"}],
+    "SITE_ICON": "training.admin.dashboard.icon",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "training.admin.dashboard.icon"}],
     "COLORS": {
         # The blue of the pages, from light to dark.
         "primary": {
@@ -293,7 +293,7 @@ UNFOLD = {
             "950": "oklch(26% .08 258)",
         },
     },
-    "DASHBOARD_CALLBACK": "training.dashboard.show",
+    "DASHBOARD_CALLBACK": "training.admin.dashboard.show",
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": True,
 }

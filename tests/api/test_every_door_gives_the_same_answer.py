@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import ALL_STATES
-from tests.doors import DOORS
+from tests.support.doors import DOORS
 from training import lifecycle
 from training.lifecycle import USER_VERBS, JobType, Status, Stop
 from training.models import TrainingJob

@@ -11,10 +11,11 @@ from django.test import AsyncClient
 from rest_framework.authtoken.models import Token
 
 from tests.conftest import give_checkpoint
-from training import checkpoints, services
+from training import services
 from training.api import downloads
 from training.api.renderers import Json
 from training.models import Checkpoint, LogChunk, Metric
+from training.store import checkpoints
 
 CONTENT = bytes(range(256)) * 20_000  # more than one piece
 

@@ -3,7 +3,7 @@
 import pytest
 from django.test import Client
 
-from tests.doors import DOORS, AdminDoor, RestDoor
+from tests.support.doors import DOORS, AdminDoor, RestDoor
 
 # The job is in a state from which the verb is possible, so that only the person decides.
 STATE_FOR = {

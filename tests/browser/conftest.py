@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.running import PATIENCE, Site, running
+from tests.support.running import PATIENCE, Site, running
 
 FLAGS = [
     "--no-sandbox",

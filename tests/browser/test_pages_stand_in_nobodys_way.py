@@ -9,7 +9,7 @@ import pytest
 from tests.browser.conftest import MAKE_ANNA
 from tests.gallery.axe import findings
 from tests.gallery.stage import THEMES
-from tests.running import Site, running
+from tests.support.running import Site, running
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
 

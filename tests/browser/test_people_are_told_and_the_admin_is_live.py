@@ -10,7 +10,7 @@ import pytest
 from tests.browser.conftest import MAKE_ANNA
 from tests.browser.test_a_person_watches_and_steers_a_job_without_a_reload import until
 from tests.notifications.conftest import receiver  # noqa: F401
-from tests.running import PATIENCE, Site, running
+from tests.support.running import PATIENCE, Site, running
 from training.notifications import webhook
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]

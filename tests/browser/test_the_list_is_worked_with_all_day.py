@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.browser.test_a_person_watches_and_steers_a_job_without_a_reload import press, until
-from tests.running import PATIENCE
+from tests.support.running import PATIENCE
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
 # When the row shows the state, in the page's own clock.

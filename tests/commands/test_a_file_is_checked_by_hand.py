@@ -9,7 +9,7 @@ import pytest
 import torch
 from django.core.management import CommandError, call_command
 
-from training.engine import codec
+from heimdall import codec
 
 
 @pytest.fixture

@@ -11,15 +11,16 @@ import pytest
 
 from tests.api.conftest import _fresh_throttles, api, client_of  # noqa: F401
 from tests.pages.conftest import browse  # noqa: F401
-from training import datasets, services
+from training import services
 from training.models import Attempt, Dataset, TrainingJob
+from training.store import datasets
 
 CONFIG = {"samples": 500, "samples_per_shard": 200, "seed": 5}
 
 
 @pytest.fixture(autouse=True)
 def _stores(settings, tmp_path):
-    backend = "training.storage.AtomicFileSystemStorage"
+    backend = "training.store.file_system.AtomicFileSystemStorage"
     settings.STORAGES = settings.STORAGES | {
         name: {"BACKEND": backend, "OPTIONS": {"location": tmp_path / "store" / name}}
         for name in ("datasets", "checkpoints")
@@ -48,8 +49,8 @@ def dataset(make_dataset) -> Dataset:
 
 def record(attempt: Attempt, folder: Path, most: int = 9) -> None:
     """Make and record the shards of the attempt's job, as its trainer and supervisor would."""
-    from training.recipes.rf_dataset.config import Config
-    from training.recipes.rf_dataset.recipe import Recipe
+    from heimdall.recipes.rf_dataset.config import Config
+    from heimdall.recipes.rf_dataset.recipe import Recipe
 
     job = TrainingJob.objects.get(pk=attempt.job_id)
     folder.mkdir(exist_ok=True)

@@ -9,14 +9,15 @@ import torch
 from django.core.management import CommandError, call_command
 from safetensors import safe_open
 
+from heimdall import codec
+from heimdall.recipes import registry
 from tests.pages.conftest import html, words
 from tests.recipes.in_process import train
-from training import bundles, checkpoints, services
-from training.bundles import BadBundle
-from training.engine import codec
+from training import services
 from training.models import Artifact, Checkpoint, TrainingJob
-from training.recipes import registry
 from training.services import bundles as bundles_service
+from training.store import bundles, checkpoints
+from training.store.bundles import BadBundle
 
 pytestmark = pytest.mark.django_db
 TINY = {

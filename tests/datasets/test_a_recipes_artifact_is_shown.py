@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from heimdall.engine import work
+from heimdall.engine.loop import ClosedEpoch
 from tests.pages.conftest import html
 from tests.recipes.in_process import train
 from training import queries, services
-from training.engine import work
-from training.engine.loop import ClosedEpoch
 from training.models import Artifact
 
 TINY = {

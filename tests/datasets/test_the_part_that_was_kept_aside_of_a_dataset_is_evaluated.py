@@ -5,10 +5,10 @@ import io
 import pytest
 from django.core.management import CommandError, call_command
 
+from heimdall import codec
+from heimdall.recipes import registry
 from tests.recipes.in_process import train
-from training import datasets
-from training.engine import codec
-from training.recipes import registry
+from training.store import datasets
 
 pytestmark = pytest.mark.django_db
 FIELDS = {

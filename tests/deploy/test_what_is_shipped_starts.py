@@ -113,7 +113,7 @@ def test_what_the_image_copies_is_enough_to_start_and_is_let_through(tmp_path):
         "import django; django.setup();"
         "import heimdall.site.asgi; from django.template.loader import get_template; get_template('jobs.html');"
         "from django.contrib.staticfiles import finders; assert finders.find('heimdall/app.css');"
-        "from training.recipes import registry; assert not registry.problems();"
+        "from heimdall.recipes import registry; assert not registry.problems();"
         "import heimdall; print(heimdall.__file__)"
     )
     environment = clean | {

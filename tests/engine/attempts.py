@@ -55,7 +55,7 @@ def config_of(**fields: Any) -> dict[str, Any]:
 
 
 def spec_of(folder: Path, config: dict[str, Any], **fields: Any):
-    from training.engine.process import TrainerSpec
+    from heimdall.trainer.process import TrainerSpec
 
     folder.mkdir(parents=True, exist_ok=True)
     given = {
@@ -78,8 +78,8 @@ def resumed_from(staged: dict[str, Any]) -> dict[str, Any]:
 
 def attempt(spec: Any, stop: Stop | None = None) -> Told:
     """Train in this process until the stop or the end."""
+    from heimdall.engine.work import load_recipe
     from tests.engine.stopping import StoppingWork
-    from training.engine.work import load_recipe
 
     work = StoppingWork(spec, stop or Stop())
     work.start(*load_recipe(spec))
@@ -110,7 +110,7 @@ def in_a_new_process(attempts: list[tuple[Any, Stop | None]]) -> list[Told]:
 
 def main() -> None:
     faulthandler.dump_traceback_later(LONGEST_SECONDS - 10, exit=True)
-    from training.engine.process import TrainerSpec
+    from heimdall.trainer.process import TrainerSpec
 
     told = [
         attempt(TrainerSpec.from_message(asked["spec"]), Stop(**asked["stop"]) if asked["stop"] else None)

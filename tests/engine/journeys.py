@@ -89,8 +89,8 @@ def _attempt(
 
 def differences(travelled: Travelled) -> list[str]:
     """Everything in which the attempts together differ from the undisturbed one."""
+    from heimdall import codec
     from tests.engine.sameness import difference
-    from training.engine import codec
 
     attempts, alone = travelled.attempts, travelled.undisturbed
     found = []

@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from training.engine.control import Wishes
-from training.engine.process import TrainerSpec
-from training.engine.spec import TrainingRecipe
-from training.engine.work import TrainingWork
-from training.recipes.config import TrainingConfig
+from heimdall.engine.control import Wishes
+from heimdall.engine.work import TrainingWork
+from heimdall.recipes.base import TrainingRecipe
+from heimdall.recipes.config import TrainingConfig
+from heimdall.trainer.process import TrainerSpec
 
 SAMPLES, BATCH, BLOCK = 6400, 32, 100
 INPUTS, CLASSES = torch.randn(SAMPLES, 64), torch.randint(10, (SAMPLES,))

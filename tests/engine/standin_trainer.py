@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from training.engine import process
+from heimdall.trainer import process
 
 
 def run(channel: process.Channel) -> int:

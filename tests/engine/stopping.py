@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from heimdall.engine.control import Wishes
+from heimdall.engine.work import TrainingWork
 from tests.engine.attempts import Stop, Told
-from training.engine.control import Wishes
-from training.engine.work import TrainingWork
 
 
 class StoppingWork(TrainingWork):

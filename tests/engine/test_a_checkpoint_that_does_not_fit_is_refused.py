@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from heimdall.engine.refused import Refused
+from heimdall.engine.restore import restore
+from heimdall.engine.work import Crashed
 from tests.engine.attempts import Stop, attempt, config_of, resumed_from, spec_of
-from training.engine.refused import Refused
-from training.engine.restore import restore
-from training.engine.work import Crashed
 
 
 @pytest.fixture(scope="module")

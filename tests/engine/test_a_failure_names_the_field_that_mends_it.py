@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.engine import work
+from heimdall.engine import work
 
 
 def too_large() -> None:

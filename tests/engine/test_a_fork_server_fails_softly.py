@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from heimdall.trainer.forkserver import MOST_FAILURES, WarmLauncher
+from heimdall.trainer.process import Trainer
 from tests.engine.test_a_trainer_process_is_started_read_and_ended import (
     cold,
     is_alive,
@@ -17,8 +19,6 @@ from tests.engine.test_a_trainer_process_is_started_read_and_ended import (
     until,
     wait_for,
 )
-from training.engine.forkserver import MOST_FAILURES, WarmLauncher
-from training.engine.process import Trainer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork servers are for Linux")
 STANDIN = "tests.engine.standin_forkserver"

@@ -1,4 +1,4 @@
-"""The engine behind its pipes: `python -m training.engine.trainer`, as a supervisor starts it."""
+"""The engine behind its pipes: `python -m heimdall.trainer.__main__`, as a supervisor starts it."""
 
 import os
 import signal
@@ -7,9 +7,9 @@ import time
 import psutil
 import pytest
 
+from heimdall.trainer.process import Trainer
 from tests.engine.attempts import config_of, resumed_from, spec_of
-from tests.running import PATIENCE
-from training.engine.process import Trainer
+from tests.support.running import PATIENCE
 
 pytestmark = pytest.mark.processes
 LONG = {"epochs": 100_000, "samples": 16, "checkpoint_every_epochs": 0, "keep_best": 0}

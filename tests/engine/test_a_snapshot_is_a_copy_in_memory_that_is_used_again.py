@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from heimdall import codec
+from heimdall.engine import buffer as buffers
+from heimdall.engine.buffer import Buffer
+from heimdall.engine.copying import copy_all
+from heimdall.engine.snapshot import BUFFERS, Announcer, Stager, Ticket
 from tests.engine.sameness import difference
-from training.engine import buffer as buffers
-from training.engine import codec
-from training.engine.buffer import Buffer
-from training.engine.copying import copy_all
-from training.engine.snapshot import BUFFERS, Announcer, Stager, Ticket
 
 
 class Thing:

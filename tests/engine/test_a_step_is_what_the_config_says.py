@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from training.engine.data import Batch
-from training.engine.ema import WeightAverage
-from training.engine.loop import Step
-from training.engine.progress import Best, EarlyStopping, EpochTotals, Progress
-from training.engine.schedule import Schedule
-from training.engine.spec import Plan
+from heimdall.engine.data import Batch
+from heimdall.engine.ema import WeightAverage
+from heimdall.engine.loop import Step
+from heimdall.engine.progress import Best, EarlyStopping, EpochTotals, Progress
+from heimdall.engine.schedule import Schedule
+from heimdall.recipes.base import Plan
 
 
 def squares(model, batch):

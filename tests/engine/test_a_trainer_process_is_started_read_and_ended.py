@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 
-from training.engine.forkserver import WarmLauncher
-from training.engine.process import (
+from heimdall.trainer.forkserver import WarmLauncher
+from heimdall.trainer.process import (
     ColdLauncher,
     Launcher,
     Process,
@@ -279,7 +279,7 @@ def test_a_loader_worker_goes_with_its_trainer(start: Callable[..., Trainer]) ->
 
 _SUPERVISOR = """
 import sys, time
-from training.engine import process
+from heimdall.trainer import process
 from tests.engine.test_a_trainer_process_is_started_read_and_ended import cold, warm
 spec = process.TrainerSpec(package="none", config={}, staging=".")
 trainer = process.Trainer.start(spec, launcher={"cold": cold, "warm": warm}[sys.argv[1]]())

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
+from heimdall import codec
+from heimdall.engine.refused import Refused
+from heimdall.engine.work import load_recipe
 from tests.engine.attempts import attempt, config_of, resumed_from, spec_of
 from tests.engine.stopping import Stop, StoppingWork
 from tests.engine.tiny.recipe import Recipe
-from training.engine import codec
-from training.engine.refused import Refused
-from training.engine.work import load_recipe
 
 STEPS = 3  # in an epoch
 BASE = {

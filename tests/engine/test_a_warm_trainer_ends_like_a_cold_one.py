@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from heimdall.recipes import registry
+from heimdall.trainer.forkserver import WarmLauncher
+from heimdall.trainer.process import Trainer, TrainerSpec
 from tests.recipes.in_process import train
-from tests.running import PATIENCE
-from training.engine.forkserver import WarmLauncher
-from training.engine.process import Trainer, TrainerSpec
-from training.recipes import registry
+from tests.support.running import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork servers are for Linux")
 CONFIG = {"epochs": 2, "num_workers": 2, "seed": 3}
@@ -21,7 +21,7 @@ CONFIG = {"epochs": 2, "num_workers": 2, "seed": 3}
 
 @pytest.fixture(scope="module")
 def launcher():
-    launcher = WarmLauncher(preload=["training.recipes.config"])
+    launcher = WarmLauncher(preload=["heimdall.recipes.config"])
     yield launcher
     launcher.close()
 

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from training.engine import codec
+from heimdall import codec
 
 torch.set_num_threads(1)
 

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from torch import nn
 from torch.optim import lr_scheduler
 
+from heimdall import codec
+from heimdall.codec import encoding
 from tests.engine.sameness import difference
-from training.engine import codec, encoding
 
 torch.set_num_threads(1)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.engine import codec
+from heimdall import codec
 
 torch.set_num_threads(1)
 DAMAGES = 1000
@@ -99,14 +99,14 @@ def _rewritten(path: Path, old: str, new: str) -> None:
     table = json.loads(raw[8 : 8 + length])
     metadata = table.pop("__metadata__")
     entries = [
-        codec._Entry(name, item["dtype"], tuple(item["shape"]), *item["data_offsets"])
+        codec.file._Entry(name, item["dtype"], tuple(item["shape"]), *item["data_offsets"])
         for name, item in table.items()
     ]
     texts = {name: metadata[name] for name in ("parts", "aliases", "about")}
     assert old in texts["parts"]
     texts["parts"] = texts["parts"].replace(old, new)
     shas = json.loads(metadata["sha256"])
-    header = codec._header_text(entries, texts, shas, codec._root(entries, shas, texts))
+    header = codec.file._header_text(entries, texts, shas, codec.file._root(entries, shas, texts))
     path.write_bytes(struct.pack("<Q", len(header)) + header + raw[8 + length :])
 
 
@@ -148,7 +148,7 @@ def test_looking_needs_no_torch_and_little_memory(tmp_path: Path) -> None:
     codec.save(tmp_path / "big", {"w": torch.zeros(2**25, dtype=torch.uint8)}, {"job": 1})
     code = """
 import resource, sys
-from training.engine import codec
+from heimdall import codec
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 info = codec.verify(sys.argv[1])
 assert codec.read_about(sys.argv[1]) == {"job": 1} and info.names == ["w"] and len(info.digest) == 64

@@ -5,12 +5,13 @@ import multiprocessing
 import pytest
 import torch
 
+from heimdall import codec
+from heimdall.engine import environment
+from heimdall.engine.refused import Refused
+from heimdall.engine.work import load_recipe
+from heimdall.recipes.config import TrainingConfig
 from tests.engine.attempts import Stop, Told, attempt, config_of, spec_of
 from tests.engine.stopping import StoppingWork
-from training.engine import codec, environment
-from training.engine.refused import Refused
-from training.engine.work import load_recipe
-from training.recipes.config import TrainingConfig
 
 BASE = {"epochs": 2, "samples": 32, "grad_accumulation": 2, "keep_best": 0}
 CHANGES_THE_WEIGHTS = {

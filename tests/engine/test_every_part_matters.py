@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
+from heimdall import codec
+from heimdall.engine.refused import Refused
+from heimdall.engine.restore import restore
+from heimdall.engine.snapshot import state_of
+from heimdall.engine.work import load_recipe
 from tests.engine.attempts import Stop, Told, attempt, config_of, resumed_from, spec_of
 from tests.engine.journeys import FP16
 from tests.engine.sameness import difference
 from tests.engine.stopping import StoppingWork
-from training.engine import codec
-from training.engine.refused import Refused
-from training.engine.restore import restore
-from training.engine.snapshot import state_of
-from training.engine.work import load_recipe
 
 # Every epoch is worse than the first one, and the stop is in the middle of the third.
 CONFIG = FP16 | {"epochs": 5, "worsens": True, "early_stop_patience": 4}

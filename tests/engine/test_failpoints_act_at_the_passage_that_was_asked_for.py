@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from training.engine import failpoints
-from training.engine.failpoints import FailpointReached, failpoint
+from heimdall import failpoints
+from heimdall.failpoints import FailpointReached, failpoint
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def test_it_raises_once_at_that_passage():
 
 
 def test_it_kills():
-    code = "from training.engine.failpoints import failpoint; failpoint('here'); failpoint('here'); print('alive')"
+    code = "from heimdall.failpoints import failpoint; failpoint('here'); failpoint('here'); print('alive')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={failpoints.VARIABLE: "here=kill:2", "PYTHONPATH": "."},

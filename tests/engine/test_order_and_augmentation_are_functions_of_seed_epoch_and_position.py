@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+from heimdall.engine.data import Data, split
+from heimdall.engine.progress import Position
+from heimdall.engine.rng import Generators, mix, mix_range
+from heimdall.engine.work import load_recipe
 from tests.engine.attempts import Stop, attempt, config_of, resumed_from, spec_of
 from tests.engine.stopping import StoppingWork
 from tests.engine.tiny.recipe import ACCESSES
-from training.engine.data import Data, split
-from training.engine.progress import Position
-from training.engine.rng import Generators, mix, mix_range
-from training.engine.work import load_recipe
 
 
 class Numbers:

@@ -5,14 +5,14 @@ from threading import Thread
 
 import pytest
 
-from training.engine import failpoints
-from training.engine.control import Wishes
-from training.engine.failpoints import FailpointReached
-from training.engine.generation import MOST_WAITING, Generation
-from training.engine.process import TrainerSpec
-from training.engine.spec import GenerationRecipe
-from training.engine.work import perform
-from training.recipes.config import GenerationConfig
+from heimdall import failpoints
+from heimdall.engine.control import Wishes
+from heimdall.engine.generation import MOST_WAITING, Generation
+from heimdall.engine.work import perform
+from heimdall.failpoints import FailpointReached
+from heimdall.recipes.base import GenerationRecipe
+from heimdall.recipes.config import GenerationConfig
+from heimdall.trainer.process import TrainerSpec
 
 
 class Shards(GenerationRecipe):
@@ -115,7 +115,7 @@ def test_the_trainer_makes_them_and_waits_for_its_exit(tmp_path):
             wishes.receive({"kind": "exit"})
 
     config = {"samples": 20, "samples_per_shard": 10, "seed": 0, "shard_seconds": 0.0}
-    package = "tests.recipes_for_tests.shards"
+    package = "tests.support.recipes.shards"
     spec = TrainerSpec(package, config, str(tmp_path), scratch=str(tmp_path), threads=1)
     perform(spec, send=answer, wishes=wishes)
     assert [message["kind"] for message in told] == ["started", "progress", "progress", "finished"]

@@ -2,12 +2,12 @@
 
 import pytest
 
+from heimdall import failpoints
+from heimdall.engine.control import EPOCH, STEP, Wishes
+from heimdall.engine.snapshot import MOST_UNSTORED
+from heimdall.engine.work import load_recipe
 from tests.engine.attempts import Stop, config_of, spec_of
 from tests.engine.stopping import StoppingWork
-from training.engine import failpoints
-from training.engine.control import EPOCH, STEP, Wishes
-from training.engine.snapshot import MOST_UNSTORED
-from training.engine.work import load_recipe
 
 
 @pytest.fixture(autouse=True)

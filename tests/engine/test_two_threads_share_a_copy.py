@@ -6,8 +6,8 @@ import threading
 import pytest
 import torch
 
-from training.engine import copying
-from training.engine.copying import LEAST_BYTES, Copier, cut
+from heimdall.engine import copying
+from heimdall.engine.copying import LEAST_BYTES, Copier, cut
 
 PATIENCE = 20.0
 

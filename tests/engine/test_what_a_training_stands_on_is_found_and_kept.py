@@ -5,9 +5,10 @@ import importlib
 import pytest
 import torch
 
+from heimdall import codec
+from heimdall.engine import environment
+from heimdall.engine.refused import Refused
 from tests.engine.attempts import Stop, attempt, config_of, resumed_from, spec_of
-from training.engine import codec, environment
-from training.engine.refused import Refused
 
 
 @pytest.fixture(scope="module")

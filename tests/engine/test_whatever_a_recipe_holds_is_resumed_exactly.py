@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn.functional import mse_loss
 from torch.optim.lr_scheduler import ExponentialLR
 
+from heimdall.engine.refused import Refused
+from heimdall.recipes.base import Evaluation, TrainingRecipe
 from tests.engine.attempts import Stop, Told, config_of, resumed_from, spec_of
 from tests.engine.stopping import StoppingWork
 from tests.engine.tiny.config import Config
-from training.engine.refused import Refused
-from training.engine.spec import Evaluation, TrainingRecipe
 
 STOP = Stop(after_step=4)  # in the second of three epochs
 

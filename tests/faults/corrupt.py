@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from training.engine import codec
+from heimdall import codec
 
 
 def make(path: Path, seed: int) -> bytes:

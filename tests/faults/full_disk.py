@@ -12,9 +12,9 @@ import os
 import sys
 from pathlib import Path
 
+from heimdall.engine.work import load_recipe
 from tests.engine.attempts import Stop, config_of, spec_of
 from tests.engine.stopping import StoppingWork
-from training.engine.work import load_recipe
 
 
 class OnAFullDisk(StoppingWork):

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from training.engine import codec
-from training.storage import AtomicFileSystemStorage
+from heimdall import codec
+from training.store.file_system import AtomicFileSystemStorage
 
 LONGEST_SECONDS = 0.05  # between the first write and the kill
 NUMBERS = 300_000  # in each of three tensors

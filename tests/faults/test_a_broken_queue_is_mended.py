@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 import psutil
 import pytest
 
-from tests.running import PATIENCE, Site, running
+from tests.support.running import PATIENCE, Site, running
 
 pytestmark = pytest.mark.processes
 AWAY_SECONDS = float(os.environ.get("AWAY_SECONDS", "4.5"))  # longer than the lease

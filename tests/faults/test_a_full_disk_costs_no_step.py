@@ -84,7 +84,7 @@ def test_the_page_says_that_the_job_is_still_pausing_and_why(client, alice, paus
 
 
 def test_the_reason_goes_when_a_checkpoint_was_stored(client, alice, pausing):
-    from training.checkpoints import StoredCheckpoint
+    from training.store.checkpoints import StoredCheckpoint
 
     stored = StoredCheckpoint("jobs/1/a1/s5-x", 5, 1, ("periodic",), "0" * 64, 10, "0" * 64)
     services.record_checkpoint(Attempt.objects.get(job=pausing), stored)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import PATIENCE, Site, running
 from tests.storage.servers import BUCKET, CREDENTIALS, rclone
+from tests.support.running import PATIENCE, Site, running
 from training.management.commands.worker import FOLDER_IS_GONE
 
 pytestmark = pytest.mark.processes

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from heimdall import codec
 from tests.faults.corrupt import damage_many
 from tests.faults.powercut import Recorder, crashes
-from training.engine import codec
-from training.storage import AtomicFileSystemStorage
+from training.store.file_system import AtomicFileSystemStorage
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[2]

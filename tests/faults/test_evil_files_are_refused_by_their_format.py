@@ -21,11 +21,12 @@ import numpy as np
 import pytest
 import torch
 
+from heimdall import codec
 from tests.conftest import give_checkpoint
-from training import checkpoints, services
-from training.engine import codec
+from training import services
 from training.errors import BadCheckpoint, NoGoodCheckpoint
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
+from training.store import checkpoints
 
 torch.set_num_threads(1)
 BIG = 400 * 2**20
@@ -126,7 +127,7 @@ def test_all_are_refused_where_there_is_little_memory(tmp_path):
     code = """
 import resource, sys
 from pathlib import Path
-from training.engine import codec
+from heimdall import codec
 used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096 if Path("/proc/self/statm").exists() else 0
 resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20,) * 2)
 for path in sys.argv[1:]:
@@ -150,7 +151,7 @@ def test_one_in_the_store_is_set_aside_for_the_checkpoint_before(settings, tmp_p
     """Even where the row was made to fit: the size is right, no hash says otherwise, and the form is not."""
     settings.STORAGES = settings.STORAGES | {
         "checkpoints": {
-            "BACKEND": "training.storage.AtomicFileSystemStorage",
+            "BACKEND": "training.store.file_system.AtomicFileSystemStorage",
             "OPTIONS": {"location": tmp_path / "store"},
         }
     }

@@ -12,8 +12,8 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
+from heimdall.errors import InvalidInput
 from training import services
-from training.errors import InvalidInput
 
 FORGED = "12:00:00 INFO    training.services: Job 1 was deleted by root."
 HOSTILE = {

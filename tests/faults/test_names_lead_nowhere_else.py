@@ -12,10 +12,11 @@ from django.urls import reverse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from training import checkpoints, queue, services
+from heimdall.recipes import registry
+from training import queue, services
 from training.models import TrainingJob, dataset_storage
-from training.recipes import registry
 from training.services.datasets import name_dataset
+from training.store import checkpoints
 
 HOSTILE = ["../../etc/passwd", "..\\..\\boot.ini", "/etc/shadow", "a/../../b", "....//....//x", "%2e%2e%2fx", "~root",
            "con", "a\u2215b", "\uff0e\uff0e\uff0fx", "file:///etc/passwd", "http://169.254.169.254/", "$(id)", "`id`",
@@ -75,8 +76,8 @@ def test_no_field_of_any_recipe_is_an_address_to_call():
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("status", ["running", "paused", "completed", "failed", "cancelled"])
 def test_a_message_that_comes_late_or_twice_does_nothing(make_job, settings, tmp_path, status):
-    from training import tasks
     from training.models import Attempt, Event
+    from training.worker import tasks
 
     settings.DATA_DIR = tmp_path
     services.register_node()

@@ -108,7 +108,7 @@ def test_a_message_names_one_of_our_tasks_and_a_number():
     assert OrmQ.objects.get().payload == f"supervise 7 {name}"
     ((_, package),) = queue.Broker(list_key=settings.Q_CLUSTER["name"]).dequeue()
     task = SignedPackage.loads(package)  # made a line ago, for the cluster's own memory
-    assert (task["func"], task["args"], task["kwargs"]) == ("training.tasks.supervise", (7,), {})
+    assert (task["func"], task["args"], task["kwargs"]) == ("training.worker.tasks.supervise", (7,), {})
 
 
 def test_nothing_is_kept_in_a_cache_that_pickles():

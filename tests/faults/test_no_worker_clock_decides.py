@@ -29,11 +29,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.running import PATIENCE
-from training import checkpoints, host, scheduler, services, waiting
+from tests.support.running import PATIENCE
+from training import host, services
 from training.errors import StaleAttempt
 from training.management.commands import worker
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
+from training.placement import waiting
+from training.store import checkpoints
+from training.worker import housekeeping
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HOUR = 3_600.0
@@ -46,7 +49,7 @@ def _own_store(settings, tmp_path):
     settings.HEARTBEAT_SECONDS = 0.1
     settings.STORAGES = settings.STORAGES | {
         "checkpoints": {
-            "BACKEND": "training.storage.AtomicFileSystemStorage",
+            "BACKEND": "training.store.file_system.AtomicFileSystemStorage",
             "OPTIONS": {"location": tmp_path / "store"},
         }
     }
@@ -80,7 +83,7 @@ def test_a_healthy_job_is_not_reaped_and_a_lost_one_is(skewed, make_job, node):
     healthy, lost = make_job(status="running"), make_job(status="running")
     TrainingJob.objects.filter(pk=lost.pk).update(lease_expires_at=Now() - timedelta(seconds=1))
     deadline = time.monotonic() + 30 * PATIENCE
-    while not scheduler.reap_expired():
+    while not housekeeping.reap_expired():
         assert time.monotonic() < deadline
     healthy.refresh_from_db(), lost.refresh_from_db()
     assert (healthy.status, lost.status) == ("running", "queued")
@@ -144,7 +147,7 @@ def test_when_the_databases_clock_goes_back_a_lost_job_does_not_wait_for_it(make
     TrainingJob.objects.update(lease_expires_at=Now() + timedelta(hours=30))
     services.beat(Attempt.objects.get(job=healthy))
     deadline = time.monotonic() + 30 * PATIENCE
-    while not scheduler.reap_expired():
+    while not housekeeping.reap_expired():
         assert time.monotonic() < deadline
     healthy.refresh_from_db(), lost.refresh_from_db()
     assert (healthy.status, lost.status) == ("running", "queued")
@@ -224,7 +227,7 @@ class Clock(RuleBasedStateMachine):
         self.now += 2 * django_settings.HEARTBEAT_SECONDS
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(time, "monotonic", lambda: self.now)
-            scheduler.reap_expired()
+            housekeeping.reap_expired()
 
     def beat(self) -> bool:
         """False for a worker that was fenced out: it then leaves the job alone."""

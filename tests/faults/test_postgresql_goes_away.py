@@ -18,10 +18,10 @@ from contextlib import contextmanager, suppress
 import pytest
 from websockets.sync.client import connect
 
-from tests import postgres
 from tests.notifications.receiver import receiving
-from tests.running import PATIENCE, Answer, Site, running
-from training import wakeups
+from tests.support import postgres
+from tests.support.running import PATIENCE, Answer, Site, running
+from training.queue import commits
 
 pytestmark = pytest.mark.processes
 AWAY_SECONDS = float(os.environ.get("AWAY_SECONDS", "5"))  # longer than the lease
@@ -74,7 +74,7 @@ def test_a_training_goes_on_while_postgresql_is_away_and_no_step_is_lost(site, s
 
 def test_an_idle_worker_finds_back_and_takes_the_next_job_at_a_sign(site, server):
     pusher = site.the("pusher")
-    num_listening = site.wait_until(lambda: server.num_listening(wakeups.MESSAGES), seconds=20)
+    num_listening = site.wait_until(lambda: server.num_listening(commits.MESSAGES), seconds=20)
     server.stop()
     with pytest.raises(Answer) as refused:
         site.get("/jobs")
@@ -84,7 +84,7 @@ def test_an_idle_worker_finds_back_and_takes_the_next_job_at_a_sign(site, server
     site.wait_until(lambda: site.wait_for_status(site.submit(epochs=1), "completed"), seconds=60)
     assert pusher.is_running()  # it was not replaced
     # It listens again: a sign is heard. Without, a look would come a second later.
-    site.wait_until(lambda: server.num_listening(wakeups.MESSAGES) == num_listening, seconds=20)
+    site.wait_until(lambda: server.num_listening(commits.MESSAGES) == num_listening, seconds=20)
     slots = 1
     assert server.num_connections("heimdall worker") <= 6 + 2 * slots  # as docs/operations.md says
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos import SETTINGS, Chaos
-from tests.running import running
+from tests.faults.chaos import SETTINGS, Chaos
+from tests.support.running import running
 
 pytestmark = pytest.mark.processes
 

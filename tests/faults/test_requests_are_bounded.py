@@ -10,11 +10,11 @@ from asgiref.testing import ApplicationCommunicator
 from django.core.exceptions import ImproperlyConfigured
 from rest_framework.authtoken.models import Token
 
+from heimdall.errors import InvalidConfig
 from heimdall.site import env
 from heimdall.site.limits import BoundedRequest, bounded_bodies
 from training import hardware, services
 from training.api import throttles
-from training.errors import InvalidConfig
 from training.models import TrainingJob
 
 BIG = {"width": 1024, "heads": 8, "layers": 16, "samples": 1_000_000, "batch_size": 60_000}

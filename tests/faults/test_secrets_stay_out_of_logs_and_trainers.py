@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.test_log_lines_cannot_be_forged import LINE
-from tests.running import Answer, Site, running
+from tests.support.running import Answer, Site, running
 
 pytestmark = pytest.mark.processes
 KEY = "the-secret-key-of-this-test-which-nobody-may-ever-read-in-a-log"

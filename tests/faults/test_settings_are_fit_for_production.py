@@ -11,8 +11,8 @@ import pytest
 from django.test import Client
 
 from heimdall.site.middleware import policy_for
-from tests import postgres
 from tests.services.test_races_have_one_winner import at_once
+from tests.support import postgres
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = {

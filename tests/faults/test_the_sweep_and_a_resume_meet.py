@@ -9,11 +9,12 @@ import pytest
 import torch
 from django.core.files.base import ContentFile
 
+from heimdall import codec, failpoints
 from tests.conftest import build_job
 from tests.services.test_races_have_one_winner import at_once
-from training import checkpoints, services
-from training.engine import codec, failpoints
+from training import services
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
+from training.store import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)
 torch.set_num_threads(1)
@@ -24,7 +25,7 @@ OLD = 10**9  # seconds since 1970
 def _own_store(settings, tmp_path):
     settings.STORAGES = settings.STORAGES | {
         "checkpoints": {
-            "BACKEND": "training.storage.AtomicFileSystemStorage",
+            "BACKEND": "training.store.file_system.AtomicFileSystemStorage",
             "OPTIONS": {"location": tmp_path / "store"},
         }
     }

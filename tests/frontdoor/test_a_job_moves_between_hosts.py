@@ -16,11 +16,11 @@ from urllib.request import urlopen
 import pytest
 import websockets
 
-from tests import postgres
 from tests.live.server import Client
-from tests.redis_server import RedisServer
-from tests.running import PATIENCE, Site, running
 from tests.storage.servers import BUCKET, CREDENTIALS, Wire, rclone
+from tests.support import postgres
+from tests.support.redis_server import RedisServer
+from tests.support.running import PATIENCE, Site, running
 
 pytestmark = [
     pytest.mark.processes,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.running import Answer, Site, running
-from training.recipes.localization import dataset
-from training.recipes.localization.settings import RadioSettings
+from heimdall.recipes.localization import dataset
+from heimdall.recipes.localization.settings import RadioSettings
+from tests.support.running import Answer, Site, running
 
 pytestmark = pytest.mark.processes
 SHARD, NUM_SHARDS = 100, 30

@@ -17,7 +17,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.running import PATIENCE, Site
+from tests.support.running import PATIENCE, Site
 from training.management.commands import start
 from training.models import TrainingJob
 

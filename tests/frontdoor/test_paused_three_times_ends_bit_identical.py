@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from tests.running import Site, running
+from tests.support.running import Site, running
 
 pytestmark = pytest.mark.processes
 EPOCHS, STEPS = 6, 9  # steps in an epoch

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.browser.conftest import FLAGS, NAMES
-from tests.running import Site, running
+from tests.support.running import Site, running
 
 NAME, PASSWORD = "anna", "long enough for a picture"
 PEOPLE = f"""

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from training import diagram
+from training.management import diagram
 
 
 def test_the_page_is_not_stale():

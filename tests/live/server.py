@@ -18,11 +18,11 @@ from typing import Any
 
 import websockets
 
-from tests import postgres
+from tests.support import postgres
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
-RECIPES = "tests.recipes_for_tests.tiny,tests.recipes_for_tests.shards"
+RECIPES = "tests.support.recipes.tiny,tests.support.recipes.shards"
 
 
 class Server:

@@ -14,8 +14,8 @@ from rest_framework.authtoken.models import Token
 
 from tests.live.broken_layer import BrokenLayer
 from tests.live.server import Client, Server, Writer, wait_until
-from tests.redis_server import RedisServer
-from tests.running import PATIENCE
+from tests.support.redis_server import RedisServer
+from tests.support.running import PATIENCE
 from training.live import announcements
 from training.live.announcements import ANYBODY, Announcer
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import postgres
 from tests.live.server import connect, wait_until, watching
+from tests.support import postgres
 
 pytestmark = pytest.mark.processes
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from training.live.audience import Audience
+from training.live.board import Changes
 from training.live.feeds import Message, Place
 from training.live.flow import framed
-from training.push import Changes
 
 HERE, NEXT = Place(after=1), Place(after=2)
 NEWS = Message('{"type":"changes"}', "running", NEXT)

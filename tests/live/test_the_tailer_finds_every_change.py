@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from tests import postgres
 from tests.live.server import ROOT
-from tests.running import PATIENCE
+from tests.support import postgres
+from tests.support.running import PATIENCE
 from training.live.feeds import Shared, to_json
 
 SCRIPT = """
@@ -21,7 +21,7 @@ from django.db import connection, connections, transaction
 from training import services
 from training.live import tailer
 from training.models import TrainingJob
-from training.push import Board
+from training.live.board import Board
 
 from django.contrib.auth.models import User
 owner = User.objects.create(username="tailed")

@@ -22,8 +22,8 @@ from django.db import transaction  # noqa: E402
 from rest_framework.authtoken.models import Token  # noqa: E402
 
 from training import services  # noqa: E402
-from training.checkpoints import StoredCheckpoint  # noqa: E402
 from training.models import Attempt, LogChunk, TrainingJob  # noqa: E402
+from training.store.checkpoints import StoredCheckpoint  # noqa: E402
 
 COMMANDS = {}
 

@@ -15,10 +15,11 @@ from django.core import mail
 from django.db import OperationalError
 from django.db.models import F
 
-from training import courier, services
+from training import services
 from training.models import Delivery, Subscription
 from training.notifications import webhook
 from training.services import outbox
+from training.worker import courier
 
 pytestmark = pytest.mark.django_db
 

@@ -9,9 +9,10 @@ import time
 
 import pytest
 
+from heimdall.errors import InvalidInput
 from heimdall.site import env
 from training import services
-from training.errors import AddressRefused, InvalidInput, NotDelivered
+from training.errors import AddressRefused, NotDelivered
 from training.notifications import addresses, webhook
 
 PRIVATE = [

@@ -7,8 +7,9 @@ import itertools
 import pytest
 from django.db import transaction
 
+from heimdall.errors import InvalidInput
 from training import lifecycle, services
-from training.errors import InvalidInput, NotAllowed, NotFound
+from training.errors import NotAllowed, NotFound
 from training.lifecycle import Status
 from training.models import Delivery, Subscription, Watch
 from training.notifications import Topic, topic_of

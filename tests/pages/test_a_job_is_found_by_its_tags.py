@@ -7,9 +7,10 @@ from django.core.management import call_command
 from django.test import Client
 from rest_framework.authtoken.models import Token
 
+from heimdall.errors import InvalidInput
 from tests.pages.conftest import html
 from training import services
-from training.errors import InvalidInput, NotAllowed
+from training.errors import NotAllowed
 from training.models import Event, TrainingJob
 
 pytestmark = pytest.mark.django_db

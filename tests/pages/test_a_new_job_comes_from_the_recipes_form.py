@@ -2,11 +2,11 @@ import json
 
 import pytest
 
+from heimdall.recipes import registry
 from tests.pages.conftest import html, words
 from training import services
-from training.forms import NewJobForm
 from training.models import TrainingJob
-from training.recipes import registry
+from training.views.forms import NewJobForm
 
 pytestmark = pytest.mark.django_db
 

@@ -7,9 +7,10 @@ from django.contrib.auth.models import Group
 from django.test import Client
 from rest_framework.authtoken.models import Token
 
+from heimdall.errors import InvalidInput
 from tests.pages.conftest import html
 from training import services
-from training.errors import InvalidInput, NotAllowed, NotFound
+from training.errors import NotAllowed, NotFound
 from training.models import SavedView
 
 pytestmark = pytest.mark.django_db

@@ -5,9 +5,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from heimdall.errors import InvalidInput
 from tests.pages.conftest import html, words
 from training import services
-from training.errors import InvalidInput
 from training.models import TrainingJob
 from training.queries.filters import Filters
 

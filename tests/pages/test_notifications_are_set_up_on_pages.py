@@ -6,8 +6,9 @@ import pytest
 
 from tests.notifications.conftest import at_home, receiver  # noqa: F401
 from tests.pages.conftest import html, words
-from training import courier, services
+from training import services
 from training.models import Subscription, Watch
+from training.worker import courier
 
 pytestmark = pytest.mark.django_db
 HOME = "/settings/notifications/"

@@ -3,9 +3,10 @@ import json
 import pytest
 
 from tests.pages.conftest import html, words
-from training import checkpoints, services
-from training.checkpoints import StoredCheckpoint
+from training import services
 from training.models import Checkpoint, TrainingJob
+from training.store import checkpoints
+from training.store.checkpoints import StoredCheckpoint
 
 pytestmark = pytest.mark.django_db
 HOSTILE = "<img src=x onerror=alert(1)>\"'</pre><script>alert(2)</script>"

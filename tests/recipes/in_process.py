@@ -11,11 +11,11 @@ from typing import Any
 import psutil
 import torch
 
-from training.engine import codec
-from training.engine.control import Wishes
-from training.engine.process import TrainerSpec
-from training.engine.work import perform
-from training.recipes import registry
+from heimdall import codec
+from heimdall.engine.control import Wishes
+from heimdall.engine.work import perform
+from heimdall.recipes import registry
+from heimdall.trainer.process import TrainerSpec
 
 
 @dataclass

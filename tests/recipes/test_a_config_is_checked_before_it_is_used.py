@@ -9,9 +9,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from training.errors import InvalidConfig, UnknownRecipe
-from training.recipes import registry
-from training.recipes.config import GenerationConfig, TrainingConfig
+from heimdall.errors import InvalidConfig, UnknownRecipe
+from heimdall.recipes import registry
+from heimdall.recipes.config import GenerationConfig, TrainingConfig
 
 NAME = "language_model"
 
@@ -146,7 +146,7 @@ def test_a_form_can_be_made_from_the_schema() -> None:
 def test_the_memory_is_estimated_without_torch() -> None:
     code = """
 import sys
-from training.recipes import registry
+from heimdall.recipes import registry
 info = registry.get("language_model")
 small, large = (registry.validate(info.name, raw) for raw in ({}, {"width": 512, "layers": 8}))
 assert 10**8 < info.estimate_memory_bytes(small) < info.estimate_memory_bytes(large) < 10**10
@@ -179,7 +179,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return write
 
 
-GOOD = "from training.recipes.config import TrainingConfig, shared\nclass Config(TrainingConfig):\n"
+GOOD = "from heimdall.recipes.config import TrainingConfig, shared\nclass Config(TrainingConfig):\n"
 
 
 def test_a_recipe_of_the_users_stands_beside_the_shipped_ones(own) -> None:
@@ -201,7 +201,7 @@ def test_a_recipe_of_the_users_stands_beside_the_shipped_ones(own) -> None:
         ("bad_c", "JOB_TYPE = 'dream'", "JOB_TYPE"),
         (
             "bad_d",
-            "from training.recipes.config import TrainingConfig as Config\nJOB_TYPE='synthetic_data'",
+            "from heimdall.recipes.config import TrainingConfig as Config\nJOB_TYPE='synthetic_data'",
             "Config",
         ),
         ("bad_e", GOOD + "    epochs: int = shared('epochs', 0)\n", "defaults"),
@@ -245,7 +245,7 @@ def test_an_unknown_recipe_is_refused_with_those_that_there_are(name: Any) -> No
 
 def test_a_config_that_imports_torch_is_refused(own) -> None:
     own("heavy", "import torch\n" + GOOD + "    pass\n")
-    code = "from training.recipes import registry; print(registry.problems())"
+    code = "from heimdall.recipes import registry; print(registry.problems())"
     path = next(item for item in sys.path if (Path(item) / "heavy").is_dir())
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from heimdall.engine.refused import Refused
+from heimdall.recipes import registry
 from tests.conftest import give_checkpoint
 from tests.recipes.in_process import Run, train
-from training.engine.refused import Refused
 from training.models import Checkpoint
-from training.recipes import registry
 from training.services.upkeep import retire_checkpoints
 
 torch.set_num_threads(1)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.running import PATIENCE
-from training.engine.forkserver import WarmLauncher
-from training.engine.process import Launcher, Trainer, TrainerSpec
-from training.recipes import registry
+from heimdall.recipes import registry
+from heimdall.trainer.forkserver import WarmLauncher
+from heimdall.trainer.process import Launcher, Trainer, TrainerSpec
+from tests.support.running import PATIENCE
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from training.errors import InvalidConfig
-from training.recipes import registry
-from training.recipes.language_model.config import Config, parameters
-from training.recipes.language_model.recipe import Pieces, Recipe, Transformer
-from training.recipes.language_model.text import UNKNOWN, encode, tokens_of
+from heimdall.errors import InvalidConfig
+from heimdall.recipes import registry
+from heimdall.recipes.language_model.config import Config, parameters
+from heimdall.recipes.language_model.recipe import Pieces, Recipe, Transformer
+from heimdall.recipes.language_model.text import UNKNOWN, encode, tokens_of
 
 torch.set_num_threads(1)
 

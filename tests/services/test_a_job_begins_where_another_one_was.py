@@ -4,18 +4,13 @@ import pytest
 import torch
 from django.test import Client
 
+from heimdall import codec
+from heimdall.errors import InvalidInput
 from tests.pages.conftest import html, words
-from training import checkpoints, services
-from training.engine import codec
-from training.errors import (
-    BadCheckpoint,
-    InvalidInput,
-    NoGoodCheckpoint,
-    NotAllowed,
-    NotFound,
-    TransitionRefused,
-)
+from training import services
+from training.errors import BadCheckpoint, NoGoodCheckpoint, NotAllowed, NotFound, TransitionRefused
 from training.models import Checkpoint, Metric, TrainingJob, checkpoint_storage
+from training.store import checkpoints
 
 pytestmark = pytest.mark.django_db
 WEIGHT = torch.arange(3.0)
@@ -27,7 +22,7 @@ def _store(settings, tmp_path):
     settings.SCRATCH_DIR = tmp_path / "scratch"
     settings.STORAGES = settings.STORAGES | {
         "checkpoints": {
-            "BACKEND": "training.storage.AtomicFileSystemStorage",
+            "BACKEND": "training.store.file_system.AtomicFileSystemStorage",
             "OPTIONS": {"location": tmp_path / "store"},
         }
     }

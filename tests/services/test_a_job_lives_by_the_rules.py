@@ -3,11 +3,11 @@
 import pytest
 
 from training import services
-from training.checkpoints import StoredCheckpoint
 from training.errors import NotFound, StaleAttempt, TransitionRefused
 from training.lifecycle import Answer
 from training.models import Checkpoint, Deletion, Event, LogChunk, Metric, TrainingJob
 from training.services import Landing
+from training.store.checkpoints import StoredCheckpoint
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("each_database")]
 

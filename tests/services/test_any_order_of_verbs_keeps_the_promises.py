@@ -19,11 +19,11 @@ from hypothesis.stateful import (
 )
 
 from training import lifecycle, services
-from training.checkpoints import StoredCheckpoint
-from training.datasets import StoredShard
 from training.errors import NoGoodCheckpoint, StaleAttempt, TransitionRefused
 from training.lifecycle import Status, Stop, Verb
 from training.models import Attempt, Event, Metric, TrainingJob
+from training.store.checkpoints import StoredCheckpoint
+from training.store.datasets import StoredShard
 
 pytestmark = pytest.mark.usefixtures("each_database")
 STEPS_AN_EPOCH, EPOCHS = 2, 3

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from training import datasets, services
-from training.errors import InvalidInput, StaleAttempt, TransitionRefused
+from heimdall.errors import InvalidInput
+from training import services
+from training.errors import StaleAttempt, TransitionRefused
 from training.models import Dataset, Shard, TrainingJob
+from training.store import datasets
 
 pytestmark = pytest.mark.django_db
 
@@ -15,7 +17,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _store(settings, tmp_path):
     backend = {
-        "BACKEND": "training.storage.AtomicFileSystemStorage",
+        "BACKEND": "training.store.file_system.AtomicFileSystemStorage",
         "OPTIONS": {"location": tmp_path / "datasets"},
     }
     settings.STORAGES = settings.STORAGES | {"datasets": backend}

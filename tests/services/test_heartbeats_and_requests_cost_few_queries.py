@@ -11,8 +11,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from training import services
-from training.checkpoints import StoredCheckpoint
 from training.models import Attempt
+from training.store.checkpoints import StoredCheckpoint
 
 pytestmark = pytest.mark.django_db
 

@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 from django.db import connection, connections, transaction
 
+from heimdall.errors import InvalidInput
 from tests.conftest import build_job
 from training import services
-from training.checkpoints import StoredCheckpoint
-from training.errors import InvalidInput, NotFound, StaleAttempt, TransitionRefused
+from training.errors import NotFound, StaleAttempt, TransitionRefused
 from training.models import Attempt, Checkpoint, Dataset, Event, TrainingJob
+from training.store.checkpoints import StoredCheckpoint
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("each_database")]
 ROOT = Path(__file__).parents[2]

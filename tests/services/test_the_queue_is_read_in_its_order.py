@@ -3,8 +3,8 @@
 import pytest
 from django.db import connection
 
-from training import waiting
 from training.models import TrainingJob
+from training.placement import waiting
 
 pytestmark = [
     pytest.mark.django_db,

@@ -9,12 +9,13 @@ import torch
 from django.core.files.base import ContentFile
 from django.utils import timezone
 
+from heimdall import codec
 from tests.conftest import give_checkpoint
-from training import checkpoints, services
-from training.engine import codec
+from training import services
 from training.errors import BadCheckpoint, StorageUnavailable
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
-from training.storage import AtomicFileSystemStorage
+from training.store import checkpoints
+from training.store.file_system import AtomicFileSystemStorage
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,7 @@ def _store(settings, tmp_path):
     """A store of this test's own."""
     settings.STORAGES = settings.STORAGES | {
         "checkpoints": {
-            "BACKEND": "training.storage.AtomicFileSystemStorage",
+            "BACKEND": "training.store.file_system.AtomicFileSystemStorage",
             "OPTIONS": {"location": tmp_path / "store"},
         }
     }

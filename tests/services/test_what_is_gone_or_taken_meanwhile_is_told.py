@@ -2,9 +2,10 @@
 
 import pytest
 
+from heimdall.errors import InvalidInput
 from tests.conftest import build_job
 from training import services
-from training.errors import InvalidInput, NotFound, TransitionRefused
+from training.errors import NotFound, TransitionRefused
 from training.models import Dataset, TrainingJob, Watch
 from training.services import verbs
 

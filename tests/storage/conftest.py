@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from heimdall import codec
 from tests.storage.servers import BUCKET, CREDENTIALS, moto, rclone
-from training import checkpoints, services
-from training.engine import codec
+from training import services
 from training.models import Attempt, Checkpoint, checkpoint_storage
-from training.s3 import S3Storage
+from training.store import checkpoints
+from training.store.s3 import S3Storage
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +59,7 @@ def s3_backend(address: str, *, timeout: float = 10, bucket: str = BUCKET) -> di
         "prefix": f"t{uuid.uuid4().hex[:10]}",
         "timeout": timeout,
     }
-    return {"BACKEND": "training.s3.S3Storage", "OPTIONS": options}
+    return {"BACKEND": "training.store.s3.S3Storage", "OPTIONS": options}
 
 
 @pytest.fixture(params=["moto", "rclone"])
@@ -72,7 +73,9 @@ def store(request, settings, tmp_path, s3_addresses) -> Any:
     """The `checkpoints` store, of each kind in turn; `datasets` lies beside it."""
     if request.param == "folder":
         location = {"location": tmp_path / "store"}
-        use_store(settings, {"BACKEND": "training.storage.AtomicFileSystemStorage", "OPTIONS": location})
+        use_store(
+            settings, {"BACKEND": "training.store.file_system.AtomicFileSystemStorage", "OPTIONS": location}
+        )
     else:
         use_store(settings, s3_backend(s3_addresses(request.param)))
     return checkpoint_storage()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import PATIENCE
 from tests.storage.conftest import record, s3_backend, staged, use_store
 from tests.storage.servers import Failing, Wire, free_port
-from training import checkpoints, s3
+from tests.support.running import PATIENCE
 from training.errors import StorageRefused, StorageUnavailable
+from training.store import checkpoints, s3
 
 pytestmark = [pytest.mark.django_db]
 

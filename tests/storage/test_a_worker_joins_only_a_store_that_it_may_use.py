@@ -6,8 +6,8 @@ from django.core.management import CommandError
 
 from tests.storage.conftest import s3_backend, use_store
 from tests.storage.servers import Failing
-from training import s3
 from training.management.commands import worker
+from training.store import s3
 
 pytestmark = [pytest.mark.django_db]
 

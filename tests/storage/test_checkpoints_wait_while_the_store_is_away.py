@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from tests.running import PATIENCE
 from tests.storage.conftest import s3_backend, staged, use_store
 from tests.storage.servers import Wire
-from training import checkpoints, s3
+from tests.support.running import PATIENCE
 from training.errors import StorageUnavailable
 from training.runner.storing import Storing
+from training.store import checkpoints, s3
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 

@@ -9,8 +9,8 @@ from django.urls import reverse
 
 from tests.storage.conftest import put, record, s3_backend, use_store
 from tests.storage.servers import Failing
-from training import checkpoints
 from training.models import checkpoint_storage
+from training.store import checkpoints
 
 pytestmark = [pytest.mark.django_db]
 

@@ -11,12 +11,13 @@ from boto3.s3.transfer import TransferConfig
 from django.core.exceptions import SuspiciousOperation
 from django.utils import timezone
 
-from tests.running import PATIENCE
+from heimdall import codec
 from tests.storage.conftest import content_of, put, record, staged
-from training import checkpoints, datasets, s3, services
-from training.engine import codec
+from tests.support.running import PATIENCE
+from training import services
 from training.errors import BadCheckpoint, StorageUnavailable
 from training.models import Attempt, Dataset, dataset_storage
+from training.store import checkpoints, datasets, s3
 
 pytestmark = [pytest.mark.django_db]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import PATIENCE
 from tests.storage.servers import rclone_program
+from tests.support.running import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 

@@ -22,7 +22,7 @@ from tests.storage.servers import BUCKET, CREDENTIALS, rclone
 
 MAKE = """
 import json, sys, torch
-from training.engine import codec
+from heimdall import codec
 path, megabytes = sys.argv[1], int(sys.argv[2])
 raw = path + ".raw"
 open(raw, "wb").truncate(megabytes * 2**20)
@@ -64,9 +64,9 @@ def main() -> None:
 
 
 def send_through(folder: Path, megabytes: int) -> None:
-    from training import checkpoints
-    from training.engine import codec
+    from heimdall import codec
     from training.models import Checkpoint
+    from training.store import checkpoints
 
     path = folder / "staged.safetensors"
     made = subprocess.run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.running import running
+from tests.support.running import running
 
 pytestmark = pytest.mark.processes
 

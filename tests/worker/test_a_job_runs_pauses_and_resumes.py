@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.running import Answer, Site, running
+from tests.support.running import Answer, Site, running
 
 pytestmark = pytest.mark.processes
 

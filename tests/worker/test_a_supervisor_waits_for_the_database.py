@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from django.db import OperationalError, transaction
 
-from tests.running import PATIENCE
+from tests.support.running import PATIENCE
 from training import services
-from training.checkpoints import StoredCheckpoint
 from training.lifecycle import Stop
 from training.runner import news
 from training.runner.relay import NOTHING_WISHED
 from training.services import Wish
+from training.store.checkpoints import StoredCheckpoint
 
 pytestmark = pytest.mark.django_db
 

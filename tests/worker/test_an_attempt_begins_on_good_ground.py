@@ -10,13 +10,14 @@ import pytest
 import torch
 from django.db import OperationalError
 
-from tests.running import PATIENCE
-from training import checkpoints, datasets, host, services
-from training.engine import codec
+from heimdall import codec
+from tests.support.running import PATIENCE
+from training import host, services
 from training.errors import StorageUnavailable
 from training.models import Attempt, Checkpoint, Dataset, Event, Node, TrainingJob, checkpoint_storage
 from training.runner import attempt
-from training.storage import AtomicFileSystemStorage
+from training.store import checkpoints, datasets
+from training.store.file_system import AtomicFileSystemStorage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 torch.set_num_threads(1)
@@ -38,7 +39,7 @@ def begun(settings, tmp_path, monkeypatch) -> list[dict]:
     """Folders of this test's own; and what trainers would have begun with, which then are at their end at once."""
     settings.STAGING_DIR, settings.SCRATCH_DIR = tmp_path / "staging", tmp_path / "scratch"
     store = {
-        "BACKEND": "training.storage.AtomicFileSystemStorage",
+        "BACKEND": "training.store.file_system.AtomicFileSystemStorage",
         "OPTIONS": {"location": tmp_path / "store"},
     }
     settings.STORAGES = settings.STORAGES | {"checkpoints": store}

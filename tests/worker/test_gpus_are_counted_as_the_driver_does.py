@@ -5,8 +5,8 @@ import ctypes.util
 import pynvml
 import pytest
 
+from heimdall.trainer import process
 from training import hardware
-from training.engine import process
 from training.runner import start
 
 

@@ -10,9 +10,10 @@ import pytest
 from django.db.models.functions import Now
 from django_q.models import OrmQ
 
-from training import host, queue, scheduler, services, tasks
+from training import host, queue, services
 from training.models import Attempt, Installation, Node, TrainingJob
 from training.services import nodes
+from training.worker import housekeeping, tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HEARTBEAT = 0.1
@@ -43,9 +44,9 @@ def status(job: TrainingJob) -> str:
 
 def test_one_look_reaps_nothing_and_a_second_one_a_heartbeat_later_does(lost_job):
     began = time.monotonic()
-    assert scheduler.reap_expired() == []
+    assert housekeeping.reap_expired() == []
     assert status(lost_job) == "running"
-    while not scheduler.reap_expired():
+    while not housekeeping.reap_expired():
         assert status(lost_job) == "running"
     assert time.monotonic() - began >= HEARTBEAT
     assert status(lost_job) == "queued"
@@ -53,21 +54,21 @@ def test_one_look_reaps_nothing_and_a_second_one_a_heartbeat_later_does(lost_job
 
 def test_a_lease_that_was_renewed_between_two_looks_is_seen_anew(lost_job):
     attempt = Attempt.objects.get(job=lost_job)
-    scheduler.reap_expired()
+    housekeeping.reap_expired()
     services.beat(attempt)  # late, but nobody had reaped it
     expire(lost_job)
-    assert scheduler.reap_expired() == []  # another lease, and its first look
+    assert housekeeping.reap_expired() == []  # another lease, and its first look
     seen_at = time.monotonic()
     while time.monotonic() - seen_at <= HEARTBEAT:
         pass
-    assert len(scheduler.reap_expired()) == 1
+    assert len(housekeeping.reap_expired()) == 1
 
 
 def test_a_dead_supervisor_of_this_host_is_noticed_at_once(make_job):
     job = make_job(status="queued")
     node = Node.objects.get()
     services.claim(node, slot=0, pid=2**22 + 1, pid_started_at=1.0, job_id=job.pk)
-    (reaped,) = scheduler.reap_dead_supervisors(node)
+    (reaped,) = housekeeping.reap_dead_supervisors(node)
     assert reaped.job_id == job.pk
     assert status(job) == "queued"
 
@@ -88,12 +89,12 @@ def test_after_a_reboot_jobs_of_the_earlier_boot_go_on_at_once(make_job, monkeyp
 def test_waiting_jobs_are_woken_for_the_slots_that_are_free(make_job):
     make_job(), make_job()
     OrmQ.objects.all().delete()
-    assert scheduler.wake_waiting(Node.objects.get()) == 1  # one slot
-    assert scheduler.wake_waiting(Node.objects.get()) == 0  # the message waits already
+    assert housekeeping.wake_waiting(Node.objects.get()) == 1  # one slot
+    assert housekeeping.wake_waiting(Node.objects.get()) == 0  # the message waits already
     OrmQ.objects.all().delete()
     with host.free_slot() as slot:
         assert slot == 0
-        assert scheduler.wake_waiting(Node.objects.get()) == 0
+        assert housekeeping.wake_waiting(Node.objects.get()) == 0
 
 
 def test_a_message_is_taken_once_and_a_hosts_own_by_the_host_alone(settings):

@@ -10,7 +10,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from tests.running import PATIENCE, Site, running
+from tests.support.running import PATIENCE, Site, running
 
 pytestmark = pytest.mark.processes
 EPOCHS, STEPS = 7, 9

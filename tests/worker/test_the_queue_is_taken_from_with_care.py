@@ -7,8 +7,8 @@ import threading
 import pytest
 from django.db import connection, connections
 
-from tests.running import PATIENCE
 from tests.services.test_races_have_one_winner import at_once
+from tests.support.running import PATIENCE
 from training import host, queue
 from training.services.clock import in_seconds
 
@@ -28,9 +28,9 @@ def broker(monkeypatch):
 
 
 def test_a_message_wakes_who_waits_long_before_the_look_that_is_due_anyway(broker, monkeypatch):
-    monkeypatch.setattr(queue, "LOOK_ANYWAY_SECONDS", 60.0)
+    monkeypatch.setattr(queue.broker, "LOOK_ANYWAY_SECONDS", 60.0)
     assert [broker.dequeue() for _ in range(3)] == [None] * 3  # the first looks; from then on it waits
-    monkeypatch.setattr(queue, "WAIT_SECONDS", 20.0 * PATIENCE)
+    monkeypatch.setattr(queue.broker, "WAIT_SECONDS", 20.0 * PATIENCE)
     waits, wait = threading.Event(), broker._ear.wait
     monkeypatch.setattr(broker._ear, "wait", lambda seconds: waits.set() or wait(seconds))
 
@@ -51,7 +51,7 @@ def test_six_takers_take_each_message_once(broker):
 
     def take_all() -> list[int]:
         taken = []
-        while rows := queue._take_messages(queue._for_this_host("heimdall")):
+        while rows := queue.broker._take_messages(queue.broker._for_this_host("heimdall")):
             taken += [pk for pk, _ in rows]
         return taken
 
@@ -72,7 +72,7 @@ def test_a_host_without_a_free_slot_leaves_a_wake_up_to_others_for_a_moment(brok
             return
         assert first[0][1].startswith("housekeep ")
         assert broker.look() == []
-        queue.OrmQ.objects.update(lock=in_seconds(-queue.FOR_OTHERS_SECONDS - 0.1))
+        queue.broker.OrmQ.objects.update(lock=in_seconds(-queue.broker.FOR_OTHERS_SECONDS - 0.1))
         assert broker.look()[0][1].startswith("supervise ")
     finally:
         held.give_back()

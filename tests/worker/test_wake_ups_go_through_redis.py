@@ -11,11 +11,12 @@ from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 from redis import Redis
 
-from tests.redis_server import RedisServer
-from tests.running import PATIENCE, running
 from tests.storage.servers import Wire
-from training import queue, redis_broker, redis_queue, services
-from training.redis_broker import RedisBroker
+from tests.support.redis_server import RedisServer
+from tests.support.running import PATIENCE, running
+from training import queue, services
+from training.queue import redis_broker, redis_queue
+from training.queue.redis_broker import RedisBroker
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,7 @@ def test_the_log_says_once_that_redis_is_away_and_once_that_it_is_back(used, set
     assert [redis_queue.count("some") for _ in range(3)] == [0, 0, 0]
     settings.REDIS_URL = url
     assert [redis_queue.count("some") for _ in range(3)] == [0, 0, 0]
-    said = [record.message for record in caplog.records if record.name == "training.redis_queue"]
+    said = [record.message for record in caplog.records if record.name == "training.queue.redis_queue"]
     assert [line.partition(",")[0] for line in said] == ["Redis does not answer", "Redis answers again."]
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.running import PATIENCE
-from training import checkpoints
-from training.checkpoints import StoredCheckpoint
+from tests.support.running import PATIENCE
 from training.errors import StorageUnavailable
 from training.models import TrainingJob
 from training.runner.landing import Training
+from training.store import checkpoints
+from training.store.checkpoints import StoredCheckpoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
 STAGED = {"kind": "staged", "path": "/nowhere/s4", "step": 4, "kinds": ["periodic"], "size": 5}

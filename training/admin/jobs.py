@@ -19,16 +19,17 @@ from unfold import widgets
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from heimdall.errors import InvalidInput
+from heimdall.recipes import registry
 from training import policy, queries, services
 from training.admin.base import CheckpointColumns, HistoryInline
 from training.api.throttles import throttle_verbs
-from training.asking import question, question_for_many
-from training.errors import InvalidInput, NotAllowed
-from training.forms import NewJobForm, TagsField, config_groups
+from training.errors import NotAllowed
 from training.lifecycle import Verb
 from training.models import Attempt, Checkpoint, Event, TrainingJob
-from training.recipes import registry
 from training.templatetags.heimdall import buttons_of, clock, loss, percent, progress_words, state_word
+from training.views.confirmations import question, question_for_many
+from training.views.forms import NewJobForm, TagsField, config_groups
 from training.views.page import ANSWER
 from training.views.verbs import too_late, words_of
 

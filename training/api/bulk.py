@@ -9,12 +9,12 @@ from rest_framework import serializers as rest
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from heimdall.errors import InvalidInput
 from training import services
 from training.api import serializers
 from training.api.doors import Door, given
 from training.api.errors import describe
 from training.api.schema import answers, document
-from training.errors import InvalidInput
 from training.lifecycle import USER_VERBS, Answer, StopAt, Verb
 from training.queries.chosen import changeable
 from training.queries.filters import Filters

@@ -9,7 +9,7 @@ from rest_framework import serializers as rest
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from training import datasets, queries, services
+from training import queries, services
 from training.api import pagination, params, serializers
 from training.api.doors import Door, find_job, given
 from training.api.filtersets import DatasetFilters, filtered, params_of
@@ -17,6 +17,7 @@ from training.api.params import PAGE, PAGE_SIZE, Number
 from training.api.schema import answers, document
 from training.errors import NotFound
 from training.models import Dataset
+from training.store import datasets
 
 START = Number("start", "The number of the first sample to show, from 0.", default=0)
 LIMIT = Number("limit", "How many at most.", default=100, low=1, high=1000)

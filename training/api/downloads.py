@@ -15,8 +15,8 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from training import checkpoints
 from training.models import Checkpoint
+from training.store import checkpoints
 
 PIECE = 1024 * 1024
 MEDIA_TYPE = "application/vnd.safetensors"

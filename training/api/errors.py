@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from training import errors
 from training.api.shapes import stop_shape
-from training.datasets import BadDataset
+from training.store.datasets import BadDataset
 
 logger = logging.getLogger(__name__)
 

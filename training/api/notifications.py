@@ -10,12 +10,13 @@ from rest_framework import serializers as rest
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from heimdall.errors import InvalidInput
 from training import services
 from training.api import pagination, params, serializers
 from training.api.doors import Door, find_job, given
 from training.api.params import PAGE, PAGE_SIZE
 from training.api.schema import answers, document
-from training.errors import InvalidInput, NotFound
+from training.errors import NotFound
 from training.models import Delivery, Subscription
 from training.notifications import TEST, TOPICS
 from training.queries import notifications as shown

@@ -10,7 +10,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
-from training.errors import InvalidInput
+from heimdall.errors import InvalidInput
 
 BIGGEST = 2**63 - 1
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")

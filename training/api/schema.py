@@ -9,8 +9,8 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 
+from heimdall.recipes import registry
 from training.api import params, serializers
-from training.recipes import registry
 
 SENTENCES = {
     400: "A field or a parameter was refused.",

@@ -15,11 +15,11 @@ from rest_framework import serializers
 from heimdall.site.env import LABEL, LABEL_RULE
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
 from training.models import MAX_TAGS, POOL_LENGTH, Checkpoint
+from training.placement.waiting import CODES as WAITING_CODES
+from training.placement.waiting import FARTHEST_AHEAD
 from training.queries.listing import COUNT_LIMIT
 from training.services.saved_views import QUERY_LENGTH
 from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH, TAG_PATTERN
-from training.waiting import CODES as WAITING_CODES
-from training.waiting import FARTHEST_AHEAD
 
 # At least one sign that is no space, and no control character. The schema shows the same expression.
 _SPACES = r"\x20\xa0\u1680\u2000-\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"

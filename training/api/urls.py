@@ -11,7 +11,7 @@ from training.api.views import verb_view
 app_name = "api"
 
 JOB = "training/jobs/<int:pk>"
-DATASET = "training/datasets/<slug:name>"
+DATASET = "training/store/datasets/<slug:name>"
 SUBSCRIPTION = "training/subscriptions/<int:pk>"
 NODE = "training/nodes/<str:name>"
 CHECKPOINT = f"{JOB}/checkpoints/<int:checkpoint>"
@@ -40,7 +40,7 @@ urlpatterns = [
     path(f"{JOB}/extend", forks.ExtendJob.as_view(), name="extend"),
     path(f"{JOB}/fork", forks.ForkJob.as_view(), name="fork"),
     path(f"{JOB}/artifact", datasets.Artifact.as_view(), name="artifact"),
-    path("training/datasets", datasets.Datasets.as_view(), name="datasets"),
+    path("training/store/datasets", datasets.Datasets.as_view(), name="datasets"),
     path(DATASET, datasets.OneDataset.as_view(), name="dataset"),
     path(f"{DATASET}/samples", datasets.Samples.as_view(), name="samples"),
     path(f"{JOB}/watch", notifications.Watch.as_view(), name="watch"),
@@ -56,8 +56,8 @@ urlpatterns = [
     path(f"{NODE}/undrain", nodes.Undrain.as_view(), name="undrain"),
     path("training/views", saved_views.SavedViews.as_view(), name="views"),
     path("training/views/<int:pk>", saved_views.OneSavedView.as_view(), name="view"),
-    path("training/recipes", views.Recipes.as_view(), name="recipes"),
-    path("training/recipes/<str:name>", views.Recipe.as_view(), name="recipe"),
+    path("heimdall/recipes", views.Recipes.as_view(), name="recipes"),
+    path("heimdall/recipes/<str:name>", views.Recipe.as_view(), name="recipe"),
     path("schema/", Described.as_view(), name="schema"),
     path(
         "docs/",

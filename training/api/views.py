@@ -13,6 +13,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from heimdall.recipes import registry
 from training import policy, queries, services
 from training.api import downloads, pagination, params, serializers
 from training.api.doors import Door, find_checkpoint, find_job, given
@@ -23,7 +24,6 @@ from training.api.schema import answers, checkpoint_file, document
 from training.lifecycle import Answer
 from training.models import Checkpoint, Event, LogChunk, Metric
 from training.queries import listing
-from training.recipes import registry
 
 PER = Param(
     "per",

@@ -15,10 +15,10 @@ from typing import NamedTuple, Protocol
 from django.db import Error
 
 from training.live.bell import Bell
+from training.live.board import Changes, board
 from training.live.feeds import JobFeed, Message, Place
 from training.live.flow import framed
 from training.live.logins import Login
-from training.push import Changes, board
 
 logger = logging.getLogger(__name__)
 

@@ -23,11 +23,11 @@ from training.live import feeds
 from training.live.announcements import ANYBODY, announcer
 from training.live.audience import Audience
 from training.live.bell import Bell
+from training.live.board import Changes, board
 from training.live.feeds import ListFeed, Message, Place, in_database
 from training.live.flow import Pipe
 from training.live.logins import Credential, Login, credential_of, look_up
 from training.live.tailer import LATE_NUMBERS
-from training.push import Changes, board
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from django.db.models import QuerySet
 from django.db.models.functions import Length
 
 from training import policy, queries
+from training.live.board import board
 from training.live.logins import Login
 from training.models import LogChunk, Metric, TrainingJob
-from training.push import board
 
 NUM_EVENTS, NUM_STEPS, NUM_EPOCHS, NUM_CHUNKS = 200, 1_000, 1_000, 20  # of one message
 PICTURE_EVENTS, PICTURE_STEPS, PICTURE_CHUNKS = 50, 500, 200

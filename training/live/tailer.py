@@ -14,8 +14,8 @@ from django.db import Error, connection
 from django.db.models.functions import Now
 
 from heimdall.site.latencies import note_push_lag
-from training import wakeups
 from training.models import TrainingJob
+from training.queue import commits
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Tailer:
         self._is_asked = True
 
     def _run(self) -> None:
-        self._ear = wakeups.ear(wakeups.JOBS, every_seconds=ASK_SQLITE_SECONDS)
+        self._ear = commits.ear(commits.JOBS, every_seconds=ASK_SQLITE_SECONDS)
         try:
             while not self._stopped.is_set():
                 self._guarded(self._watch)

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from training.errors import InvalidInput
+from heimdall.errors import InvalidInput
 
 
 def add_to(parser: CommandParser) -> None:

@@ -15,9 +15,10 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
+from heimdall.errors import HeimdallError
 from training.api import params
 from training.api.errors import describe
-from training.errors import HeimdallError, NotAllowed, NotFound, TransitionRefused
+from training.errors import NotAllowed, NotFound, TransitionRefused
 
 REFUSED, NOT_ALLOWED, NOT_FOUND = 3, 4, 5
 

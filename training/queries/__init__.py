@@ -9,9 +9,10 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from training import lifecycle, policy, waiting
+from training import lifecycle, policy
 from training.lifecycle import JobType, Status, Stop, StopAt
 from training.models import Artifact, Attempt, Checkpoint, Dataset, Event, LogChunk, Metric, TrainingJob
+from training.placement import waiting
 
 LIST_LIMIT = 50
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from django.db.models import Count
 
-from training import policy, queries, waiting
+from training import policy, queries
 from training.lifecycle import Status
 from training.models import Node
+from training.placement import waiting
 from training.queries.nodes import state_of
 
 NUM_RUNNING, NUM_WAITING, NUM_FAILED = 20, 10, 8

@@ -15,7 +15,7 @@ from django.http import QueryDict
 from django.urls import reverse
 from django.utils import timezone
 
-from training.errors import InvalidInput
+from heimdall.errors import InvalidInput
 from training.lifecycle import JobType, Status
 from training.queries.cursor import ORDERINGS
 from training.queries.listing import Wanted, beginning_of

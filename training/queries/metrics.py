@@ -16,10 +16,10 @@ from prometheus_client.core import (
     Metric,
 )
 
-from training import waiting
-from training.counters import WAIT_BUCKETS, counted
 from training.lifecycle import Status
 from training.models import Attempt, Installation, Node, TrainingJob
+from training.placement import waiting
+from training.queries.counters import WAIT_BUCKETS, counted
 
 
 class Facts:

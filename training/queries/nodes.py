@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from training import policy, waiting
+from training import policy
 from training.models import Attempt, Node, NodeEvent
+from training.placement import waiting
 from training.queries import iso
 
 STATES = ("live", "draining", "drained", "stopping", "silent")

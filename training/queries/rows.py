@@ -16,8 +16,8 @@ from typing import Any
 
 from django.db import connection
 
-from training import waiting
 from training.models import TrainingJob
+from training.placement import waiting
 from training.queries import checkpoint_dict, shape
 from training.queries.cursor import place_of
 

@@ -12,19 +12,21 @@ from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
 
+from heimdall.errors import UnknownRecipe
+from heimdall.recipes import registry
 from heimdall.site import logs
-from training import checkpoints, datasets, services
-from training.datasets import BadDataset
-from training.errors import BadCheckpoint, NoGoodCheckpoint, StaleAttempt, StorageUnavailable, UnknownRecipe
+from training import services
+from training.errors import BadCheckpoint, NoGoodCheckpoint, StaleAttempt, StorageUnavailable
 from training.lifecycle import JobType, StopAt
 from training.models import Attempt
-from training.recipes import registry
 from training.runner import start
 from training.runner.grace import AWAY, Grace, GraceIsOver, aside
 from training.runner.landing import BadStart, Training
 from training.runner.relay import NOTHING_WISHED, WISH_SECONDS, retire, wanted, why_it_lands
 from training.runner.storing import Storing
 from training.services import Wish
+from training.store import checkpoints, datasets
+from training.store.datasets import BadDataset
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")

@@ -9,15 +9,15 @@ from dataclasses import replace
 
 from django.conf import settings
 
+from heimdall.failpoints import failpoint
+from heimdall.trainer.process import Message, Trainer
 from training import services
-from training.checkpoints import StoredCheckpoint
-from training.engine.failpoints import failpoint
-from training.engine.process import Message, Trainer
 from training.lifecycle import JobType, Stop, StopAt
 from training.runner import start
 from training.runner.grace import GraceIsOver
 from training.runner.relay import NOTHING_WISHED, Relay, why_it_lands
 from training.services import Landing
+from training.store.checkpoints import StoredCheckpoint
 
 EXIT_SECONDS = 5.0  # how long a trainer may take to leave when its work is done
 LEAST_START_SECONDS = 300.0  # that a trainer may take to build everything

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from django.conf import settings
 from django.db import connection
 
-from training import services, wakeups
-from training.checkpoints import StoredCheckpoint
-from training.datasets import StoredShard
-from training.engine.failpoints import failpoint
-from training.engine.process import Message, Trainer, TrainerSpec
-from training.errors import HeimdallError
+from heimdall.errors import HeimdallError
+from heimdall.failpoints import failpoint
+from heimdall.trainer.process import Message, Trainer, TrainerSpec
+from training import services
 from training.lifecycle import Stop, StopAt
 from training.models import Attempt
+from training.queue import commits
 from training.runner.grace import AWAY, aside
 from training.runner.news import News
 from training.services import Wish
+from training.store.checkpoints import StoredCheckpoint
+from training.store.datasets import StoredShard
 
 if TYPE_CHECKING:
     from training.runner.attempt import Supervision
@@ -213,7 +214,7 @@ class Relay:
 
     def hear_commits(self, over: threading.Event) -> None:
         """In a thread of its own: what was committed may be a wish, so the loop is to look now."""
-        ear = wakeups.ear(wakeups.JOBS, every_seconds=EAR_SECONDS)
+        ear = commits.ear(commits.JOBS, every_seconds=EAR_SECONDS)
         try:
             while not over.is_set():
                 try:

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.conf import settings
 
+from heimdall.trainer.forkserver import WarmLauncher
+from heimdall.trainer.process import Launcher, TrainerSpec
 from training import services
-from training.engine.forkserver import WarmLauncher
-from training.engine.process import Launcher, TrainerSpec
 from training.models import Attempt, Checkpoint, TrainingJob
 
 SWITCH_SECONDS = 0.0005  # how long a message may wait for the loop to give way to its thread

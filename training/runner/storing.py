@@ -12,13 +12,13 @@ from typing import ParamSpec, TypeVar
 
 from django.conf import settings
 
-from training import checkpoints, datasets
-from training.checkpoints import StoredCheckpoint
-from training.datasets import StoredShard
-from training.engine.failpoints import failpoint
-from training.engine.process import Message
+from heimdall.failpoints import failpoint
+from heimdall.trainer.process import Message
 from training.errors import StorageUnavailable
 from training.models import Attempt
+from training.store import checkpoints, datasets
+from training.store.checkpoints import StoredCheckpoint
+from training.store.datasets import StoredShard
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -19,11 +19,11 @@ from django.db import connection, transaction
 from django.db.models import Exists, F, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 
-from training import queue, waiting
-from training.checkpoints import StoredCheckpoint
+from training import queue
 from training.errors import NoGoodCheckpoint, StaleAttempt
 from training.lifecycle import JobType, Status, Stop, Verb
 from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
+from training.placement import waiting
 from training.policy import System
 from training.services.blocks import fold_metrics
 from training.services.clock import in_seconds, lease_end
@@ -40,6 +40,7 @@ from training.services.transition import (
     write,
 )
 from training.statements import update_and_read
+from training.store.checkpoints import StoredCheckpoint
 
 WORKER = System("worker")
 MAX_LOG_CHARACTERS = 64 * 1024  # of one chunk; more is cut in the middle

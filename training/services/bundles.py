@@ -9,13 +9,13 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from training import bundles, checkpoints
-from training.bundles import BadBundle, Bundle
+from heimdall.recipes import registry
 from training.lifecycle import Answer, JobType, Status
 from training.models import Artifact, Checkpoint, Metric, TrainingJob, checkpoint_storage
-from training.recipes import registry
 from training.services.attempts import finite
 from training.services.transition import Result, add_event, newest_of, storable
+from training.store import bundles, checkpoints
+from training.store.bundles import BadBundle, Bundle
 
 MAX_STEPS = 2**53
 NAME_LENGTH = 200

@@ -11,12 +11,14 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.utils.text import slugify
 
-from training import datasets, policy
-from training.datasets import StoredShard
-from training.errors import InvalidInput, NotAllowed, NotFound, StorageUnavailable, TransitionRefused
+from heimdall.errors import InvalidInput
+from training import policy
+from training.errors import NotAllowed, NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import TERMINAL
 from training.models import Attempt, Dataset, Shard, TrainingJob
 from training.services.attempts import renew
+from training.store import datasets
+from training.store.datasets import StoredShard
 
 NAME_LENGTH = 100
 

@@ -13,12 +13,14 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import transaction
 
-from training import checkpoints, policy
-from training.errors import InvalidConfig, InvalidInput, NotFound, TransitionRefused
+from heimdall.errors import InvalidConfig, InvalidInput
+from training import policy
+from training.errors import NotFound, TransitionRefused
 from training.lifecycle import JobType, Status
 from training.models import Checkpoint, TrainingJob, checkpoint_storage
 from training.services.transition import Result
 from training.services.verbs import NAME_LENGTH, extend_dataset, submit
+from training.store import checkpoints
 
 TRAINING, WEIGHTS = "training", "weights"
 CARRIES = (TRAINING, WEIGHTS)

@@ -7,10 +7,12 @@ import uuid
 from django.conf import settings
 from django.db.models import QuerySet
 
-from training import checkpoints, queue, waiting
-from training.errors import HeimdallError
+from heimdall.errors import HeimdallError
+from training import queue
 from training.models import Checkpoint, Installation, Node, Shard, TrainingJob
+from training.placement import waiting
 from training.services.clock import in_seconds
+from training.store import checkpoints
 
 
 class NotOurs(HeimdallError):

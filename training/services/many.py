@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from heimdall.errors import HeimdallError
 from training import policy
-from training.errors import HeimdallError, NotFound
+from training.errors import NotFound
 from training.models import TrainingJob
 from training.services.transition import Result
 from training.services.verbs import VERBS

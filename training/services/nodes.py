@@ -16,10 +16,11 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from training import hardware, policy, queue, waiting
+from training import hardware, policy, queue
 from training.errors import NotFound, TransitionRefused
 from training.lifecycle import Answer
 from training.models import Attempt, Node, NodeEvent
+from training.placement import waiting
 from training.policy import System
 
 WORKER = System("worker")

@@ -12,8 +12,9 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
+from heimdall.errors import InvalidInput
 from training import policy
-from training.errors import AddressRefused, InvalidInput, NotAllowed, NotFound
+from training.errors import AddressRefused, NotAllowed, NotFound
 from training.models import Delivery, Subscription, TrainingJob, Watch
 from training.notifications import TEST, TOPICS, addresses, webhook
 from training.services import outbox

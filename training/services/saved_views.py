@@ -8,7 +8,8 @@ from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
-from training.errors import InvalidInput, NotAllowed, NotFound
+from heimdall.errors import InvalidInput
+from training.errors import NotAllowed, NotFound
 from training.models import SavedView
 from training.services.verbs import clean_name, clean_team
 

@@ -14,13 +14,13 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError, QuerySet
 from django.utils import timezone
 
-from training import checkpoints
 from training.errors import StorageUnavailable
 from training.lifecycle import RULES, Status, StopAt, Verb
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
 from training.policy import System
 from training.services.clock import in_seconds
 from training.services.transition import Raced, move
+from training.store import checkpoints
 
 SCHEDULER = System("scheduler")
 PORTION = 200  # jobs, or files, that are looked at together

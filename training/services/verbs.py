@@ -13,9 +13,11 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
+from heimdall.errors import InvalidConfig, InvalidInput
+from heimdall.recipes import registry
 from heimdall.site.env import LABEL, LABEL_RULE
-from training import checkpoints, counters, hardware, lifecycle, policy, queue, waiting
-from training.errors import InvalidConfig, InvalidInput, NotFound, StorageUnavailable, TransitionRefused
+from training import hardware, lifecycle, policy, queue
+from training.errors import NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
 from training.models import (
     MAX_TAGS,
@@ -28,7 +30,8 @@ from training.models import (
     Tag,
     TrainingJob,
 )
-from training.recipes import registry
+from training.placement import waiting
+from training.queries import counters
 from training.services import outbox
 from training.services.blocks import forget_blocks
 from training.services.datasets import dataset_named, hold_dataset, name_dataset, require_dataset
@@ -43,6 +46,7 @@ from training.services.transition import (
     to_checkpoint,
     write,
 )
+from training.store import checkpoints
 
 NAME_LENGTH, DESCRIPTION_LENGTH = 200, 10_000
 TAG_PATTERN = r"[a-z0-9][a-z0-9._:/+\-]{0,39}"

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods
 from rest_framework.authtoken.models import Token
 
 from training.api.throttles import throttle_login
-from training.forms import Shown
+from training.views.forms import Shown
 from training.views.page import page
 
 

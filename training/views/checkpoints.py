@@ -10,13 +10,14 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from training import bundles, services
+from training import services
 from training.api import downloads
 from training.errors import (
     BadCheckpoint,
     StorageUnavailable,
 )
 from training.models import Checkpoint
+from training.store import bundles
 from training.views.page import page, visible_checkpoint, visible_job
 
 

@@ -13,9 +13,9 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from training import policy, queries
-from training.forms import config_groups
 from training.models import TrainingJob
 from training.views.downloads import cell, lines
+from training.views.forms import config_groups
 from training.views.page import page, whole
 
 FEWEST, MOST = 2, 8

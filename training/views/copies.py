@@ -6,9 +6,9 @@ import json
 import shlex
 from typing import Any
 
-from training.errors import HeimdallError
+from heimdall.errors import HeimdallError
+from heimdall.recipes import registry
 from training.models import TrainingJob
-from training.recipes import registry
 
 
 def copies_of(job: TrainingJob, server: str) -> list[dict[str, str]]:

@@ -12,11 +12,12 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_http_methods
 
+from heimdall.errors import InvalidInput
+from heimdall.recipes import registry
 from training import policy, queries, services
-from training.errors import InvalidInput, TransitionRefused
-from training.forms import Shown, config_groups
+from training.errors import TransitionRefused
 from training.models import Dataset, TrainingJob
-from training.recipes import registry
+from training.views.forms import Shown, config_groups
 from training.views.page import PAGE_SIZE, page
 
 MAX_SHARDS = 200

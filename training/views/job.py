@@ -10,10 +10,10 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from training import policy, queries
-from training.forms import config_groups
 from training.lifecycle import Status, Verb
 from training.models import Attempt, Checkpoint, Event, Metric, TrainingJob
 from training.views.copies import copies_of
+from training.views.forms import config_groups
 from training.views.page import page, visible_job
 from training.views.story import MOST_LINES, story_of
 

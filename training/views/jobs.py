@@ -9,13 +9,13 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from heimdall.recipes import registry
 from training import policy, services
 from training.errors import NotFound
 from training.lifecycle import USER_VERBS, Status
 from training.models import Node, SavedView
 from training.queries import listing
 from training.queries.filters import ME, NEWEST, SINCE, Filters
-from training.recipes import registry
 from training.templatetags.heimdall import verb_button
 from training.views.page import PAGE_SIZE, page, people_known_to
 from training.views.sparks import draw

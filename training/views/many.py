@@ -14,12 +14,12 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from training import queries, services
-from training.asking import question_for_many
 from training.errors import NotAllowed, NotFound
 from training.lifecycle import Answer, Verb
 from training.models import TrainingJob
 from training.queries.chosen import changeable, visible_among
 from training.queries.filters import Filters
+from training.views.confirmations import question_for_many
 from training.views.page import ANSWER, BIGGEST, next_address, page, wants_json, whole
 from training.views.verbs import words_of
 

@@ -16,10 +16,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from rest_framework.authtoken.models import Token
 
+from heimdall.errors import HeimdallError
 from heimdall.site import database, latencies
-from training import checkpoints
-from training.errors import HeimdallError
 from training.queries.metrics import Facts
+from training.store import checkpoints
 
 ANSWER_SECONDS = 5.0  # that the database may take for one
 logger = logging.getLogger(__name__)

@@ -12,12 +12,13 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from heimdall.errors import InvalidInput
 from training import queries, services
-from training.errors import InvalidInput, NotFound
-from training.forms import SCOPES, SubscriptionForm
+from training.errors import NotFound
 from training.models import Delivery, Subscription
 from training.notifications import USUAL
 from training.queries import notifications as shown
+from training.views.forms import SCOPES, SubscriptionForm
 from training.views.page import BIGGEST, next_address, page, visible_job, wants_json, whole
 
 NUM_SHOWN = 50

@@ -6,8 +6,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from training import policy, queries, waiting
+from training import policy, queries
 from training.models import TrainingJob
+from training.placement import waiting
 from training.views.page import page
 
 LONGEST = 200

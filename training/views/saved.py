@@ -8,8 +8,9 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
+from heimdall.errors import InvalidInput
 from training import policy, services
-from training.errors import InvalidInput, NotFound
+from training.errors import NotFound
 from training.queries.filters import Filters
 from training.views.page import BIGGEST, next_address, page
 

@@ -7,17 +7,12 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
+from heimdall.errors import InvalidInput
+from heimdall.recipes import registry
 from training import policy, services
-from training.errors import (
-    BadCheckpoint,
-    InvalidInput,
-    NotFound,
-    StorageUnavailable,
-    TransitionRefused,
-)
-from training.forms import EditForm, ExtendForm, ForkForm, NewJobForm, initial_from, initial_of
+from training.errors import BadCheckpoint, NotFound, StorageUnavailable, TransitionRefused
 from training.models import Checkpoint
-from training.recipes import registry
+from training.views.forms import EditForm, ExtendForm, ForkForm, NewJobForm, initial_from, initial_of
 from training.views.page import page, visible_job, whole
 
 

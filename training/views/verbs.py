@@ -10,11 +10,12 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
+from heimdall.errors import HeimdallError, InvalidInput
 from training import policy, queries, services
-from training.asking import question, taking_back
-from training.errors import HeimdallError, InvalidInput, NotAllowed, NotFound, TransitionRefused
+from training.errors import NotAllowed, NotFound, TransitionRefused
 from training.lifecycle import Answer, Verb
 from training.models import TrainingJob
+from training.views.confirmations import question, taking_back
 from training.views.page import ANSWER, next_address, page, visible_checkpoint, visible_job, wants_json, whole
 
 

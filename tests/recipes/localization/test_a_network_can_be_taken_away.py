@@ -9,12 +9,12 @@ import pytest
 import torch
 from django.core.management import CommandError, call_command
 
+from heimdall import codec
+from heimdall.recipes import registry
+from heimdall.recipes.localization import dataset, evaluate, export
+from heimdall.recipes.localization.generator import Generator
+from heimdall.recipes.localization.recipe import RadioSamples
 from tests.recipes.in_process import train
-from training.engine import codec
-from training.recipes import registry
-from training.recipes.localization import dataset, evaluate, export
-from training.recipes.localization.generator import Generator
-from training.recipes.localization.recipe import RadioSamples
 
 torch.set_num_threads(1)
 
@@ -103,7 +103,7 @@ def test_the_samples_of_the_training_are_refused_for_the_evaluation(checkpoint):
 
 
 def test_a_checkpoint_of_another_recipe_is_refused_with_a_sentence(run, tmp_path):
-    other = checkpoint_of(run, tmp_path / "other.safetensors", recipe="training.recipes.language_model")
+    other = checkpoint_of(run, tmp_path / "other.safetensors", recipe="heimdall.recipes.language_model")
     with pytest.raises(CommandError, match="language_model"):
         said("evaluate", other)
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.recipes.localization import counter, generator
-from training.recipes.localization.dataset import split_of
-from training.recipes.localization.generator import FIELDS, Generator, TooStrict
-from training.recipes.localization.settings import NORTHERN_ITALY, RadioSettings, Receiver
+from heimdall.recipes.localization import counter, generator
+from heimdall.recipes.localization.dataset import split_of
+from heimdall.recipes.localization.generator import FIELDS, Generator, TooStrict
+from heimdall.recipes.localization.settings import NORTHERN_ITALY, RadioSettings, Receiver
 
 EVERYTHING = RadioSettings(antennas=True, late_arrivals=True, path_loss="okumura_hata", frequency_mhz=433.0)
 COUNT = 600

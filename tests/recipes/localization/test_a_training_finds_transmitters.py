@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from heimdall.errors import InvalidConfig
+from heimdall.recipes import registry
+from heimdall.recipes.base import Plan
+from heimdall.recipes.localization import dataset, evaluate
+from heimdall.recipes.localization.calibration import Calibration
+from heimdall.recipes.localization.config import Config
+from heimdall.recipes.localization.recipe import Recipe, Scene, load
+from heimdall.recipes.localization.settings import NORTHERN_ITALY, RadioSettings
 from tests.recipes.in_process import train
-from training.engine.spec import Plan
-from training.errors import InvalidConfig
-from training.recipes import registry
-from training.recipes.localization import dataset, evaluate
-from training.recipes.localization.calibration import Calibration
-from training.recipes.localization.config import Config
-from training.recipes.localization.recipe import Recipe, Scene, load
-from training.recipes.localization.settings import NORTHERN_ITALY, RadioSettings
 
 torch.set_num_threads(1)
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from heimdall import codec
+from heimdall.recipes import registry
+from heimdall.recipes.localization import evaluate, export, kinds
+from heimdall.recipes.localization.calibration import SHARES, Calibration, radii_squared, unseen_coverage
+from heimdall.recipes.localization.recipe import RadioSamples
+from heimdall.recipes.localization.score import ellipse_radius_squared, mahalanobis_squared, score
 from tests.engine.attempts import Stop, attempt, resumed_from, spec_of
-from training.engine import codec
-from training.recipes import registry
-from training.recipes.localization import evaluate, export, kinds
-from training.recipes.localization.calibration import SHARES, Calibration, radii_squared, unseen_coverage
-from training.recipes.localization.recipe import RadioSamples
-from training.recipes.localization.score import ellipse_radius_squared, mahalanobis_squared, score
 
 torch.set_num_threads(1)
 

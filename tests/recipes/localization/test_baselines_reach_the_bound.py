@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from training.recipes.localization import baselines, score
-from training.recipes.localization.generator import Generator
-from training.recipes.localization.settings import RadioSettings
+from heimdall.recipes.localization import baselines, score
+from heimdall.recipes.localization.generator import Generator
+from heimdall.recipes.localization.settings import RadioSettings
 
 TIMING_ONLY = {
     "fading": False,

@@ -4,10 +4,10 @@ import json
 import numpy as np
 import pytest
 
-from training.recipes.localization import dataset
-from training.recipes.localization.dataset import BadDataset, Manifest
-from training.recipes.localization.generator import Generator
-from training.recipes.localization.settings import RadioSettings
+from heimdall.recipes.localization import dataset
+from heimdall.recipes.localization.dataset import BadDataset, Manifest
+from heimdall.recipes.localization.generator import Generator
+from heimdall.recipes.localization.settings import RadioSettings
 
 SETTINGS = RadioSettings()
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from training.recipes.localization import propagation as p
-from training.recipes.localization.antennas import Antennas
-from training.recipes.localization.measurement import noise_floor_dbm, timing_error_ns
+from heimdall.recipes.localization import propagation as p
+from heimdall.recipes.localization.antennas import Antennas
+from heimdall.recipes.localization.measurement import noise_floor_dbm, timing_error_ns
 
 VHF = 145.0
 

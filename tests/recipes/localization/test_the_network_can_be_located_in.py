@@ -4,9 +4,9 @@ values."""
 import numpy as np
 import pytest
 
-from training.recipes.localization import bounds
-from training.recipes.localization.geometry import Network, dilution
-from training.recipes.localization.settings import RadioSettings, Receiver
+from heimdall.recipes.localization import bounds
+from heimdall.recipes.localization.geometry import Network, dilution
+from heimdall.recipes.localization.settings import RadioSettings, Receiver
 
 ALTITUDE = {"ground_altitude_m": 0.0, "transmitter_height_m": 1.0}
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.recipes.localization import baselines
-from training.recipes.localization.generator import Generator
-from training.recipes.localization.network import (
+from heimdall.recipes.localization import baselines
+from heimdall.recipes.localization.generator import Generator
+from heimdall.recipes.localization.network import (
     Arrivals,
     Estimate,
     LocalizationNetwork,
@@ -17,8 +17,8 @@ from training.recipes.localization.network import (
     negative_log_likelihood,
     tempered_loss,
 )
-from training.recipes.localization.recipe import RadioSamples
-from training.recipes.localization.settings import NORTHERN_ITALY, RadioSettings, Receiver
+from heimdall.recipes.localization.recipe import RadioSamples
+from heimdall.recipes.localization.settings import NORTHERN_ITALY, RadioSettings, Receiver
 
 torch.set_num_threads(1)
 

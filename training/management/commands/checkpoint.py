@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from training import checkpoints
 from training.errors import BadCheckpoint
 from training.management.progress import printable
+from training.store import checkpoints
 
 
 class Command(BaseCommand):

@@ -12,12 +12,13 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
-from training import bundles, datasets, policy, services
+from heimdall.recipes import registry
+from training import policy, services
 from training.errors import NotFound
 from training.management import config_options
 from training.management.door import Door, whole, whole_from_1
 from training.models import Dataset
-from training.recipes import registry
+from training.store import bundles, datasets
 
 RECIPE = "localization"
 
@@ -55,7 +56,7 @@ class Command(Door):
 
     def _evaluate(self, options: dict[str, Any]) -> None:
         # Torch is for this command alone; the web process must not load it.
-        from training.recipes.localization import evaluate
+        from heimdall.recipes.localization import evaluate
 
         if options["threads"] > 0:
             evaluate.use_threads(options["threads"])
@@ -79,8 +80,8 @@ class Command(Door):
             file.write_text(evaluate.write_between(file.read_text(), name, text))
 
     def _generate(self, options: dict[str, Any]) -> None:
-        from training.recipes.localization import dataset
-        from training.recipes.localization.settings import RadioSettings
+        from heimdall.recipes.localization import dataset
+        from heimdall.recipes.localization.settings import RadioSettings
 
         settings = registry.checked(RadioSettings, config_options.read(options))
         before = dataset.samples_in(options["folder"])
@@ -105,7 +106,7 @@ class Command(Door):
         self.stdout.write(f"Refused tries: {refused}. Fingerprint {manifest.fingerprint()}.")
 
     def _export(self, options: dict[str, Any]) -> None:
-        from training.recipes.localization import export
+        from heimdall.recipes.localization import export
 
         parity = export.export(_trained(options["checkpoint"]), options["file"])
         self.stdout.write(f"Wrote {options['file']}. {parity}")
@@ -182,7 +183,7 @@ def _generate_options(parser: CommandParser) -> None:
 
 
 def _trained(path: Path) -> Any:
-    from training.recipes.localization import evaluate
+    from heimdall.recipes.localization import evaluate
 
     try:
         return evaluate.open_checkpoint(path)
@@ -192,7 +193,7 @@ def _trained(path: Path) -> Any:
 
 def _test_part(trained: Any) -> Any:
     """The samples that a training kept aside; those of a dataset are brought as they are for a trainer."""
-    from training.recipes.localization import evaluate
+    from heimdall.recipes.localization import evaluate
 
     with tempfile.TemporaryDirectory() as scratch:
         name = trained.config.dataset

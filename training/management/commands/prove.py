@@ -14,7 +14,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from training.errors import InvalidInput
+from heimdall.errors import InvalidInput
 from training.management import config_options
 from training.management.commands.start import address, token_file
 from training.management.door import number_from_0

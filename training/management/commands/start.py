@@ -24,12 +24,12 @@ from django.db.migrations.executor import MigrationExecutor
 from rest_framework.authtoken.models import Token
 from setproctitle import setproctitle
 
+from heimdall.recipes import registry
 from heimdall.site import env
 from training import services
 from training.management.commands.worker import FOLDER_IS_GONE
 from training.management.door import one_line
 from training.models import TrainingJob
-from training.recipes import registry
 
 ADMIN = "admin"
 READY_SECONDS = 60.0

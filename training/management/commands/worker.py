@@ -23,14 +23,15 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, Error, close_old_connections, connection
 from setproctitle import setproctitle
 
+from heimdall.errors import HeimdallError
+from heimdall.recipes import registry
 from heimdall.site import database
 from training import host, queue, services
 from training.checks import shortcomings
-from training.courier import Courier
-from training.errors import HeimdallError, StorageRefused, StorageUnavailable
+from training.errors import StorageRefused, StorageUnavailable
 from training.management.door import database_is_away
 from training.models import Node
-from training.recipes import registry
+from training.worker.courier import Courier
 
 logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.05

@@ -1,0 +1,139 @@
+"""Build a training from a recipe and its config, and name the parts that must survive."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from heimdall.engine import data as data_module
+from heimdall.engine.ema import WeightAverage
+from heimdall.engine.loop import Loop, Step, Validation
+from heimdall.engine.parts import BUFFERS, GENERATORS, PassingBuffers, own_parts, require_part
+from heimdall.engine.progress import Best, EarlyStopping, EpochTotals, Position, Progress
+from heimdall.engine.rng import Generators, seed_all
+from heimdall.engine.schedule import Schedule
+from heimdall.recipes.base import Part, Plan, Samples, TrainingRecipe
+
+SGD_MOMENTUM = 0.9
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Training:
+    loop: Loop
+    plan: Plan
+    parts: dict[str, Part]
+    """In the order in which they are loaded: the generators last."""
+    parameters: int
+    fingerprint: str
+
+    @property
+    def learning_rate(self) -> float:
+        """What the optimizer takes its next step with, whatever was asked for."""
+        return float(self.parts["optimizer"].param_groups[0]["lr"])  # type: ignore[attr-defined]
+
+
+def assemble(
+    recipe: TrainingRecipe,
+    *,
+    device: torch.device | str = "cpu",
+    worker_setup: Callable[[int], None] | None = None,
+) -> Training:
+    config = recipe.config
+    device = torch.device(device)
+    seed_all(config.seed)
+    training, validation = _samples(recipe)
+    data = data_module.build_data(recipe, training, validation, worker_setup=worker_setup, device=device)
+    if not data.batches_per_epoch:
+        raise ValueError("there are no training samples")
+    steps = data.steps_per_epoch
+    plan = Plan(config.epochs, steps, config.warmup_epochs * steps)
+
+    model = recipe.model().to(device)
+    optimizer = recipe.optimizer(model) or _optimizer(config, model)
+    scheduler = recipe.scheduler(optimizer, plan) or Schedule(optimizer, plan, kind=config.lr_scheduler)
+    require_part(scheduler, "what scheduler() gives")
+    each_step, each_epoch = _when_to_step(scheduler, optimizer)
+    scaler = torch.amp.GradScaler(device.type) if config.precision == "fp16" else None
+    average = WeightAverage(model, decay=config.ema_decay) if config.ema_decay else None
+    progress, position, totals, best = Progress(), Position(), EpochTotals(), Best()
+    early_stopping = EarlyStopping(patience=config.early_stop_patience, delta=config.early_stop_delta)
+    generators = Generators(cuda_devices=1 if device.type == "cuda" else 0)
+
+    parts: dict[str, Part] = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    if scaler is not None:
+        parts["scaler"] = scaler
+    if average is not None:
+        parts["ema"] = average
+    passing = PassingBuffers({"model": model} if average is None else {"model": model, "ema": average.model})
+    if passing:
+        parts[BUFFERS] = passing
+    parts |= own_parts(recipe.parts())
+    parts |= {"progress": progress, "position": position, "totals": totals, "best": best}
+    parts |= {"early_stopping": early_stopping, GENERATORS: generators}
+
+    step = Step(
+        model,
+        optimizer,
+        each_step,
+        recipe.loss,
+        progress=progress,
+        totals=totals,
+        autocast=_autocast(config, device),
+        scaler=scaler,
+        average=average,
+        max_grad_norm=config.max_grad_norm,
+    )
+    validation_pass = Validation(
+        model if average is None else average.model,
+        data,
+        recipe.evaluation,
+        generators,
+        seed=config.seed,
+        autocast=_autocast(config, device),
+    )
+    loop = Loop(
+        model, step, validation_pass, data, progress, position, totals, best, early_stopping, each_epoch
+    )
+    parameters = sum(weight.numel() for weight in model.parameters())
+    return Training(loop, plan, parts, parameters, recipe.fingerprint(training, validation))
+
+
+def _samples(recipe: TrainingRecipe) -> tuple[Samples, Samples | None]:
+    training, validation = recipe.training_samples(), recipe.validation_samples()
+    if validation is not None:
+        return training, validation
+    return data_module.split(training, share=recipe.config.validation_split, seed=recipe.config.seed)
+
+
+def _optimizer(config: Any, model: nn.Module) -> Optimizer:
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    if config.optimizer == "sgd":
+        return SGD(weights, config.learning_rate, momentum=SGD_MOMENTUM, weight_decay=config.weight_decay)
+    kind = {"adam": Adam, "adamw": AdamW}[config.optimizer]
+    return kind(weights, config.learning_rate, weight_decay=config.weight_decay)
+
+
+class _NoSchedule:
+    def step(self) -> None:
+        pass
+
+
+def _when_to_step(scheduler: Any, optimizer: Optimizer) -> tuple[Any, Any | None]:
+    if isinstance(scheduler, ReduceLROnPlateau):
+        return _NoSchedule(), scheduler
+    if isinstance(scheduler, LRScheduler):
+        # Its warning that no step was made yet is wrong where the scaler skipped the first one.
+        optimizer._opt_called = True  # type: ignore[attr-defined]
+    return scheduler, None
+
+
+def _autocast(config: Any, device: torch.device) -> AbstractContextManager[Any] | None:
+    if config.precision == "fp32":
+        return None
+    return torch.autocast(device.type, dtype=AUTOCAST[config.precision])

@@ -1,0 +1,244 @@
+"""The data of a training: order and augmentation are a function of (seed, epoch, position).
+
+Nothing of them is stored but the position, and a resume starts there without going through what came before.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from heimdall.engine.progress import Position
+from heimdall.engine.rng import mix, mix_range, seed_all
+from heimdall.recipes.base import Samples, TrainingRecipe
+from heimdall.trainer.process import die_with_parent
+
+TRAINING, VALIDATION = "training", "validation"
+BLOCK_SAMPLES = 4096  # whose order and seeds are worked out together
+
+
+class Batch(NamedTuple):
+    data: Any
+    samples: int
+
+
+class Key(NamedTuple):
+    """What a loader worker is asked for: samples of one source by number, each with its seed."""
+
+    source: str
+    indices: list[int]
+    seeds: Sequence[int | None]
+
+
+class Data:
+    """Batches of both sources, made in this process or by one set of loader workers."""
+
+    def __init__(
+        self,
+        training: Samples,
+        validation: Samples | None,
+        *,
+        collate: Callable[[list[Any]], Any],
+        batch_size: int,
+        grad_accumulation: int,
+        seed: int,
+        num_workers: int = 0,
+        worker_setup: Callable[[int], None] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._sizes = {TRAINING: len(training), VALIDATION: 0 if validation is None else len(validation)}
+        self._batch_size = batch_size
+        self._grad_accumulation = grad_accumulation
+        self._seed = seed
+        self._device = torch.device(device)
+        self._keys = _Keys()
+        sources = {TRAINING: training} if validation is None else {TRAINING: training, VALIDATION: validation}
+        self._loader: DataLoader[Any] = DataLoader(
+            _Source(sources, collate),
+            batch_sampler=self._keys,
+            collate_fn=_as_it_is,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            worker_init_fn=worker_setup if num_workers else None,
+            # Python 3.14 would have a server of its own fork them: then they have another parent than the trainer.
+            multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
+            pin_memory=self._device.type == "cuda",
+            # Without a generator of its own, iter(loader) would draw from torch's.
+            generator=torch.Generator(),
+        )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return -(-self._sizes[TRAINING] // self._batch_size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.batches_per_epoch // self._grad_accumulation)
+
+    @property
+    def has_validation(self) -> bool:
+        return self._sizes[VALIDATION] > 0
+
+    def rest_of_epoch(self, position: Position) -> Iterator[list[Batch]]:
+        """The batches of each step that is left. The position is the caller's to move on."""
+        if position.batches >= self.batches_per_epoch:
+            return
+        batches = self._batches(_training_keys(position, self._sizes[TRAINING], self._batch_size, self._seed))
+        if self._grad_accumulation == 1:
+            for batch in batches:
+                yield [batch]
+            return
+        group = []
+        for batch in batches:
+            group.append(batch)
+            if len(group) == self._grad_accumulation:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def validation(self) -> Iterator[Batch]:
+        """All validation samples as they are, in order."""
+        size = self._sizes[VALIDATION]
+        return self._batches(
+            Key(VALIDATION, list(indices), [None] * len(indices))
+            for indices in (
+                range(start, min(start + self._batch_size, size))
+                for start in range(0, size, self._batch_size)
+            )
+        )
+
+    def _batches(self, keys: Iterator[Key]) -> Iterator[Batch]:
+        self._loader.generator.manual_seed(self._seed)  # type: ignore[union-attr]
+        self._keys.start(keys)
+        moves = self._device.type != "cpu"
+        for samples, data in self._loader:
+            yield Batch(to_device(data, self._device) if moves else data, samples)
+
+
+def build_data(
+    recipe: TrainingRecipe,
+    training: Samples,
+    validation: Samples | None,
+    *,
+    worker_setup: Callable[[int], None] | None = None,
+    device: torch.device | str = "cpu",
+) -> Data:
+    config = recipe.config
+    return Data(
+        training,
+        validation,
+        collate=recipe.collate,
+        batch_size=config.batch_size,
+        grad_accumulation=config.grad_accumulation,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        worker_setup=worker_setup,
+        device=device,
+    )
+
+
+def split(samples: Samples, *, share: float, seed: int) -> tuple[Samples, Samples | None]:
+    """Set a random share of the samples aside for validation: at least one, and never all."""
+    size = len(samples)
+    aside = min(size - 1, max(1, round(size * share))) if share else 0
+    if aside <= 0:
+        return samples, None
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(mix(seed, "split"))).tolist()
+    return Subset(samples, sorted(order[aside:])), Subset(samples, sorted(order[:aside]))
+
+
+class Subset:
+    """Some of the samples, numbered anew."""
+
+    def __init__(self, samples: Samples, indices: list[int]) -> None:
+        self._samples = samples
+        self._indices = indices
+        if hasattr(samples, "batch"):
+            self.batch = self._batch
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def sample(self, index: int, seed: int | None) -> Any:
+        return self._samples.sample(self._indices[index], seed)
+
+    def _batch(self, indices: list[int], seeds: list[int | None]) -> Any:
+        return self._samples.batch([self._indices[index] for index in indices], seeds)  # type: ignore[attr-defined]
+
+
+def to_device(data: Any, device: torch.device) -> Any:
+    if isinstance(data, Tensor):
+        return data.to(device, non_blocking=True)
+    if isinstance(data, dict):
+        return {key: to_device(value, device) for key, value in data.items()}
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*(to_device(value, device) for value in data))
+    if isinstance(data, list | tuple):
+        return type(data)(to_device(value, device) for value in data)
+    return data
+
+
+class LoaderWorkerSetup:
+    """What a loader worker does first: it will die with the trainer. (A fork closes the trainer's pipes.)"""
+
+    def __init__(self) -> None:
+        self._trainer_pid = os.getpid()
+
+    def __call__(self, worker: int) -> None:
+        die_with_parent(self._trainer_pid)
+        torch.set_num_threads(1)
+
+
+def _training_keys(position: Position, size: int, batch_size: int, seed: int) -> Iterator[Key]:
+    generator = torch.Generator().manual_seed(mix(seed, "order", position.epoch))
+    order = torch.randperm(size, generator=generator)
+    seeds_from = mix(seed, "samples", position.epoch)
+    block = batch_size * max(1, BLOCK_SAMPLES // batch_size)
+    for first in range(position.batches * batch_size, size, block):
+        last = min(first + block, size)
+        indices, seeds = order[first:last].tolist(), mix_range(seeds_from, first, last)
+        for start in range(0, last - first, batch_size):
+            part = slice(start, start + batch_size)
+            yield Key(TRAINING, indices[part], seeds[part])
+
+
+class _Keys:
+    """The loader's batch sampler: it hands out whatever was started last."""
+
+    def __init__(self) -> None:
+        self._keys: Iterator[Key] = iter(())
+
+    def start(self, keys: Iterator[Key]) -> None:
+        self._keys = keys
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._keys
+
+
+class _Source(Dataset[Any]):
+    def __init__(self, sources: dict[str, Samples], collate: Callable[[list[Any]], Any]) -> None:
+        self._sources = sources
+        self._collate = collate
+
+    def __getitems__(self, key: Key) -> tuple[int, Any]:
+        if get_worker_info() is not None:
+            # Transforms of others draw from the global generators. Here nothing saves them; in the trainer they are
+            # a part.
+            first = key.seeds[0]
+            seed_all(mix(key.source, key.indices[0]) if first is None else first)
+        samples = self._sources[key.source]
+        make = getattr(samples, "batch", None)
+        if make is not None:
+            return len(key.indices), make(key.indices, key.seeds)
+        return len(key.indices), self._collate(
+            [samples.sample(index, seed) for index, seed in zip(key.indices, key.seeds, strict=True)]
+        )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

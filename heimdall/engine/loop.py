@@ -1,0 +1,241 @@
+"""The training loop. It is read from top to bottom, and it never knows what is in a part."""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from heimdall.engine.control import STEP, Control
+from heimdall.engine.data import Batch, Data
+from heimdall.engine.ema import WeightAverage
+from heimdall.engine.progress import Best, EarlyStopping, EpochTotals, Position, Progress, StepRecord
+from heimdall.engine.rng import Generators, mix
+from heimdall.failpoints import failpoint
+from heimdall.recipes.base import Evaluation, Loss, split_loss
+
+
+class Outcome(StrEnum):
+    STOPPED = "stopped"
+    EPOCHS = "epochs"
+    EARLY_STOPPING = "early_stopping"
+
+
+@dataclass(frozen=True)
+class ClosedEpoch:
+    epoch: int
+    values: dict[str, float | None]
+    loss: float
+    """What best and patience go by: the validation loss, or without validation the training loss."""
+    is_best: bool
+    artifact: Mapping[str, Any] | None = None
+
+
+class Watcher(Control, Protocol):
+    """What goes on around the loop. Nothing here may change the training."""
+
+    def phase(self, name: str) -> None: ...
+
+    def step_finished(self) -> None: ...
+
+    def epoch_closed(self, epoch: ClosedEpoch, *, outcome: Outcome | None) -> None:
+        """`outcome` is what the loop is about to end with, None if it goes on."""
+
+
+class Step:
+    """One optimizer step over the batches of a group."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        schedule: Any,
+        loss: Callable[[nn.Module, Any], Loss],
+        *,
+        progress: Progress,
+        totals: EpochTotals,
+        autocast: AbstractContextManager[Any] | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+        average: WeightAverage | None = None,
+        max_grad_norm: float = 0.0,
+    ) -> None:
+        self._model = model
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self._loss = loss
+        self._progress = progress
+        self._totals = totals
+        self._autocast = autocast or nullcontext()
+        self._scaler = scaler
+        self._average = average
+        self._max_grad_norm = max_grad_norm
+        self._weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether a scaler leaves out steps whose gradients overflow."""
+        return self._scaler is not None
+
+    def __call__(self, batches: list[Batch]) -> None:
+        optimizer, scaler, progress = self._optimizer, self._scaler, self._progress
+        optimizer.zero_grad()
+        # The last group of an epoch may be short, and its last batch too: each sample weighs the same.
+        size = batches[0].samples if len(batches) == 1 else sum(batch.samples for batch in batches)
+        read: list[tuple[int, Tensor, dict[str, Tensor]]] = []
+        for data, samples in batches:
+            with self._autocast:
+                loss, means = split_loss(self._loss(self._model, data))
+            share = loss if samples == size else loss * (samples / size)
+            (share if scaler is None else scaler.scale(share)).backward()
+            read.append((samples, loss.detach(), {name: mean.detach() for name, mean in means.items()}))
+        grad_norm = self._clip() if self._max_grad_norm else None
+        if scaler is None:
+            optimizer.step()
+        else:
+            scale = scaler.get_scale()
+            scaler.step(optimizer)
+            scaler.update()
+            # A skipped step counts, and the schedule goes on: epochs keep their length.
+            progress.steps_skipped += scaler.get_scale() < scale
+        if self._average is not None:
+            self._average.update()
+        progress.steps_completed += 1
+        rate = float(optimizer.param_groups[0]["lr"])  # it may be a tensor that the schedule changes in place
+        self._totals.add(
+            StepRecord(progress.steps_completed, progress.epochs_completed + 1, rate, grad_norm, read)
+        )
+        self._schedule.step()
+
+    def _clip(self) -> Tensor:
+        if self._scaler is not None:
+            self._scaler.unscale_(self._optimizer)
+        return torch.nn.utils.clip_grad_norm_(self._weights, self._max_grad_norm)
+
+
+class Validation:
+    """A pass over the validation samples. It draws from no saved generator; it can be repeated."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        evaluation: Callable[[], Evaluation],
+        generators: Generators,
+        *,
+        seed: int,
+        autocast: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self._model = model
+        self._data = data
+        self._evaluation = evaluation
+        self._generators = generators
+        self._seed = mix(seed, "validation")
+        self._autocast = autocast or nullcontext()
+        self.artifact: Mapping[str, Any] | None = None
+        """What the newest pass shows beside its values."""
+
+    def __call__(self, control: Control) -> dict[str, float] | None:
+        """The values, or None where a stop at the next step came in between."""
+        self.artifact = None
+        if not self._data.has_validation:
+            return {}
+        evaluation = self._evaluation()
+        self._model.eval()
+        with torch.no_grad(), self._generators.set_aside(self._seed):
+            for data, samples in self._data.validation():
+                if control.poll() == STEP:
+                    return None
+                with self._autocast:
+                    evaluation.update(self._model, data, samples)
+            values = _checked(evaluation.result())
+            self.artifact = evaluation.artifact()
+            return values
+
+
+@dataclass(frozen=True)
+class Loop:
+    model: nn.Module
+    step: Step
+    validation: Validation
+    data: Data
+    progress: Progress
+    position: Position
+    totals: EpochTotals
+    best: Best
+    early_stopping: EarlyStopping
+    epoch_schedule: Any | None = None
+    """A scheduler that wants the epoch's loss (ReduceLROnPlateau)."""
+
+    def train(self, *, epochs: int, watcher: Watcher) -> Outcome:
+        """Train on from where the parts are. After STOPPED it can be called again, here or elsewhere."""
+        position = self.position
+        while self._end(epochs) is None:
+            # 1. The steps that are left of the epoch.
+            if watcher.poll() == STEP:
+                return Outcome.STOPPED
+            watcher.phase("training")
+            self.model.train()
+            for batches in self.data.rest_of_epoch(position):
+                self.step(batches)
+                position.batches += len(batches)
+                failpoint("step_finished")
+                watcher.step_finished()
+                if watcher.poll() == STEP:
+                    return Outcome.STOPPED
+            # 2. Validate; a stop abandons it, and it is repeated as a whole.
+            watcher.phase("validating")
+            failpoint("validating")
+            values = self.validation(watcher)
+            if values is None:
+                return Outcome.STOPPED
+            # 3. Close the epoch. The end of the training beats a stop.
+            closed = self._close(values)
+            outcome = self._end(epochs) or (Outcome.STOPPED if watcher.poll() else None)
+            watcher.epoch_closed(closed, outcome=outcome)
+            failpoint("epoch_closed")
+            if outcome is not None:
+                return outcome
+        outcome = self._end(epochs)
+        assert outcome is not None
+        return outcome
+
+    def _end(self, epochs: int) -> Outcome | None:
+        if self.progress.epochs_completed >= epochs:
+            return Outcome.EPOCHS
+        return Outcome.EARLY_STOPPING if self.early_stopping.is_reached else None
+
+    def _close(self, validated: dict[str, float]) -> ClosedEpoch:
+        values: dict[str, float | None] = {**self.totals.means(), "val_loss": None, **validated}
+        values["learning_rate"] = self.totals.learning_rate
+        if self.step.may_skip:
+            values["steps_skipped"] = self.progress.steps_skipped
+        loss = _the_loss(values)
+        self.progress.epochs_completed += 1
+        self.position.epoch, self.position.batches = self.progress.epochs_completed, 0
+        self.totals.reset()
+        is_best = self.best.consider(self.progress.epochs_completed, loss)
+        self.early_stopping.consider(loss)
+        if self.epoch_schedule is not None:
+            self.epoch_schedule.step(loss)
+        return ClosedEpoch(self.progress.epochs_completed, values, loss, is_best, self.validation.artifact)
+
+
+def _checked(values: Mapping[str, Any]) -> dict[str, float]:
+    if "val_loss" not in values:
+        raise ValueError(
+            "result() of the evaluation gives no val_loss, which says which epoch is the best: add it"
+        )
+    return {name: float(value) for name, value in values.items()}
+
+
+def _the_loss(values: dict[str, float | None]) -> float:
+    for name in ("val_loss", "train_loss"):
+        loss = values.get(name)
+        if loss is not None:
+            return loss
+    return math.nan

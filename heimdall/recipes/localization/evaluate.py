@@ -1,0 +1,234 @@
+"""The network beside the classical estimators and the bound, on the same samples."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from heimdall import codec
+from heimdall.recipes.localization import baselines, kinds
+from heimdall.recipes.localization.calibration import Calibration
+from heimdall.recipes.localization.config import Config
+from heimdall.recipes.localization.generator import Generator
+from heimdall.recipes.localization.geometry import Network
+from heimdall.recipes.localization.network import Estimate, LocalizationNetwork
+from heimdall.recipes.localization.recipe import RadioSamples, Recipe, load
+from heimdall.recipes.localization.score import (
+    SHARES,
+    Score,
+    ellipse_radius_squared,
+    mahalanobis_squared,
+    score,
+)
+from heimdall.recipes.localization.settings import RadioSettings
+
+PACKAGE = "training.recipes.localization"
+BATCH = 1024
+NETWORK = "network"
+PLAIN = "Gauss-Newton on timing, plain"
+CAREFUL = "Gauss-Newton on timing, careful"
+LATE_NOTE = "Late arrivals are on; the bound is the one without them."
+
+
+class NotALocalization(ValueError):
+    """The checkpoint is of another recipe."""
+
+
+class NoTestPart(ValueError):
+    """The samples that were kept from the training are not to be had."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    network: LocalizationNetwork
+    calibration: Calibration
+    config: Config
+    settings: RadioSettings
+    seed: int
+    """Of the samples that it was trained with."""
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    score: Score
+    positions_km: NDArray[np.float64]
+    covariances_km2: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    rows: tuple[Row, ...]
+    """The network's first."""
+    calibration: Calibration
+    truth_km: NDArray[np.float64]
+    bounds_m: NDArray[np.float64]
+    notes: tuple[str, ...]
+
+
+def open_checkpoint(path: str | Path) -> Trained:
+    """The network of a checkpoint file, with the config that it was trained with."""
+    parts, about = codec.load(path)
+    if about.get("recipe") != PACKAGE:
+        raise NotALocalization(f"The checkpoint is of the recipe {about.get('recipe')}, not of {PACKAGE}.")
+    config = Config.model_validate_json(json.dumps(about["config"]))
+    scene = parts["recipe_scene"]
+    settings = RadioSettings.model_validate_json(json.dumps(scene["settings"]))
+    calibration = Calibration()
+    calibration.load_state_dict(parts.get("recipe_calibration", {}))
+    return Trained(load(parts, config), calibration, config, settings, scene["seed"], about)
+
+
+def use_threads(count: int) -> None:
+    torch.set_num_threads(count)
+
+
+def fresh_samples(settings: RadioSettings, *, seed: int, samples: int) -> dict[str, NDArray]:
+    """Of a seed that the network should not have seen."""
+    return Generator(settings, seed).samples(0, samples).arrays
+
+
+def test_part(trained: Trained, scratch: Path) -> dict[str, NDArray]:
+    """The samples that the training kept aside: neither weights nor ellipses nor the choice of the epoch saw them.
+
+    scratch: where a dataset was brought to, as for a training.
+    """
+    recipe = Recipe(trained.config, scratch)
+    arrays = recipe.scene.arrays_of(trained.config, "test")
+    if not len(arrays["detected"]):
+        raise NoTestPart("The training kept no test part: its test_split is 0. Evaluate on a fresh seed.")
+    pinned = trained.about.get("environment", {}).get("data_fingerprint")
+    found = recipe.fingerprint(recipe.training_samples(), recipe.validation_samples())
+    if pinned and pinned != found:
+        raise NoTestPart("The data are not those of the training: it may have seen their test part.")
+    return arrays
+
+
+def evaluate(
+    network: LocalizationNetwork,
+    settings: RadioSettings,
+    arrays: dict[str, NDArray],
+    *,
+    calibration: Calibration,
+) -> Evaluated:
+    """The network and the classical estimators on these samples."""
+    scene = Network.of(settings)
+    refined, unrefined = answers(network, RadioSamples(scene, arrays))
+    estimators: dict[str, Callable[[], baselines.Estimates]] = {
+        NETWORK: lambda: refined,
+        "network, unrefined": lambda: unrefined,
+        PLAIN: lambda: baselines.plain_gauss_newton_on_timing(scene, arrays),
+        CAREFUL: lambda: baselines.gauss_newton_on_timing(scene, arrays),
+        "Levenberg-Marquardt on strength": lambda: baselines.levenberg_marquardt_on_strength(
+            settings, scene, arrays
+        ),
+        "centroid of the receivers": lambda: baselines.centroid(scene, arrays),
+    }
+    if network.refine is None:
+        del estimators["network, unrefined"]
+    truth, bounds = arrays["position_km"], arrays["bound_m"].astype(np.float64)
+    rows = []
+    for name, estimator in estimators.items():
+        found = estimator()
+        positions, covariances = found.positions_km, found.covariances_km2
+        sizes = calibration.radius_squared if name == NETWORK else ellipse_radius_squared
+        scored = score(positions, covariances, truth, bounds, radius_squared=sizes)
+        rows.append(Row(name, scored, positions, covariances))
+    return Evaluated(tuple(rows), calibration, truth, bounds, (LATE_NOTE,) if settings.late_arrivals else ())
+
+
+def answers(
+    network: LocalizationNetwork, samples: RadioSamples
+) -> tuple[baselines.Estimates, baselines.Estimates]:
+    """The refined and the unrefined estimates."""
+    found = []
+    network.eval()
+    with torch.no_grad():
+        for start in range(0, len(samples), BATCH):
+            indices = list(range(start, min(start + BATCH, len(samples))))
+            found.append(network(samples.batch(indices, [None] * len(indices)).reports))
+    return _joined(answer.refined for answer in found), _joined(answer.unrefined for answer in found)
+
+
+def table(evaluated: Evaluated) -> str:
+    """A table in Markdown, the bound in its last row."""
+    header = (
+        "estimator", "median, m", "p68, m", "p95, m", "score", "p68 score", "p95 score", "in 68 %", "in 95 %",
+    )  # fmt: skip
+    lines = [header, ("---", *["---:"] * (len(header) - 1))]
+    for row in evaluated.rows:
+        found = row.score
+        metres = (found.p50_m, found.p68_m, found.p95_m)
+        scores = (found.score, found.score_p68, found.score_p95)
+        shares = (found.coverage_68, found.coverage_95)
+        lines.append(
+            (
+                row.name,
+                *(f"{value:.1f}" for value in metres),
+                *(f"{value:.3f}" for value in scores),
+                *(f"{100 * value:.1f} %" for value in shares),
+            )
+        )
+    percentiles = np.percentile(evaluated.bounds_m, [50, 68, 95])
+    lines.append(("Cramer-Rao bound", *(f"{value:.1f}" for value in percentiles), *["1.000"] * 3, "", ""))
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n\n".join([text, *evaluated.notes])
+
+
+def remarks(trained: Trained, evaluated: Evaluated, *, seed: int | None) -> str:
+    """What was compared, so that anybody can do it again, and how the tails compare. Seed None: on the test part."""
+    config, p95 = trained.config, {row.name: row.score.p95_m for row in evaluated.rows}
+    apart = [f"{difference(p95[NETWORK], p95[name])} {name}" for name in (PLAIN, CAREFUL)]
+    source = f"dataset {config.dataset}" if config.dataset else f"seed {trained.seed}"
+    seen = "its own test part" if seed is None else f"seed {seed}"
+    return (
+        f"p95 of the network: {apart[0]}, {apart[1]}. {len(evaluated.truth_km)} samples of {seen}; trained on "
+        f"{config.samples} samples of {source} (training, validation and test parts) with seed {config.seed}: "
+        f"{trained.about['epoch']} epochs, batches of {config.batch_size}, learning rate {config.learning_rate:g}."
+    )
+
+
+def difference(ours: float, theirs: float) -> str:
+    """How far one lies below or above another."""
+    percent = 100 * (1 - ours / theirs)
+    return f"{abs(percent):.0f} % {'below' if percent >= 0 else 'above'}"
+
+
+def about_ellipses(evaluated: Evaluated) -> str:
+    """Where the sizes of the network's ellipses come from."""
+    calibration = evaluated.calibration
+    if not calibration.samples:
+        return "The checkpoint holds no calibration: its ellipses are as large as the network itself states."
+    factors = [np.sqrt(calibration.radius_squared(one) / ellipse_radius_squared(one)) for one in SHARES]
+    return (
+        f"The network's ellipses are as large as {calibration.samples} validation samples ask for: "
+        f"{factors[0]:.2f} times (68 %) and {factors[1]:.2f} times (95 %) what the network itself states."
+    )
+
+
+def table_of_kinds(evaluated: Evaluated, arrays: dict[str, NDArray]) -> str:
+    """What the network's ellipses hold of each kind of station."""
+    positions, covariances = evaluated.rows[0].positions_km, evaluated.rows[0].covariances_km2
+    squared = mahalanobis_squared(positions, covariances, evaluated.truth_km)
+    return kinds.table(squared, covariances, arrays, evaluated.calibration)
+
+
+def write_between(text: str, name: str, content: str) -> str:
+    """The text with the content between the comments that name its place."""
+    begin, end = f"<!-- evaluate {name} -->\n", f"<!-- end of {name} -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"There is no place {begin.strip()} ... {end} in the text.")
+    return f"{before}{begin}{content}\n{end}{after}"
+
+
+def _joined(estimates: Iterable[Estimate]) -> baselines.Estimates:
+    means, covariances = zip(*((found.mean, found.covariance()) for found in estimates), strict=True)
+    return baselines.Estimates(torch.cat(means).numpy(), torch.cat(covariances).numpy())

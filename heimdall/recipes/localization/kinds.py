@@ -1,0 +1,55 @@
+"""Whether the ellipses hold what they say for each kind of station, and not only over all of them.
+
+The calibration promises the latter. By the size of the ellipse, which everybody sees, one may judge a single answer;
+how many of its links are obstructed is hidden from network and reader, and an answer may be surer than it should be.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall.recipes.localization.calibration import Calibration
+from heimdall.recipes.localization.score import SHARES, ellipse_radius_squared
+
+Floats = NDArray[np.float64]
+Chosen = NDArray[np.bool_]
+
+QUARTERS = (
+    "the quarter with the smallest ellipses", "the second quarter", "the third quarter",
+    "the quarter with the largest ellipses",
+)  # fmt: skip
+LINKS = ("no link obstructed", "one", "two", "three", "four or more")
+FEWEST = 100
+"""Kinds with fewer samples are left out: their shares would say little."""
+
+
+def table(
+    distances_squared: Floats,
+    covariances_km2: Floats,
+    arrays: Mapping[str, NDArray],
+    calibration: Calibration,
+) -> str:
+    """In Markdown: which share the ellipses hold of each kind, as calibrated and as the network states them."""
+    header = ("stations", "share", *(f"in {100 * share:.0f} %" for share in SHARES))
+    if calibration.samples:
+        header += tuple(f"in {100 * share:.0f} % as stated" for share in SHARES)
+    lines = [header, ("---", *["---:"] * (len(header) - 1))]
+    radii = [calibration.radius_squared(share) for share in SHARES]
+    radii += [ellipse_radius_squared(share) for share in SHARES] if calibration.samples else []
+    for name, chosen in _kinds(covariances_km2, arrays):
+        if chosen.sum() >= FEWEST:
+            shares = [chosen.mean(), *(np.mean(distances_squared[chosen] <= radius) for radius in radii)]
+            lines.append((name, *(f"{100 * share:.1f} %" for share in shares)))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _kinds(covariances_km2: Floats, arrays: Mapping[str, NDArray]) -> Iterator[tuple[str, Chosen]]:
+    yield "all", np.ones(len(covariances_km2), bool)
+    sizes = np.trace(covariances_km2, axis1=1, axis2=2)
+    quarters = np.searchsorted(np.percentile(sizes, [25, 50, 75]), sizes)
+    for number, name in enumerate(QUARTERS):
+        yield name, quarters == number
+    obstructed = np.sum(arrays["obstructed"] & arrays["detected"], axis=1)
+    for number, name in enumerate(LINKS):
+        yield name, np.minimum(obstructed, len(LINKS) - 1) == number

@@ -1,0 +1,427 @@
+"""Where is it, and how sure is that: a network over a set of receivers, refined by learned Gauss-Newton steps.
+
+1. A set-attention network reads one token for each receiver that detected something, in any order, and gives a first
+   position with a full covariance. That is good to kilometres.
+2. Gauss-Newton steps on the times of arrival take it to the minimum of the weighted squares.
+3. A second set-attention network looks at what each receiver leaves unexplained there. It says how much each time
+   of arrival should count and how late it probably is. Gauss-Newton steps go on with that, and it is asked again.
+
+Positions are kilometres. The steps run in float64: a range of 150 km in float32 is good to a centimetre, but its
+differences, squared and subtracted, are not. The networks themselves run in float32.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from heimdall.recipes.localization.measurement import KM_PER_NS
+
+VALUES = ("snr_db", "rss_dbm", "frequency_offset_hz", "arrival_ns", "error_ns")
+"""What a receiver reports, in the order of the last dimension of `Reports.values`."""
+PLACES = ("east_km", "north_km", "rise_km")
+_SNR, _RSS, _OFFSET, _ARRIVAL, _ERROR = range(len(VALUES))
+_FEATURES = len(VALUES) + len(PLACES)
+_RESIDUAL_FEATURES = 13
+_EARTH_KM = 8.0 * 4.0 / 3.0 * 6371.0
+_PLAIN_STEPS = 8
+_STEPS_EACH = 2
+_LARGEST_STEP_KM = 20.0
+_SPREAD = 1.5
+_WEIGHT_RANGE = 6.0
+_TEMPERED_FROM = 100.0
+_LATENESS_KM = 0.1
+_TINY = 1e-6
+
+
+class Reports(NamedTuple):
+    """A batch of samples as the receivers report them; all receivers are there, `detected` says which count."""
+
+    values: Tensor
+    """(samples, receivers, 5), float32: VALUES."""
+    places: Tensor
+    """(samples, receivers, 3), float32: east and north of the network's centre, height above the transmitter."""
+    detected: Tensor
+    """(samples, receivers), bool."""
+
+
+class Estimate(NamedTuple):
+    """A Gaussian: its mean in km and the root of its covariance, [[exp(a), 0], [b, exp(c)]]."""
+
+    mean: Tensor
+    """(samples, 2), float64, km."""
+    root: Tensor
+    """(samples, 3), float64: a, b, c; exp(a), b and exp(c) are km."""
+
+    def covariance(self) -> Tensor:
+        first, cross, second = self.root[:, 0].exp(), self.root[:, 1], self.root[:, 2].exp()
+        rows = [first * first, first * cross, first * cross, cross * cross + second * second]
+        return torch.stack(rows, dim=1).reshape(-1, 2, 2)
+
+
+class Answer(NamedTuple):
+    refined: Estimate
+    unrefined: Estimate
+
+
+def negative_log_likelihood(estimate: Estimate, truth: Tensor) -> Tensor:
+    """Of a two-dimensional Gaussian in km, for each sample: log(2 pi) + a + c + |root^-1 error|^2 / 2.
+
+    For a circular covariance s^2 the log terms are 2 log s: the variance counts once for each axis.
+    """
+    return _log_volume(estimate) + 0.5 * mahalanobis_squared(estimate, truth)
+
+
+def tempered_loss(estimate: Estimate, truth: Tensor) -> Tensor:
+    """The same up to ten standard deviations; beyond, the error counts by its logarithm.
+
+    One sample in thousands takes the wrong one of two crossings, a thousand standard deviations off. Untempered,
+    those few are all that the mean of the loss is made of.
+    """
+    squared = mahalanobis_squared(estimate, truth)
+    beyond = _TEMPERED_FROM * (1.0 + torch.log(squared.clamp_min(_TEMPERED_FROM) / _TEMPERED_FROM))
+    return _log_volume(estimate) + 0.5 * torch.where(squared > _TEMPERED_FROM, beyond, squared)
+
+
+def _log_volume(estimate: Estimate) -> Tensor:
+    return math.log(2.0 * math.pi) + estimate.root[:, 0] + estimate.root[:, 2]
+
+
+def mahalanobis_squared(estimate: Estimate, truth: Tensor) -> Tensor:
+    """|root^-1 (truth - mean)|^2 for each sample."""
+    log_first, cross, log_second = estimate.root.unbind(dim=1)
+    error = truth - estimate.mean
+    first = error[:, 0] * torch.exp(-log_first)
+    second = (error[:, 1] - cross * first) * torch.exp(-log_second)
+    return first * first + second * second
+
+
+class LocalizationNetwork(nn.Module):
+    feature_mean: Tensor
+    feature_scale: Tensor
+    position_mean: Tensor
+    position_scale: Tensor
+
+    def __init__(self, *, width: int, heads: int, layers: int, dropout: float, refinements: int) -> None:
+        super().__init__()
+        self.locate = SetNetwork(_FEATURES, 5, width=width, heads=heads, layers=layers, dropout=dropout)
+        self.refine = Refiner(width=width, heads=heads, steps=refinements) if refinements else None
+        self.register_buffer("feature_mean", torch.zeros(_FEATURES))
+        self.register_buffer("feature_scale", torch.ones(_FEATURES))
+        self.register_buffer("position_mean", torch.zeros(2))
+        self.register_buffer("position_scale", torch.ones(2))
+
+    @torch.no_grad()
+    def fit_normalisation(self, reports: Reports, truth: Tensor) -> None:
+        """From the training split, once. It is a part of the model: every checkpoint and every export has it."""
+        features = _features(reports)[reports.detected]
+        self.feature_mean.copy_(features.mean(dim=0))
+        self.feature_scale.copy_(features.std(dim=0).clamp_min(1e-3))
+        self.position_mean.copy_(truth.mean(dim=0))
+        self.position_scale.copy_(truth.std(dim=0).clamp_min(1e-3))
+
+    def forward(self, reports: Reports) -> Answer:
+        unrefined = self._unrefined(reports)
+        if self.refine is None:
+            return Answer(unrefined, unrefined)
+        return Answer(self.refine(reports, unrefined), unrefined)
+
+    def _unrefined(self, reports: Reports) -> Estimate:
+        features = (_features(reports) - self.feature_mean) / self.feature_scale
+        _, pooled = self.locate(features, reports.detected)
+        found = pooled.double()
+        scale = self.position_scale.double()
+        mean = self.position_mean.double() + scale * found[:, :2]
+        logs = scale.log() + found[:, 2:4].clamp(-12.0, 4.0)
+        return Estimate(mean, torch.stack([logs[:, 0], scale[1] * found[:, 4], logs[:, 1]], dim=1))
+
+
+class Refiner(nn.Module):
+    """Gauss-Newton steps whose weights, and corrections for lateness, are learned."""
+
+    def __init__(self, *, width: int, heads: int, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.judge = SetNetwork(
+            _RESIDUAL_FEATURES, 3, width=width, heads=heads, layers=2, dropout=0.0, outputs_each=2
+        )
+        # At first nothing is known better than by the receivers themselves: plain Gauss-Newton.
+        self.judge.begin_at_zero()
+
+    def forward(self, reports: Reports, start: Estimate) -> Estimate:
+        problem = Arrivals(reports)
+        with torch.no_grad():
+            position = _best_of(problem, start)
+        weights, late = problem.weights, torch.zeros_like(problem.weights)
+        for _ in range(self.steps):
+            features = problem.residual_features(reports, position, weights, late)
+            each, pooled = self.judge(features, reports.detected)
+            each, pooled = each.double(), pooled.double()
+            weights = problem.weights * torch.exp(_WEIGHT_RANGE * torch.tanh(each[..., 0] / _WEIGHT_RANGE))
+            late = _LATENESS_KM * each[..., 1]
+            position = position.detach()
+            for _ in range(_STEPS_EACH):
+                position = position + problem.step(position, weights, late)
+        return Estimate(position, problem.root(position, weights, late, pooled))
+
+
+def _best_of(problem: "Arrivals", start: Estimate) -> Tensor:
+    """Descend from the middle and four points round it; take the end that arrivals and first guess like best.
+
+    Hyperbolas may cross twice, and near a receiver the way down is narrow.
+    """
+    first, cross, second = start.root[:, 0].exp(), start.root[:, 1], start.root[:, 2].exp()
+    axes = torch.stack(
+        [torch.stack([first, cross], dim=1), torch.stack([torch.zeros_like(first), second], dim=1)]
+    )
+    shifts = _SPREAD * torch.cat([torch.zeros_like(axes[:1]), axes, -axes])
+    starts = (start.mean + shifts).flatten(0, 1)
+    count = len(shifts)
+    ends, cost = problem.repeated(count).descend(starts)
+    guessed = Estimate(start.mean.repeat(count, 1), start.root.repeat(count, 1))
+    cost = (cost + mahalanobis_squared(guessed, ends)).reshape(count, -1)
+    chosen = cost.argmin(dim=0)
+    return ends.reshape(count, -1, 2).gather(0, chosen[None, :, None].expand(1, -1, 2))[0]
+
+
+class Arrivals:
+    """Times of arrival as a least-squares problem: which position and clock explain them? In km and float64."""
+
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+        self._detected = reports.detected
+        places = reports.places.double()
+        self._east, self._north, self._rise = places.unbind(dim=2)
+        self._observed = KM_PER_NS * reports.values[..., _ARRIVAL].double()
+        self.errors = KM_PER_NS * torch.where(self._detected, reports.values[..., _ERROR].double(), 1.0)
+        self.weights = torch.where(self._detected, self.errors**-2, 0.0)
+
+    def repeated(self, count: int) -> "Arrivals":
+        """The same samples so many times, one whole batch after the other."""
+        return Arrivals(
+            Reports(*(tensor.repeat(count, *[1] * (tensor.dim() - 1)) for tensor in self._reports))
+        )
+
+    def descend(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Damped Gauss-Newton steps with the receivers' own weights, only downhill. Where they end, at what cost."""
+        late = torch.zeros_like(self.weights)
+        damping = torch.full_like(position[:, :1], 1e-2)
+        terms = self._terms(position, self.weights, late)
+        for _ in range(_PLAIN_STEPS):
+            tried = position + _solved(terms, damping)
+            tried_terms = self._terms(tried, self.weights, late)
+            better = tried_terms.cost <= terms.cost
+            position = torch.where(better[:, None], tried, position)
+            terms = _Terms(
+                *(torch.where(better, new, old) for new, old in zip(tried_terms, terms, strict=True))
+            )
+            damping = torch.where(better[:, None], damping * 0.1, damping * 10.0).clamp(1e-9, 1e6)
+        return position, terms.cost
+
+    def step(self, position: Tensor, weights: Tensor, late: Tensor) -> Tensor:
+        return _solved(self._terms(position, weights, late), 1e-6)
+
+    def residual_features(self, reports: Reports, position: Tensor, weights: Tensor, late: Tensor) -> Tensor:
+        """What each receiver leaves unexplained, and what could explain it; (samples, receivers, 13), float32."""
+        ranges, east, north = self._ranges(position)
+        left = self._left(ranges, weights, late=0.0) / self.errors
+        leverage = self._leverage(position, weights, late)
+        features = [
+            _asinh(left),
+            _asinh(left / (1.0 - leverage).clamp_min(0.01)) / 2.0,
+            left / (1.0 + left.abs()),
+            leverage,
+            torch.log(self.errors / (100.0 * KM_PER_NS)),
+            torch.log(weights.clamp_min(1e-12) * self.errors**2),
+            reports.values[..., _SNR].double() / 15.0 - 2.0,
+            self._strength(reports, ranges) / 12.0,
+            torch.log(ranges / 50.0),
+            # The earth over the line of sight half way, but for the transmitter's height, in 100 m.
+            10.0 * (ranges * ranges / _EARTH_KM - 0.5 * self._rise),
+            east,
+            north,
+            late / _LATENESS_KM,
+        ]
+        return torch.stack(features, dim=2).detach().float()
+
+    def _strength(self, reports: Reports, ranges: Tensor) -> Tensor:
+        """How much stronger than the others a receiver hears it, the distance in free space taken out, dB."""
+        strength = reports.values[..., _RSS].double() + 20.0 * torch.log10(ranges)
+        count = self._detected.sum(dim=1, keepdim=True).clamp_min(1)
+        return strength - torch.where(self._detected, strength, 0.0).sum(dim=1, keepdim=True) / count
+
+    def _leverage(self, position: Tensor, weights: Tensor, late: Tensor) -> Tensor:
+        """How much of its own error each arrival hides from its residual: the diagonal of the hat matrix."""
+        terms = self._terms(position, weights, late)
+        _, east, north = self._ranges(position)
+        total = weights.sum(dim=1, keepdim=True).clamp_min(_TINY)
+        east = east - (weights * east).sum(dim=1, keepdim=True) / total
+        north = north - (weights * north).sum(dim=1, keepdim=True) / total
+        found = terms.north[:, None] * east * east - 2.0 * terms.cross[:, None] * east * north
+        found = found + terms.east[:, None] * north * north
+        determinant = _determinant(terms.east, terms.cross, terms.north)[:, None]
+        return (weights * (found / determinant + 1.0 / total)).clamp(0.0, 1.0)
+
+    def root(self, position: Tensor, weights: Tensor, late: Tensor, correction: Tensor) -> Tensor:
+        """The root of the covariance: that of the weights, times a learned triangular correction."""
+        terms = self._terms(position, weights, late)
+        # A fit that leaves far more than its errors explain has missed the minimum or a wrong arrival.
+        freedom = (self._detected.sum(dim=1) - 3).clamp_min(1)
+        unexplained = (0.1 * terms.cost / freedom).clamp_min(1.0)
+        determinant = _determinant(terms.east, terms.cross, terms.north)
+        log_first = 0.5 * (terms.north.log() - determinant.log() + unexplained.log())
+        first = log_first.exp()
+        cross = -terms.cross / determinant * unexplained / first
+        log_second = 0.5 * (unexplained.log() - terms.north.log())
+        a, b, c = correction.clamp(-6.0, 6.0).unbind(dim=1)
+        # [[f, 0], [x, s]] [[e^a, 0], [b, e^c]] = [[f e^a, 0], [x e^a + s b, s e^c]]
+        return torch.stack([log_first + a, cross * a.exp() + log_second.exp() * b, log_second + c], dim=1)
+
+    def _terms(self, position: Tensor, weights: Tensor, late: Tensor) -> "_Terms":
+        ranges, east, north = self._ranges(position)
+        left = self._left(ranges, weights, late)
+        total = weights.sum(dim=1, keepdim=True).clamp_min(_TINY)
+        east = east - (weights * east).sum(dim=1, keepdim=True) / total
+        north = north - (weights * north).sum(dim=1, keepdim=True) / total
+        weighted_east, weighted_north = weights * east, weights * north
+        return _Terms(
+            (weighted_east * east).sum(dim=1) + _TINY,
+            (weighted_east * north).sum(dim=1),
+            (weighted_north * north).sum(dim=1) + _TINY,
+            (weighted_east * left).sum(dim=1),
+            (weighted_north * left).sum(dim=1),
+            (weights * left * left).sum(dim=1),
+        )
+
+    def _ranges(self, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        east = position[:, :1] - self._east
+        north = position[:, 1:] - self._north
+        ranges = torch.sqrt(east * east + north * north + self._rise * self._rise + _TINY)
+        return ranges, east / ranges, north / ranges
+
+    def _left(self, ranges: Tensor, weights: Tensor, late: Tensor | float) -> Tensor:
+        left = self._observed - late - ranges
+        total = weights.sum(dim=1, keepdim=True).clamp_min(_TINY)
+        return left - (weights * left).sum(dim=1, keepdim=True) / total
+
+
+class _Terms(NamedTuple):
+    """J'WJ and J'Wr with the clock taken out, and the cost; one number for each sample."""
+
+    east: Tensor
+    cross: Tensor
+    north: Tensor
+    pull_east: Tensor
+    pull_north: Tensor
+    cost: Tensor
+
+
+def _solved(terms: _Terms, damping: Tensor | float) -> Tensor:
+    factor = 1.0 + (damping if isinstance(damping, float) else damping[:, 0])
+    east, north = terms.east * factor, terms.north * factor
+    determinant = _determinant(east, terms.cross, north)
+    step = torch.stack(
+        [
+            (north * terms.pull_east - terms.cross * terms.pull_north) / determinant,
+            (east * terms.pull_north - terms.cross * terms.pull_east) / determinant,
+        ],
+        dim=1,
+    )
+    length = torch.sqrt((step * step).sum(dim=1, keepdim=True) + _TINY)
+    return step * (_LARGEST_STEP_KM / length).clamp_max(1.0)
+
+
+def _asinh(values: Tensor) -> Tensor:
+    """torch.asinh, which exporters do not know."""
+    sizes = values.abs()
+    return values.sign() * torch.log(sizes + torch.sqrt(sizes * sizes + 1.0))
+
+
+def _determinant(east: Tensor, cross: Tensor, north: Tensor) -> Tensor:
+    return torch.maximum(east * north - cross * cross, 1e-10 * east * north)
+
+
+class SetNetwork(nn.Module):
+    """Attention over a set: (samples, members, inputs) and a mask to outputs for each member and for the whole."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        width: int,
+        heads: int,
+        layers: int,
+        dropout: float,
+        outputs_each: int = 0,
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width))
+        self.layers = nn.ModuleList(AttentionLayer(width, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.each = nn.Linear(width, outputs_each) if outputs_each else None
+        self.whole = nn.Sequential(
+            nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, outputs)
+        )
+
+    def begin_at_zero(self) -> None:
+        for linear in (self.each, self.whole[-1]):
+            if isinstance(linear, nn.Linear):
+                nn.init.zeros_(linear.weight)
+                nn.init.zeros_(linear.bias)
+
+    def forward(self, members: Tensor, present: Tensor) -> tuple[Tensor | None, Tensor]:
+        hidden = self.embed(torch.where(present[..., None], members, 0.0))
+        for layer in self.layers:
+            hidden = layer(hidden, present)
+        hidden = self.norm(hidden)
+        each = None if self.each is None else torch.where(present[..., None], self.each(hidden), 0.0)
+        counted = present[..., None].to(hidden.dtype)
+        mean = (hidden * counted).sum(dim=1) / counted.sum(dim=1).clamp_min(1.0)
+        most = torch.where(present[..., None], hidden, -1e4).amax(dim=1)
+        return each, self.whole(torch.cat([mean, most], dim=1))
+
+
+class AttentionLayer(nn.Module):
+    """Attention and a small network, each added to what was there. Absent members are attended to by nobody."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.first_norm = nn.LayerNorm(width)
+        self.second_norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 3 * width)
+        self.join = nn.Linear(width, width)
+        self.feed = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, hidden: Tensor, present: Tensor) -> Tensor:
+        samples, members, width = hidden.shape
+        parts = self.project(self.first_norm(hidden)).reshape(
+            samples, members, 3, self.heads, width // self.heads
+        )
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(dim=0)
+        scores = query @ key.transpose(2, 3) / math.sqrt(width // self.heads)
+        scores = torch.where(present[:, None, None, :], scores, -1e4)
+        mixed = functional.softmax(scores, dim=3) @ value
+        hidden = hidden + self.join(mixed.transpose(1, 2).reshape(samples, members, width))
+        return hidden + self.feed(self.second_norm(hidden))
+
+
+def _features(reports: Reports) -> Tensor:
+    """Reports and places as numbers of like size once they are normalised; arrivals are taken from their mean."""
+    values = reports.values
+    count = reports.detected.sum(dim=1, keepdim=True).clamp_min(1)
+    arrival = torch.where(reports.detected, values[..., _ARRIVAL], 0.0)
+    arrival = arrival - arrival.sum(dim=1, keepdim=True) / count
+    columns = [
+        values[..., _SNR],
+        values[..., _RSS],
+        values[..., _OFFSET],
+        arrival,
+        values[..., _ERROR].clamp_min(1e-3).log(),
+    ]
+    return torch.cat([torch.stack(columns, dim=2), reports.places], dim=2)

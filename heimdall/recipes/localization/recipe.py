@@ -1,0 +1,258 @@
+"""The localization training: its samples, the network, the loss, and metrics in metres beside the bound."""
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from heimdall.engine.schedule import Schedule
+from heimdall.recipes.base import Evaluation, Part, Plan, Samples, TrainingRecipe
+from heimdall.recipes.localization import dataset
+from heimdall.recipes.localization.artifact import artifact
+from heimdall.recipes.localization.calibration import Calibration, unseen_coverage
+from heimdall.recipes.localization.config import Config
+from heimdall.recipes.localization.generator import Generator
+from heimdall.recipes.localization.geometry import Network
+from heimdall.recipes.localization.network import (
+    VALUES,
+    Answer,
+    LocalizationNetwork,
+    Reports,
+    negative_log_likelihood,
+    tempered_loss,
+)
+from heimdall.recipes.localization.score import mahalanobis_squared, score
+from heimdall.recipes.localization.settings import RadioSettings
+
+LOWEST_RATE = 0.01
+
+
+class Batch(NamedTuple):
+    reports: Reports
+    truth: Tensor
+    """(samples, 2), float64, km."""
+    bound: Tensor
+    """(samples,), m."""
+
+
+class Scene:
+    """All samples of a training with the network that made them, in numpy."""
+
+    def __init__(
+        self, settings: RadioSettings, seed: int, arrays: dict[str, NDArray], fingerprint: str
+    ) -> None:
+        self.settings = settings
+        self.seed = seed
+        self.arrays = arrays
+        self.fingerprint = fingerprint
+        self.network = Network.of(settings)
+
+    @classmethod
+    def of(cls, config: Config, scratch: Path) -> "Scene":
+        """The config's samples: read from its dataset, or made."""
+        if not config.dataset:
+            scene, seed = config.scene, config.data_seed
+            arrays = Generator(scene, seed).samples(0, config.samples).arrays
+            return cls(scene, seed, arrays, dataset.fingerprint_of_settings(scene, seed, config.samples))
+        folder = scratch / "datasets" / config.dataset  # where it is brought for the job
+        manifest = dataset.read_manifest(folder)
+        if manifest.samples < config.samples:
+            raise dataset.BadDataset(
+                f"The dataset {config.dataset} has {manifest.samples} samples; samples asks for {config.samples}."
+            )
+        arrays = dataset.read(folder, manifest, config.samples)
+        return cls(manifest.settings, manifest.seed, arrays, manifest.fingerprint(config.samples))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"settings": self.settings.model_dump(mode="json"), "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state != self.state_dict():
+            raise ValueError("the checkpoint is of other samples")
+
+    def part(self, config: Config, split: str) -> "RadioSamples":
+        """The samples of "train", "validation" or "test"."""
+        return RadioSamples(self.network, self.arrays_of(config, split))
+
+    def arrays_of(self, config: Config, split: str) -> dict[str, NDArray]:
+        count = len(self.arrays["detected"])
+        parts = dataset.split_of(np.arange(count), validation=config.validation_split, test=config.test_split)
+        chosen = parts == dataset.SPLITS.index(split)
+        return {name: values[chosen] for name, values in self.arrays.items()}
+
+
+class RadioSamples:
+    """Numbered samples as tensors. Nothing is drawn: a sample is the same in every epoch."""
+
+    def __init__(self, network: Network, arrays: dict[str, NDArray]) -> None:
+        values = np.stack([arrays[name] for name in VALUES], axis=2).astype(np.float32)
+        places = np.concatenate([network.positions_km, network.rises_km[:, None]], axis=1)
+        self.values = torch.from_numpy(values)
+        self.places = torch.from_numpy(places.astype(np.float32))
+        self.detected = torch.from_numpy(arrays["detected"])
+        self.truth = torch.from_numpy(arrays["position_km"])
+        self.bound = torch.from_numpy(arrays["bound_m"])
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def sample(self, index: int, seed: int | None) -> Batch:
+        batch = self.batch([index], [seed])
+        return Batch(Reports(*(tensor[0] for tensor in batch.reports)), batch.truth[0], batch.bound[0])
+
+    def batch(self, indices: list[int], seeds: list[int | None]) -> Batch:
+        chosen = torch.as_tensor(indices)
+        places = self.places.expand(len(chosen), -1, -1).contiguous()
+        reports = Reports(self.values[chosen], places, self.detected[chosen])
+        return Batch(reports, self.truth[chosen], self.bound[chosen])
+
+    def all(self) -> Batch:
+        places = self.places.expand(len(self), -1, -1)
+        return Batch(Reports(self.values, places, self.detected), self.truth, self.bound)
+
+
+class Recipe(TrainingRecipe):
+    config: Config
+
+    @cached_property
+    def scene(self) -> Scene:
+        return Scene.of(self.config, self.scratch)
+
+    @cached_property
+    def _calibration(self) -> Calibration:
+        return Calibration()
+
+    @cached_property
+    def _training(self) -> RadioSamples:
+        return self.scene.part(self.config, "train")
+
+    def training_samples(self) -> Samples:
+        return self._training
+
+    def validation_samples(self) -> Samples | None:
+        samples = self.scene.part(self.config, "validation")
+        return samples if len(samples) else None
+
+    def model(self) -> nn.Module:
+        model = build(self.config)
+        samples = self._training.all()
+        model.fit_normalisation(samples.reports, samples.truth)
+        return model
+
+    def parts(self) -> dict[str, Part]:
+        """A checkpoint says for which receivers its network is, also where a dataset said it, and how large its
+        ellipses are."""
+        return {"scene": self.scene, "calibration": self._calibration}
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        answer: Answer = model(batch.reports)
+        loss = tempered_loss(answer.refined, batch.truth).mean()
+        if answer.refined is answer.unrefined:
+            return loss, {}
+        first = tempered_loss(answer.unrefined, batch.truth).mean()
+        # The two networks share no weight. The value is the loss of the answer; the gradient is that of both.
+        return loss + (first - first.detach()), {"unrefined_loss": first}
+
+    def evaluation(self) -> Evaluation:
+        return LocalizationEvaluation(self)
+
+    def scheduler(self, optimizer: Optimizer, plan: Plan) -> Schedule:
+        return LowestRate(optimizer, plan, kind=self.config.lr_scheduler)
+
+    def fingerprint(self, training: Samples, validation: Samples | None) -> str:
+        """What the manifest or the settings say, and some of the samples: another machine might make others."""
+        content = super().fingerprint(training, validation)
+        return hashlib.sha256(f"{self.scene.fingerprint} {content}".encode()).hexdigest()
+
+
+class LowestRate(Schedule):
+    """The cosine ends at 1 % of the learning rate instead of zero."""
+
+    def _factor(self) -> float:
+        factor = super()._factor()
+        if not self._cosine or self._steps < self._plan.warmup_steps:
+            return factor
+        return LOWEST_RATE + (1.0 - LOWEST_RATE) * factor
+
+
+class LocalizationEvaluation(Evaluation):
+    """Distances in metres over all validation samples, the score against the bound, and the calibration."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self._scene = recipe.scene
+        self._calibration = recipe._calibration
+        self._refines = recipe.config.refinements > 0
+        self._seen: list[tuple[Tensor, ...]] = []
+
+    def update(self, model: nn.Module, batch: Batch, samples: int) -> None:
+        answer: Answer = model(batch.reports)
+        refined, unrefined = answer
+        means = {
+            "loss": tempered_loss(refined, batch.truth).mean(),
+            "nll": negative_log_likelihood(refined, batch.truth).mean(),
+        }
+        self.add(means, samples)
+        kept = (refined.mean, refined.covariance(), unrefined.mean, batch.truth, batch.bound)
+        self._seen.append(tuple(tensor.cpu() for tensor in kept))
+
+    def _all(self) -> list[NDArray]:
+        return [torch.cat(parts).double().numpy() for parts in zip(*self._seen, strict=True)]
+
+    def result(self) -> dict[str, float]:
+        positions, covariances, unrefined, truth, bounds = self._all()
+        found = score(positions, covariances, truth, bounds)
+        squared = mahalanobis_squared(positions, covariances, truth)
+        # From here on the training's ellipses are those of this validation. Nothing stops between this and the
+        # epoch's end, so no checkpoint has one without the other.
+        self._calibration.fit(squared)
+        unseen = unseen_coverage(squared)
+        return super().result() | {
+            "val_rmse": found.rmse_m,
+            "val_p50": found.p50_m,
+            "val_p68": found.p68_m,
+            "val_p95": found.p95_m,
+            "val_score": found.score,
+            "val_coverage_68": unseen[0.68],
+            "val_coverage_95": unseen[0.95],
+            "val_stated_coverage_68": found.coverage_68,
+            "val_stated_coverage_95": found.coverage_95,
+            "val_unrefined_p50": score(unrefined, covariances, truth, bounds).p50_m,
+        }
+
+    def artifact(self) -> dict[str, Any]:
+        positions, covariances, unrefined, truth, bounds = self._all()
+        return artifact(
+            self._scene.network,
+            [receiver.name for receiver in self._scene.settings.receivers],
+            positions,
+            covariances,
+            truth,
+            bounds,
+            calibration=self._calibration,
+            unrefined_km=unrefined if self._refines else None,
+            late_arrivals=self._scene.settings.late_arrivals,
+        )
+
+
+def build(config: Config) -> LocalizationNetwork:
+    return LocalizationNetwork(
+        width=config.width,
+        heads=config.heads,
+        layers=config.layers,
+        dropout=config.dropout,
+        refinements=config.refinements,
+    )
+
+
+def load(parts: dict[str, Any], config: Config) -> LocalizationNetwork:
+    """The network of a checkpoint's parts, ready to answer; the averaged weights where there are some."""
+    network = build(config)
+    network.load_state_dict(parts["ema"]["model"] if "ema" in parts else parts["model"])
+    return network.eval()
