@@ -10,6 +10,7 @@ many.py         a verb for many jobs at once    saved.py        lists with a nam
 downloads.py    values as CSV and JSON          sparks.py       the small curves of the list
 activity.py     who did what, in all jobs       account.py      one's own password and token
 submit.py       making a job, and editing one   verbs.py        pause, resume, ... with their confirmations
+forms.py        what people fill in             confirmations.py  what is asked before a verb
 checkpoints.py  downloads, bundles, pins        datasets.py     datasets
 notifications.py  who is told of what, and what became of it
 """
