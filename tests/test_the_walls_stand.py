@@ -36,11 +36,13 @@ MAY_IMPORT = {
     # What trains.
     "heimdall.errors": set(),
     "heimdall.failpoints": set(),
+    "heimdall.code_archive": {"heimdall.errors"},
     "heimdall.codec": {"heimdall.failpoints"},
     "heimdall.trainer": {"heimdall.engine"},
     "heimdall.recipes": {"heimdall.errors"},
     "heimdall.recipes.localization": {"heimdall.recipes", "heimdall.codec", "heimdall.engine.schedule"},
     "heimdall.engine": {"heimdall.codec", "heimdall.failpoints", "heimdall.recipes", "heimdall.trainer"},
+    "heimdall.attach": {"heimdall.engine", "heimdall.errors", "heimdall.recipes", "heimdall.trainer"},
     # The composition: it names the app's URLs and sockets, and nobody but it may look there from this wing.
     "heimdall.site": set(),
     "heimdall.site.urls": {"training.api", "training.urls"},
@@ -68,11 +70,13 @@ MAY_IMPORT = {
     "training.api": BELOW_THE_DOORS,
     "training.admin": {*BELOW_THE_DOORS, "training.views", "training.templatetags", "training.api"},
     "training.checks": BELOW_THE_DOORS,
-    "training.management": {*BELOW_THE_DOORS, "training.api", "training.checks", "training.worker", "heimdall.recipes"},
+    "training.management": {
+        *BELOW_THE_DOORS, "training.api", "training.checks", "training.worker", "heimdall.recipes",
+    },
     "training.apps": {"training.checks", "training.live", "training.queries"},
 }  # fmt: skip
 
-TORCH = {"heimdall.engine", "heimdall.recipes", "heimdall.codec"}
+TORCH = {"heimdall.attach", "heimdall.engine", "heimdall.recipes", "heimdall.codec"}
 DJANGO = {"heimdall.site", "training"}
 DJANGO_Q = {"training.queue", "training.admin.queue"}
 DJANGOS = {"django", "django_q", "channels", "rest_framework"}

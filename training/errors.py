@@ -1,4 +1,4 @@
-"""The errors of jobs and of what keeps them; heimdall/errors.py has those that a config may meet. Each is a sentence for the reader and a `code` for programs."""
+"""The errors of jobs and of what keeps them. Each is a sentence for the reader and a `code` for programs."""
 
 # Doors map errors to answers from this one module.
 from heimdall.errors import HeimdallError as HeimdallError

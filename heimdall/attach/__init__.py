@@ -1,0 +1,1 @@
+"""Other people's training code under Heimdall: a loop of their own, their Trainer, or any command."""

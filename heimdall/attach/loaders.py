@@ -1,0 +1,360 @@
+"""A script's own data, read so that a resume can begin in the middle of an epoch.
+
+A map-style DataLoader is taken apart and made again with a batch sampler that has a position:
+
+- its sampler is asked for *indices* under a seed of (seed, epoch) and cut at the position, so that nothing is read
+  to skip;
+- in loader workers each batch seeds the global generators by (seed, epoch, position), for nothing there survives a
+  pause; without workers the draws come from the training process's generators, which are saved anyway;
+- the loader owns a generator, so that `iter()` draws nothing.
+
+What has a `state_dict` of its own (torchdata's StatefulDataLoader over an IterableDataset, streaming datasets) is
+asked for it. What has no position at all is read again up to it, and the job says so.
+"""
+
+import itertools
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+
+from heimdall.engine.rng import Generators, mix, mix_range, seed_all
+
+AHEAD_OF_TORCH = 1024  # batches whose indices are drawn together, of samplers that torch brings
+AHEAD_OF_OTHERS = 64  # ... and of those that may look at the training
+GENERATOR_TYPES = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+
+
+class BatchKey(NamedTuple):
+    """What the rebuilt loader is asked for: a batch by its indices, and what its draws are seeded with."""
+
+    seed: int
+    indices: Any
+
+
+class BatchSource(Protocol):
+    """Batches of one loader. `position` counts those of the epoch whose bodies are over."""
+
+    why_approximate: str
+
+    def batches(self, epoch: int, position: int) -> Iterator[Any]:
+        """The rest of an epoch (from 0), without the first `position` batches."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def source_of(loader: Any, *, seed: int, worker_setup: Callable[[int], None] | None = None) -> BatchSource:
+    """The way of reading that fits what the script gave to `job.batches`."""
+    if _is_map_style(loader):
+        return KeyedLoader(loader, seed=seed, worker_setup=worker_setup)
+    stateful = _with_own_state(loader)
+    if stateful is not None:
+        return StatefulSource(loader, stateful, seed=seed)
+    if isinstance(loader, Sequence | range):
+        return SequenceSource(loader)
+    return ReplayedSource(loader, seed=seed)
+
+
+def _is_map_style(loader: Any) -> bool:
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+        return False
+    # A subclass that iterates in its own way is not taken apart, but for torchdata's, whose way is a position too.
+    return type(loader).__iter__ is DataLoader.__iter__ or type(loader).__name__ == "StatefulDataLoader"
+
+
+def _with_own_state(loader: Any) -> Any:
+    """What of it tells its position: the loader, or without workers its dataset."""
+    if _has_state(loader):
+        return loader
+    dataset = getattr(loader, "dataset", None)
+    return dataset if _has_state(dataset) and not getattr(loader, "num_workers", 0) else None
+
+
+def _has_state(thing: Any) -> bool:
+    return all(callable(getattr(thing, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
+class KeyedLoader:
+    """A map-style DataLoader with a position."""
+
+    why_approximate = ""
+
+    def __init__(
+        self, loader: DataLoader[Any], *, seed: int, worker_setup: Callable[[int], None] | None = None
+    ) -> None:
+        self._batch_sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+        self._seed = seed
+        self._has_workers = loader.num_workers > 0
+        self._own = _generators_in(loader, self._batch_sampler, getattr(loader, "sampler", None))
+        self._own_at_start: list[Any] | None = None
+        self._began = (-1, 0)
+        self._keys = _Keys()
+        self._loader = _rebuilt(loader, self._keys, worker_setup)
+
+    def batches(self, epoch: int, position: int) -> Iterator[Any]:
+        self._begin(epoch)
+        draws = SeparateDraws(mix(self._seed, "order", epoch))
+        indices = itertools.islice(_drawn_ahead(self._batch_sampler, draws), position, None)
+        self._keys.start(_keyed(indices, mix(self._seed, "samples", epoch), position))
+        generator = self._loader.generator
+        assert generator is not None
+        generator.manual_seed(mix(self._seed, "workers", epoch, position) % 2**63)
+        return iter(self._loader)
+
+    def _begin(self, epoch: int) -> None:
+        """Samplers with generators of their own draw from them epoch after epoch: each begins as it first did."""
+        for sampler in {id(one): one for one in (self._batch_sampler, _inner(self._batch_sampler))}.values():
+            set_epoch = getattr(sampler, "set_epoch", None)
+            if callable(set_epoch):
+                set_epoch(epoch)
+        if self._own_at_start is not None and self._began[0] == epoch:
+            _set_states(self._own, self._own_at_start)
+        self._own_at_start, self._began = _states(self._own), (epoch, 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self._began[0], "generators": self._own_at_start}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._began, self._own_at_start = (state["epoch"], 0), state["generators"]
+
+
+class StatefulSource:
+    """What tells its own position."""
+
+    why_approximate = ""
+
+    def __init__(self, loader: Any, stateful: Any, *, seed: int) -> None:
+        self._loader, self._stateful, self._seed = loader, stateful, seed
+        self._restored: dict[str, Any] | None = None
+
+    def batches(self, epoch: int, position: int) -> Iterator[Any]:
+        set_epoch = getattr(getattr(self._loader, "dataset", self._loader), "set_epoch", None)
+        if callable(set_epoch):
+            set_epoch(epoch)
+        restored, self._restored = self._restored, None
+        if restored is not None:
+            self._stateful.load_state_dict(restored)
+        with Generators().set_aside(mix(self._seed, "workers", epoch, position)):
+            return iter(self._loader)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": self._stateful.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._restored = state["state"]
+
+
+class SequenceSource:
+    """A list, a range: it is indexed."""
+
+    why_approximate = ""
+
+    def __init__(self, items: Sequence[Any]) -> None:
+        self._items = items
+
+    def batches(self, epoch: int, position: int) -> Iterator[Any]:
+        return (self._items[number] for number in range(position, len(self._items)))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class ReplayedSource:
+    """What has no position: a resume reads it again up to where it was, under generators of the epoch's own."""
+
+    def __init__(self, items: Iterable[Any], *, seed: int) -> None:
+        self._items, self._seed = items, seed
+        self.why_approximate = (
+            f"its data ({type(items).__name__}) has no position, so that a resume reads it again from the epoch's "
+            "beginning"
+        )
+
+    def batches(self, epoch: int, position: int) -> Iterator[Any]:
+        draws = SeparateDraws(mix(self._seed, "order", epoch))
+        with draws():
+            items = iter(self._items)
+            for _ in itertools.islice(items, position):
+                pass
+        while True:
+            with draws():
+                item = next(items, _END)
+            if item is _END:
+                return
+            yield item
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class SeparateDraws:
+    """The global generators, seeded once, for the time of each `with`; outside they are as if nothing was drawn."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._generators = Generators()
+        self._inside: dict[str, Any] | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        outside = self._generators.state_dict()
+        if self._inside is None:
+            seed_all(self._seed)
+        else:
+            self._generators.load_state_dict(self._inside)
+        try:
+            yield
+        finally:
+            self._inside = self._generators.state_dict()
+            self._generators.load_state_dict(outside)
+
+
+_END = object()
+
+
+def _drawn_ahead(sampler: Iterable[Any], draws: SeparateDraws) -> Iterator[Any]:
+    """The sampler's batches of indices, drawn a number at a time: exchanging generators for each would cost more
+    than small steps do."""
+    ahead = AHEAD_OF_TORCH if _is_torchs(sampler) else AHEAD_OF_OTHERS
+    with draws():
+        batches = iter(sampler)
+    while True:
+        with draws():
+            drawn = list(itertools.islice(batches, ahead))
+        yield from drawn
+        if len(drawn) < ahead:
+            return
+
+
+def _keyed(batches: Iterator[Any], seeds_from: int, position: int) -> Iterator[BatchKey]:
+    for first in itertools.count(position, AHEAD_OF_TORCH):
+        for seed in mix_range(seeds_from, first, first + AHEAD_OF_TORCH):
+            indices = next(batches, _END)
+            if indices is _END:
+                return
+            yield BatchKey(seed, indices)
+
+
+def _is_torchs(sampler: Any) -> bool:
+    """Whether the batches and what they are made of come from torch.utils.data."""
+    each = (sampler, _inner(sampler))
+    return all(type(one).__module__.startswith("torch.utils.data") for one in each)
+
+
+def _inner(batch_sampler: Any) -> Any:
+    return getattr(batch_sampler, "sampler", batch_sampler)
+
+
+class _Keys(Sampler[BatchKey]):
+    """The rebuilt loader's sampler: it hands out whatever was started last."""
+
+    def __init__(self) -> None:
+        self._keys: Iterator[BatchKey] = iter(())
+
+    def start(self, keys: Iterator[BatchKey]) -> None:
+        self._keys = keys
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        return self._keys
+
+
+class _KeyedDataset(Dataset[Any]):
+    """The script's dataset and collate function, asked for whole batches by key."""
+
+    def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, is_batched: bool) -> None:
+        self._dataset, self._collate, self._is_batched = dataset, collate, is_batched
+
+    def __getitem__(self, key: BatchKey) -> Any:
+        if get_worker_info() is not None:
+            seed_all(key.seed)
+        if not self._is_batched:
+            return self._collate(self._dataset[key.indices])
+        many = getattr(self._dataset, "__getitems__", None)
+        samples = many(key.indices) if many else [self._dataset[index] for index in key.indices]
+        return self._collate(samples)
+
+
+def _rebuilt(
+    loader: DataLoader[Any], keys: _Keys, worker_setup: Callable[[int], None] | None
+) -> DataLoader[Any]:
+    workers = loader.num_workers
+    context = loader.multiprocessing_context
+    if context is None and workers and sys.platform == "linux":
+        context = "fork"  # Python 3.14 would have a server of its own fork them, with another parent
+    made: DataLoader[Any] = DataLoader(
+        _KeyedDataset(loader.dataset, loader.collate_fn, is_batched=loader.batch_sampler is not None),
+        batch_size=None,
+        sampler=keys,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=_WorkerSetup(worker_setup, loader.worker_init_fn) if workers else None,
+        multiprocessing_context=context,
+        generator=torch.Generator(),
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers,
+    )
+    return made
+
+
+class _WorkerSetup:
+    """What a loader worker does first: ours, then the script's own."""
+
+    def __init__(self, ours: Callable[[int], None] | None, theirs: Callable[[int], None] | None) -> None:
+        self._each = [setup for setup in (ours, theirs) if setup is not None]
+
+    def __call__(self, worker: int) -> None:
+        for setup in self._each:
+            setup(worker)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _generators_in(*holders: Any) -> list[Any]:
+    """Generators that a loader or its samplers hold, each once, in a fixed order."""
+    found: dict[int, Any] = {}
+    for holder in holders:
+        for part in (holder, _inner(holder)):
+            for _, value in sorted(getattr(part, "__dict__", {}).items()):
+                if isinstance(value, GENERATOR_TYPES):
+                    found[id(value)] = value
+    return list(found.values())
+
+
+def _states(generators: list[Any]) -> list[Any]:
+    return [_state(generator) for generator in generators]
+
+
+def _state(generator: Any) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state(legacy=False)
+    return generator.getstate()
+
+
+def _set_states(generators: list[Any], states: list[Any]) -> None:
+    for generator, state in zip(generators, states, strict=True):
+        if isinstance(generator, np.random.Generator):
+            generator.bit_generator.state = state
+        elif isinstance(generator, random.Random):
+            generator.setstate(state)
+        else:
+            generator.set_state(state)

@@ -1,0 +1,257 @@
+"""The code that travels with a job: a folder as one file, named by what is in it.
+
+An archive is a gzipped tar that holds nothing of where and when it was made: entries in order, no owner, no time. Its
+digest is a SHA-256 over the manifest, one line for each entry in the order of their names:
+
+    <kind> <mode> <SHA-256 of the content, or the link's target as JSON> <path as JSON>
+
+so that it depends neither on the compression nor on the machine. What git ignores stays behind; where there is no
+git, caches and virtual environments do. Nothing here imports torch or Django: it runs on laptops, too.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import stat
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from heimdall.errors import HeimdallError
+
+MAX_BYTES = 64 * 2**20
+MAX_FILES = 10_000
+LONGEST_PATH = 500
+_LEFT_BEHIND = {".git", ".hg", ".svn", "__pycache__", ".venv", "venv", "node_modules", ".mypy_cache", ".ruff_cache",
+                ".pytest_cache", ".ipynb_checkpoints", ".tox", ".DS_Store", "wandb", "lightning_logs"}  # fmt: skip
+_CHUNK = 2**20
+
+
+class BadArchive(HeimdallError):
+    """A folder cannot travel, or an archive is not what it says it is."""
+
+    code = "bad_code_archive"
+
+
+@dataclass(frozen=True)
+class CodeArchive:
+    """What a packed folder is."""
+
+    path: Path
+    digest: str
+    size: int
+    """Of the files, unpacked, in bytes."""
+    files: int
+    commit: str
+    """The git commit that it was packed at; empty without git."""
+    is_dirty: bool
+    """Whether something differs from that commit."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    kind: str  # "file" | "link"
+    mode: int
+    told: str  # SHA-256, or where the link leads
+
+    def line(self) -> str:
+        told = json.dumps(self.told) if self.kind == "link" else self.told
+        return f"{self.kind} {self.mode:o} {told} {json.dumps(self.name)}\n"
+
+
+def pack(
+    folder: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES
+) -> CodeArchive:
+    """Write the folder's code to `target`. Raises BadArchive with what is too large, or may not travel."""
+    root = folder.resolve()
+    if not root.is_dir():
+        raise BadArchive(f"{folder} is not a folder.")
+    names = sorted(_names(root))
+    if not names:
+        raise BadArchive(f"{folder} holds no file that could travel: git ignores all, or it is empty.")
+    if len(names) > max_files:
+        raise BadArchive(
+            f"{folder} holds {len(names)} files; {max_files} may travel. Name what is data in .gitignore."
+        )
+    _refuse_too_much(root, names, max_bytes)
+    entries, size = [], 0
+    with (
+        open(target, "wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name in names:
+            entry, length = _add(tar, root, name)
+            entries.append(entry)
+            size += length
+    commit, is_dirty = _git_state(root)
+    return CodeArchive(target, _digest(entries), size, len(entries), commit, is_dirty)
+
+
+def unpack(
+    archive: Path,
+    target: Path,
+    *,
+    digest: str | None = None,
+    max_bytes: int = MAX_BYTES,
+    max_files: int = MAX_FILES,
+) -> None:
+    """Unpack into a new folder. Raises BadArchive for another digest, a path or link that leads out, a device, or
+    more bytes or files than may be; the folder may then hold a part, and is the caller's to remove."""
+    target.mkdir(parents=True)
+    entries = []
+    for entry, _ in _members(archive, max_bytes=max_bytes, max_files=max_files, into=target):
+        entries.append(entry)
+    if digest is not None and _digest(entries) != digest:
+        raise BadArchive("The code archive is not the one that was meant: its digest differs.")
+
+
+def examine(
+    archive: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES
+) -> tuple[str, list[str], int]:
+    """Digest, names and bytes of an archive, checked as `unpack` does and with nothing written."""
+    found = list(_members(archive, max_bytes=max_bytes, max_files=max_files, into=None))
+    return (
+        _digest([entry for entry, _ in found]),
+        [entry.name for entry, _ in found],
+        sum(n for _, n in found),
+    )
+
+
+def read_text(archive: Path, name: str, *, most_bytes: int = 2**20) -> str:
+    """One file of an archive, for a page: its first bytes as text. Raises KeyError where there is none."""
+    with tarfile.open(archive, "r:gz") as tar:
+        member = tar.extractfile(name)
+        if member is None:
+            raise KeyError(name)
+        return member.read(most_bytes).decode(errors="replace")
+
+
+def _names(root: Path) -> list[str]:
+    listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    if listed is not None:
+        names = [name for name in listed.split("\0") if name]
+        return [name for name in names if os.path.lexists(root / name) and not _is_folder(root / name)]
+    return list(_walked(root))
+
+
+def _walked(root: Path) -> Iterator[str]:
+    for place, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in _LEFT_BEHIND)
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        for name in [*files, *links]:
+            if name not in _LEFT_BEHIND:
+                yield (Path(place) / name).relative_to(root).as_posix()
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _refuse_too_much(root: Path, names: list[str], max_bytes: int) -> None:
+    sizes = {name: (root / name).lstat().st_size for name in names}
+    if sum(sizes.values()) > max_bytes:
+        largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+        shown = ", ".join(f"{name} ({sizes[name] / 1e6:.1f} MB)" for name in largest)
+        raise BadArchive(
+            f"The code is {sum(sizes.values()) / 1e6:.1f} MB; {max_bytes / 1e6:.0f} MB may travel. The largest "
+            f"files: {shown}. Data stays where it is: name it in .gitignore."
+        )
+
+
+def _add(tar: tarfile.TarFile, root: Path, name: str) -> tuple[_Entry, int]:
+    path = root / name
+    if len(name) > LONGEST_PATH:
+        raise BadArchive(f"The path {name[:60]}... is longer than {LONGEST_PATH} characters.")
+    info = tarfile.TarInfo(name)
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        leads_to = os.readlink(path)
+        if os.path.isabs(leads_to) or not (path.parent / leads_to).resolve().is_relative_to(root):
+            raise BadArchive(
+                f"{name} is a link that leads out of the folder: replace it by what it leads to."
+            )
+        info.type, info.linkname, info.mode = tarfile.SYMTYPE, leads_to, 0o777
+        tar.addfile(info)
+        return _Entry(name, "link", 0o777, leads_to), 0
+    if not stat.S_ISREG(found.st_mode):
+        raise BadArchive(f"{name} is neither a file nor a link.")
+    info.mode = 0o755 if found.st_mode & 0o100 else 0o644
+    data = path.read_bytes()
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+    return _Entry(name, "file", info.mode, hashlib.sha256(data).hexdigest()), len(data)
+
+
+def _members(
+    archive: Path, *, max_bytes: int, max_files: int, into: Path | None
+) -> Iterator[tuple[_Entry, int]]:
+    """Each entry, checked, and written where a folder is given."""
+    room = max_bytes
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for number, member in enumerate(tar):
+                if number >= max_files:
+                    raise BadArchive(f"The code archive holds more than {max_files} files.")
+                _refuse_bad_member(member)
+                if member.issym():
+                    if into is not None:
+                        tar.extract(member, into, filter="data")
+                    yield _Entry(member.name, "link", 0o777, member.linkname), 0
+                    continue
+                room -= member.size
+                if room < 0:
+                    raise BadArchive(f"The code archive holds more than {max_bytes / 1e6:.0f} MB.")
+                yield _Entry(member.name, "file", member.mode, _content(tar, member, into)), member.size
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, UnicodeError) as error:
+        raise BadArchive(f"The code archive cannot be read: {error}.") from error
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path | None) -> str:
+    """The SHA-256 of a member, which is written on the way."""
+    if into is not None:
+        tar.extract(member, into, filter="data")
+    source = tar.extractfile(member)
+    assert source is not None
+    digest = hashlib.sha256()
+    while chunk := source.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _refuse_bad_member(member: tarfile.TarInfo) -> None:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or len(member.name) > LONGEST_PATH:
+        raise BadArchive(f"The code archive names a path that leads out of it: {member.name[:100]!r}.")
+    if not (member.isreg() or member.issym()):
+        raise BadArchive(f"The code archive holds something that is no file: {member.name[:100]!r}.")
+    if member.issym():
+        end = os.path.normpath(os.path.join(os.path.dirname(member.name), member.linkname))
+        if os.path.isabs(member.linkname) or end.split("/")[0] == "..":
+            raise BadArchive(f"The code archive holds a link that leads out of it: {member.name[:100]!r}.")
+
+
+def _digest(entries: list[_Entry]) -> str:
+    lines = [entry.line() for entry in sorted(entries, key=lambda entry: entry.name)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _git_state(root: Path) -> tuple[str, bool]:
+    commit = (_git(root, "rev-parse", "HEAD") or "").strip()
+    return commit, bool(commit) and bool((_git(root, "status", "--porcelain", "--", ".") or "").strip())
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git says; None where there is no git, or the folder is in no repository."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
