@@ -9,10 +9,9 @@ from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import filters, generics, serializers
 from rest_framework.pagination import PageNumberPagination
 
-from training import policy, queries
+from training import placement, policy, queries
 from training.api.renderers import Json
 from training.models import Checkpoint, TrainingJob
-from training.placement import waiting
 
 
 class Finite(serializers.FloatField):
@@ -64,7 +63,7 @@ class JobSerializer(serializers.ModelSerializer):
         return queries.headline(job)
 
     def get_waiting(self, job: TrainingJob) -> dict[str, Any] | None:
-        reason = waiting.reasons([job]).get(job.pk)
+        reason = placement.waiting_reasons([job]).get(job.pk)
         return reason.as_dict() if reason else None
 
     def get_progress_percent(self, job: TrainingJob) -> float:

@@ -30,11 +30,10 @@ from hypothesis.stateful import (
 )
 
 from tests.support.running import PATIENCE
-from training import host, services
+from training import host, placement, services
 from training.errors import StaleAttempt
 from training.management.commands import worker
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
-from training.placement import waiting
 from training.store import checkpoints
 from training.worker import housekeeping
 
@@ -92,7 +91,7 @@ def test_a_healthy_job_is_not_reaped_and_a_lost_one_is(skewed, make_job, node):
 def test_a_host_that_is_alive_counts_as_alive(skewed, node):
     """Its slots are offered, whatever its clock says."""
     services.beat_node(node)
-    assert list(waiting.live_nodes()) == [node]
+    assert list(placement.live_nodes()) == [node]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a process started since the boot")

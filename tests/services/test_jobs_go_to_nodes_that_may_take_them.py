@@ -13,7 +13,8 @@ from training import host, queries, queue, services
 from training.errors import NotAllowed, TransitionRefused
 from training.lifecycle import Answer
 from training.models import Attempt, Node, NodeEvent, TrainingJob
-from training.worker import housekeeping, tasks
+from training.scheduling import preemption
+from training.worker import tasks
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("each_database")]
 
@@ -168,7 +169,7 @@ def test_a_job_that_asks_for_a_gpu_waits_for_a_slot_with_one(make_job, settings)
     others = [make_job(), make_job(job_type="synthetic_data")]  # the device `auto`, and no such field
     assert [claim(plain), claim(plain), claim(plain)] == [*(job.pk for job in others), None]
     TrainingJob.objects.filter(pk=asks.pk).update(priority=5)
-    assert housekeeping.make_room() is None
+    assert preemption.make_room() is None
 
     both = node_named("both", slots=2)
     Node.objects.filter(pk=both.pk).update(devices=[{"device": "cuda:0", "name": "GPU"}, {"device": "cpu"}])
@@ -180,9 +181,9 @@ def test_a_job_that_asks_for_a_gpu_waits_for_a_slot_with_one(make_job, settings)
     assert services.claim(both, slot=0, pid=1).job_id == on_gpu.pk
     assert services.claim(both, slot=1, pid=1).job_id == on_cpu.pk
     assert waiting(asks) == ("no_slot", 0)
-    assert housekeeping.make_room() is None  # the GPU's job is more urgent, and the CPU's slot would not do
+    assert preemption.make_room() is None  # the GPU's job is more urgent, and the CPU's slot would not do
     TrainingJob.objects.filter(pk=on_gpu.pk).update(priority=1)
-    assert housekeeping.make_room() == on_gpu
+    assert preemption.make_room() == on_gpu
 
 
 def test_the_reasons_of_a_list_cost_the_same_few_queries(make_job, django_assert_num_queries):
@@ -259,7 +260,7 @@ def test_room_is_made_in_the_pool_where_it_is_wanted(make_job, settings):
     assert (claim(other), claim(mine)) == (high.pk, low.pk)
     make_job(pool="nowhere", priority=100)  # holds up nobody
     urgent = make_job(pool="big", priority=3)
-    assert housekeeping.make_room() == low
+    assert preemption.make_room() == low
     low.refresh_from_db()
     assert (low.stop, urgent.status) == ("preempt", "queued")
-    assert housekeeping.make_room() is None  # room is being made already
+    assert preemption.make_room() is None  # room is being made already

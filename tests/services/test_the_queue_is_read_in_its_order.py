@@ -3,8 +3,8 @@
 import pytest
 from django.db import connection
 
+from training import placement
 from training.models import TrainingJob
-from training.placement import waiting
 
 pytestmark = [
     pytest.mark.django_db,
@@ -14,10 +14,10 @@ pytestmark = [
 
 @pytest.mark.parametrize(
     "queue",
-    [waiting.claimable_jobs, lambda: TrainingJob.objects.filter(waiting.IN_QUEUE)],
+    [placement.claimable_jobs, lambda: TrainingJob.objects.filter(placement.IN_QUEUE)],
     ids=["claims", "places"],
 )
 def test_the_queue_is_walked_and_not_sorted(queue):
-    plan = queue().order_by(*waiting.IN_ORDER)[:1].explain()
+    plan = queue().order_by(*placement.IN_ORDER)[:1].explain()
     assert "jobs_in_queue" in plan
     assert "TEMP B-TREE" not in plan

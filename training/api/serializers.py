@@ -15,8 +15,7 @@ from rest_framework import serializers
 from heimdall.site.env import LABEL, LABEL_RULE
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
 from training.models import MAX_TAGS, POOL_LENGTH, Checkpoint
-from training.placement.waiting import CODES as WAITING_CODES
-from training.placement.waiting import FARTHEST_AHEAD
+from training.placement import FARTHEST_AHEAD, REASON_CODES
 from training.queries.listing import COUNT_LIMIT
 from training.services.saved_views import QUERY_LENGTH
 from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH, TAG_PATTERN
@@ -230,7 +229,7 @@ class CheckpointShape(serializers.Serializer):
 
 @extend_schema_serializer(component_name="Waiting")
 class WaitingShape(serializers.Serializer):
-    code = serializers.ChoiceField(choices=WAITING_CODES)
+    code = serializers.ChoiceField(choices=REASON_CODES)
     message = serializers.CharField()
     ahead = _whole(allow_null=True, help_text=f"Jobs that go first; null: more than {FARTHEST_AHEAD}.")
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from training import lifecycle, policy
+from training import lifecycle, placement, policy
 from training.lifecycle import JobType, Status, Stop, StopAt
 from training.models import Artifact, Attempt, Checkpoint, Dataset, Event, LogChunk, Metric, TrainingJob
-from training.placement import waiting
 
 LIST_LIMIT = 50
 
@@ -25,11 +24,11 @@ def job_dict(job: TrainingJob, actor: Any = None) -> dict[str, Any]:
 def dicts(jobs: Iterable[TrainingJob], actor: Any) -> list[dict[str, Any]]:
     """The same of many; queued ones cost a few queries, however many they are."""
     jobs = list(jobs)
-    reasons = waiting.reasons(jobs)
+    reasons = placement.waiting_reasons(jobs)
     return [_job_dict(job, actor, reasons.get(job.pk)) for job in jobs]
 
 
-def _job_dict(job: TrainingJob, actor: Any, reason: waiting.Reason | None) -> dict[str, Any]:
+def _job_dict(job: TrainingJob, actor: Any, reason: placement.Reason | None) -> dict[str, Any]:
     return shape(
         job,
         actor,
@@ -44,7 +43,7 @@ def _job_dict(job: TrainingJob, actor: Any, reason: waiting.Reason | None) -> di
 def shape(
     job: Any,
     actor: Any,
-    reason: waiting.Reason | None,
+    reason: placement.Reason | None,
     *,
     owner: str,
     team: str | None,

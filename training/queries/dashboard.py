@@ -6,10 +6,9 @@ from typing import Any
 
 from django.db.models import Count
 
-from training import policy, queries
+from training import placement, policy, queries
 from training.lifecycle import Status
 from training.models import Node
-from training.placement import waiting
 from training.queries.nodes import state_of
 
 NUM_RUNNING, NUM_WAITING, NUM_FAILED = 20, 10, 8
@@ -19,7 +18,7 @@ def dashboard_dict(user: Any) -> dict[str, Any]:
     visible = policy.visible_jobs(user)
     with_relations = queries.with_relations(visible)
     running = with_relations.filter(status=Status.RUNNING).order_by("-started_at", "-id")
-    queued = with_relations.filter(waiting.IN_QUEUE).order_by(*waiting.IN_ORDER)
+    queued = with_relations.filter(placement.IN_QUEUE).order_by(*placement.IN_ORDER)
     failed = with_relations.filter(status=Status.FAILED).order_by("-completed_at", "-id")
     counts = dict(visible.values_list("status").annotate(Count("id")).order_by())
     return {
@@ -32,13 +31,13 @@ def dashboard_dict(user: Any) -> dict[str, Any]:
 
 
 def _nodes() -> list[dict[str, Any]]:
-    live, busy = set(waiting.live_nodes().values_list("pk", flat=True)), waiting.busy_slots()
+    live, busy = set(placement.live_nodes().values_list("pk", flat=True)), placement.busy_slots()
     return [
         {
             "name": node.name,
-            "state": state_of(node, node.pk in live, is_busy=busy[node.pk] > 0),
+            "state": state_of(node, node.pk in live, is_busy=bool(busy[node.pk])),
             "slots": node.slots,
-            "busy": busy[node.pk],
+            "busy": len(busy[node.pk]),
             "last_seen_at": node.last_seen_at,
         }
         for node in Node.objects.order_by("name")

@@ -16,9 +16,9 @@ from prometheus_client.core import (
     Metric,
 )
 
+from training import placement
 from training.lifecycle import Status
 from training.models import Attempt, Installation, Node, TrainingJob
-from training.placement import waiting
 from training.queries.counters import WAIT_BUCKETS, counted
 
 
@@ -37,7 +37,7 @@ def _jobs() -> Iterator[Metric]:
     for status in Status:
         jobs.add_metric([str(status)], counts.get(str(status), 0))
     yield jobs
-    oldest = waiting.claimable_jobs().order_by("queued_at").values_list("queued_at", Now()).first()
+    oldest = placement.claimable_jobs().order_by("queued_at").values_list("queued_at", Now()).first()
     age = _seconds(*oldest) if oldest else 0.0
     yield GaugeMetricFamily(
         "heimdall_oldest_queued_age_seconds", "How long the oldest job waits that could run.", value=age
@@ -50,13 +50,13 @@ def _nodes() -> Iterator[Metric]:
     )
     slots = GaugeMetricFamily("heimdall_node_slots", "Slots of a node.", labels=["node"])
     taken = GaugeMetricFamily("heimdall_node_slots_taken", "Slots that hold a job.", labels=["node"])
-    busy = waiting.busy_slots()
+    busy = placement.busy_slots()
     nodes = Node.objects.annotate(now=Now()).values_list("pk", "name", "slots", "last_seen_at", "now")
     for pk, name, count, seen, now in nodes:
         if seen is not None:
             ages.add_metric([name], _seconds(seen, now))
         slots.add_metric([name], count)
-        taken.add_metric([name], busy[pk])
+        taken.add_metric([name], len(busy[pk]))
     yield from (ages, slots, taken)
 
 

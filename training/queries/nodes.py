@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from training import policy
+from training import placement, policy
 from training.models import Attempt, Node, NodeEvent
-from training.placement import waiting
 from training.queries import iso
 
 STATES = ("live", "draining", "drained", "stopping", "silent")
@@ -18,7 +17,7 @@ VERBS = ("drain", "undrain", "remove")
 def node_dicts(nodes: Iterable[Node], actor: Any) -> list[dict[str, Any]]:
     """Three queries, however many nodes there are. A job that the actor cannot see is shown as a taken slot."""
     nodes = list(nodes)
-    live = set(waiting.live_nodes().values_list("pk", flat=True))
+    live = set(placement.live_nodes().values_list("pk", flat=True))
     held: dict[int, dict[int, Attempt]] = defaultdict(dict)
     running = Attempt.objects.filter(ended_at=None, node__in=nodes).select_related("job")
     for attempt in running.order_by("id"):
@@ -55,7 +54,7 @@ def _node_dict(node: Node, held: dict[int, Attempt], is_live: bool, actor: Any) 
         "state": state_of(node, is_live, is_busy=bool(held)),
         "pools": node.pools,
         "slots": [_slot_dict(node, slot, held.get(slot), actor) for slot in _slots(node, held)],
-        "free_slots": max(node.slots - len(held), 0) if is_live and waiting.takes_jobs(node) else 0,
+        "free_slots": max(node.slots - len(held), 0) if is_live and placement.takes_jobs(node) else 0,
         "cpu_percent": node.load.get("cpu_percent"),
         "cpu_count": node.load.get("cpu_count"),
         "memory_total": node.load.get("memory_total"),

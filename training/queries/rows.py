@@ -16,8 +16,8 @@ from typing import Any
 
 from django.db import connection
 
+from training import placement
 from training.models import TrainingJob
-from training.placement import waiting
 from training.queries import checkpoint_dict, shape
 from training.queries.cursor import place_of
 
@@ -56,7 +56,7 @@ def read_rows(numbers: list[int], order: str) -> list[Row]:
 
 def dicts_of(rows: list[Row], actor: Any) -> list[dict[str, Any]]:
     """The same dicts that `queries.dicts` makes of the jobs."""
-    reasons = waiting.reasons(rows)
+    reasons = placement.waiting_reasons(rows)
     return [
         shape(
             row,

@@ -19,11 +19,10 @@ from django.db import connection, transaction
 from django.db.models import Exists, F, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 
-from training import queue
+from training import placement, queue
 from training.errors import NoGoodCheckpoint, StaleAttempt
 from training.lifecycle import JobType, Status, Stop, Verb
 from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
-from training.placement import waiting
 from training.policy import System
 from training.services.blocks import fold_metrics
 from training.services.clock import in_seconds, lease_end
@@ -336,16 +335,16 @@ def finite(value: Any) -> Any:
 
 def _next_in_queue(node: Node, slot: int, job_id: int | None) -> TrainingJob | None:
     """The best job that this slot may take, with its row locked; None too where the node takes none."""
-    if not waiting.takes_jobs(node):
+    if not placement.takes_jobs(node):
         return None
-    sql, values = _best_first(connection.vendor, waiting.fits(node, slot), job_id)
+    sql, values = _best_first(connection.vendor, placement.fits(node, slot), job_id)
     return next(iter(TrainingJob.objects.raw(sql, values)), None)
 
 
 @lru_cache(maxsize=64)
 def _best_first(_vendor: str, fitting: Q, job_id: int | None) -> tuple[str, tuple[Any, ...]]:
     """The statement that finds and locks a claim's job. Making it costs Django five times what its answer costs."""
-    jobs = waiting.claimable_jobs().filter(fitting).order_by(*waiting.IN_ORDER)
+    jobs = placement.claimable_jobs().filter(fitting).order_by(*placement.IN_ORDER)
     if job_id is not None:
         jobs = jobs.filter(pk=job_id)
     best = jobs.select_for_update(of=("self",), skip_locked=True)[:1]

@@ -8,9 +8,8 @@ from django.conf import settings
 from django.db.models import QuerySet
 
 from heimdall.errors import HeimdallError
-from training import queue
+from training import placement, queue
 from training.models import Checkpoint, Installation, Node, Shard, TrainingJob
-from training.placement import waiting
 from training.services.clock import in_seconds
 from training.store import checkpoints
 
@@ -46,14 +45,16 @@ def join_installation() -> None:
 
 def waiting_jobs() -> QuerySet[TrainingJob]:
     """Jobs that a supervisor could claim now, the best first."""
-    return waiting.claimable_jobs().order_by(*waiting.IN_ORDER)
+    return placement.claimable_jobs().order_by(*placement.IN_ORDER)
 
 
 def jobs_for(node: Node) -> QuerySet[TrainingJob]:
     """Jobs that this node could claim now, the best first; none where it is drained or stopping."""
     node.refresh_from_db(fields=["pools", "draining", "drained_at"])
     return (
-        waiting_jobs().filter(waiting.fits(node)) if waiting.takes_jobs(node) else TrainingJob.objects.none()
+        waiting_jobs().filter(placement.fits(node))
+        if placement.takes_jobs(node)
+        else TrainingJob.objects.none()
     )
 
 
@@ -73,8 +74,8 @@ def pass_on(node: Node) -> list[Node]:
 
     Returns them. The first of all hosts to take a message may serve other pools, have no GPU, or be drained.
     """
-    busy, others = waiting.busy_slots(), waiting.live_nodes().exclude(pk=node.pk)
-    woken = [other for other in others if other.slots > busy[other.pk] and jobs_for(other).exists()]
+    busy, others = placement.busy_slots(), placement.live_nodes().exclude(pk=node.pk)
+    woken = [other for other in others if placement.free_slots(other, busy) and jobs_for(other).exists()]
     for other in woken:
         queue.wake_host(other.name)
     return woken

@@ -16,11 +16,10 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from training import hardware, policy, queue
+from training import hardware, placement, policy, queue
 from training.errors import NotFound, TransitionRefused
 from training.lifecycle import Answer
 from training.models import Attempt, Node, NodeEvent
-from training.placement import waiting
 from training.policy import System
 
 WORKER = System("worker")
@@ -105,10 +104,10 @@ def remove(node: Node, *, by: Any) -> tuple[Answer, str]:
     policy.require_steering_nodes(by)
     with transaction.atomic():
         _read(node)
-        if waiting.live_nodes().filter(pk=node.pk).exists():
+        if placement.live_nodes().filter(pk=node.pk).exists():
             raise TransitionRefused(
                 f"Node {node.name} is alive. Stop its worker, and take it out "
-                f"{waiting.silent_after():.0f} s after it was heard last."
+                f"{placement.silent_after():.0f} s after it was heard last."
             )
         if Attempt.objects.filter(node=node, ended_at=None).exists():
             raise TransitionRefused(

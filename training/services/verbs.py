@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from heimdall.errors import InvalidConfig, InvalidInput
 from heimdall.recipes import registry
 from heimdall.site.env import LABEL, LABEL_RULE
-from training import hardware, lifecycle, policy, queue
+from training import hardware, lifecycle, placement, policy, queue
 from training.errors import NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import Answer, JobType, Rule, Status, Stop, StopAt, Verb
 from training.models import (
@@ -30,7 +30,6 @@ from training.models import (
     Tag,
     TrainingJob,
 )
-from training.placement import waiting
 from training.queries import counters
 from training.services import outbox
 from training.services.blocks import forget_blocks
@@ -547,7 +546,7 @@ def _clean_pool(pool: Any) -> str:
 
 
 def _pool_hint(pool: str) -> str:
-    if not pool or any(pool in node.pools for node in waiting.live_nodes()):
+    if not pool or any(pool in node.pools for node in placement.live_nodes()):
         return ""
     return f" No live node is in the pool {pool} now: the job waits until one is."
 

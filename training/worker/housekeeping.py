@@ -11,18 +11,14 @@ import re
 import shutil
 import time
 from contextlib import suppress
-from functools import reduce
-from operator import or_
 from pathlib import Path
 
 from django.conf import settings
-from django.db.models import Q
 
 from heimdall.errors import HeimdallError
 from training import host, queue, services
-from training.lifecycle import Status, Stop
-from training.models import Attempt, Node, TrainingJob
-from training.placement import waiting
+from training.models import Attempt, Node
+from training.scheduling import preemption
 
 logger = logging.getLogger(__name__)
 RETIRE_SECONDS = 600
@@ -36,7 +32,7 @@ def keep_house(number: int) -> None:
     reap_dead_supervisors(node)
     reap_expired()
     wake_waiting(node)
-    make_room()
+    preemption.make_room()
     sweep_staging(node)
     if _is_due("retire", RETIRE_SECONDS):
         retire()
@@ -45,7 +41,7 @@ def keep_house(number: int) -> None:
 def after_a_vain_wake_up(number: int, *, has_slot: bool) -> None:
     """A message of which this host could make nothing: others get it, and a full host makes room for urgent work."""
     if not has_slot:
-        make_room()
+        preemption.make_room()
     if number != queue.FOR_ONE_HOST:
         services.pass_on(Node.objects.get(name=settings.NODE_NAME))
 
@@ -53,36 +49,6 @@ def after_a_vain_wake_up(number: int, *, has_slot: bool) -> None:
 def wake_waiting(node: Node) -> int:
     """Send again what may have been lost: a wake-up for each waiting job that this host has a slot for."""
     return services.wake(node, max(settings.SLOTS - len(host.supervisors()), 0))
-
-
-def make_room() -> TrainingJob | None:
-    """Ask the least urgent running job to stop where a more urgent one waits and no node for it has a free slot.
-
-    Each pool is looked at by itself, with and without those that ask for a GPU: a job that waits for nodes that are
-    not there holds up nobody.
-    """
-    for pool in services.waiting_jobs().order_by().values_list("pool", flat=True).distinct():
-        in_pool = services.waiting_jobs().filter(pool=pool)
-        for best in (in_pool.first(), in_pool.filter(waiting.NEEDS_NO_GPU).first()):
-            victim = _victim_for(best) if best else None
-            if best and victim and services.preempt(victim, for_job=best):
-                return victim
-    return None
-
-
-def _victim_for(best: TrainingJob) -> TrainingJob | None:
-    nodes = [node for node in waiting.live_nodes() if waiting.takes_jobs(node)]
-    nodes = [node for node in nodes if waiting.slots_for(best, node)]
-    busy = waiting.busy_slots()
-    if any(waiting.free_slots(best, node, busy) for node in nodes):
-        return None
-    slots = (Q(attempts__node=node, attempts__slot__in=waiting.slots_for(best, node)) for node in nodes)
-    there = reduce(or_, slots, Q(pk__in=[]))
-    running = TrainingJob.objects.filter(there, status=Status.RUNNING, attempts__ended_at=None)
-    if running.filter(stop=Stop.PREEMPT).exists():
-        return None  # room is being made already
-    less_urgent = running.filter(stop=Stop.NONE, priority__lt=best.priority)
-    return less_urgent.order_by("priority", "-started_at").first()
 
 
 def reap_dead_supervisors(node: Node) -> list[Attempt]:

@@ -1,0 +1,36 @@
+"""The queue: which jobs wait in it, in which order they go, and what holds one back whatever node is free.
+
+The claim and the reasons why a job waits read the same expressions.
+"""
+
+from __future__ import annotations
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Now
+
+from training.lifecycle import JobType, Status
+from training.models import TrainingJob
+
+# Written out: SQLite takes the queue's index only for a condition that it can read, which no parameter is.
+IN_QUEUE = Q(status=RawSQL(f"'{Status.QUEUED}'", ()))
+IN_ORDER = ("-priority", "queued_at", "id")
+BACKS_OFF = Q(not_before__isnull=False, not_before__gt=Now())
+
+
+def claimable_jobs() -> QuerySet[TrainingJob]:
+    """Queued jobs whose time has come. A training waits for the dataset that another job still makes."""
+    return TrainingJob.objects.filter(IN_QUEUE, ~BACKS_OFF, ~_waits_for_dataset())
+
+
+def dataset_makers() -> QuerySet[TrainingJob]:
+    """The jobs that still make the dataset of the outer query's job."""
+    return TrainingJob.objects.filter(
+        dataset=OuterRef("dataset"),
+        job_type=JobType.SYNTHETIC_DATA,
+        status__in=[Status.QUEUED, Status.RUNNING],
+    )
+
+
+def _waits_for_dataset() -> Q:
+    return Q(job_type=JobType.TRAINING) & Exists(dataset_makers())
