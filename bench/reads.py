@@ -64,10 +64,10 @@ def measure(person: str, query: str, beside_stock: bool) -> dict[str, list[float
 @cache
 def _calls(person: str, query: str, beside_stock: bool) -> dict[str, Callable[[], Any]]:
     from bench.stock import StockJobs
-    from training.api.views import Jobs
+    from training.api.jobs import JobListView
 
     ours_query, stock_query = middle(person) if query == MIDDLE else (query, query)
-    calls = {"ours": caller(Jobs, person, ours_query)}
+    calls = {"ours": caller(JobListView, person, ours_query)}
     if beside_stock:
         calls["stock"] = caller(StockJobs, person, stock_query)
         assert _shown(calls["ours"]) == _shown(calls["stock"]), f"not the same answer: {query} for {person}"

@@ -9,8 +9,13 @@ from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import filters, generics, serializers
 from rest_framework.pagination import PageNumberPagination
 
+<<<<<<< HEAD
 from training import placement, policy, queries
 from training.api.renderers import Json
+=======
+from training import policy, queries
+from training.api.renderers import JsonRenderer
+>>>>>>> 0968b17 (Give what the doors share a room of its own, and forbid one door to import another)
 from training.models import Checkpoint, TrainingJob
 
 
@@ -92,7 +97,7 @@ class Pages(PageNumberPagination):
 
 class StockJobs(generics.ListAPIView):
     serializer_class = JobSerializer
-    renderer_classes = (Json,)
+    renderer_classes = (JsonRenderer,)
     filter_backends = (DjangoFilterBackend, filters.SearchFilter, filters.OrderingFilter)
     filterset_class = JobFilter
     search_fields = ("job_name", "description")

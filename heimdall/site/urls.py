@@ -12,8 +12,8 @@ from django.urls import include, path
 from django.views import defaults
 from django.views.generic import RedirectView
 
-from training.api import errors
-from training.api.throttles import throttle_login
+from training.presentation import errors
+from training.presentation.throttles import throttle_login
 
 
 def healthz(request: HttpRequest) -> JsonResponse:

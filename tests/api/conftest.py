@@ -9,8 +9,8 @@ from django.contrib.auth.models import User
 from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
-from training.api import throttles
 from training.notifications import addresses
+from training.presentation import throttles
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from heimdall.site import env
-from training.api import throttles
+from training.presentation import throttles
 
 
 def error_of(answer, status):

@@ -13,7 +13,7 @@ from rest_framework.authtoken.models import Token
 
 from tests.conftest import give_checkpoint
 from training.api import errors
-from training.api.views import LIST
+from training.api.jobs import LIST
 from training.models import LogChunk, Metric
 
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()

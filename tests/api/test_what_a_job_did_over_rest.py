@@ -12,9 +12,9 @@ from rest_framework.authtoken.models import Token
 
 from tests.conftest import give_checkpoint
 from training import services
-from training.api import downloads
-from training.api.renderers import Json
+from training.api.renderers import JsonRenderer
 from training.models import Checkpoint, LogChunk, Metric
+from training.presentation import checkpoint_files
 from training.store import checkpoints
 
 CONTENT = bytes(range(256)) * 20_000  # more than one piece
@@ -78,7 +78,7 @@ def test_metrics_by_step_and_by_epoch(api, measured):
 
 def test_a_number_that_is_not_finite_does_not_break_the_json():
     values = {"loss": math.nan, "norms": [math.inf, 1.5, {"deep": -math.inf}], "text": "\ud800\u2028\u00e9"}
-    shown = json.loads(Json().render(values))
+    shown = json.loads(JsonRenderer().render(values))
     assert shown == {"loss": None, "norms": [None, 1.5, {"deep": None}], "text": "\ud800\u2028\u00e9"}
 
 
@@ -197,7 +197,7 @@ async def test_under_asgi_a_file_is_streamed_in_pieces(stored, alice):
     assert answer.is_async
     pieces = [piece async for piece in answer.streaming_content]
     assert b"".join(pieces) == CONTENT
-    assert max(map(len, pieces)) == downloads.PIECE
+    assert max(map(len, pieces)) == checkpoint_files.PIECE
 
 
 def test_the_docs_page_keeps_the_policy_and_loads_nothing_from_elsewhere(client, alice):

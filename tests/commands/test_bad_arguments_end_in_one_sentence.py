@@ -5,7 +5,7 @@ import io
 import pytest
 from django.core.management import CommandError, call_command, load_command_class
 
-from training.management import door
+from training.management import base
 
 COMMANDS = ("checkpoint", "job", "localization", "node", "prove", "start", "web", "worker")
 NO_TEXT = b"\xff\xfe".decode(errors="surrogateescape")  # as a line of the shell that is not UTF-8 comes in
@@ -57,13 +57,13 @@ def test_it_says_what_is_wrong(words, sentence, admin_user, settings, tmp_path):
 
 def test_of_several_nodes_all_are_asked_and_the_first_refusal_counts(node, admin_user):
     code, said = refused("node", "drain", "nowhere", node.name)
-    assert (code, said) == (door.NOT_FOUND, "node nowhere: There is no node nowhere.")
+    assert (code, said) == (base.NOT_FOUND, "node nowhere: There is no node nowhere.")
     node.refresh_from_db()
     assert node.drained_at is not None
 
 
 def test_a_database_that_breaks_its_sentence_into_lines_is_told_in_one():
-    said = door.database_is_away(OSError("connection failed: refused\n\tIs the server running?\n"))
+    said = base.database_is_away(OSError("connection failed: refused\n\tIs the server running?\n"))
     assert said.startswith(
         "The database does not answer: connection failed: refused Is the server running?. "
     )

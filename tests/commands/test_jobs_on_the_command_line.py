@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from training.management.commands import job as command
-from training.management.progress import Progress, duration, printable
+from training.management.progress import ProgressLine, duration, printable
 from training.models import LogChunk, TrainingJob
 from training.queries.notifications import watched_jobs
 
@@ -206,7 +206,7 @@ def test_waiting_for_what_was_asked_is_exit_0(run, make_job):
 def test_wait_sees_what_another_process_does(transactional_db, run, make_job, monkeypatch):
     job = make_job(status="running")
     looked = threading.Event()
-    monkeypatch.setattr(Progress, "show", lambda self, shape: looked.set())
+    monkeypatch.setattr(ProgressLine, "show", lambda self, shape: looked.set())
 
     def complete():
         looked.wait(30)
@@ -246,7 +246,7 @@ def test_the_bar_is_drawn_over_on_a_terminal_and_written_sparsely_elsewhere(make
     job = queries.job_dict(make_job(status="running", step=0), alice)
     terminal, file = io.StringIO(), io.StringIO()
     for stream, is_terminal in ((terminal, True), (file, False)):
-        shown = Progress(stream, is_terminal=is_terminal)
+        shown = ProgressLine(stream, is_terminal=is_terminal)
         values = {"train_loss": 0.5, "eta_seconds": 61.0, "total_steps": 9}
         for percent, headline in ((0.0, "running"), (1.0, "validating"), (2.0, "running"), (55.5, "running")):
             shown.show(job | values | {"progress_percent": percent, "headline": headline})

@@ -14,8 +14,8 @@ from heimdall.errors import InvalidConfig
 from heimdall.site import env
 from heimdall.site.limits import BoundedRequest, bounded_bodies
 from training import hardware, services
-from training.api import throttles
 from training.models import TrainingJob
+from training.presentation import throttles
 
 BIG = {"width": 1024, "heads": 8, "layers": 16, "samples": 1_000_000, "batch_size": 60_000}
 

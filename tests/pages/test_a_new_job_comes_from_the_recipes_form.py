@@ -6,7 +6,7 @@ from heimdall.recipes import registry
 from tests.pages.conftest import html, words
 from training import services
 from training.models import TrainingJob
-from training.views.forms import NewJobForm
+from training.presentation.job_forms import NewJobForm
 
 pytestmark = pytest.mark.django_db
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.pages.conftest import html, words
 from training.models import Event, TrainingJob
-from training.views import many
+from training.views import bulk
 
 pytestmark = pytest.mark.django_db
 
@@ -82,7 +82,7 @@ def test_a_page_is_taken_as_it_was_shown(browse, alice, jobs):
 
 
 def test_more_than_fit_at_once_are_done_in_turns(browse, alice, make_job, monkeypatch):
-    monkeypatch.setattr(many, "MOST", 3)
+    monkeypatch.setattr(bulk, "MOST", 3)
     for _ in range(5):
         make_job()
     client, body = browse(alice), {"verb": "cancel", "which": "matching", "query": ""}

@@ -7,7 +7,7 @@ from django.test import Client
 from rest_framework.authtoken.models import Token
 
 from tests.pages.conftest import html, words
-from training.api import throttles
+from training.presentation import throttles
 
 pytestmark = pytest.mark.django_db
 PAGE, TOKEN = "/settings/account/", "/settings/account/token/"

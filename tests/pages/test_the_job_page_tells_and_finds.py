@@ -11,7 +11,7 @@ from tests.pages.conftest import html, words
 from training import services
 from training.models import Event, LogChunk, TrainingJob
 from training.queries.stretches import marks_of
-from training.views.story import story_of
+from training.views.timeline import timeline_of
 
 pytestmark = pytest.mark.django_db
 
@@ -41,7 +41,7 @@ def test_the_course_of_a_job_is_told_in_sentences(browse, job, alice, bob, team,
     job.refresh_from_db()
     services.resume(job, by=alice)
     moved_apart(job)
-    told = [line.words for line in story_of(job, list(job.attempts.all()))][::-1]
+    told = [line.words for line in timeline_of(job, list(job.attempts.all()))][::-1]
     assert told == [
         "Waited 10 min",
         f"Attempt 1: trained 10 min on {node.name}, steps 0 to 6, crashed, resumed from step 0",
@@ -57,12 +57,12 @@ def test_the_course_of_a_job_is_told_in_sentences(browse, job, alice, bob, team,
 def test_the_making_of_data_is_told_in_shards(alice, node):
     job = services.submit(by=alice, job_name="data", recipe="shards", config={}).job
     attempt = services.claim(node, slot=0, pid=1)
-    running = story_of(job, list(job.attempts.all()))[0]
+    running = timeline_of(job, list(job.attempts.all()))[0]
     assert running.words == f"Attempt 1: makes data on {node.name}, from shard 0"
     TrainingJob.objects.filter(pk=job.pk).update(current_step=4)
     services.crash(attempt, exit_code=-9)
     moved_apart(job)
-    said = story_of(job, list(job.attempts.all()))[1].words
+    said = timeline_of(job, list(job.attempts.all()))[1].words
     assert (
         said
         == f"Attempt 1: made data for 10 min on {node.name}, shards 0 to 4, crashed, resumed from shard 4"

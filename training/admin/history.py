@@ -10,7 +10,7 @@ from unfold.decorators import display
 from training import policy
 from training.admin.base import CheckpointColumns, History, OfVisibleJobs
 from training.models import Attempt, Checkpoint, Deletion, Event
-from training.views.job import how_it_ended
+from training.presentation.answers import how_it_ended
 
 
 @admin.register(Attempt)

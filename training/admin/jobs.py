@@ -23,15 +23,16 @@ from heimdall.errors import InvalidInput
 from heimdall.recipes import registry
 from training import policy, queries, services
 from training.admin.base import CheckpointColumns, HistoryInline
-from training.api.throttles import throttle_verbs
 from training.errors import NotAllowed
 from training.lifecycle import Verb
 from training.models import Attempt, Checkpoint, Event, TrainingJob
+from training.presentation.answers import ANSWER, too_late, words_of
+from training.presentation.config_groups import config_groups
+from training.presentation.confirmations import question, question_for_many
+from training.presentation.form_fields import TagsField
+from training.presentation.job_forms import NewJobForm
+from training.presentation.throttles import throttle_verbs
 from training.templatetags.heimdall import buttons_of, clock, loss, percent, progress_words, state_word
-from training.views.confirmations import question, question_for_many
-from training.views.forms import NewJobForm, TagsField, config_groups
-from training.views.page import ANSWER
-from training.views.verbs import too_late, words_of
 
 ASKS_FIRST = {Verb.RESTART, Verb.CANCEL, Verb.DISCARD, Verb.DELETE}
 _LABELS = {

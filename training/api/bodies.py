@@ -15,7 +15,7 @@ from training.api.errors import TooLarge
 MAX_DEPTH = 32
 
 
-class Untouched(BaseParser):
+class UnparsedBody(BaseParser):
     """Keeps DRF from reading the body by its own rules: a session's CSRF check asks for the form fields."""
 
     media_type = "application/json"

@@ -12,10 +12,10 @@ from rest_framework.response import Response
 from heimdall.errors import InvalidInput
 from training import services
 from training.api import serializers
-from training.api.doors import Door, given
-from training.api.errors import describe
+from training.api.base import ApiView, given
 from training.api.schema import answers, document
 from training.lifecycle import USER_VERBS, Answer, StopAt, Verb
+from training.presentation.errors import describe
 from training.queries.chosen import changeable
 from training.queries.filters import Filters
 
@@ -23,7 +23,7 @@ from training.queries.filters import Filters
 class AskMany(serializers.Input):
     verb = rest.ChoiceField(choices=[str(verb) for verb in USER_VERBS])
     ids = rest.ListField(
-        child=serializers.Whole(min_value=1, max_value=2**63 - 1),
+        child=serializers.WholeNumber(min_value=1, max_value=2**63 - 1),
         min_length=1,
         max_length=services.MOST_AT_ONCE,
         required=False,
@@ -60,7 +60,7 @@ class ManyResults(rest.Serializer):
     results = OneResult(many=True)
 
 
-class Bulk(Door):
+class BulkView(ApiView):
     """Each job is asked by itself, and the answer says of each what became of it: one refusal stops nothing."""
 
     @document(

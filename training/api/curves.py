@@ -9,10 +9,10 @@ from rest_framework import serializers as rest
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from training.api import params
-from training.api.doors import Door, find_job
-from training.api.params import Number, Param
+from training.api.base import ApiView, find_job
 from training.api.schema import answers, document
+from training.presentation import params
+from training.presentation.params import Number, Param
 from training.queries import curves
 
 METRIC = Param(
@@ -84,7 +84,7 @@ class CurveShape(rest.Serializer):
         return super().get_fields() | bounds
 
 
-class Curve(Door):
+class CurveView(ApiView):
     @document(
         "show_curve",
         "What the training measured, as curves",

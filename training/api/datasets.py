@@ -10,13 +10,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from training import queries, services
-from training.api import pagination, params, serializers
-from training.api.doors import Door, find_job, given
+from training.api import pagination, serializers
+from training.api.base import ApiView, find_job, given
 from training.api.filtersets import DatasetFilters, filtered, params_of
-from training.api.params import PAGE, PAGE_SIZE, Number
 from training.api.schema import answers, document
 from training.errors import NotFound
 from training.models import Dataset
+from training.presentation import params
+from training.presentation.params import PAGE, PAGE_SIZE, Number
 from training.store import datasets
 
 START = Number("start", "The number of the first sample to show, from 0.", default=0)
@@ -35,9 +36,9 @@ class DatasetShape(rest.Serializer):
     samples = rest.IntegerField(min_value=0, help_text="Finished ones.")
     wanted_samples = rest.IntegerField(min_value=0)
     size = rest.IntegerField(min_value=0, help_text="Bytes of all files.")
-    refused = serializers.Free(help_text="How many tries the recipe's filters refused, by reason.")
+    refused = serializers.FreeForm(help_text="How many tries the recipe's filters refused, by reason.")
     fingerprint = rest.CharField(allow_blank=True, help_text="Names what is in it.")
-    config = serializers.Free(help_text="Of the job that began it.")
+    config = serializers.FreeForm(help_text="Of the job that began it.")
     made_by = rest.ListField(child=rest.IntegerField(min_value=0), help_text="Numbers of jobs.")
     read_by = rest.ListField(child=rest.IntegerField(min_value=0), help_text="Numbers of jobs.")
     created_at = rest.DateTimeField()
@@ -55,10 +56,10 @@ class SampleShape(rest.Serializer):
 class ArtifactShape(rest.Serializer):
     epoch = rest.IntegerField(min_value=0, help_text="The newest one that was validated; 0 before that.")
     step = rest.IntegerField(min_value=0)
-    content = serializers.Free(allow_null=True, help_text="The recipe's own; `kind` says what it is.")
+    content = serializers.FreeForm(allow_null=True, help_text="The recipe's own; `kind` says what it is.")
 
 
-class Datasets(Door):
+class DatasetListView(ApiView):
     @document(
         "list_datasets",
         "What data was made",
@@ -73,7 +74,7 @@ class Datasets(Door):
         return Response(pagination.numbered(request, values, rows, queries.dataset_dicts))
 
 
-class OneDataset(Door):
+class DatasetDetailView(ApiView):
     @document("show_dataset", "Look at a dataset", answers=answers(200, DatasetShape, 404))
     def get(self, request: Request, name: str) -> Response:
         params.read(request, ())
@@ -83,12 +84,12 @@ class OneDataset(Door):
         "delete_dataset", "Delete a dataset and its files", answers=answers(204, None, 403, 404, 409, 429)
     )
     def delete(self, request: Request, name: str) -> Response:
-        given(request, serializers.Nothing)
+        given(request, serializers.NoOptions)
         services.delete_dataset(_find(request, name), by=request.user)
         return Response(status=204)
 
 
-class Samples(Door):
+class SampleListView(ApiView):
     """Straight from the files: rows of arrays; empty where the files are of another kind."""
 
     @document(
@@ -106,7 +107,7 @@ class Samples(Door):
         return Response({"count": found.samples, "next": following, "previous": None, "results": rows})
 
 
-class Artifact(Door):
+class ArtifactView(ApiView):
     @document(
         "show_artifact",
         "What the recipe shows of the newest epoch",

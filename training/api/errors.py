@@ -1,4 +1,4 @@
-"""One error shape for the whole API: {"error": {"code", "message", "fields"?, "status"?, "stop"?, "verbs"?}}."""
+"""Which status and which body each exception becomes in the API; presentation/errors.py has the body's shape."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import OperationalError
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
 
 from training import errors
-from training.api.shapes import stop_shape
+from training.presentation.errors import DATABASE_IS_AWAY, body, describe
 from training.store.datasets import BadDataset
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,6 @@ CODE_OF_STATUS = {
     429: "throttled",
     500: "server_error",
 }
-DATABASE_IS_AWAY = "The database is busy; try again."
 
 
 class TooLarge(exceptions.APIException):
@@ -65,36 +64,6 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         logger.error("The database did not answer a request: %s", error)
         return _answer(503, "database_unavailable", DATABASE_IS_AWAY, retry_after=1)
     return None
-
-
-def body(code: str, message: str, **more: Any) -> dict[str, Any]:
-    return {"error": {"code": code, "message": message} | more}
-
-
-def describe(error: errors.HeimdallError) -> dict[str, Any]:
-    """The error shape of one of our own errors; the commands print it too."""
-    more: dict[str, Any] = {}
-    if isinstance(error, errors.InvalidInput):
-        more["fields"] = error.fields
-    if isinstance(error, errors.TransitionRefused):
-        more["status"] = error.status or None
-        more["stop"] = stop_shape(error.stop, error.stop_at)
-        more["verbs"] = [str(verb) for verb in error.verbs]
-    return body(error.code, str(error), **more)
-
-
-def answer_400(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return JsonResponse(body("invalid", "The request cannot be read."), status=400)
-
-
-def answer_500() -> JsonResponse:
-    return JsonResponse(body("server_error", "Heimdall made a mistake; its log says more."), status=500)
-
-
-def answer_503() -> JsonResponse:
-    return JsonResponse(
-        body("database_unavailable", DATABASE_IS_AWAY), status=503, headers={"Retry-After": "1"}
-    )
 
 
 def _ours(error: errors.HeimdallError) -> Response:

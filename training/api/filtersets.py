@@ -16,8 +16,8 @@ from django.db.models import QuerySet
 from django_filters.rest_framework import CharFilter, ChoiceFilter, Filter, FilterSet
 from rest_framework.request import Request
 
-from training.api.params import Day, Param
 from training.models import Node
+from training.presentation.params import Day, Param
 from training.queries.listing import beginning_of
 
 

@@ -10,9 +10,9 @@ from rest_framework.response import Response
 
 from training import policy, services
 from training.api import serializers
-from training.api.doors import Door, find_job, given
+from training.api.base import ApiView, find_job, given
 from training.api.schema import answers, document
-from training.api.views import created
+from training.api.verbs import created
 from training.services.forks import CARRIES, TRAINING
 
 MAX_SAMPLES = 1_000_000_000
@@ -20,10 +20,10 @@ MAX_EPOCHS = 100_000
 
 
 class Extension(serializers.Input):
-    epochs = serializers.Whole(
+    epochs = serializers.WholeNumber(
         min_value=1, max_value=MAX_EPOCHS, required=False, help_text="How many more, of a completed training."
     )
-    samples = serializers.Whole(
+    samples = serializers.WholeNumber(
         min_value=1, max_value=MAX_SAMPLES, required=False, help_text="How many more, of a dataset."
     )
 
@@ -33,11 +33,11 @@ class Copy(serializers.NewJob):
 
     job_name = serializers.name_field(required=False)
     recipe = None  # type: ignore[assignment]
-    config = serializers.Object(required=False, help_text="The settings that change.")
+    config = serializers.JsonObject(required=False, help_text="The settings that change.")
 
 
 class Fork(Copy):
-    checkpoint = serializers.Whole(
+    checkpoint = serializers.WholeNumber(
         min_value=1, required=False, help_text="Its number; without it the newest good one."
     )
     carry = rest.ChoiceField(
@@ -47,7 +47,7 @@ class Fork(Copy):
     )
 
 
-class NewFromOld(Door):
+class NewJobFromOldView(ApiView):
     """A verb of which a new job comes."""
 
     def answer(self, request: Request, pk: int, verb: Any, shape: type[serializers.Input]) -> Response:
@@ -57,7 +57,7 @@ class NewFromOld(Door):
         return created(verb(job, by=request.user, **fields), request)
 
 
-class CloneJob(NewFromOld):
+class CloneView(NewJobFromOldView):
     @document(
         "clone_job",
         "Begin a job like this one from nothing",
@@ -68,7 +68,7 @@ class CloneJob(NewFromOld):
         return self.answer(request, pk, services.clone, Copy)
 
 
-class ExtendJob(NewFromOld):
+class ExtendView(NewJobFromOldView):
     @document(
         "extend_job",
         "More epochs of a training, or more of a job's dataset",
@@ -79,7 +79,7 @@ class ExtendJob(NewFromOld):
         return self.answer(request, pk, services.extend, Extension)
 
 
-class ForkJob(NewFromOld):
+class ForkView(NewJobFromOldView):
     @document(
         "fork_job",
         "Begin a job from a checkpoint of this one, with other settings",

@@ -10,13 +10,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from training import services
-from training.api import pagination, params, serializers
-from training.api.doors import Door, given
+from training.api import pagination, serializers
+from training.api.base import ApiView, given
 from training.api.filtersets import NodeFilters, filtered, params_of
 from training.api.schema import answers, document
 from training.errors import NotFound
 from training.lifecycle import Answer
 from training.models import Node as NodeRow
+from training.presentation import params
 from training.queries.nodes import STATES, VERBS, node_dicts, node_event_dict, node_events
 
 LIST = params_of(NodeFilters)
@@ -54,7 +55,7 @@ class NodeShape(rest.Serializer):
     memory_total = rest.IntegerField(allow_null=True, help_text="Bytes.")
     memory_free = rest.IntegerField(allow_null=True, help_text="Bytes.")
     gpus = GpuShape(many=True, help_text="As the driver sees them; empty where there are none.")
-    versions = serializers.Free()
+    versions = serializers.FreeForm()
     worker_started_at = rest.DateTimeField(allow_null=True)
     last_seen_at = rest.DateTimeField(allow_null=True)
     drained_at = rest.DateTimeField(allow_null=True)
@@ -82,7 +83,7 @@ class NodeAnswer(NodeShape):
     message = rest.CharField()
 
 
-class Nodes(Door):
+class NodeListView(ApiView):
     @document(
         "list_nodes",
         "Which hosts there are",
@@ -95,7 +96,7 @@ class Nodes(Door):
         return Response(pagination.whole(node_dicts(found, request.user)))
 
 
-class OneNode(Door):
+class NodeDetailView(ApiView):
     @document("show_node", "Look at a host and its history", answers=answers(200, NodeWithEvents, 404))
     def get(self, request: Request, name: str) -> Response:
         params.read(request, ())
@@ -105,12 +106,12 @@ class OneNode(Door):
 
     @document("remove_node", "Take out a silent host", answers=answers(204, None, 403, 404, 409, 429))
     def delete(self, request: Request, name: str) -> Response:
-        given(request, serializers.Nothing)
+        given(request, serializers.NoOptions)
         services.remove(_find(name), by=request.user)
         return Response(status=204)
 
 
-class Drain(Door):
+class DrainView(ApiView):
     @document(
         "drain_node",
         "Land a host's jobs and give it no more",
@@ -120,7 +121,7 @@ class Drain(Door):
         return _asked(request, name, "drain")
 
 
-class Undrain(Door):
+class UndrainView(ApiView):
     @document(
         "undrain_node",
         "Let a host take jobs again",
@@ -131,7 +132,7 @@ class Undrain(Door):
 
 
 def _asked(request: Request, name: str, verb: str) -> Response:
-    given(request, serializers.Nothing)
+    given(request, serializers.NoOptions)
     word, sentence = services.NODE_VERBS[verb](_find(name), by=request.user)
     shape: dict[str, Any] = node_dicts([_find(name)], request.user)[0]
     answer = shape | {"answer": str(word), "message": sentence}

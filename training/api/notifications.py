@@ -12,13 +12,14 @@ from rest_framework.response import Response
 
 from heimdall.errors import InvalidInput
 from training import services
-from training.api import pagination, params, serializers
-from training.api.doors import Door, find_job, given
-from training.api.params import PAGE, PAGE_SIZE
+from training.api import pagination, serializers
+from training.api.base import ApiView, find_job, given
 from training.api.schema import answers, document
 from training.errors import NotFound
 from training.models import Delivery, Subscription
 from training.notifications import TEST, TOPICS
+from training.presentation import params
+from training.presentation.params import PAGE, PAGE_SIZE
 from training.queries import notifications as shown
 
 
@@ -44,18 +45,18 @@ class NewSubscription(serializers.Input):
         help_text="A group of yours: it is told of its jobs, and its members may change this.",
     )
     topics = Topics(required=False)
-    of_own = serializers.YesNo(required=False)
-    of_watched = serializers.YesNo(required=False)
-    of_team = serializers.YesNo(required=False)
+    of_own = serializers.Boolean(required=False)
+    of_watched = serializers.Boolean(required=False)
+    of_team = serializers.Boolean(required=False)
 
 
 class SubscriptionChange(serializers.Input):
     target = serializers.Text(max_length=500, required=False)
     topics = Topics(required=False)
-    of_own = serializers.YesNo(required=False)
-    of_watched = serializers.YesNo(required=False)
-    of_team = serializers.YesNo(required=False)
-    active = serializers.YesNo(required=False)
+    of_own = serializers.Boolean(required=False)
+    of_watched = serializers.Boolean(required=False)
+    of_team = serializers.Boolean(required=False)
+    active = serializers.Boolean(required=False)
 
 
 @extend_schema_serializer(component_name="Subscription")
@@ -91,7 +92,7 @@ class DeliveryShape(rest.Serializer):
     last_try_at = rest.DateTimeField(allow_null=True)
     answer_status = rest.IntegerField(min_value=0, allow_null=True)
     answer = rest.CharField(allow_blank=True)
-    content = serializers.Free(help_text="The body of the message.")
+    content = serializers.FreeForm(help_text="The body of the message.")
     created_at = rest.DateTimeField()
 
 
@@ -99,7 +100,7 @@ class WatchShape(rest.Serializer):
     watched = rest.BooleanField()
 
 
-class Watch(Door):
+class WatchView(ApiView):
     @document("show_watch", "Whether you watch a job", answers=answers(200, WatchShape, 404))
     def get(self, request: Request, pk: int) -> Response:
         params.read(request, ())
@@ -107,18 +108,18 @@ class Watch(Door):
 
     @document("watch_job", "Watch a job", answers=answers(200, WatchShape, 404, 429))
     def put(self, request: Request, pk: int) -> Response:
-        given(request, serializers.Nothing)
+        given(request, serializers.NoOptions)
         services.watch(find_job(request, pk), by=request.user)
         return Response({"watched": True})
 
     @document("unwatch_job", "Watch a job no longer", answers=answers(204, None, 404, 429))
     def delete(self, request: Request, pk: int) -> Response:
-        given(request, serializers.Nothing)
+        given(request, serializers.NoOptions)
         services.unwatch(find_job(request, pk), by=request.user)
         return Response(status=204)
 
 
-class Subscriptions(Door):
+class SubscriptionListView(ApiView):
     @document(
         "list_subscriptions",
         "Where you and your teams are told",
@@ -141,7 +142,7 @@ class Subscriptions(Door):
         return _with_secret(services.subscribe(by=request.user, team=team, **fields), status=201)
 
 
-class OneSubscription(Door):
+class SubscriptionDetailView(ApiView):
     @document("show_subscription", "Look at a subscription", answers=answers(200, SubscriptionShape, 404))
     def get(self, request: Request, pk: int) -> Response:
         params.read(request, ())
@@ -160,32 +161,32 @@ class OneSubscription(Door):
 
     @document("delete_subscription", "Be told no longer", answers=answers(204, None, 404, 429))
     def delete(self, request: Request, pk: int) -> Response:
-        given(request, serializers.Nothing)
+        given(request, serializers.NoOptions)
         services.unsubscribe(_find(request, pk), by=request.user)
         return Response(status=204)
 
 
-class Secret(Door):
+class SecretView(ApiView):
     @document(
         "renew_subscription_secret",
         "Make a new secret for a webhook",
         answers=answers(200, SecretShape, 404, 429),
     )
     def post(self, request: Request, pk: int) -> Response:
-        given(request, serializers.Nothing)
+        given(request, serializers.NoOptions)
         return _with_secret(services.renew_secret(_find(request, pk), by=request.user), status=200)
 
 
-class Test(Door):
+class SendTestMessageView(ApiView):
     @document("test_subscription", "Send a test message", answers=answers(202, DeliveryShape, 404, 429))
     def post(self, request: Request, pk: int) -> Response:
-        given(request, serializers.Nothing)
+        given(request, serializers.NoOptions)
         sent = services.send_test(_find(request, pk), by=request.user)
         sent.refresh_from_db()
         return Response(shown.delivery_dict(sent), status=202)
 
 
-class Deliveries(Door):
+class DeliveryListView(ApiView):
     @document(
         "list_subscription_deliveries",
         "What was sent, and the last answers",
@@ -198,12 +199,12 @@ class Deliveries(Door):
         return Response(pagination.numbered(request, values, found, _deliveries))
 
 
-class Again(Door):
+class RedeliverView(ApiView):
     @document(
         "send_subscription_delivery_again", "Send once more", answers=answers(202, DeliveryShape, 404, 429)
     )
     def post(self, request: Request, pk: int, delivery: int) -> Response:
-        given(request, serializers.Nothing)
+        given(request, serializers.NoOptions)
         found = shown.deliveries_of(_find(request, pk)).filter(pk=delivery).first()
         if found is None:
             raise NotFound(f"There is no delivery {str(delivery)[:20]}.")

@@ -10,7 +10,7 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import BaseRenderer
 
 
-class Json(BaseRenderer):
+class JsonRenderer(BaseRenderer):
     media_type = "application/json"
     format = "json"
     charset = None
@@ -25,7 +25,7 @@ class Json(BaseRenderer):
             return _dump(_finite(data), ensure_ascii=True)
 
 
-class AlwaysJson(BaseContentNegotiation):
+class JsonNegotiation(BaseContentNegotiation):
     """There is one form to answer in, so whatever is asked for, that is it."""
 
     def select_parser(self, request: Any, parsers: Any) -> Any:

@@ -10,11 +10,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from training import policy, queries, services
-from training.api import pagination, params, serializers
-from training.api.doors import Door, given
+from training.api import pagination, serializers
+from training.api.base import ApiView, given
 from training.api.schema import answers, document
 from training.errors import NotFound
 from training.models import SavedView
+from training.presentation import params
 from training.queries.filters import Filters
 from training.services.saved_views import NAME_LENGTH
 
@@ -57,7 +58,7 @@ class ViewChange(serializers.Input):
     team = _team()
 
 
-class SavedViews(Door):
+class SavedViewListView(ApiView):
     @document("list_views", "Saved lists of jobs", answers=answers(200, serializers.page_of(SavedViewShape)))
     def get(self, request: Request) -> Response:
         params.read(request, ())
@@ -73,7 +74,7 @@ class SavedViews(Door):
         return Response(shape(services.save_view(by=request.user, **_fields(request, NewView))), status=201)
 
 
-class OneSavedView(Door):
+class SavedViewDetailView(ApiView):
     @document(
         "change_view",
         "Rename a saved view, or change what it shows and to whom",
@@ -87,7 +88,7 @@ class OneSavedView(Door):
 
     @document("delete_view", "Delete a saved view", answers=answers(204, None, 403, 404, 429))
     def delete(self, request: Request, pk: int) -> Response:
-        given(request, serializers.Nothing)
+        given(request, serializers.NoOptions)
         services.delete_view(_find(request, pk), by=request.user)
         return Response(status=204)
 

@@ -10,7 +10,8 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 
 from heimdall.recipes import registry
-from training.api import params, serializers
+from training.api import serializers
+from training.presentation import params
 
 SENTENCES = {
     400: "A field or a parameter was refused.",

@@ -53,7 +53,7 @@ class Description(Text):
         super().__init__(max_length=DESCRIPTION_LENGTH, allow_blank=True, validators=[TEXT], **options)
 
 
-class Whole(serializers.IntegerField):
+class WholeNumber(serializers.IntegerField):
     def to_internal_value(self, data: Any) -> int:
         if isinstance(data, float) and data.is_integer():
             data = int(data)  # JSON knows no difference between 1 and 1.0
@@ -62,14 +62,14 @@ class Whole(serializers.IntegerField):
         return super().to_internal_value(data)
 
 
-class YesNo(serializers.BooleanField):
+class Boolean(serializers.BooleanField):
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):
             raise serializers.ValidationError("Give true or false.")
         return data
 
 
-class Object(serializers.DictField):
+class JsonObject(serializers.DictField):
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if not isinstance(data, dict):
             raise serializers.ValidationError("Give an object of fields and values.")
@@ -102,8 +102,8 @@ def query_field(**options: Any) -> Text:
     return Text(max_length=QUERY_LENGTH, allow_blank=True, validators=[TEXT], **options)
 
 
-def _priority(**options: Any) -> Whole:
-    return Whole(min_value=-100, max_value=100, help_text="Higher goes first.", **options)
+def _priority(**options: Any) -> WholeNumber:
+    return WholeNumber(min_value=-100, max_value=100, help_text="Higher goes first.", **options)
 
 
 def _tags() -> serializers.ListField:
@@ -126,7 +126,7 @@ def _pool(**options: Any) -> Text:
 class NewJob(Input):
     job_name = name_field()
     recipe = Text(max_length=200, help_text="One of the names in /v1/training/recipes.")
-    config = Object(required=False, help_text="Fields of the recipe; those left out take their defaults.")
+    config = JsonObject(required=False, help_text="Fields of the recipe; those left out take their defaults.")
     description = Description(required=False)
     priority = _priority(required=False)
     pool = _pool(required=False)
@@ -156,19 +156,19 @@ class PauseOptions(Input):
 
 
 class ResumeOptions(Input):
-    checkpoint = Whole(
+    checkpoint = WholeNumber(
         min_value=1,
         required=False,
         help_text="An older checkpoint to go back to: what was trained since is given up.",
     )
 
 
-class Nothing(Input):
+class NoOptions(Input):
     """A verb that takes no options."""
 
 
 class CheckpointChange(Input):
-    pinned = YesNo(required=False, help_text="A pinned checkpoint is kept for as long as its job.")
+    pinned = Boolean(required=False, help_text="A pinned checkpoint is kept for as long as its job.")
 
 
 # What the answers look like.
@@ -191,7 +191,7 @@ def _one_of(members: Any, **options: Any) -> serializers.ChoiceField:
 
 
 @extend_schema_field({"type": "object", "additionalProperties": {}})
-class Free(serializers.JSONField):
+class FreeForm(serializers.JSONField):
     """An object whose names are the recipe's own."""
 
 
@@ -201,7 +201,7 @@ class StopShape(serializers.Serializer):
     at = _one_of(StopAt)
 
 
-class Place(serializers.Serializer):
+class EpochAndStep(serializers.Serializer):
     epoch = _whole()
     step = _whole()
 
@@ -244,7 +244,7 @@ class JobShape(serializers.Serializer):
     owner = serializers.CharField()
     team = serializers.CharField(allow_null=True)
     parent = _whole(allow_null=True)
-    origin = Free(
+    origin = FreeForm(
         allow_null=True,
         help_text="The parent's checkpoint that it began from, and what was carried over. Null: from step 0.",
     )
@@ -260,7 +260,7 @@ class JobShape(serializers.Serializer):
     waiting = WaitingShape(allow_null=True, help_text="Why a queued job is not running yet.")
     phase = serializers.CharField(help_text="What the trainer does now; empty when it does nothing.")
     attempt = _whole()
-    config = Free(help_text="Complete, with every default.")
+    config = FreeForm(help_text="Complete, with every default.")
     current_epoch = _whole(help_text="Finished epochs.")
     total_epochs = _whole(help_text="0 for synthetic data.")
     current_step = _whole(help_text="Finished steps of the whole job.")
@@ -269,14 +269,14 @@ class JobShape(serializers.Serializer):
     eta_seconds = _number()
     train_loss = _number()
     val_loss = _number()
-    metrics = Free(help_text="The newest epoch's values of the recipe's own.")
+    metrics = FreeForm(help_text="The newest epoch's values of the recipe's own.")
     learning_rate = _number()
     best_epoch = _whole(allow_null=True)
     best_val_loss = _number()
     error_code = serializers.CharField()
     error_message = serializers.CharField()
     checkpoint = CheckpointShape(allow_null=True, help_text="Where a resume starts.")
-    environment = Free(help_text="Settled when the job first ran.")
+    environment = FreeForm(help_text="Settled when the job first ran.")
     approximate = serializers.ListField(
         child=serializers.CharField(), help_text="Why a resume was not exact."
     )
@@ -294,7 +294,7 @@ class VerbAnswer(JobShape):
     answer = _one_of(Answer)
     message = serializers.CharField(help_text="What happened, or when it will.")
     task_id = serializers.CharField(allow_null=True)
-    resumes_from = Place(allow_null=True)
+    resumes_from = EpochAndStep(allow_null=True)
 
 
 @extend_schema_serializer(component_name="Event")
@@ -309,7 +309,7 @@ class EventShape(serializers.Serializer):
     stop = _one_of(Stop, allow_null=True)
     step = _whole()
     epoch = _whole()
-    data = Free()
+    data = FreeForm()
     created_at = _time()
 
 
@@ -335,7 +335,7 @@ class RecipeShape(serializers.Serializer):
     title = serializers.CharField()
     description = serializers.CharField()
     job_type = _one_of(JobType)
-    schema = Free(help_text="The JSON schema of the config.")
+    schema = FreeForm(help_text="The JSON schema of the config.")
 
 
 class ErrorDetail(serializers.Serializer):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from django.core.management.base import CommandParser
 
 from training import services
-from training.api.filters import FILTERS
 from training.lifecycle import JobType, Status, StopAt, Verb
 from training.management import config_options
-from training.management.door import number_from_0, whole, whole_from_1
+from training.management.base import number_from_0, whole, whole_from_1
+from training.presentation.filters import FILTERS
 from training.services.forks import CARRIES, TRAINING
 
 

@@ -8,7 +8,7 @@ WIDTH = 30
 _CLEAR = "\r\x1b[K"
 
 
-class Progress:
+class ProgressLine:
     """One line that is drawn over on a terminal. Elsewhere a line when the state changes, and one each tenth."""
 
     def __init__(self, stream: TextIO, *, is_terminal: bool):

@@ -12,7 +12,7 @@ register = template.Library()
 
 
 @dataclass(frozen=True)
-class Place:
+class NavigationEntry:
     """One entry of the navigation. `section` is what a page says of itself; places seldom gone to have no key."""
 
     section: str
@@ -21,22 +21,22 @@ class Place:
     key: str = ""
 
 
-_PLACES = (
-    Place("jobs", "Jobs", "jobs", "j"),
-    Place("queue", "Queue", "queue", "q"),
-    Place("nodes", "Nodes", "nodes", "n"),
-    Place("datasets", "Datasets", "datasets", "d"),
-    Place("activity", "Activity", "activity", "a"),
-    Place("new", "New job", "job-new", "c"),
-    Place("api", "API", "api:docs"),
+_ENTRIES = (
+    NavigationEntry("jobs", "Jobs", "jobs", "j"),
+    NavigationEntry("queue", "Queue", "queue", "q"),
+    NavigationEntry("nodes", "Nodes", "nodes", "n"),
+    NavigationEntry("datasets", "Datasets", "datasets", "d"),
+    NavigationEntry("activity", "Activity", "activity", "a"),
+    NavigationEntry("new", "New job", "job-new", "c"),
+    NavigationEntry("api", "API", "api:docs"),
 )
-_FOR_STAFF = (Place("admin", "Admin", "admin:index"),)
+_FOR_STAFF = (NavigationEntry("admin", "Admin", "admin:index"),)
 
 
 @register.simple_tag
 def places(user: Any) -> list[dict[str, str]]:
     """Where this user can go, in the order of the navigation."""
-    wanted = _PLACES + (_FOR_STAFF if user.is_staff else ())
+    wanted = _ENTRIES + (_FOR_STAFF if user.is_staff else ())
     return [
         {"section": place.section, "label": place.label, "url": reverse(place.address), "key": place.key}
         for place in wanted

@@ -2,15 +2,15 @@
 
 page.py         what every page stands on
 jobs.py         the list                        job.py          one job
-story.py        what it did, in sentences       logs.py         what it printed
-compare.py      jobs side by side               copies.py       its settings to take away
+timeline.py     what a job did, in sentences    logs.py         what it printed
+compare.py      jobs side by side               copy_as.py      its settings as JSON, curl, or a command
 monitoring.py   /readyz and /metrics
 nodes.py        the hosts                       queue.py        who goes next
-many.py         a verb for many jobs at once    saved.py        lists with a name
-downloads.py    values as CSV and JSON          sparks.py       the small curves of the list
+bulk.py         a verb for many jobs at once    saved_views.py  lists with a name
+downloads.py    values as CSV and JSON          sparklines.py   the small curves of the list
 activity.py     who did what, in all jobs       account.py      one's own password and token
 submit.py       making a job, and editing one   verbs.py        pause, resume, ... with their confirmations
-forms.py        what people fill in             confirmations.py  what is asked before a verb
+forms.py        forks, extensions, edits        subscription_forms.py  who is notified of what
 checkpoints.py  downloads, bundles, pins        datasets.py     datasets
-notifications.py  who is told of what, and what became of it
+notifications.py  subscriptions and deliveries
 """

@@ -15,8 +15,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 from rest_framework.authtoken.models import Token
 
-from training.api.throttles import throttle_login
-from training.views.forms import Shown
+from training.presentation.form_fields import Shown
+from training.presentation.throttles import throttle_login
 from training.views.page import page
 
 

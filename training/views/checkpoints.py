@@ -11,12 +11,12 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from training import services
-from training.api import downloads
 from training.errors import (
     BadCheckpoint,
     StorageUnavailable,
 )
 from training.models import Checkpoint
+from training.presentation import checkpoint_files
 from training.store import bundles
 from training.views.page import page, visible_checkpoint, visible_job
 
@@ -25,7 +25,7 @@ from training.views.page import page, visible_checkpoint, visible_job
 @require_GET
 def download(request: HttpRequest, job_id: int, checkpoint_id: int) -> HttpResponseBase:
     try:
-        return downloads.send(request, _checkpoint(request, job_id, checkpoint_id))
+        return checkpoint_files.send(request, _checkpoint(request, job_id, checkpoint_id))
     except (BadCheckpoint, StorageUnavailable) as error:
         messages.error(request, str(error))
         return redirect("job", job_id)
@@ -44,7 +44,7 @@ def bundle(request: HttpRequest, job_id: int, checkpoint_id: int) -> HttpRespons
     file = written.open("rb")
     size = written.stat().st_size
     written.unlink()  # the open file is all that is needed
-    response = downloads.stream(request, file, 0, size, 200)
+    response = checkpoint_files.stream(request, file, 0, size, 200)
     response["Content-Length"] = str(size)
     response["Content-Disposition"] = f'attachment; filename="{bundles.name_of(row)}"'
     return response

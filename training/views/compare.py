@@ -14,8 +14,8 @@ from django.views.decorators.http import require_GET
 
 from training import policy, queries
 from training.models import TrainingJob
+from training.presentation.config_groups import config_groups
 from training.views.downloads import cell, lines
-from training.views.forms import config_groups
 from training.views.page import page, whole
 
 FEWEST, MOST = 2, 8
@@ -36,7 +36,7 @@ _LOWER_IS_BETTER = frozenset({"loss", "perplexity", "error", "distance", "rmse",
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedValue:
     """One value of each job. `best` is the lowest, where that is the best."""
 
     name: str
@@ -96,26 +96,26 @@ def _refused(asked: list[int], jobs: list[TrainingJob]) -> str:
     return "" if len(jobs) >= FEWEST else f"Name {FEWEST} to {MOST} jobs by their numbers."
 
 
-def _facts(jobs: list[TrainingJob]) -> list[Row]:
+def _facts(jobs: list[TrainingJob]) -> list[ComparedValue]:
     shown = [queries.job_dict(job) for job in jobs]
     rows = [_row(name, title, [one[name] for one in shown]) for name, title in _FACTS]
     own = dict.fromkeys(name for one in shown for name in one["metrics"])
     return rows + [_row(name, name, [one["metrics"].get(name) for one in shown]) for name in own]
 
 
-def _row(name: str, title: str, values: list[Any]) -> Row:
+def _row(name: str, title: str, values: list[Any]) -> ComparedValue:
     known = [value for value in values if value is not None]
     is_ranked = len(set(known)) > 1 and not _LOWER_IS_BETTER.isdisjoint(name.lower().split("_"))
     best = min(known) if is_ranked and all(isinstance(value, int | float) for value in known) else None
-    return Row(name, title, tuple(values), best, is_loss="loss" in name)
+    return ComparedValue(name, title, tuple(values), best, is_loss="loss" in name)
 
 
-def _settings(jobs: list[TrainingJob]) -> list[Row]:
+def _settings(jobs: list[TrainingJob]) -> list[ComparedValue]:
     """The settings of all, with the titles of the first recipe that knows them."""
     shown = [{field["name"]: field for _, fields in config_groups(job) for field in fields} for job in jobs]
     names = dict.fromkeys(name for one in shown for name in one)
     return [
-        Row(
+        ComparedValue(
             name,
             next(one[name]["title"] for one in shown if name in one),
             tuple(one[name]["value"] if name in one else None for one in shown),
@@ -124,7 +124,7 @@ def _settings(jobs: list[TrainingJob]) -> list[Row]:
     ]
 
 
-def _file(kind: str, jobs: list[TrainingJob], rows: list[Row]) -> HttpResponse:
+def _file(kind: str, jobs: list[TrainingJob], rows: list[ComparedValue]) -> HttpResponse:
     if kind == "json":
         content = {"jobs": [queries.job_dict(job) for job in jobs]}
         response = HttpResponse(json.dumps(content, cls=DjangoJSONEncoder), content_type="application/json")

@@ -17,7 +17,8 @@ from heimdall.recipes import registry
 from training import policy, queries, services
 from training.errors import TransitionRefused
 from training.models import Dataset, TrainingJob
-from training.views.forms import Shown, config_groups
+from training.presentation.config_groups import config_groups
+from training.presentation.form_fields import Shown
 from training.views.page import PAGE_SIZE, page
 
 MAX_SHARDS = 200
@@ -72,7 +73,7 @@ def summary(request: HttpRequest, name: str) -> JsonResponse:
     return JsonResponse(queries.dataset_summary(_visible(request, name)))
 
 
-class ExtendForm(forms.Form):
+class ExtendDatasetForm(forms.Form):
     samples = forms.IntegerField(
         label="How many more",
         min_value=1,
@@ -90,7 +91,7 @@ class ExtendForm(forms.Form):
 def extend(request: HttpRequest, name: str) -> HttpResponse:
     seen = _visible(request, name)
     services.require_dataset(seen, by=request.user, verb="extend")
-    form = ExtendForm(request.POST or None, initial={"samples": seen.samples or None})
+    form = ExtendDatasetForm(request.POST or None, initial={"samples": seen.samples or None})
     if form.is_valid():
         try:
             result = services.extend_dataset(seen, by=request.user, **form.cleaned_data)

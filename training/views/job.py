@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -12,10 +11,11 @@ from django.views.decorators.http import require_GET
 from training import policy, queries
 from training.lifecycle import Status, Verb
 from training.models import Attempt, Checkpoint, Event, Metric, TrainingJob
-from training.views.copies import copies_of
-from training.views.forms import config_groups
+from training.presentation.answers import how_it_ended
+from training.presentation.config_groups import config_groups
+from training.views.copy_as import copies_of
 from training.views.page import page, visible_job
-from training.views.story import MOST_LINES, story_of
+from training.views.timeline import MOST_LINES, timeline_of
 
 MAX_EPOCH_ROWS = 500
 LOG_CHUNKS = 200
@@ -50,7 +50,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "attempts": [_attempt_words(row) for row in attempts],
         "exit_words": how_it_ended(attempts[0].exit_code) if attempts else "",
         "events": _history(seen),
-        "story": story_of(seen, attempts),
+        "timeline": timeline_of(seen, attempts),
         "epochs": epochs,
         "epoch_names": names,
         "log": queries.newest_log(seen.pk, LOG_CHUNKS),
@@ -66,18 +66,6 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
 def artifact(request: HttpRequest, job_id: int) -> JsonResponse:
     """What the recipe shows of the newest validated epoch."""
     return JsonResponse(queries.artifact_dict(visible_job(request, job_id)))
-
-
-def how_it_ended(exit_code: int | None) -> str:
-    """What a trainer's exit code says: the signal by its name."""
-    if exit_code is None:
-        return ""
-    if exit_code >= 0:
-        return f"exit code {exit_code}"
-    try:
-        return f"killed by {signal.Signals(-exit_code).name}"
-    except ValueError:
-        return f"killed by signal {-exit_code}"
 
 
 def _may_take_back(request: HttpRequest, seen: TrainingJob) -> bool:

@@ -18,7 +18,7 @@ from training.queries import listing
 from training.queries.filters import ME, NEWEST, SINCE, Filters
 from training.templatetags.heimdall import verb_button
 from training.views.page import PAGE_SIZE, page, people_known_to
-from training.views.sparks import draw
+from training.views.sparklines import draw
 
 # The columns that sort, with the order of the first press, and what else one may sort by.
 COLUMNS = {

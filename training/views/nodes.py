@@ -13,12 +13,13 @@ from training import policy, services
 from training.errors import TransitionRefused
 from training.lifecycle import Answer
 from training.models import Node
+from training.presentation.answers import ANSWER
 from training.queries.nodes import node_dicts, node_events
-from training.views.page import ANSWER, page, wants_json
+from training.views.page import page, wants_json
 
 
 @dataclass(frozen=True)
-class Question:
+class NodeQuestion:
     """What is asked before a node's verb, in words."""
 
     title: str
@@ -28,14 +29,14 @@ class Question:
 
 
 _QUESTIONS = {
-    "drain": Question(
+    "drain": NodeQuestion(
         "Drain node {}?",
         "Its jobs stop at their next step and go back to the queue with a checkpoint: other nodes go on with them. "
         "It takes no more jobs until it is undrained.",
         "Drain",
     ),
-    "undrain": Question("Undrain node {}?", "It takes jobs again, at once.", "Undrain"),
-    "remove": Question(
+    "undrain": NodeQuestion("Undrain node {}?", "It takes jobs again, at once.", "Undrain"),
+    "remove": NodeQuestion(
         "Take out node {}?",
         "It is silent. Its history and what it computed stay; a worker of this name brings it back.",
         "Take out",

@@ -18,8 +18,8 @@ from training.errors import NotFound
 from training.models import Delivery, Subscription
 from training.notifications import USUAL
 from training.queries import notifications as shown
-from training.views.forms import SCOPES, SubscriptionForm
 from training.views.page import BIGGEST, next_address, page, visible_job, wants_json, whole
+from training.views.subscription_forms import SCOPES, SubscriptionForm
 
 NUM_SHOWN = 50
 

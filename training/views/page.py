@@ -15,16 +15,13 @@ from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from training import policy, queries
-from training.api.throttles import throttle_verbs
-from training.errors import (
-    NotAllowed,
-    NotFound,
-)
+from training.errors import NotAllowed, NotFound
 from training.models import Checkpoint, TrainingJob
+from training.presentation.answers import ANSWER
+from training.presentation.throttles import throttle_verbs
 
 PAGE_SIZE = 50
 BIGGEST = 2**63 - 1
-ANSWER = "X-Heimdall-Answer"
 View = Callable[..., HttpResponseBase]
 
 

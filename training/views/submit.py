@@ -12,7 +12,8 @@ from heimdall.recipes import registry
 from training import policy, services
 from training.errors import BadCheckpoint, NotFound, StorageUnavailable, TransitionRefused
 from training.models import Checkpoint
-from training.views.forms import EditForm, ExtendForm, ForkForm, NewJobForm, initial_from, initial_of
+from training.presentation.job_forms import NewJobForm
+from training.views.forms import EditForm, ExtendJobForm, ForkForm, initial_from, initial_of
 from training.views.page import page, visible_job, whole
 
 
@@ -75,7 +76,7 @@ def fork(request: HttpRequest, job_id: int) -> HttpResponse:
 def extend(request: HttpRequest, job_id: int) -> HttpResponse:
     """More epochs of a completed training, as a new job."""
     seen = visible_job(request, job_id)
-    form = ExtendForm(request.POST or None)
+    form = ExtendJobForm(request.POST or None)
     refused = services.why_not_extendable(seen)
     if form.is_valid() and not refused:
         try:

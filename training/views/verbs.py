@@ -10,13 +10,13 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from heimdall.errors import HeimdallError, InvalidInput
 from training import policy, queries, services
-from training.errors import NotAllowed, NotFound, TransitionRefused
+from training.errors import NotAllowed, NotFound
 from training.lifecycle import Answer, Verb
 from training.models import TrainingJob
-from training.views.confirmations import question, taking_back
-from training.views.page import ANSWER, next_address, page, visible_checkpoint, visible_job, wants_json, whole
+from training.presentation.answers import ANSWER, too_late, words_of
+from training.presentation.confirmations import question, taking_back
+from training.views.page import next_address, page, visible_checkpoint, visible_job, wants_json, whole
 
 
 @page
@@ -35,25 +35,6 @@ def verb(request: HttpRequest, job_id: int, verb: str) -> HttpResponse:
     if isinstance(asked.error, NotAllowed | NotFound):
         raise asked.error
     return answer(request, *words_of(asked), seen)
-
-
-def words_of(asked: services.Asked) -> tuple[str, str]:
-    """The answer in one word, and the sentence for people."""
-    match asked:
-        case services.Asked(result=services.Result() as result):
-            return str(result.answer), result.message
-        case services.Asked(error=TransitionRefused() as error):
-            return "refused", str(error)
-        case services.Asked(error=InvalidInput() as error):
-            return "invalid", error.sentences
-        case services.Asked(error=HeimdallError() as error):
-            return error.code, str(error)
-    raise AssertionError(asked)
-
-
-def too_late(job: dict[str, Any], verb: str) -> str:
-    """What a confirmation says of a verb that is not among the job's; nothing where it may still be asked."""
-    return "" if verb in job["verbs"] else f"Not possible any more: the job is {job['headline']}."
 
 
 def answer(request: HttpRequest, word: str, sentence: str, seen: TrainingJob) -> HttpResponse:

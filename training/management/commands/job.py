@@ -14,14 +14,14 @@ from django.contrib.auth.models import User
 from django.core.management.base import CommandError
 
 from training import policy, queries, services
-from training.api.filters import FILTERS, wanted
 from training.errors import NotFound
 from training.lifecycle import TERMINAL, Status, Verb
 from training.management import config_options
 from training.management import job_options as takes
-from training.management.door import NOT_ALLOWED, NOT_FOUND, REFUSED, Door, whole
-from training.management.progress import Progress, printable, table
+from training.management.base import NOT_ALLOWED, NOT_FOUND, REFUSED, VerbCommand, whole
+from training.management.progress import ProgressLine, printable, table
 from training.models import TrainingJob
+from training.presentation.filters import FILTERS, wanted
 from training.queries import listing
 from training.queries.chosen import changeable
 from training.queries.filters import Filters
@@ -52,7 +52,7 @@ WATCH_SAYS = {
 }
 
 
-class Command(Door):
+class Command(VerbCommand):
     help = "Submit, watch and steer jobs."
 
     def add_verbs(self) -> None:
@@ -282,7 +282,7 @@ class Command(Door):
 
     def _wait_for(self, pk: int, verb: str, end: float | None, told: threading.Event) -> int:
         """Show the progress until the job is at rest; the exit code says how it ended."""
-        shown = Progress(self.stderr, is_terminal=self.stderr.isatty())
+        shown = ProgressLine(self.stderr, is_terminal=self.stderr.isatty())
         try:
             while True:
                 # 1. Look and show.

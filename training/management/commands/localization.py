@@ -16,7 +16,7 @@ from heimdall.recipes import registry
 from training import policy, services
 from training.errors import NotFound
 from training.management import config_options
-from training.management.door import Door, whole, whole_from_1
+from training.management.base import VerbCommand, whole, whole_from_1
 from training.models import Dataset
 from training.store import bundles, datasets
 
@@ -26,7 +26,7 @@ FRESH_SEED = 2026
 """Not the default seed of any dataset: samples that a network has not seen."""
 
 
-class Command(Door):
+class Command(VerbCommand):
     help = "Generate RF datasets, evaluate a trained localization network, export it."
 
     def add_verbs(self) -> None:

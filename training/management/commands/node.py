@@ -9,7 +9,7 @@ from django.template.defaultfilters import filesizeformat
 
 from training import services
 from training.errors import NotFound
-from training.management.door import Door
+from training.management.base import VerbCommand
 from training.management.progress import printable, table
 from training.models import Node
 from training.queries.nodes import node_dicts, node_event_dict, node_events
@@ -21,7 +21,7 @@ SAYS = {
 }
 
 
-class Command(Door):
+class Command(VerbCommand):
     help = "Look at the hosts, drain them and take them out."
 
     def add_verbs(self) -> None:

@@ -16,8 +16,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from heimdall.errors import InvalidInput
 from training.management import config_options
+from training.management.base import number_from_0
 from training.management.commands.start import address, token_file
-from training.management.door import number_from_0
 
 CONFIG = {
     "epochs": 6,  # enough steps to be paused between them on a quick machine

@@ -27,8 +27,8 @@ from setproctitle import setproctitle
 from heimdall.recipes import registry
 from heimdall.site import env
 from training import services
+from training.management.base import one_line
 from training.management.commands.worker import FOLDER_IS_GONE
-from training.management.door import one_line
 from training.models import TrainingJob
 
 ADMIN = "admin"

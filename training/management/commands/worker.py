@@ -29,7 +29,7 @@ from heimdall.site import database
 from training import host, queue, services
 from training.checks import shortcomings
 from training.errors import StorageRefused, StorageUnavailable
-from training.management.door import database_is_away
+from training.management.base import database_is_away
 from training.models import Node
 from training.worker.courier import Courier
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from training.api.params import Day, Number, Param
 from training.lifecycle import JobType, Status
+from training.presentation.params import Day, Number, Param
 from training.queries.cursor import ORDERINGS
 from training.queries.listing import Wanted, beginning_of
 

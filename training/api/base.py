@@ -5,27 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
+from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView
 from rest_framework.exceptions import MethodNotAllowed
-from rest_framework.permissions import IsAuthenticated
+from rest_framework.exceptions import NotFound as NoSuchAddress
+from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from training import policy, queries
-from training.api import bodies, params
-from training.api.renderers import AlwaysJson, Json
+from training.api import bodies
+from training.api.renderers import JsonNegotiation, JsonRenderer
 from training.api.serializers import Input
-from training.api.throttles import VerbThrottle
 from training.errors import NotFound
 from training.models import Checkpoint, TrainingJob
+from training.presentation import params
+from training.presentation.throttles import VerbThrottle
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 
 
-class Door(APIView):
-    renderer_classes = (Json,)
-    parser_classes = (bodies.Untouched,)
-    content_negotiation_class = AlwaysJson
+class ApiView(APIView):
+    renderer_classes = (JsonRenderer,)
+    parser_classes = (bodies.UnparsedBody,)
+    content_negotiation_class = JsonNegotiation
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method not in self.allowed_methods:
@@ -36,11 +39,23 @@ class Door(APIView):
         return [] if self.request.method in SAFE else [VerbThrottle()]
 
 
-class Described(SpectacularAPIView):
+class SchemaView(SpectacularAPIView):
     """The description of the API: JSON, or YAML for who asks for it."""
 
     permission_classes = (IsAuthenticated,)
     renderer_classes = (OpenApiJsonRenderer, OpenApiYamlRenderer)
+
+
+@extend_schema(exclude=True)
+class UnknownAddressView(ApiView):
+    """Every other address under /v1/ answers in the same error shape, whatever is asked of it."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        hint = " The addresses of the API end without a slash." if request.path.endswith("/") else ""
+        raise NoSuchAddress(f"There is nothing at {request.path[:200]}.{hint}")
 
 
 def given(request: Request, shape: type[Input]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Line:
     words: str
 
 
-def story_of(job: TrainingJob, attempts: list[Attempt]) -> list[Line]:
+def timeline_of(job: TrainingJob, attempts: list[Attempt]) -> list[Line]:
     """Newest first. attempts: its newest, as many as there are lines."""
     stretches = filter(_is_worth_it, stretches_of(job, attempts))
     told = [Line(stretch.begun_at, _words(stretch, job)) for stretch in stretches]

@@ -16,14 +16,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from heimdall.errors import HeimdallError
-from training.api import params
-from training.api.errors import describe
 from training.errors import NotAllowed, NotFound, TransitionRefused
+from training.presentation import params
+from training.presentation.errors import describe
 
 REFUSED, NOT_ALLOWED, NOT_FOUND = 3, 4, 5
 
 
-class Door(BaseCommand):
+class VerbCommand(BaseCommand):
     """A command whose verbs are asked by a user. A subclass adds them with `add_verb`, each with what does it."""
 
     requires_system_checks: list[str] = []

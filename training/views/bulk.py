@@ -17,11 +17,11 @@ from training import queries, services
 from training.errors import NotAllowed, NotFound
 from training.lifecycle import Answer, Verb
 from training.models import TrainingJob
+from training.presentation.answers import ANSWER, words_of
+from training.presentation.confirmations import question_for_many
 from training.queries.chosen import changeable, visible_among
 from training.queries.filters import Filters
-from training.views.confirmations import question_for_many
-from training.views.page import ANSWER, BIGGEST, next_address, page, wants_json, whole
-from training.views.verbs import words_of
+from training.views.page import BIGGEST, next_address, page, wants_json, whole
 
 MOST = services.MOST_AT_ONCE
 MOST_TICKED = 1_000
@@ -36,17 +36,17 @@ def many(request: HttpRequest) -> HttpResponse:
     verb = request.POST.get("verb", "")
     if verb not in services.VERBS:
         raise Http404("There is no such verb.")
-    choice = Choice.of(request)
+    choice = JobSelection.of(request)
     numbers = choice.numbers(request.user, Verb(verb))
     if request.POST.get("sure") != "1":
         return _confirmation(request, choice, visible_among(request.user, numbers), verb)
     options = {"at": request.POST.get("at") or "epoch"} if verb == Verb.PAUSE else {}
     answers = services.ask_each(numbers, verb, by=request.user, **options)
-    return _answer(request, outcome_of(answers, verb))
+    return _answer(request, bulk_outcome(answers, verb))
 
 
 @dataclass(frozen=True)
-class Choice:
+class JobSelection:
     """Which jobs: those that were ticked, all on the page, or all that the filters show."""
 
     which: str
@@ -54,7 +54,7 @@ class Choice:
     filters: Filters
 
     @classmethod
-    def of(cls, request: HttpRequest) -> Choice:
+    def of(cls, request: HttpRequest) -> JobSelection:
         which = request.POST.get("which", "ticked")
         given = request.POST.get("on_page", "").split(",") if which == "page" else request.POST.getlist("job")
         ids = dict.fromkeys(whole(text) for text in given[:MOST_TICKED])
@@ -69,7 +69,7 @@ class Choice:
 
 
 @dataclass
-class Outcome:
+class BulkOutcome:
     """How a verb ended for many jobs: numbers of those it was done to, and of the others by the sentence why not."""
 
     verb: str
@@ -90,8 +90,8 @@ class Outcome:
         return "\n".join(lines)
 
 
-def outcome_of(answers: Iterable[services.Asked], verb: str) -> Outcome:
-    outcome = Outcome(verb)
+def bulk_outcome(answers: Iterable[services.Asked], verb: str) -> BulkOutcome:
+    outcome = BulkOutcome(verb)
     for one in answers:
         if one.result is None:
             outcome.refused[_why_not(one, verb)].append(one.number)
@@ -113,7 +113,9 @@ def _why_not(asked: services.Asked, verb: str) -> str:
     return words_of(asked)[1]
 
 
-def _confirmation(request: HttpRequest, choice: Choice, jobs: list[TrainingJob], verb: str) -> HttpResponse:
+def _confirmation(
+    request: HttpRequest, choice: JobSelection, jobs: list[TrainingJob], verb: str
+) -> HttpResponse:
     able = [job for job in jobs if verb in queries.available_verbs(job, request.user)]
     context = {
         "section": "jobs",
@@ -131,7 +133,7 @@ def _confirmation(request: HttpRequest, choice: Choice, jobs: list[TrainingJob],
     return render(request, "ask_many.html", context)
 
 
-def _answer(request: HttpRequest, outcome: Outcome) -> HttpResponse:
+def _answer(request: HttpRequest, outcome: BulkOutcome) -> HttpResponse:
     word = "refused" if outcome.refused else "done"
     response: HttpResponse
     if wants_json(request):

@@ -1,0 +1,10 @@
+"""What pages, API, admin and commands show alike, so that none of these doors imports another.
+
+errors.py            the shape of an error for programs
+answers.py           what became of a verb, in one word and one sentence
+confirmations.py     what is asked before a verb
+throttles.py         how often one may ask
+params.py            query parameters                 filters.py        which jobs a list shows
+form_fields.py       fields of forms                  job_forms.py      the form of a new job
+config_groups.py     settings as people read them     checkpoint_files.py  sending a checkpoint's file
+"""

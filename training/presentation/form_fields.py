@@ -1,0 +1,79 @@
+"""Fields of forms: those that people know from everywhere in Heimdall, and those made from a recipe's schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+
+from heimdall.errors import InvalidInput
+from training.services.verbs import clean_tags
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A field as a template shows it."""
+
+    bound: forms.BoundField
+
+    @property
+    def wide(self) -> bool:
+        return isinstance(self.bound.field.widget, forms.Textarea) or self.bound.name in {"job_name", "carry"}
+
+    @property
+    def tick(self) -> bool:
+        return isinstance(self.bound.field, forms.BooleanField)
+
+
+class TagsField(forms.CharField):
+    """Tags as people type them, with spaces or commas in between; a list of tags for everybody else."""
+
+    def __init__(self, **options: Any):
+        usual = {
+            "label": "Tags",
+            "required": False,
+            "max_length": 1000,
+            "help_text": "What the job is found by, such as: baseline night-2. Letters, digits and . _ : / + -",
+        }
+        super().__init__(**(usual | options))
+
+    def prepare_value(self, value: Any) -> Any:
+        return " ".join(value) if isinstance(value, list | tuple) else value
+
+    def to_python(self, value: Any) -> list[str]:  # type: ignore[override]
+        text = " ".join(value) if isinstance(value, list | tuple) else super().to_python(value)
+        return text.replace(",", " ").lower().split()
+
+    def run_validators(self, value: Any) -> None:
+        try:
+            clean_tags(value)
+        except InvalidInput as error:
+            raise forms.ValidationError(error.fields["tags"]) from error
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return self.to_python(initial or "") != self.to_python(data or "")
+
+
+def field_of(name: str, schema: dict[str, Any]) -> forms.Field:
+    common: dict[str, Any] = {
+        "label": schema.get("title", name),
+        "help_text": schema.get("description", ""),
+        "initial": schema.get("default"),
+        "required": "default" not in schema,
+    }
+    if "enum" in schema and all(isinstance(choice, str) for choice in schema["enum"]):
+        return forms.ChoiceField(choices=[(choice, choice) for choice in schema["enum"]], **common)
+    match schema.get("type"):
+        case "integer":
+            return forms.IntegerField(
+                min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common
+            )
+        case "number":
+            bounds = {"min_value": schema.get("minimum"), "max_value": schema.get("maximum")}
+            return forms.FloatField(widget=forms.NumberInput(attrs={"step": "any"}), **bounds, **common)
+        case "boolean":
+            return forms.BooleanField(**(common | {"required": False}))
+        case "string":
+            return forms.CharField(max_length=schema.get("maxLength", 1000), strip=False, **common)
+    return forms.JSONField(widget=forms.Textarea(attrs={"class": "json", "rows": 2}), **common)

@@ -1,0 +1,120 @@
+"""The form of a new job, made from its recipe's schema: the pages and the admin use the same one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib.auth.models import Group
+
+from heimdall.errors import InvalidInput
+from heimdall.recipes import registry
+from heimdall.site.env import LABEL, LABEL_RULE
+from training.models import POOL_LENGTH
+from training.presentation.config_groups import OTHER_GROUP
+from training.presentation.form_fields import Shown, TagsField, field_of
+from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH
+
+PREFIX = "config."
+OF_ANY_JOB = ("job_name", "description", "priority", "pool", "tags")
+_JOB_GROUP = "Job"
+
+
+class JobForm(forms.Form):
+    """The fields that describe any job."""
+
+    job_name = forms.CharField(
+        label="Name", max_length=NAME_LENGTH, help_text="What people call the job.", strip=True
+    )
+    description = forms.CharField(
+        label="Notes",
+        required=False,
+        max_length=DESCRIPTION_LENGTH,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="For people; it changes nothing.",
+    )
+    tags = TagsField()
+    priority = forms.IntegerField(
+        label="Priority",
+        min_value=-100,
+        max_value=100,
+        initial=0,
+        help_text="From -100 to 100. Higher goes first, and may preempt a running job of lower priority.",
+    )
+
+    pool = forms.RegexField(
+        rf"^{LABEL.pattern}$",
+        label="Pool",
+        required=False,
+        max_length=POOL_LENGTH,
+        error_messages={"invalid": f"This is no name of a pool; {LABEL_RULE}"},
+        help_text="Only nodes of this pool take it. Empty: any node.",
+    )
+
+    @property
+    def shown(self) -> list[Shown]:
+        return [Shown(self[name]) for name in self.fields]
+
+    def refuse(self, error: InvalidInput) -> None:
+        """Put the services' refusal beside the fields it names."""
+        for name, messages in error.fields.items():
+            field = next((known for known in (name, PREFIX + name) if known in self.fields), None)
+            for message in messages:
+                self.add_error(field, message)
+
+
+class NewJobForm(JobForm):
+    """A new job of one recipe: the job's own fields, then the recipe's, grouped as its schema says."""
+
+    def __init__(self, recipe: registry.RecipeInfo, user: Any, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.recipe = recipe
+        self._properties = registry.schema(recipe.name)["properties"]
+        teams = Group.objects.all() if user.is_superuser else user.groups.all()
+        if teams.exists():
+            self.fields["team"] = forms.ModelChoiceField(
+                teams,
+                required=False,
+                label="Team",
+                empty_label="none",
+                help_text="Its members may see, pause, resume and cancel it.",
+            )
+        for name, schema in self._properties.items():
+            self.fields[PREFIX + name] = field_of(name, schema)
+
+    @property
+    def groups(self) -> list[tuple[str, list[Shown]]]:
+        found: dict[str, list[Shown]] = {_JOB_GROUP: []}
+        for name in self.fields:
+            schema = self._properties.get(name.removeprefix(PREFIX), {}) if name.startswith(PREFIX) else {}
+            group = schema.get("group", OTHER_GROUP) if name.startswith(PREFIX) else _JOB_GROUP
+            found.setdefault(group, []).append(Shown(self[name]))
+        return list(found.items())
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        unreadable = any(name.startswith(PREFIX) for name in self.errors)
+        if not unreadable:
+            try:
+                registry.validate(self.recipe.name, self.config)
+            except InvalidInput as error:
+                self.refuse(error)
+        return cleaned
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What was entered, as the recipe wants it; an empty field takes the recipe's default."""
+        return {
+            name.removeprefix(PREFIX): value
+            for name, value in self.cleaned_data.items()
+            if name.startswith(PREFIX) and value is not None
+        }
+
+    def submission(self) -> dict[str, Any]:
+        """The arguments of services.submit, without who and which parent."""
+        job = {name: self.cleaned_data.get(name) for name in OF_ANY_JOB}
+        return job | {
+            "team": self.cleaned_data.get("team"),
+            "recipe": self.recipe.name,
+            "config": self.config,
+        }
