@@ -23,7 +23,7 @@ from training.api.base import SchemaView, UnknownAddressView
 app_name = "api"
 
 JOB = "training/jobs/<int:pk>"
-DATASET = "training/store/datasets/<slug:name>"
+DATASET = "training/datasets/<slug:name>"
 SUBSCRIPTION = "training/subscriptions/<int:pk>"
 NODE = "training/nodes/<str:name>"
 CHECKPOINT = f"{JOB}/checkpoints/<int:checkpoint>"
@@ -48,7 +48,7 @@ urlpatterns = [
     path(f"{JOB}/extend", forks.ExtendView.as_view(), name="extend"),
     path(f"{JOB}/fork", forks.ForkView.as_view(), name="fork"),
     path(f"{JOB}/artifact", datasets.ArtifactView.as_view(), name="artifact"),
-    path("training/store/datasets", datasets.DatasetListView.as_view(), name="datasets"),
+    path("training/datasets", datasets.DatasetListView.as_view(), name="datasets"),
     path(DATASET, datasets.DatasetDetailView.as_view(), name="dataset"),
     path(f"{DATASET}/samples", datasets.SampleListView.as_view(), name="samples"),
     path(f"{JOB}/watch", notifications.WatchView.as_view(), name="watch"),
@@ -66,8 +66,8 @@ urlpatterns = [
     path(f"{NODE}/undrain", nodes.UndrainView.as_view(), name="undrain"),
     path("training/views", saved_views.SavedViewListView.as_view(), name="views"),
     path("training/views/<int:pk>", saved_views.SavedViewDetailView.as_view(), name="view"),
-    path("heimdall/recipes", recipes.RecipeListView.as_view(), name="recipes"),
-    path("heimdall/recipes/<str:name>", recipes.RecipeDetailView.as_view(), name="recipe"),
+    path("training/recipes", recipes.RecipeListView.as_view(), name="recipes"),
+    path("training/recipes/<str:name>", recipes.RecipeDetailView.as_view(), name="recipe"),
     path("schema/", SchemaView.as_view(), name="schema"),
     path(
         "docs/",
