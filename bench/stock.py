@@ -9,13 +9,8 @@ from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework import filters, generics, serializers
 from rest_framework.pagination import PageNumberPagination
 
-<<<<<<< HEAD
 from training import placement, policy, queries
-from training.api.renderers import Json
-=======
-from training import policy, queries
 from training.api.renderers import JsonRenderer
->>>>>>> 0968b17 (Give what the doors share a room of its own, and forbid one door to import another)
 from training.models import Checkpoint, TrainingJob
 
 

@@ -74,11 +74,7 @@ MAY_IMPORT = {
     "training.admin": {*BELOW_THE_DOORS, "training.templatetags", "training.presentation"},
     "training.checks": BELOW_THE_DOORS,
     "training.management": {
-<<<<<<< HEAD
-        *BELOW_THE_DOORS, "training.api", "training.checks", "training.worker", "heimdall.recipes",
-=======
         *BELOW_THE_DOORS, "training.presentation", "training.checks", "training.worker", "heimdall.recipes",
->>>>>>> 0968b17 (Give what the doors share a room of its own, and forbid one door to import another)
     },
     "training.apps": {"training.checks", "training.live", "training.queries"},
 }  # fmt: skip
