@@ -42,8 +42,8 @@ class BatchSource(Protocol):
 
     why_approximate: str
 
-    def batches(self, epoch: int, position: int) -> Iterator[Any]:
-        """The rest of an epoch (from 0), without the first `position` batches."""
+    def batches(self, epoch: int, call: int, position: int) -> Iterator[Any]:
+        """The batches of the epoch's call with this number (both from 0), without the first `position`."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -98,31 +98,31 @@ class KeyedLoader:
         self._keys = _Keys()
         self._loader = _rebuilt(loader, self._keys, worker_setup)
 
-    def batches(self, epoch: int, position: int) -> Iterator[Any]:
-        self._begin(epoch)
-        draws = SeparateDraws(mix(self._seed, "order", epoch))
+    def batches(self, epoch: int, call: int, position: int) -> Iterator[Any]:
+        self._begin(epoch, call)
+        draws = SeparateDraws(mix(self._seed, "order", epoch, call))
         indices = itertools.islice(_drawn_ahead(self._batch_sampler, draws), position, None)
-        self._keys.start(_keyed(indices, mix(self._seed, "samples", epoch), position))
+        self._keys.start(_keyed(indices, mix(self._seed, "samples", epoch, call), position))
         generator = self._loader.generator
         assert generator is not None
-        generator.manual_seed(mix(self._seed, "workers", epoch, position) % 2**63)
+        generator.manual_seed(mix(self._seed, "workers", epoch, call, position) % 2**63)
         return iter(self._loader)
 
-    def _begin(self, epoch: int) -> None:
+    def _begin(self, epoch: int, call: int) -> None:
         """Samplers with generators of their own draw from them epoch after epoch: each begins as it first did."""
         for sampler in {id(one): one for one in (self._batch_sampler, _inner(self._batch_sampler))}.values():
             set_epoch = getattr(sampler, "set_epoch", None)
             if callable(set_epoch):
                 set_epoch(epoch)
-        if self._own_at_start is not None and self._began[0] == epoch:
+        if self._own_at_start is not None and self._began == (epoch, call):
             _set_states(self._own, self._own_at_start)
-        self._own_at_start, self._began = _states(self._own), (epoch, 0)
+        self._own_at_start, self._began = _states(self._own), (epoch, call)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self._began[0], "generators": self._own_at_start}
+        return {"began": list(self._began), "generators": self._own_at_start}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._began, self._own_at_start = (state["epoch"], 0), state["generators"]
+        self._began, self._own_at_start = tuple(state["began"]), state["generators"]
 
 
 class StatefulSource:
@@ -134,14 +134,14 @@ class StatefulSource:
         self._loader, self._stateful, self._seed = loader, stateful, seed
         self._restored: dict[str, Any] | None = None
 
-    def batches(self, epoch: int, position: int) -> Iterator[Any]:
+    def batches(self, epoch: int, call: int, position: int) -> Iterator[Any]:
         set_epoch = getattr(getattr(self._loader, "dataset", self._loader), "set_epoch", None)
         if callable(set_epoch):
             set_epoch(epoch)
         restored, self._restored = self._restored, None
         if restored is not None:
             self._stateful.load_state_dict(restored)
-        with Generators().set_aside(mix(self._seed, "workers", epoch, position)):
+        with Generators().set_aside(mix(self._seed, "workers", epoch, call, position)):
             return iter(self._loader)
 
     def state_dict(self) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class SequenceSource:
     def __init__(self, items: Sequence[Any]) -> None:
         self._items = items
 
-    def batches(self, epoch: int, position: int) -> Iterator[Any]:
+    def batches(self, epoch: int, call: int, position: int) -> Iterator[Any]:
         return (self._items[number] for number in range(position, len(self._items)))
 
     def state_dict(self) -> dict[str, Any]:
@@ -179,8 +179,8 @@ class ReplayedSource:
             "beginning"
         )
 
-    def batches(self, epoch: int, position: int) -> Iterator[Any]:
-        draws = SeparateDraws(mix(self._seed, "order", epoch))
+    def batches(self, epoch: int, call: int, position: int) -> Iterator[Any]:
+        draws = SeparateDraws(mix(self._seed, "order", epoch, call))
         with draws():
             items = iter(self._items)
             for _ in itertools.islice(items, position):

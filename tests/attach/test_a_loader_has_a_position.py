@@ -88,7 +88,7 @@ KINDS = {
 def read_epoch(source, epoch, position=0, *, begins_at=11):
     """The epoch's batches, with generators as they were at its beginning; and a draw after each, as a model makes."""
     seed_all(begins_at)
-    return [(batch, torch.rand(())) for batch in source.batches(epoch, position)]
+    return [(batch, torch.rand(())) for batch in source.batches(epoch, 0, position)]
 
 
 def are_same(one, other):
@@ -111,7 +111,7 @@ def test_an_epoch_goes_on_after_any_batch_as_if_it_had_never_been_left(kind, wor
     generators, states = Generators(), []
     seed_all(11)
     batches = []
-    for batch in whole.batches(1, 0):
+    for batch in whole.batches(1, 0, 0):
         batches.append((batch, torch.rand(())))
         states.append((whole.state_dict(), generators.state_dict()))
     assert len(batches) >= 4
@@ -119,7 +119,7 @@ def test_an_epoch_goes_on_after_any_batch_as_if_it_had_never_been_left(kind, wor
         resumed = fresh()
         state, drawn = states[position - 1]
         resumed.load_state_dict(state)
-        rest = resumed.batches(1, position)
+        rest = resumed.batches(1, 0, position)
         generators.load_state_dict(drawn)
         assert are_same([(batch, torch.rand(())) for batch in rest], batches[position:])
 
@@ -138,20 +138,20 @@ def test_another_seed_is_another_order():
     orders = []
     for seed in (7, 8):
         source = source_of(DataLoader(Noisy(), batch_size=SIZE, shuffle=True), seed=seed)
-        orders.append(next(source.batches(0, 0))[:, 0].tolist())
+        orders.append(next(source.batches(0, 0, 0))[:, 0].tolist())
     assert orders[0] != orders[1]
 
 
 def test_nothing_is_read_to_skip():
     source = source_of(DataLoader(Noisy(), batch_size=4, shuffle=True), seed=7)
     Noisy.reads = 0
-    assert len(list(source.batches(0, 4))) == 2
+    assert len(list(source.batches(0, 0, 4))) == 2
     assert Noisy.reads == SIZE - 16
 
 
 def test_an_endless_sampler_is_not_listed():
     source = source_of(DataLoader(Noisy(), batch_size=4, sampler=Endless()), seed=7)
-    batches = source.batches(0, 3)
+    batches = source.batches(0, 0, 3)
     assert len([next(batches) for _ in range(200)]) == 200
 
 
@@ -160,7 +160,7 @@ def test_taking_the_loader_apart_draws_nothing_from_the_global_generators():
     seed_all(1)
     before = (torch.rand(()), np.random.rand(), random.random())
     seed_all(1)
-    list(source.batches(0, 0))
+    list(source.batches(0, 0, 0))
     assert (torch.rand(()), np.random.rand(), random.random()) == before
 
 
@@ -198,22 +198,22 @@ def test_a_stream_without_a_position_is_read_again_and_called_approximate():
     assert "has no position" in source.why_approximate
     whole = read_epoch(source, 2)
     seed_all(11)
-    rest = list(fresh().batches(2, 2))
+    rest = list(fresh().batches(2, 0, 2))
     assert all(torch.equal(one, other) for one, (other, _) in zip(rest, whole[2:], strict=True))
 
 
 def test_a_stream_with_a_state_of_its_own_is_asked_for_it():
     source = source_of(DataLoader(Resumable(), batch_size=None), seed=7)
     assert isinstance(source, StatefulSource)
-    batches = source.batches(0, 0)
+    batches = source.batches(0, 0, 0)
     first = [next(batches)[0].item() for _ in range(9)]
     resumed = source_of(DataLoader(Resumable(), batch_size=None), seed=7)
     resumed.load_state_dict(source.state_dict())
-    rest = [batch[0].item() for batch in resumed.batches(0, 9)]
+    rest = [batch[0].item() for batch in resumed.batches(0, 0, 9)]
     assert first + rest == list(range(1, SIZE + 1))
 
 
 def test_a_range_is_indexed():
     source = source_of(range(100), seed=7)
     assert isinstance(source, SequenceSource)
-    assert list(source.batches(0, 97)) == [97, 98, 99]
+    assert list(source.batches(0, 0, 97)) == [97, 98, 99]

@@ -1,0 +1,239 @@
+"""`heimdall.attach`: a script's own loop, stopped and resumed between two optimizer steps.
+
+    job = heimdall.attach(model=model, optimizer=optimizer)
+    for epoch in job.epochs(10):
+        for batch in job.batches(loader):
+            loss = step(batch)
+            job.log(loss=loss)
+
+`job.batches` is the only place where anything happens. When the next batch is asked for, the body of the one before
+it is over: if an optimizer stepped in it, this is a boundary, and there the job may be saved or left. State is
+restored at the first `epochs()` or `batches()`, when all is built; the generators last.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+
+from heimdall.attach.loaders import source_of
+from heimdall.attach.parts import Call, Config, ScriptPosition, Sources, Values
+from heimdall.attach.steps import Logged, StepCounter
+from heimdall.engine.parts import PassingBuffers, require_part
+from heimdall.engine.rng import Generators, mix
+
+OURS = frozenset({"position", "sources", "logged", "buffers", "rng", "values"})
+
+
+class Host(Protocol):
+    """What is around a script: nobody, or the session with a supervisor."""
+
+    is_supervised: bool
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What was asked for this job."""
+
+    def begin(self, job: "Job") -> None:
+        """All is built and nothing was trained: restore the parts, if there is something to restore."""
+
+    def reached(self, job: "Job") -> None:
+        """A boundary: rows may be sent, a checkpoint may be made, and the script may be left."""
+
+    def epoch_closed(self, job: "Job", values: dict[str, float | None]) -> None:
+        """An epoch's body is over. This is a boundary too."""
+
+    def artifact(self, artifact: Mapping[str, Any]) -> None: ...
+
+    def worker_setup(self) -> Any: ...
+
+
+class Job:
+    """The job that a script is, whether somebody supervises it or not."""
+
+    def __init__(self, host: Host, *, seed: int, defaults: Mapping[str, Any]) -> None:
+        self._host = host
+        self._seed = mix(seed, "script")
+        self.config = Config({**defaults, **host.config})
+        self.position = ScriptPosition()
+        self.logged = Logged()
+        self.total_epochs = 0
+        self.batches_per_epoch = 0
+        self._sources = Sources()
+        self._values = Values()
+        self._parts: dict[str, Any] = {}
+        self._counter = StepCounter()
+        self._has_begun = False
+        self._is_in_epochs = False
+        self._num_calls = 0  # of `batches` in the epoch's body, this time
+        self._open: list[Call] = []
+
+    # What a script says.
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether Heimdall started this script. Alone, nothing is saved and nothing is stopped."""
+        return self._host.is_supervised
+
+    def keep(self, **parts: Any) -> None:
+        """Name further things with `state_dict` and `load_state_dict` that must survive a pause."""
+        if self._has_begun:
+            raise RuntimeError(
+                f"job.keep({', '.join(parts)}) comes too late: name all parts before the first epochs() or batches()"
+            )
+        for name, part in parts.items():
+            if name in OURS or name in self._parts:
+                raise ValueError(
+                    f"job.keep({name}=...): there is a part of this name already; choose another"
+                )
+            if part is None:
+                continue
+            require_part(part, f"the part {name!r}")
+            self._parts[name] = part
+            self._counter.watch(part)
+
+    def values(self, **values: Any) -> Values:
+        """Locals that must survive a pause, as attributes of what this returns; given once, before the loop."""
+        for name, value in values.items():
+            setattr(self._values, name, value)
+        return self._values
+
+    def epochs(self, count: int) -> Iterator[int]:
+        """The epochs that are left of so many, from 0. A resume goes on in the epoch in which it was stopped."""
+        self.total_epochs = count
+        self._begin()
+        self._is_in_epochs = True
+        try:
+            while self.position.epoch < count:
+                self._num_calls = 0
+                yield self.position.epoch
+                self._close_epoch()
+        finally:
+            self._is_in_epochs = False
+
+    def batches(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """The batches of this epoch that are left."""
+        self._begin()
+        source = self._source_of(loader)
+        call, number = self._next_call()
+        if call.is_over:
+            return
+        if hasattr(loader, "__len__"):
+            self.batches_per_epoch = max(self.batches_per_epoch, len(loader))  # type: ignore[arg-type]
+        self._open.append(call)
+        try:
+            for batch in source.batches(self.position.epoch, number, call.batches):
+                self._hand_out(call, number)
+                yield batch
+                self._body_over(call)
+        finally:  # also where the script leaves its loop early
+            call.is_over = True
+            self._open.remove(call)
+        if not self._is_in_epochs:
+            self._close_epoch()
+
+    def validation(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """All batches of a loader, in its order. For their time the generators are others than those that are
+        saved: a validation may be repeated, and changes nothing. A stop waits until it is over."""
+        self._begin()
+        with self._generators.set_aside(mix(self._seed, "validation")):
+            yield from loader
+
+    def log(self, **values: Any) -> None:
+        """Values of the step under way; after the epoch's batches, of the epoch. Numbers or tensors of one value."""
+        (self.logged.add if self._open else self.logged.add_to_epoch)(values)
+
+    def artifact(self, artifact: Mapping[str, Any]) -> None:
+        """What people may look at beside the values: plain JSON with a `kind`. The newest one is kept."""
+        self._host.artifact(artifact)
+
+    # What the host reads.
+
+    def parts(self) -> dict[str, Any]:
+        """All that must survive, in the order in which it is loaded: the generators last."""
+        ours = {
+            "position": self.position,
+            "sources": self._sources,
+            "logged": self.logged,
+            "values": self._values,
+        }
+        return {**self._parts, **self._buffers(), **ours, "rng": self._generators}
+
+    def why_approximate(self) -> list[str]:
+        return self._sources.why_approximate()
+
+    @property
+    def learning_rate(self) -> float | None:
+        for part in self._parts.values():
+            if isinstance(part, torch.optim.Optimizer):
+                return float(part.param_groups[0]["lr"])
+        return None
+
+    def _begin(self) -> None:
+        if self._has_begun:
+            return
+        self._has_begun = True
+        models = {name: part for name, part in self._parts.items() if isinstance(part, torch.nn.Module)}
+        self._passing = PassingBuffers(models)
+        self._generators = Generators(cuda_devices=_cuda_devices())
+        self._host.begin(self)
+
+    def _buffers(self) -> dict[str, Any]:
+        return {"buffers": self._passing} if self._passing else {}
+
+    def _source_of(self, loader: Any) -> Any:
+        setup = self._host.worker_setup()
+        return self._sources.of(loader, lambda: source_of(loader, seed=self._seed, worker_setup=setup))
+
+    def _next_call(self) -> tuple[Call, int]:
+        number, self._num_calls = self._num_calls, self._num_calls + 1
+        if number == len(self.position.calls):
+            self.position.calls.append(Call())
+        return self.position.calls[number], number
+
+    def _hand_out(self, call: Call, number: int) -> None:
+        """Count the batch now: at the next boundary the bodies of all calls that are open are over. Calls that its
+        body makes begin anew with each batch."""
+        call.batches += 1
+        last = max(self.position.calls.index(each) for each in self._open)
+        del self.position.calls[last + 1 :]
+        self._num_calls = last + 1
+
+    def _body_over(self, call: Call) -> None:
+        if self._open[0] is not call or not self._counter.take():
+            return  # another call leads, or gradients are still being gathered
+        self.position.steps += 1
+        self.logged.close_step(self.position.steps, self.position.epoch + 1)
+        self._host.reached(self)
+
+    def _close_epoch(self) -> None:
+        values = self.logged.close_epoch()
+        self.position.epoch += 1
+        self.position.calls, self._num_calls = [], 0
+        self._host.epoch_closed(self, values)
+
+
+class Alone:
+    """A script that nobody supervises: it trains as it stands."""
+
+    is_supervised = False
+    config: Mapping[str, Any] = {}
+
+    def begin(self, job: Job) -> None:
+        pass
+
+    def reached(self, job: Job) -> None:
+        job.logged.take_rows()
+
+    def epoch_closed(self, job: Job, values: dict[str, float | None]) -> None:
+        pass
+
+    def artifact(self, artifact: Mapping[str, Any]) -> None:
+        pass
+
+    def worker_setup(self) -> Any:
+        return None
+
+
+def _cuda_devices() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_initialized() else 0

@@ -1,0 +1,94 @@
+"""What of an attached script must survive a pause, beside what the script itself names."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(eq=False)  # each is itself, however far it has come
+class Call:
+    """One `job.batches(...)` of the epoch under way."""
+
+    batches: int = 0
+    is_over: bool = False
+
+
+@dataclass
+class ScriptPosition:
+    """Where a script is: its epoch, and how far each of its calls of `job.batches` in that epoch has come.
+
+    A script that is started again runs its epoch's body from the top: calls that were over give nothing, and the one
+    under way goes on after its last finished batch.
+    """
+
+    epoch: int = 0
+    steps: int = 0
+    calls: list[Call] = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        calls = [[call.batches, call.is_over] for call in self.calls]
+        return {"epoch": self.epoch, "steps": self.steps, "calls": calls}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch, self.steps = state["epoch"], state["steps"]
+        self.calls = [Call(batches, is_over) for batches, is_over in state["calls"]]
+
+
+class Values:
+    """Locals of a script that survive a pause: `best = job.values(best=9e9)`, then `best.best = min(...)`."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__dict__)
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+class Config(dict[str, Any]):
+    """What was asked for a job, over the script's defaults: by name and by attribute."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(
+                f"the config has no {name!r}; it has {', '.join(self) or 'nothing'}"
+            ) from None
+
+
+class Sources:
+    """The states of the loaders that a script reads, in the order in which it first used them."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[Any, Any]] = []
+        self._restored: list[Any] = []
+
+    def of(self, loader: Any, make: Any) -> Any:
+        """The source of this loader, made where it is a new one."""
+        for known, source in self._made:
+            if known is loader:
+                return source
+        source = make()
+        if len(self._restored) > len(self._made):
+            source.load_state_dict(self._restored[len(self._made)])
+        self._made.append((loader, source))
+        return source
+
+    def why_approximate(self) -> list[str]:
+        return [source.why_approximate for _, source in self._made if source.why_approximate]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Restored states of loaders that were not used again yet stay."""
+        now = [source.state_dict() for _, source in self._made]
+        return {"loaders": now + self._restored[len(now) :]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._restored = list(state["loaders"])
+        for (_, source), kept in zip(self._made, self._restored, strict=False):
+            source.load_state_dict(kept)

@@ -1,0 +1,141 @@
+"""When a step was made, and what a script logged of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+Value = float | int | bool | Tensor | None
+ROW_NAMES = frozenset({"step", "epoch"})
+
+
+class StepCounter:
+    """Notices that an optimizer stepped, or that a gradient scaler left its step out."""
+
+    def __init__(self) -> None:
+        self._is_watching = False
+        self._has_stepped = False
+
+    def watch(self, part: Any) -> None:
+        if isinstance(part, Optimizer):
+            part.register_step_post_hook(self._on_step)
+        elif isinstance(part, torch.amp.GradScaler):
+            # A step that is left out reaches no optimizer, and counts all the same.
+            made = part.step
+            part.step = lambda *args, **kwargs: self._after(made(*args, **kwargs))  # type: ignore[method-assign]
+        else:
+            return
+        self._is_watching = True
+
+    def take(self) -> bool:
+        """Whether the body that is over made a step. Where nothing can be watched, each body is one."""
+        has_stepped, self._has_stepped = self._has_stepped, False
+        return has_stepped or not self._is_watching
+
+    def _on_step(self, *_: Any) -> None:
+        self._has_stepped = True
+
+    def _after(self, result: Any) -> Any:
+        self._has_stepped = True
+        return result
+
+
+class Logged:
+    """What `job.log` was given: rows of finished steps, and means over the epoch under way, which survive a pause.
+
+    Tensors are read late, many at once, so that no step waits for its device.
+    """
+
+    def __init__(self) -> None:
+        self._now: dict[str, list[Value]] = {}
+        self._unread: list[tuple[int, int, dict[str, list[Value]]]] = []
+        self._rows: list[dict[str, Any]] = []
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+        self.of_epoch: dict[str, float | None] = {}
+
+    def add(self, values: Mapping[str, Value]) -> None:
+        for name, value in values.items():
+            self._now.setdefault(name, []).append(_kept(name, value))
+
+    def add_to_epoch(self, values: Mapping[str, Value]) -> None:
+        """Values of a whole epoch, such as of its validation."""
+        for name, value in values.items():
+            kept = _kept(name, value)
+            self.of_epoch[name] = kept if kept is None else float(kept)
+
+    def close_step(self, step: int, epoch: int) -> None:
+        """What was logged since the last step is of this one. Several values of a name are averaged."""
+        now, self._now = self._now, {}
+        self._unread.append((step, epoch, now))
+
+    def take_rows(self) -> list[dict[str, Any]]:
+        """The rows of the steps since the last call."""
+        self._read()
+        rows, self._rows = self._rows, []
+        return rows
+
+    def close_epoch(self) -> dict[str, float | None]:
+        """The epoch's own values over the means of its steps, which are called train_..."""
+        self._read()
+        means = {f"train_{name}": total / self.counts[name] for name, total in self.sums.items()}
+        values = means | self.of_epoch
+        self.sums, self.counts, self.of_epoch = {}, {}, {}
+        return values
+
+    def state_dict(self) -> dict[str, Any]:
+        self._read()
+        return {"sums": dict(self.sums), "counts": dict(self.counts), "of_epoch": dict(self.of_epoch)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
+        self.of_epoch = dict(state["of_epoch"])
+
+    def _read(self) -> None:
+        unread, self._unread = self._unread, []
+        values = iter(_as_floats([value for _, _, now in unread for each in now.values() for value in each]))
+        for step, epoch, now in unread:
+            row: dict[str, Any] = {"step": step, "epoch": epoch}
+            for name, each in now.items():
+                read = [value for value in (next(values) for _ in each) if value is not None]
+                row[name] = sum(read) / len(read) if read else None
+                if read:
+                    self.sums[name] = self.sums.get(name, 0.0) + row[name]
+                    self.counts[name] = self.counts.get(name, 0) + 1
+            self._rows.append(row)
+
+
+def _kept(name: str, value: Any) -> Value:
+    if name in ROW_NAMES:
+        raise ValueError(f"job.log() was given {name!r}, which every row has: call it otherwise")
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise TypeError(
+                f"job.log({name}=...) was given a tensor of shape {tuple(value.shape)}: give one value"
+            )
+        return value.detach()
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
+        return float(value.item())
+    raise TypeError(
+        f"job.log({name}=...) was given a {type(value).__name__}: give a number or a tensor of one value"
+    )
+
+
+def _as_floats(values: list[Value]) -> list[float | None]:
+    """Their numbers, with one wait for the device."""
+    on_device = [value for value in values if isinstance(value, Tensor) and not value.is_cpu]
+    if not on_device:
+        return [None if value is None else float(value) for value in values]
+    read = iter(torch.stack([value.to(torch.float64).reshape(()) for value in on_device]).tolist())
+    return [
+        next(read)
+        if isinstance(value, Tensor) and not value.is_cpu
+        else None
+        if value is None
+        else float(value)
+        for value in values
+    ]
