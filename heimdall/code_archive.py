@@ -38,7 +38,7 @@ class BadArchive(HeimdallError):
 
 
 @dataclass(frozen=True)
-class CodeArchive:
+class PackedCode:
     """What a packed folder is."""
 
     path: Path
@@ -66,7 +66,7 @@ class _Entry:
 
 def pack(
     folder: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES
-) -> CodeArchive:
+) -> PackedCode:
     """Write the folder's code to `target`. Raises BadArchive with what is too large, or may not travel."""
     root = folder.resolve()
     if not root.is_dir():
@@ -90,7 +90,7 @@ def pack(
             entries.append(entry)
             size += length
     commit, is_dirty = _git_state(root)
-    return CodeArchive(target, _digest(entries), size, len(entries), commit, is_dirty)
+    return PackedCode(target, _digest(entries), size, len(entries), commit, is_dirty)
 
 
 def unpack(
