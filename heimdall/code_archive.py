@@ -64,9 +64,7 @@ class _Entry:
         return f"{self.kind} {self.mode:o} {told} {json.dumps(self.name)}\n"
 
 
-def pack(
-    folder: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES
-) -> PackedCode:
+def pack(folder: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> PackedCode:
     """Write the folder's code to `target`. Raises BadArchive with what is too large, or may not travel."""
     root = folder.resolve()
     if not root.is_dir():

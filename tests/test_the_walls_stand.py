@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 LAW = {"training.errors", "training.lifecycle"}
 ROWS = {"training.models", "training.policy", "training.statements", *LAW}
 OUTSIDE = {"training.host", "training.hardware", "training.notifications", "training.queue", "training.store"}
-CONFIGS = {"heimdall.recipes.config", "heimdall.recipes.registry"}
-PLAIN = {"heimdall.errors", "heimdall.failpoints", "heimdall.site"}
+CONFIGS = {"heimdall.attached.program", "heimdall.recipes.config", "heimdall.recipes.registry"}
+PLAIN = {"heimdall.code_archive", "heimdall.errors", "heimdall.failpoints", "heimdall.site"}
 BELOW_THE_DOORS = {
     *ROWS,
     *OUTSIDE,
@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "heimdall.recipes": {"heimdall.errors"},
     "heimdall.recipes.localization": {"heimdall.recipes", "heimdall.codec", "heimdall.engine.schedule"},
     "heimdall.engine": {"heimdall.codec", "heimdall.failpoints", "heimdall.recipes", "heimdall.trainer"},
-    "heimdall.attach": {"heimdall.engine", "heimdall.errors", "heimdall.recipes", "heimdall.trainer"},
+    "heimdall.attached": {"heimdall.engine", "heimdall.errors", "heimdall.recipes", "heimdall.trainer"},
     # The composition: it names the app's URLs and sockets, and nobody but it may look there from this wing.
     "heimdall.site": set(),
     "heimdall.site.urls": {"training.presentation", "training.urls"},
@@ -79,7 +79,7 @@ MAY_IMPORT = {
     "training.apps": {"training.checks", "training.live", "training.queries"},
 }  # fmt: skip
 
-TORCH = {"heimdall.attach", "heimdall.engine", "heimdall.recipes", "heimdall.codec"}
+TORCH = {"heimdall.attached", "heimdall.engine", "heimdall.recipes", "heimdall.codec"}
 DJANGO = {"heimdall.site", "training"}
 DJANGO_Q = {"training.queue", "training.admin.queue"}
 DJANGOS = {"django", "django_q", "channels", "rest_framework"}

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 import torch
 
-from heimdall.attach.loaders import source_of
-from heimdall.attach.parts import Call, Config, ScriptPosition, Sources, Values
-from heimdall.attach.steps import Logged, StepCounter
+from heimdall.attached.loaders import source_of
+from heimdall.attached.parts import Call, Config, ScriptPosition, Sources, Values
+from heimdall.attached.steps import Logged, StepCounter
 from heimdall.engine.parts import PassingBuffers, require_part
 from heimdall.engine.rng import Generators, mix
 
