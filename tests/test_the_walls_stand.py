@@ -20,7 +20,15 @@ LAW = {"training.errors", "training.lifecycle"}
 ROWS = {"training.models", "training.policy", "training.statements", *LAW}
 OUTSIDE = {"training.host", "training.hardware", "training.notifications", "training.queue", "training.store"}
 CONFIGS = {"heimdall.attached.program", "heimdall.recipes.config", "heimdall.recipes.registry"}
-PLAIN = {"heimdall.code_archive", "heimdall.errors", "heimdall.failpoints", "heimdall.site"}
+PLAIN = {
+    "heimdall.code_archive",
+    "heimdall.errors",
+    "heimdall.failpoints",
+    "heimdall.files",
+    "heimdall.plain_json",
+    "heimdall.processes",
+    "heimdall.site",
+}
 BELOW_THE_DOORS = {
     *ROWS,
     *OUTSIDE,
@@ -37,14 +45,22 @@ MAY_IMPORT = {
     "heimdall.errors": set(),
     "heimdall.failpoints": set(),
     "heimdall.code_archive": {"heimdall.errors"},
-    "heimdall.codec": {"heimdall.failpoints"},
-    "heimdall.trainer": {"heimdall.engine"},
-    "heimdall.recipes": {"heimdall.errors"},
-    "heimdall.recipes.localization": {"heimdall.recipes", "heimdall.codec", "heimdall.engine.schedule"},
-    "heimdall.engine": {"heimdall.codec", "heimdall.failpoints", "heimdall.recipes", "heimdall.trainer"},
+    "heimdall.files": set(),
+    "heimdall.plain_json": set(),
+    "heimdall.processes": set(),
+    "heimdall.codec": {"heimdall.failpoints", "heimdall.files", "heimdall.plain_json"},
+    "heimdall.trainer": {"heimdall.engine", "heimdall.plain_json", "heimdall.processes"},
+    "heimdall.recipes": {"heimdall.errors", "heimdall.files"},
+    "heimdall.recipes.localization": {
+        "heimdall.recipes", "heimdall.codec", "heimdall.engine.schedule", "heimdall.files",
+    },
+    "heimdall.engine": {
+        "heimdall.codec", "heimdall.failpoints", "heimdall.files", "heimdall.processes", "heimdall.recipes",
+        "heimdall.trainer",
+    },
     "heimdall.attached": {"heimdall.engine", "heimdall.errors", "heimdall.recipes", "heimdall.trainer"},
     # The composition: it names the app's URLs and sockets, and nobody but it may look there from this wing.
-    "heimdall.site": set(),
+    "heimdall.site": {"heimdall.files"},
     "heimdall.site.urls": {"training.presentation", "training.urls"},
     "heimdall.site.asgi": {"heimdall.site", "training.live"},
     # What decides.
@@ -55,9 +71,9 @@ MAY_IMPORT = {
     "training.hardware": set(),
     "training.models": LAW,
     "training.policy": {*ROWS, "heimdall.errors"},
-    "training.notifications": LAW,
+    "training.notifications": {*LAW, "heimdall.plain_json"},
     "training.store": {*ROWS, *CONFIGS, *PLAIN, "heimdall.codec"},
-    "training.queue": {*ROWS, "training.host", "heimdall.site"},
+    "training.queue": {*ROWS, *PLAIN, "training.host"},
     "training.placement": ROWS,
     "training.queries": {*ROWS, *PLAIN, "training.placement"},
     "training.services": {*ROWS, *OUTSIDE, *CONFIGS, *PLAIN, "training.placement", "training.queries.counters"},

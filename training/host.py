@@ -5,7 +5,6 @@ The kernel drops a lock when its holder dies, so nothing here has to be cleaned 
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import re
@@ -18,8 +17,6 @@ from pathlib import Path
 
 import psutil
 from django.conf import settings
-
-_PR_SET_PDEATHSIG = 1
 
 
 def folder() -> Path:
@@ -134,13 +131,6 @@ def canary_answer() -> int:
     return 0
 
 
-def write_aside(path: Path, text: str) -> None:
-    """Replace the file in one step, so that nobody reads half of it."""
-    aside = path.with_suffix(f".{os.getpid()}")
-    aside.write_text(text)
-    aside.replace(path)
-
-
 def started_at(pid: int) -> float:
     """When the process started: tells a reused pid from the old one. 0 if there is none.
 
@@ -167,14 +157,6 @@ def is_running(pid: int) -> bool:
 def is_alive(pid: int, since: float) -> bool:
     """Whether this very process runs, and no later one with its number."""
     return is_running(pid) and abs(started_at(pid) - since) < 1
-
-
-def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
-    """Ask the kernel for a signal when the parent dies, then look whether it is dead already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), number)
 
 
 class Orders:

@@ -1,20 +1,9 @@
 """One checkpoint is one safetensors file: written, checked and read here. Looking at one needs no torch."""
 
-from heimdall.codec.file import (
-    MAX_HEADER_BYTES,
-    BadCheckpoint,
-    FileInfo,
-    Saved,
-    extract,
-    fsync_folder,
-    header_sha256,
-    load,
-    part_names,
-    read_about,
-    save,
-    verify,
-    verify_stream,
-)
+from heimdall.codec.file import extract, header_sha256, load, part_names, read_about, verify, verify_stream
+from heimdall.codec.header import MAX_HEADER_BYTES, BadCheckpoint, FileInfo, Saved
+from heimdall.codec.writing import save
+from heimdall.files import sync_folder as fsync_folder
 
 __all__ = [
     "MAX_HEADER_BYTES",

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from heimdall.files import write_whole
+
 T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _env = environ.Env()
@@ -246,25 +248,9 @@ def gpus() -> list[int | str]:
 def secret_in_file(path: Path) -> str:
     """The secret kept in `path`; made on first use, readable by its owner only."""
     if not path.exists():
-        # Linked into place whole: web server and worker may start at the same time, on a disk that is full.
-        aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-        try:
-            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_urlsafe(50))
-            _put_in_place(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        # Web server and worker may start at the same time, on a disk that is full: the first one's stays.
+        write_whole(path, secrets.token_urlsafe(50), keep_existing=True)
     return path.read_text().strip()
-
-
-def _put_in_place(aside: Path, path: Path) -> None:
-    """Give the file its name, unless another one has it."""
-    try:
-        os.link(aside, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without links
-        os.rename(aside, path)
 
 
 def _number(name: str, default: T, cast: Callable[[str], T], low: Any, high: Any) -> T:

@@ -99,14 +99,14 @@ def _rewritten(path: Path, old: str, new: str) -> None:
     table = json.loads(raw[8 : 8 + length])
     metadata = table.pop("__metadata__")
     entries = [
-        codec.file._Entry(name, item["dtype"], tuple(item["shape"]), *item["data_offsets"])
+        codec.header.TensorPlace(name, item["dtype"], tuple(item["shape"]), *item["data_offsets"])
         for name, item in table.items()
     ]
     texts = {name: metadata[name] for name in ("parts", "aliases", "about")}
     assert old in texts["parts"]
     texts["parts"] = texts["parts"].replace(old, new)
     shas = json.loads(metadata["sha256"])
-    header = codec.file._header_text(entries, texts, shas, codec.file._root(entries, shas, texts))
+    header = codec.header.header_text(entries, texts, shas, codec.header.root_digest(entries, shas, texts))
     path.write_bytes(struct.pack("<Q", len(header)) + header + raw[8 + length :])
 
 

@@ -82,7 +82,7 @@ def test_small_pieces_and_short_writes_make_the_same_file(
         return real_writev(fd, [buffers[0][: max(1, buffers[0].nbytes // 2)]])
 
     monkeypatch.setattr(os, "writev", short_writev)
-    monkeypatch.setattr(codec.file, "_CHUNK_BYTES", 100_000)
+    monkeypatch.setattr(codec.writing, "CHUNK_BYTES", 100_000)
     assert codec.save(tmp_path / "pieces", parts, {}).header_sha256 == whole.header_sha256
     assert (tmp_path / "pieces").read_bytes() == (tmp_path / "whole").read_bytes()
     assert max(sizes) < 200_000
@@ -93,12 +93,12 @@ def test_the_disk_begins_before_everything_is_hashed_and_needs_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = []
-    real = codec.file._sync_file_range
-    monkeypatch.setattr(codec.file, "_sync_file_range", lambda *of: begun.append(real(*of)))
+    real = codec.writing._sync_file_range
+    monkeypatch.setattr(codec.writing, "_sync_file_range", lambda *of: begun.append(real(*of)))
     told = codec.save(tmp_path / "state", {"w": torch.ones(3 * 2**20)}, {})
     assert len(begun) > 3
     assert set(begun) == {0}
-    monkeypatch.setattr(codec.file, "_sync_file_range", None)
+    monkeypatch.setattr(codec.writing, "_sync_file_range", None)
     assert codec.save(tmp_path / "state", {"w": torch.ones(3 * 2**20)}, {}) == told
 
 
@@ -108,14 +108,14 @@ def test_hashing_beside_a_training_gives_way_to_it(
     gently: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {}
-    real = codec.file._sha256_of_each
+    real = codec.writing._sha256_of_each
 
     def look(buffers):
         thread = threading.current_thread()
         found[thread] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         return real(buffers)
 
-    monkeypatch.setattr(codec.file, "_sha256_of_each", look)
+    monkeypatch.setattr(codec.writing, "_sha256_of_each", look)
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     codec.save(tmp_path / "state", PARTS, {}, gently=gently)
     assert set(found.values()) == {min(19, own + 5) if gently else own}

@@ -145,7 +145,7 @@ def test_a_store_that_cannot_be_read_is_unavailable_and_not_bad(attempt, tmp_pat
 def test_a_file_is_durable_before_its_name_and_the_folder_after(tmp_path, monkeypatch):
     """fsync of the content, rename, fsync of the folder: any other order can lose the file to a power cut."""
     log = []
-    real_fsync, real_rename = os.fsync, os.rename
+    real_fsync, real_rename = os.fsync, os.replace
 
     def fsync(handle):
         log.append(("fsync", os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))))
@@ -156,7 +156,7 @@ def test_a_file_is_durable_before_its_name_and_the_folder_after(tmp_path, monkey
         real_rename(source, target)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(os, "replace", rename)
     storage = AtomicFileSystemStorage(location=tmp_path / "store")
     storage.save("jobs/1/file", ContentFile(b"content"))
     assert {("fsync", "store"), ("fsync", "jobs")} <= set(log)  # the new folders' own entries

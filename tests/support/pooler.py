@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from heimdall.processes import die_with_parent
 from tests.storage.servers import free_port, wait_for_port
 from tests.support import postgres
-from training import host
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
@@ -51,7 +51,7 @@ class Pooler:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=lambda: host.die_with_parent(parent, signal.SIGKILL),
+                preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL),
                 **({"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}),
             )
         wait_for_port(self._port)

@@ -29,7 +29,7 @@ from typing import Any
 
 import psutil
 
-from training import host
+from heimdall.processes import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 IS_DEFAULT = os.environ.get("HEIMDALL_TEST_DATABASE") == "postgres"  # make test DATABASE=postgres
@@ -94,7 +94,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=lambda: host.die_with_parent(parent, signal.SIGQUIT),
+                preexec_fn=lambda: die_with_parent(parent, signal.SIGQUIT),
                 **_as_account(),
             )
         deadline = time.monotonic() + 30 * PATIENCE

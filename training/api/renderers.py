@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import BaseRenderer
+
+from heimdall.plain_json import with_nulls
 
 
 class JsonRenderer(BaseRenderer):
@@ -22,7 +23,7 @@ class JsonRenderer(BaseRenderer):
         try:
             return _dump(data, ensure_ascii=False)
         except ValueError:  # not finite, or half of a surrogate pair
-            return _dump(_finite(data), ensure_ascii=True)
+            return _dump(with_nulls(data), ensure_ascii=True)
 
 
 class JsonNegotiation(BaseContentNegotiation):
@@ -39,11 +40,3 @@ class JsonNegotiation(BaseContentNegotiation):
 
 def _dump(data: Any, *, ensure_ascii: bool) -> bytes:
     return json.dumps(data, allow_nan=False, ensure_ascii=ensure_ascii, separators=(",", ":")).encode()
-
-
-def _finite(data: Any) -> Any:
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    if isinstance(data, dict):
-        return {name: _finite(value) for name, value in data.items()}
-    return [_finite(value) for value in data] if isinstance(data, list | tuple) else data

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.functions import Length
 
+from heimdall.plain_json import with_nulls
 from training import policy, queries
 from training.live.board import board
 from training.live.logins import Login
@@ -213,7 +213,7 @@ def to_json(value: Any) -> str:
     try:
         return json.dumps(value, cls=DjangoJSONEncoder, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        return json.dumps(_finite(value), cls=DjangoJSONEncoder, allow_nan=False, separators=(",", ":"))
+        return json.dumps(with_nulls(value), cls=DjangoJSONEncoder, allow_nan=False, separators=(",", ":"))
 
 
 def _picture(job: TrainingJob) -> Batch:
@@ -340,11 +340,3 @@ def _seen_jsons(jobs: tuple[TrainingJob, ...], actor: Any) -> dict[int, str | No
     seen = [job for job in jobs if policy.may(actor, policy.SEE, job)]
     shapes = {shape["id"]: to_json(shape) for shape in queries.dicts(seen, actor)}
     return {job.pk: shapes.get(job.pk) for job in jobs}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -33,6 +33,7 @@ from django_q.models import OrmQ
 from django_q.signals import post_spawn
 from django_q.signing import SignedPackage
 
+from heimdall.processes import die_with_parent
 from training import host
 from training.queue import commits, redis_queue
 
@@ -146,7 +147,7 @@ def run_cluster(worker: int) -> None:
     """Be the cluster of the worker with this pid, until the worker or a signal ends it."""
     from django_q.cluster import Cluster
 
-    host.die_with_parent(worker)
+    die_with_parent(worker)
     os.register_at_fork(before=_note_the_parent, after_in_child=_stand_or_fall_with_the_parent)
     post_spawn.connect(_prepare_supervisor, dispatch_uid="heimdall.queue")
     connections.close_all()
@@ -163,7 +164,7 @@ def _note_the_parent() -> None:
 
 
 def _stand_or_fall_with_the_parent() -> None:
-    host.die_with_parent(_forked_by)  # each fork clears the request
+    die_with_parent(_forked_by)  # each fork clears the request
 
 
 _forked_by = 0
@@ -171,7 +172,7 @@ _forked_by = 0
 
 def _prepare_supervisor(**_: Any) -> None:
     host.orders.listen()
-    host.die_with_parent(os.getppid(), signal.SIGUSR1)
+    die_with_parent(os.getppid(), signal.SIGUSR1)
     import_string(GET_READY)()
 
 

@@ -6,7 +6,6 @@ does arrive if its receiver answers within a day.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from django.conf import settings
@@ -14,6 +13,7 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.urls import reverse
 
+from heimdall.plain_json import with_nulls
 from training import policy
 from training.lifecycle import Status, Verb
 from training.models import Delivery, Event, Subscription, TrainingJob, Watch
@@ -159,13 +159,9 @@ def _told(job: TrainingJob, event: Event, topic: Topic) -> dict[str, Any]:
             "total_epochs": job.total_epochs,
             "current_step": job.current_step,
             "total_steps": job.total_steps,
-            "train_loss": _finite(job.train_loss),
-            "best_val_loss": _finite(job.best_val_loss),
+            "train_loss": with_nulls(job.train_loss),
+            "best_val_loss": with_nulls(job.best_val_loss),
             "error_code": job.error_code or None,
             "url": url,
         },
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from heimdall.codec.dtypes import STRUCT_CODES
 from heimdall.errors import HeimdallError
+from heimdall.plain_json import with_nulls
 from training.models import Dataset, Shard, dataset_storage
 from training.store.checkpoints import take, unavailable
 from training.store.file_system import Check
@@ -116,18 +118,6 @@ def _aside(place: Path) -> Path:
     return place.with_name(f".{place.name}.{uuid.uuid4().hex}")
 
 
-# How the file format's types are called by struct.
-CODES = {
-    "F64": "d",
-    "F32": "f",
-    "F16": "e",
-    "I64": "q",
-    "I32": "i",
-    "I16": "h",
-    "I8": "b",
-    "U8": "B",
-    "BOOL": "?",
-}
 MAX_HEADER_BYTES = 1024 * 1024
 
 
@@ -164,19 +154,19 @@ def _rows(shard: Shard, low: int, high: int) -> list[dict[str, Any]]:
         columns = {
             name: _column(file, 8 + length, field, low, high)
             for name, field in table.items()
-            if field["dtype"] in CODES and field["shape"][:1] == [shard.samples]
+            if field["dtype"] in STRUCT_CODES and field["shape"][:1] == [shard.samples]
         }
     return [{name: values[number] for name, values in columns.items()} for number in range(high - low)]
 
 
 def _column(file: IO[bytes], begin: int, field: dict[str, Any], low: int, high: int) -> list[Any]:
     """Rows low to high of one array. Plain struct: importing numpy would start threads in whoever forks later."""
-    code, inner = CODES[field["dtype"]], field["shape"][1:]
+    code, inner = STRUCT_CODES[field["dtype"]], field["shape"][1:]
     width, items = struct.calcsize(f"<{code}") * math.prod(inner), (high - low) * math.prod(inner)
     file.seek(begin + field["data_offsets"][0] + low * width)
     values: list[Any] = list(struct.unpack(f"<{items}{code}", file.read((high - low) * width)))
     if code in "dfe":  # JSON has no NaN; a short decimal is enough to look at
-        values = [round(value, 6) if math.isfinite(value) else None for value in values]
+        values = with_nulls([round(value, 6) for value in values])
     for size in reversed(inner):
         values = [values[at : at + size] for at in range(0, len(values), size)]
     return values

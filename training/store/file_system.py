@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
@@ -17,6 +16,8 @@ from typing import IO, Protocol
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage
 from django.utils.deconstruct import deconstructible
+
+from heimdall.files import sync_folder, whole_file
 
 PIECE = 4 * 1024 * 1024
 
@@ -58,7 +59,7 @@ class AtomicFileSystemStorage(FileSystemStorage):
             if error.errno != errno.EXDEV:
                 raise
             with open(staged, "rb") as source:
-                self._write_aside(target, source)
+                _write(target, source)
             os.unlink(staged)
         sync_folder(target.parent)
 
@@ -81,8 +82,7 @@ class AtomicFileSystemStorage(FileSystemStorage):
     def _save(self, name: str, content: File) -> str:
         target = self._new_place(name)
         content.open("rb")
-        self._write_aside(target, content)
-        sync_folder(target.parent)
+        _write(target, content)
         return name
 
     def _new_place(self, name: str) -> Path:
@@ -93,23 +93,7 @@ class AtomicFileSystemStorage(FileSystemStorage):
             sync_folder(folder.parent)
         return target
 
-    def _write_aside(self, target: Path, source) -> None:
-        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-        try:
-            with open(aside, "xb") as file:
-                shutil.copyfileobj(source, file, PIECE)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(aside, target)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
 
-
-def sync_folder(folder: Path) -> None:
-    """Make the folder's entries durable: a rename is not, until its folder is synced."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _write(target: Path, source) -> None:
+    with whole_file(target) as file:
+        shutil.copyfileobj(source, file, PIECE)

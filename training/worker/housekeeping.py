@@ -16,6 +16,7 @@ from pathlib import Path
 from django.conf import settings
 
 from heimdall.errors import HeimdallError
+from heimdall.files import write_whole
 from training import host, queue, services
 from training.models import Attempt, Node
 from training.scheduling import preemption
@@ -108,7 +109,7 @@ def _read_looks() -> dict[str, float]:
 
 
 def _write_looks(looks: dict[str, float]) -> None:
-    host.write_aside(_looks_file(), json.dumps({"boot": _boot_id(), "looks": looks}))
+    write_whole(_looks_file(), json.dumps({"boot": _boot_id(), "looks": looks}), durable=False)
 
 
 def _boot_id() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from heimdall.files import whole_file
 from heimdall.recipes.language_model.config import VOCABULARY
 
 UNKNOWN = 0
@@ -31,10 +32,8 @@ def tokens_of(folder: str, max_chars: int, scratch: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError):
         tokens = _read(files, max_chars)
     scratch.mkdir(parents=True, exist_ok=True)
-    temporary = kept.with_name(f".{kept.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
+    with whole_file(kept, durable=False) as file:
         np.save(file, tokens, allow_pickle=False)
-    os.replace(temporary, kept)
     return tokens
 
 

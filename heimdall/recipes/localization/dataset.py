@@ -6,7 +6,6 @@ changed; extending a dataset adds shards for the indices that come next.
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors.numpy import load, save
 
+from heimdall.files import write_whole
 from heimdall.recipes.localization.generator import FIELDS, VERSION, Block, Generator, empty
 from heimdall.recipes.localization.settings import RadioSettings
 
@@ -161,7 +161,7 @@ def write_block(generator: Generator, block: Block, start: int, folder: Path) ->
         {name: np.ascontiguousarray(values) for name, values in block.arrays.items()}, metadata=metadata
     )
     name = f"samples-{start:010d}-{stop:010d}.safetensors"
-    _write_durably(folder / name, data)
+    write_whole(folder / name, data)
     scene = scene_of(generator.settings, generator.seed)
     return Shard(name, len(data), hashlib.sha256(data).hexdigest(), start, stop, scene, block.refused)
 
@@ -219,7 +219,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    _write_durably(folder / MANIFEST, manifest.as_json().encode())
+    write_whole(folder / MANIFEST, manifest.as_json().encode())
 
 
 def read(folder: Path, manifest: Manifest, samples: int | None = None) -> dict[str, NDArray]:
@@ -265,21 +265,3 @@ def _of_kind(found: Mapping[str, NDArray], name: str, shard: Shard, part: NDArra
     ):
         raise BadDataset(f"The dataset's file {shard.path} lacks {name}, or has it in another form.")
     return values[: len(part)]
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -24,6 +24,7 @@ from django.db.migrations.executor import MigrationExecutor
 from rest_framework.authtoken.models import Token
 from setproctitle import setproctitle
 
+from heimdall.files import write_whole
 from heimdall.recipes import registry
 from heimdall.site import env
 from training import services
@@ -137,11 +138,7 @@ def _keep_token() -> str:
     token, _ = Token.objects.get_or_create(user=user)
     path = token_file()
     if not path.exists() or path.read_text().strip() != token.key:
-        aside = path.with_suffix(".new")
-        aside.unlink(missing_ok=True)
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(token.key + "\n")
-        aside.replace(path)
+        write_whole(path, token.key + "\n")
     return token.key
 
 

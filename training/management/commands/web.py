@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from setproctitle import setproctitle
 
-from training import host
+from heimdall.processes import die_with_parent
 
 
 class Command(BaseCommand):
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         from heimdall.site.limits import bound_daphne
 
         if options["parent"]:
-            host.die_with_parent(options["parent"], signal.SIGTERM)
+            die_with_parent(options["parent"], signal.SIGTERM)
         setproctitle("heimdall web")
         bound_daphne()
         where = ["-b", settings.HOST, "-p", str(settings.PORT)]

@@ -24,6 +24,7 @@ from django.db import DatabaseError, Error, close_old_connections, connection
 from setproctitle import setproctitle
 
 from heimdall.errors import HeimdallError
+from heimdall.processes import die_with_parent
 from heimdall.recipes import registry
 from heimdall.site import database
 from training import host, queue, services
@@ -57,7 +58,7 @@ class Command(BaseCommand):
             queue.run_cluster(options["cluster_of"])
             return
         if options["parent"]:
-            host.die_with_parent(options["parent"], signal.SIGTERM)
+            die_with_parent(options["parent"], signal.SIGTERM)
         setproctitle("heimdall worker")
         lock = host.guard()
         if not lock.take():
