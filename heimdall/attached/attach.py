@@ -1,0 +1,44 @@
+"""`heimdall.attach`: the one call by which a script becomes a job."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from heimdall.attached.loop import Alone, Host, Job
+
+_host: Host | None = None
+_job: Job | None = None
+
+
+def attach(*, seed: int | None = None, config: Mapping[str, Any] | None = None, **parts: Any) -> Job:
+    """Make this script a job, which Heimdall can stop and resume between any two steps.
+
+    parts: what must survive a pause, by name: models, optimizers, schedulers, scalers, averages; anything with
+    `state_dict` and `load_state_dict`. More may be named later with `job.keep(...)`, before the loop.
+    config: the script's own defaults; `job.config` has what was asked for the job over them.
+    seed: of the order of the data; by default the one of `torch.manual_seed`.
+
+    Alone (`python script.py`) nothing is saved, and the results are the same bits. Raises RuntimeError where the
+    script is attached already.
+    """
+    global _job
+    if _job is not None:
+        raise RuntimeError("this script is attached already: keep the job that heimdall.attach() gave")
+    job = Job(
+        _host or Alone(), seed=torch.initial_seed() if seed is None else seed, defaults=dict(config or {})
+    )
+    job.keep(**parts)
+    _job = job
+    return job
+
+
+def supervise(host: Host | None) -> None:
+    """Say what is around the script that runs next in this process. Called by the driver, and by tests."""
+    global _host, _job
+    _host, _job = host, None
+
+
+def attached_job() -> Job | None:
+    """The job of the script that runs, once it is attached."""
+    return _job
