@@ -16,7 +16,7 @@ DATABASE ?= sqlite
 PROGRAMS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format prove exact chaos weigh load search schemathesis axe screenshots diagram migrations constraints bench clean
+.PHONY: help run test lint format prove exact chaos weigh load search schemathesis axe screenshots diagram settings migrations constraints bench clean
 
 help:  ## Say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ bench: $(VENV)/.dev  ## Measure what docs/performance.md claims (ONLY=loop,reads
 
 diagram: $(VENV)/.run  ## Draw docs/lifecycle.md again from the table of rules
 	$(BIN)/python -m training.management.diagram > docs/lifecycle.md
+
+settings: $(VENV)/.run  ## Write docs/settings.md and deploy/.env.example from heimdall/site/variables.py
+	$(BIN)/python -m training.management.settings_page
 
 migrations: $(VENV)/.run  ## Make the migrations that the models ask for
 	$(MANAGE) makemigrations training

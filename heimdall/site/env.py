@@ -17,6 +17,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from heimdall.files import write_whole
+from heimdall.site.variables import BY_NAME
 
 T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -35,6 +36,10 @@ _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
 def text(name: str, default: str = "") -> str:
+    assert name in BY_NAME, f"{name} is read and has no line in heimdall/site/variables.py"
+    assert BY_NAME[name].default in {None, default}, (
+        f"{name} has another default in heimdall/site/variables.py"
+    )
     return os.environ.get(name, "").strip() or default
 
 
@@ -107,7 +112,8 @@ def seconds(name: str, default: float, *, low: float, high: float = 86_400.0) ->
 
 
 def gigabytes(name: str, default: float | None = None) -> float | None:
-    return _number(name, 1.0, float, 0.001, 1_000_000) if text(name) else default
+    given = text(name, "" if default is None else str(default))
+    return _in_range(name, given, float, 0.001, 1_000_000) if given else None
 
 
 def rate(name: str, default: str) -> str:
@@ -254,7 +260,10 @@ def secret_in_file(path: Path) -> str:
 
 
 def _number(name: str, default: T, cast: Callable[[str], T], low: Any, high: Any) -> T:
-    value = text(name, str(default))
+    return _in_range(name, text(name, str(default)), cast, low, high)
+
+
+def _in_range(name: str, value: str, cast: Callable[[str], T], low: Any, high: Any) -> T:
     try:
         number: Any = cast(value)
     except ValueError as error:

@@ -80,11 +80,7 @@ def test_little_is_left_open(unit):
     assert {name: service[name] for name in HARDENING} == HARDENING
 
 
-def test_no_secret_stands_in_a_unit_and_every_variable_of_the_example_is_known():
-    known = set(re.findall(r"HEIMDALL_[A-Z_]+|DATABASE_URL", (ROOT / "README.md").read_text()))
-    lines = (ROOT / "deploy/.env.example").read_text().splitlines()
-    named = {line.partition("=")[0] for line in lines if line and not line.startswith("#")}
-    assert named <= known
+def test_no_secret_stands_in_a_unit():
     assert not [path for path in UNITS if "SECRET" in path.read_text() or "Environment=" in path.read_text()]
 
 
