@@ -1,0 +1,57 @@
+"""The rows that are the truth. Statuses, stops, attempts and checkpoint pointers are written by `services` alone.
+
+jobs.py           jobs, and the tags that they are found by
+attempts.py       each claim of a job by a supervisor, from claim to landing
+checkpoints.py    one row a durable file
+datasets.py       synthetic datasets and their shards
+history.py        events of jobs, and the deletions that outlast them
+metrics.py        the values of each step, and blocks of steps folded together
+output.py         what a training shows beside its metrics: the newest artifact, and what it printed
+nodes.py          the hosts that jobs run on, and what happened to each
+notifications.py  watches, subscriptions, and the outbox of messages
+saved_views.py    lists of jobs that people gave names to
+installation.py   the one row of the installation itself
+
+storages.py       where the files of checkpoints and datasets lie
+choices.py        the choices of a field, from an enumeration of the lifecycle
+"""
+
+from training.models.attempts import Attempt
+from training.models.checkpoints import Checkpoint
+from training.models.datasets import Dataset, Shard
+from training.models.history import Deletion, Event
+from training.models.installation import Installation
+from training.models.jobs import JOB_ORDERS, MAX_TAGS, POOL_LENGTH, Tag, TrainingJob
+from training.models.metrics import Metric, MetricBlock
+from training.models.nodes import Node, NodeEvent
+from training.models.notifications import Delivery, Subscription, Watch
+from training.models.output import Artifact, LogChunk
+from training.models.saved_views import SavedView
+from training.models.storages import checkpoint_storage, dataset_storage
+
+__all__ = [
+    "JOB_ORDERS",
+    "MAX_TAGS",
+    "POOL_LENGTH",
+    "Artifact",
+    "Attempt",
+    "Checkpoint",
+    "Dataset",
+    "Deletion",
+    "Delivery",
+    "Event",
+    "Installation",
+    "LogChunk",
+    "Metric",
+    "MetricBlock",
+    "Node",
+    "NodeEvent",
+    "SavedView",
+    "Shard",
+    "Subscription",
+    "Tag",
+    "TrainingJob",
+    "Watch",
+    "checkpoint_storage",
+    "dataset_storage",
+]

@@ -1,0 +1,59 @@
+"""Attempts: each claim of a job, from claim to landing."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from training.models.jobs import TrainingJob
+
+
+class Attempt(models.Model):
+    """One claim of a job by a supervisor, from claim to landing. Open while `ended_at` is empty."""
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    node = models.ForeignKey(
+        "Node", null=True, blank=True, on_delete=models.SET_NULL, related_name="attempts"
+    )
+    node_name = models.CharField(max_length=200)
+    slot = models.PositiveSmallIntegerField(default=0)
+    boot_id = models.CharField(max_length=64, blank=True, help_text="The node's boot that it ran under.")
+    supervisor_pid = models.PositiveIntegerField(default=0)
+    supervisor_started_at = models.FloatField(
+        default=0, help_text="Unix time: tells a reused pid from the old one."
+    )
+    trainer_pid = models.PositiveIntegerField(null=True, blank=True)
+    started_from = models.ForeignKey(
+        "Checkpoint", null=True, blank=True, on_delete=models.PROTECT, related_name="attempts_started"
+    )
+    started_at = models.DateTimeField(db_default=Now())
+    started_step = models.PositiveBigIntegerField(default=0)
+    first_step_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    ended_step = models.PositiveBigIntegerField(null=True, blank=True)
+    steps_executed = models.PositiveBigIntegerField(default=0)
+    waited_seconds = models.FloatField(
+        null=True, blank=True, help_text="How long the job waited for this attempt."
+    )
+    checkpoints = models.PositiveIntegerField(default=0, help_text="That it stored.")
+    checkpoint_bytes = models.PositiveBigIntegerField(default=0)
+    checkpoint_seconds = models.FloatField(default=0, help_text="Spent moving them into the store.")
+    outcome = models.CharField(max_length=20, blank=True, help_text="The verb that closed it.")
+    exit_code = models.IntegerField(
+        null=True, blank=True, help_text="Negative: the signal that killed the trainer."
+    )
+    detail = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["job_id", "number"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "number"], name="attempt_number_once_per_job"),
+            models.UniqueConstraint(
+                fields=["job"], condition=Q(ended_at__isnull=True), name="one_open_attempt_a_job"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of job {self.job_id}"

@@ -1,0 +1,212 @@
+"""Jobs, and the tags that they are found by."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from training.lifecycle import Facts, JobType, Status, Stop, StopAt
+from training.models.choices import choices
+from training.models.storages import checkpoint_storage
+
+POOL_LENGTH = 50
+MAX_TAGS = 20  # of one job
+JOB_ORDERS = (
+    "job_name", "priority", "best_val_loss", "created_at", "started_at", "completed_at", "updated_at",
+)  # fmt: skip
+
+
+class TrainingJob(models.Model):
+    """One job. `status` is a fact; `stop` and `stop_at` are a wish that stands beside `running`."""
+
+    job_name = models.CharField(max_length=200)
+    description = models.TextField(blank=True, max_length=10_000)
+    job_type = models.CharField(max_length=20, choices=choices(JobType), default=JobType.TRAINING)
+    recipe = models.CharField(max_length=200)
+    config = models.JSONField(default=dict)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="training_jobs"
+    )
+    team = models.ForeignKey(
+        Group, null=True, blank=True, on_delete=models.SET_NULL, related_name="training_jobs"
+    )
+    parent = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children"
+    )
+    dataset = models.ForeignKey(
+        "Dataset",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="jobs",
+        help_text="What a synthetic-data job writes, and what a training reads.",
+    )
+    origin = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="The checkpoint of the parent that it began from, and what was carried over; null: from step 0.",
+    )
+    tags = models.JSONField(
+        default=list, blank=True, help_text="What it is found by: the rows of Tag are their index."
+    )
+    priority = models.SmallIntegerField(
+        default=0,
+        validators=[MinValueValidator(-100), MaxValueValidator(100)],
+        help_text="Higher goes first, and may preempt a running job of lower priority.",
+    )
+    pool = models.CharField(
+        max_length=POOL_LENGTH,
+        blank=True,
+        default="",
+        help_text="Only nodes of this pool take it; empty: any node.",
+    )
+
+    status = models.CharField(max_length=10, choices=choices(Status), default=Status.QUEUED)
+    stop = models.CharField(max_length=10, choices=choices(Stop), blank=True, default=Stop.NONE)
+    stop_at = models.CharField(max_length=5, choices=choices(StopAt), blank=True, default=StopAt.NONE)
+    attempt = models.PositiveIntegerField(
+        default=0, help_text="Number of the newest attempt: the fencing token."
+    )
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    not_before = models.DateTimeField(
+        null=True, blank=True, help_text="A queued job is not claimed before this."
+    )
+    queued_at = models.DateTimeField(db_default=Now())
+
+    current_epoch = models.PositiveIntegerField(default=0, help_text="Finished epochs of the whole job.")
+    total_epochs = models.PositiveIntegerField(default=0, help_text="0 for synthetic data jobs.")
+    current_step = models.PositiveBigIntegerField(
+        default=0, help_text="Finished steps (or shards) of the whole job."
+    )
+    total_steps = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Unknown before the first claim."
+    )
+    phase = models.CharField(max_length=20, blank=True, help_text="What the trainer is doing now.")
+    step_seconds = models.FloatField(null=True, blank=True, help_text="Recent mean duration of a step.")
+    train_loss = models.FloatField(null=True, blank=True)
+    val_loss = models.FloatField(null=True, blank=True)
+    learning_rate = models.FloatField(null=True, blank=True)
+    metrics = models.JSONField(
+        default=dict, blank=True, help_text="The newest epoch's values of the recipe's own."
+    )
+    best_epoch = models.PositiveIntegerField(null=True, blank=True)
+    best_val_loss = models.FloatField(null=True, blank=True)
+
+    error_code = models.CharField(max_length=40, blank=True)
+    error_message = models.TextField(blank=True)
+    environment = models.JSONField(
+        default=dict, blank=True, help_text="Resolved at the first claim and kept."
+    )
+    approximate = models.JSONField(default=list, blank=True, help_text="Why the newest resume was not exact.")
+
+    generation = models.PositiveIntegerField(
+        default=0,
+        help_text="How often the job was taken back on purpose: to its beginning, or to a checkpoint.",
+    )
+    checkpoint = models.FileField(storage=checkpoint_storage, max_length=255, blank=True)
+    latest_checkpoint = models.ForeignKey(
+        "Checkpoint",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="The newest good checkpoint of this generation: where a resume starts.",
+    )
+    checkpoints_stored = models.PositiveIntegerField(
+        default=0, help_text="Of this generation, bad ones included."
+    )
+    crashes_at_step = models.PositiveIntegerField(
+        default=0, help_text="Trainer deaths in succession at crash_step."
+    )
+    crash_step = models.PositiveBigIntegerField(null=True, blank=True)
+    crashes_since_checkpoint = models.PositiveIntegerField(default=0)
+
+    event_seq = models.PositiveBigIntegerField(default=0, help_text="Number of the newest event.")
+    created_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=list(Status)), name="status_is_known"),
+            models.CheckConstraint(
+                condition=Q(stop="") | Q(status="running"), name="stop_only_while_running"
+            ),
+            models.CheckConstraint(
+                condition=Q(stop="", stop_at="") | (~Q(stop="") & ~Q(stop_at="")), name="stop_says_when"
+            ),
+            models.CheckConstraint(
+                condition=Q(status="running", lease_expires_at__isnull=False)
+                | (~Q(status="running") & Q(lease_expires_at__isnull=True)),
+                name="running_if_and_only_if_leased",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="paused") | Q(latest_checkpoint__isnull=False) | Q(current_step=0),
+                name="paused_rests_on_a_checkpoint_or_step_0",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="paused") | ~Q(job_type="synthetic_data"),
+                name="synthetic_data_is_never_paused",
+            ),
+            models.CheckConstraint(
+                condition=(Q(total_epochs=0) | Q(current_epoch__lte=F("total_epochs")))
+                & (Q(total_steps__isnull=True) | Q(current_step__lte=F("total_steps"))),
+                name="progress_within_bounds",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                # The pool stands last: a claim walks the queue in order and skips what is not for its node. The
+                # status, the same in all, stands first: without it SQLite prefers jobs_by_status and sorts.
+                fields=["status", "-priority", "queued_at", "id", "pool"],
+                condition=Q(status="queued"),
+                name="jobs_in_queue",
+            ),
+            models.Index(fields=["lease_expires_at"], condition=Q(status="running"), name="jobs_running"),
+            models.Index(fields=["-updated_at"], condition=Q(status="paused"), name="jobs_paused"),
+            # One for each filter of a list, in the order of numbers. What other filters look at follows, so that
+            # counting with several of them reads the index alone.
+            models.Index(fields=["status", "-id", "owner", "team", "recipe"], name="jobs_by_status"),
+            models.Index(fields=["owner", "-id", "status", "team", "recipe"], name="jobs_by_owner"),
+            models.Index(fields=["team", "-id", "status", "owner", "recipe"], name="jobs_by_team"),
+            models.Index(fields=["recipe", "-id", "status", "owner", "team"], name="jobs_by_recipe"),
+            models.Index(fields=["job_type", "-id", "status", "owner", "team"], name="jobs_by_type"),
+            models.Index(fields=["parent", "-id"], name="jobs_by_parent"),
+            models.Index(fields=["pool", "-id", "status", "owner", "team"], name="jobs_by_pool"),
+            # One for each order of a list.
+            *(models.Index(fields=[name, "id"], name=f"jobs_by_{name}") for name in JOB_ORDERS),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_name} (job {self.pk})"
+
+    @property
+    def facts(self) -> Facts:
+        """What the lifecycle's guards may know."""
+        return Facts(
+            job_type=JobType(self.job_type),
+            has_checkpoint=self.latest_checkpoint_id is not None,
+            ever_stored=self.checkpoints_stored > 0,
+            has_dataset=self.job_type != JobType.SYNTHETIC_DATA or self.dataset_id is not None,
+        )
+
+
+class Tag(models.Model):
+    """One tag of one job, so that the jobs with a tag are found by an index."""
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="tag_rows")
+    name = models.CharField(max_length=40)
+
+    class Meta:
+        ordering = ["job_id", "name"]
+        constraints = [models.UniqueConstraint(fields=["job", "name"], name="each_tag_once_per_job")]
+        indexes = [models.Index(fields=["name", "-job"], name="jobs_by_tag")]
+
+    def __str__(self) -> str:
+        return f"{self.name} (job {self.job_id})"
