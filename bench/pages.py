@@ -41,7 +41,7 @@ def main(jobs: int, steps: int) -> None:
 def fill(steps: int) -> int:
     """Give the newest job so many steps, folded as they are when a trainer tells of them. Returns its number."""
     from training.models import Metric, TrainingJob
-    from training.services.blocks import fold_metrics
+    from training.services.metrics import fold_metrics
 
     job = TrainingJob.objects.order_by("-pk")[0]
     for first in range(1, steps + 1, ROWS):

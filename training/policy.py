@@ -131,5 +131,12 @@ def may_name_team(actor: User, team: Group | None) -> bool:
     return team is not None and (actor.is_superuser or team.pk in _group_ids(actor))
 
 
+def clean_team(team: Group | None, actor: User) -> Group | None:
+    """The team, if the actor may give it a job or a list. Raises InvalidInput."""
+    if team is None or may_name_team(actor, team):
+        return team
+    raise InvalidInput({"team": ["You are not in this team."]})
+
+
 def _group_ids(actor: User) -> set[int]:
     return set(teams_of(actor))

@@ -30,8 +30,6 @@ _ORIGIN = re.compile(r"https?://((\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _GPU = re.compile(r"[0-9]{1,3}|(?:GPU|MIG)-[A-Za-z0-9/-]+")
 _NAME = re.compile(r"[^\s/\x00-\x1f\x7f]{1,100}")
-LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}")
-LABEL_RULE = "use letters, digits, dots, dashes and underscores, at most 50."
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -87,12 +85,12 @@ def name(variable: str, default: str) -> str:
     return value
 
 
-def labels(variable: str) -> list[str]:
-    """Names of pools, each once."""
+def labels(variable: str, pattern: re.Pattern[str], rule: str) -> list[str]:
+    """Labels, separated by commas, each once. The rule is a sentence for people."""
     found = list(dict.fromkeys(words(variable)))
     for label in found:
-        if not LABEL.fullmatch(label):
-            raise ImproperlyConfigured(f"{variable}: {label!r} is no label; {LABEL_RULE}")
+        if not pattern.fullmatch(label):
+            raise ImproperlyConfigured(f"{variable}: {label!r} is no label; {rule}")
     return found
 
 

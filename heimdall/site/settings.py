@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 from heimdall.site import database, env
+from training import fields
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 DATA_DIR = env.folder("HEIMDALL_DATA_DIR", BASE_DIR / "var")
@@ -168,7 +169,7 @@ MAX_JOB_MEMORY_GB = env.gigabytes("HEIMDALL_MAX_JOB_MEMORY_GB")
 CRASHES_AT_ONE_STEP = 3  # trainer deaths in succession at one step that fail a job
 CRASHES_WITHOUT_CHECKPOINT = 10  # ... and deaths without a newer checkpoint
 NODE_NAME = env.name("HEIMDALL_NODE_NAME", os.uname().nodename)
-POOLS = env.labels("HEIMDALL_POOLS")
+POOLS = env.labels("HEIMDALL_POOLS", fields.POOL, fields.POOL_RULE)
 RECIPES = env.words("HEIMDALL_RECIPES")
 DEMO = env.flag("HEIMDALL_DEMO", True)
 START_METHOD = env.text("HEIMDALL_START_METHOD", "warm")

@@ -7,7 +7,7 @@ import pytest
 from training import services
 from training.models import Checkpoint, Metric, MetricBlock, TrainingJob
 from training.queries.curves import curve
-from training.services.attempts import Landing
+from training.services.landing import Landing
 
 pytestmark = pytest.mark.django_db
 SPAN = MetricBlock.SPAN

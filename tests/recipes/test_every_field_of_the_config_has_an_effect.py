@@ -14,7 +14,7 @@ from heimdall.recipes import registry
 from tests.conftest import give_checkpoint
 from tests.recipes.in_process import Run, train
 from training.models import Checkpoint
-from training.services.upkeep import retire_checkpoints
+from training.services.retention import retire_checkpoints
 
 torch.set_num_threads(1)
 

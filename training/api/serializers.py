@@ -12,25 +12,17 @@ from django.core.validators import RegexValidator
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from heimdall.site.env import LABEL, LABEL_RULE
+from training import fields
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
-from training.models import MAX_TAGS, POOL_LENGTH, Checkpoint
+from training.models import Checkpoint
 from training.placement import FARTHEST_AHEAD, REASON_CODES
 from training.queries.listing import COUNT_LIMIT
 from training.services.saved_views import QUERY_LENGTH
-from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH, TAG_PATTERN
 
-# At least one sign that is no space, and no control character. The schema shows the same expression.
-_SPACES = r"\x20\xa0\u1680\u2000-\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
-# Control characters, line separators, and marks that turn the direction of what follows.
-_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
-NAME = RegexValidator(
-    rf"\A[^{_CONTROLS}]*[^{_CONTROLS}{_SPACES}][^{_CONTROLS}]*\Z",
-    "Give a name that is not blank and holds no control character.",
-)
-POOL = RegexValidator(rf"\A(?:{LABEL.pattern})?\Z", f"This is no name of a pool; {LABEL_RULE}")
-TEXT_PATTERN = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*$"
-TEXT = RegexValidator(TEXT_PATTERN[:-1] + r"\Z", "The text holds a control character; remove it.")
+NAME = RegexValidator(rf"\A{fields.NAME_PATTERN}\Z", fields.NAME_RULE)
+POOL = RegexValidator(rf"\A(?:{fields.POOL.pattern})?\Z", f"This is no name of a pool; {fields.POOL_RULE}")
+TEXT_PATTERN = f"^{fields.TEXT_PATTERN}$"
+TEXT = RegexValidator(rf"\A{fields.TEXT_PATTERN}\Z", fields.TEXT_RULE)
 
 
 class Text(serializers.CharField):
@@ -45,12 +37,12 @@ class Text(serializers.CharField):
         return super().to_internal_value(data)
 
 
-@extend_schema_field({"type": "string", "maxLength": DESCRIPTION_LENGTH, "pattern": TEXT_PATTERN})
+@extend_schema_field({"type": "string", "maxLength": fields.DESCRIPTION_LENGTH, "pattern": TEXT_PATTERN})
 class Description(Text):
     """A text that may be empty and have several lines."""
 
     def __init__(self, **options: Any):
-        super().__init__(max_length=DESCRIPTION_LENGTH, allow_blank=True, validators=[TEXT], **options)
+        super().__init__(max_length=fields.DESCRIPTION_LENGTH, allow_blank=True, validators=[TEXT], **options)
 
 
 class WholeNumber(serializers.IntegerField):
@@ -90,7 +82,7 @@ class Input(serializers.Serializer):
 
 def name_field(**options: Any) -> Text:
     return Text(
-        max_length=NAME_LENGTH,
+        max_length=fields.NAME_LENGTH,
         validators=[NAME],
         help_text="What people call the job.",
         **options,
@@ -107,15 +99,16 @@ def _priority(**options: Any) -> WholeNumber:
 
 
 def _tags() -> serializers.ListField:
-    tag = Text(max_length=40, validators=[RegexValidator(rf"\A{TAG_PATTERN}\Z", "This is no tag.")])
+    pattern = RegexValidator(rf"\A{fields.TAG_PATTERN}\Z", "This is no tag.")
+    tag = Text(max_length=fields.TAG_LENGTH, validators=[pattern])
     return serializers.ListField(
-        child=tag, max_length=MAX_TAGS, required=False, help_text="What the job is found by."
+        child=tag, max_length=fields.MAX_TAGS, required=False, help_text="What the job is found by."
     )
 
 
 def _pool(**options: Any) -> Text:
     return Text(
-        max_length=POOL_LENGTH,
+        max_length=fields.POOL_LENGTH,
         allow_blank=True,
         validators=[POOL],
         help_text="Only nodes of this pool take it; empty: any node.",

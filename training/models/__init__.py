@@ -16,12 +16,12 @@ storages.py       where the files of checkpoints and datasets lie
 choices.py        the choices of a field, from an enumeration of the lifecycle
 """
 
-from training.models.attempts import Attempt
+from training.models.attempts import WAIT_BUCKETS, Attempt
 from training.models.checkpoints import Checkpoint
 from training.models.datasets import Dataset, Shard
 from training.models.history import Deletion, Event
 from training.models.installation import Installation
-from training.models.jobs import JOB_ORDERS, MAX_TAGS, POOL_LENGTH, Tag, TrainingJob
+from training.models.jobs import JOB_ORDERS, Tag, TrainingJob
 from training.models.metrics import Metric, MetricBlock
 from training.models.nodes import Node, NodeEvent
 from training.models.notifications import Delivery, Subscription, Watch
@@ -31,8 +31,7 @@ from training.models.storages import checkpoint_storage, dataset_storage
 
 __all__ = [
     "JOB_ORDERS",
-    "MAX_TAGS",
-    "POOL_LENGTH",
+    "WAIT_BUCKETS",
     "Artifact",
     "Attempt",
     "Checkpoint",

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Count, Q, Sum
 from django.db.models.functions import Now
 
 from training.models.jobs import TrainingJob
+
+WAIT_BUCKETS = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400)
+_SUMS = ("waited_seconds", "checkpoints", "checkpoint_bytes", "checkpoint_seconds")
+
+
+class Attempts(models.QuerySet):
+    def counted(self) -> dict[str, float]:
+        """What these attempts add to the counters of /metrics, by a name for each."""
+        steps = {
+            f"wait_{bucket}": Count("pk", filter=Q(waited_seconds__lte=bucket)) for bucket in WAIT_BUCKETS
+        }
+        sums = {name: Sum(name, default=0) for name in _SUMS}
+        found = self.aggregate(waits=Count("waited_seconds"), **steps, **sums)
+        ended = self.exclude(outcome="").order_by().values_list("outcome").annotate(count=Count("pk"))
+        return found | {f"outcome_{outcome}": count for outcome, count in ended}
 
 
 class Attempt(models.Model):
@@ -45,6 +60,8 @@ class Attempt(models.Model):
         null=True, blank=True, help_text="Negative: the signal that killed the trainer."
     )
     detail = models.TextField(blank=True)
+
+    objects = Attempts.as_manager()
 
     class Meta:
         ordering = ["job_id", "number"]

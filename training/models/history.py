@@ -7,6 +7,7 @@ from django.contrib.auth.models import Group
 from django.db import models
 from django.db.models.functions import Now
 
+from training.fields import NAME_LENGTH
 from training.lifecycle import JobType, Status
 from training.models.choices import choices
 from training.models.jobs import TrainingJob
@@ -46,7 +47,7 @@ class Deletion(models.Model):
 
     id = models.BigIntegerField(primary_key=True)
     job_number = models.PositiveBigIntegerField()
-    job_name = models.CharField(max_length=200)
+    job_name = models.CharField(max_length=NAME_LENGTH)
     job_type = models.CharField(max_length=20, choices=choices(JobType))
     recipe = models.CharField(max_length=200)
     owner = models.ForeignKey(

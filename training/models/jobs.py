@@ -9,12 +9,18 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from training.fields import (
+    DESCRIPTION_LENGTH,
+    HIGHEST_PRIORITY,
+    LOWEST_PRIORITY,
+    NAME_LENGTH,
+    POOL_LENGTH,
+    TAG_LENGTH,
+)
 from training.lifecycle import Facts, JobType, Status, Stop, StopAt
 from training.models.choices import choices
 from training.models.storages import checkpoint_storage
 
-POOL_LENGTH = 50
-MAX_TAGS = 20  # of one job
 JOB_ORDERS = (
     "job_name", "priority", "best_val_loss", "created_at", "started_at", "completed_at", "updated_at",
 )  # fmt: skip
@@ -23,8 +29,8 @@ JOB_ORDERS = (
 class TrainingJob(models.Model):
     """One job. `status` is a fact; `stop` and `stop_at` are a wish that stands beside `running`."""
 
-    job_name = models.CharField(max_length=200)
-    description = models.TextField(blank=True, max_length=10_000)
+    job_name = models.CharField(max_length=NAME_LENGTH)
+    description = models.TextField(blank=True, max_length=DESCRIPTION_LENGTH)
     job_type = models.CharField(max_length=20, choices=choices(JobType), default=JobType.TRAINING)
     recipe = models.CharField(max_length=200)
     config = models.JSONField(default=dict)
@@ -55,7 +61,7 @@ class TrainingJob(models.Model):
     )
     priority = models.SmallIntegerField(
         default=0,
-        validators=[MinValueValidator(-100), MaxValueValidator(100)],
+        validators=[MinValueValidator(LOWEST_PRIORITY), MaxValueValidator(HIGHEST_PRIORITY)],
         help_text="Higher goes first, and may preempt a running job of lower priority.",
     )
     pool = models.CharField(
@@ -201,7 +207,7 @@ class Tag(models.Model):
     """One tag of one job, so that the jobs with a tag are found by an index."""
 
     job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="tag_rows")
-    name = models.CharField(max_length=40)
+    name = models.CharField(max_length=TAG_LENGTH)
 
     class Meta:
         ordering = ["job_id", "name"]

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 
 from heimdall.errors import InvalidInput
-from training.services.verbs import clean_tags
+from training.fields import clean_tags
 
 
 @dataclass(frozen=True)

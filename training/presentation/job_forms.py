@@ -9,11 +9,9 @@ from django.contrib.auth.models import Group
 
 from heimdall.errors import InvalidInput
 from heimdall.recipes import registry
-from heimdall.site.env import LABEL, LABEL_RULE
-from training.models import POOL_LENGTH
+from training import fields
 from training.presentation.config_groups import OTHER_GROUP
 from training.presentation.form_fields import Shown, TagsField, field_of
-from training.services.verbs import DESCRIPTION_LENGTH, NAME_LENGTH
 
 PREFIX = "config."
 OF_ANY_JOB = ("job_name", "description", "priority", "pool", "tags")
@@ -24,12 +22,12 @@ class JobForm(forms.Form):
     """The fields that describe any job."""
 
     job_name = forms.CharField(
-        label="Name", max_length=NAME_LENGTH, help_text="What people call the job.", strip=True
+        label="Name", max_length=fields.NAME_LENGTH, help_text="What people call the job.", strip=True
     )
     description = forms.CharField(
         label="Notes",
         required=False,
-        max_length=DESCRIPTION_LENGTH,
+        max_length=fields.DESCRIPTION_LENGTH,
         widget=forms.Textarea(attrs={"rows": 2}),
         help_text="For people; it changes nothing.",
     )
@@ -43,11 +41,11 @@ class JobForm(forms.Form):
     )
 
     pool = forms.RegexField(
-        rf"^{LABEL.pattern}$",
+        rf"^{fields.POOL.pattern}$",
         label="Pool",
         required=False,
-        max_length=POOL_LENGTH,
-        error_messages={"invalid": f"This is no name of a pool; {LABEL_RULE}"},
+        max_length=fields.POOL_LENGTH,
+        error_messages={"invalid": f"This is no name of a pool; {fields.POOL_RULE}"},
         help_text="Only nodes of this pool take it. Empty: any node.",
     )
 

@@ -22,8 +22,8 @@ from django.utils import timezone
 
 from training import policy
 from training.errors import NotFound
+from training.fields import MAX_TAGS
 from training.lifecycle import Status
-from training.models import MAX_TAGS
 from training.queries import texts
 from training.queries.conditions import (
     ALL,

@@ -18,8 +18,7 @@ from prometheus_client.core import (
 
 from training import placement
 from training.lifecycle import Status
-from training.models import Attempt, Installation, Node, TrainingJob
-from training.queries.counters import WAIT_BUCKETS, counted
+from training.models import WAIT_BUCKETS, Attempt, Installation, Node, TrainingJob
 
 
 class Facts:
@@ -62,7 +61,7 @@ def _nodes() -> Iterator[Metric]:
 
 def _attempts() -> Iterator[Metric]:
     bygone = Installation.objects.values_list("bygone", flat=True).first() or {}
-    found: Counter[str] = Counter(counted(Attempt.objects.all()))
+    found: Counter[str] = Counter(Attempt.objects.all().counted())
     found.update(bygone)
     buckets = [(str(float(bucket)), found[f"wait_{bucket}"]) for bucket in WAIT_BUCKETS]
     yield HistogramMetricFamily(

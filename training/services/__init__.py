@@ -1,44 +1,47 @@
 """The verbs: everything that changes a job. No other module writes a status, a stop, an attempt or a pointer.
 
 transition.py     the one conditional UPDATE and its event, which every verb goes through
+rollback.py       what changes of a job that is taken back to a checkpoint, or to its beginning
 clock.py          times in the database's clock
+storable.py       what the databases can store: no NUL, no NaN, no more than fits
 
-verbs.py          what people and programs ask for: submit, pause, resume, restart, cancel, discard, delete
+A job, by what people and programs ask of it:
+submitting.py     new jobs
+forks.py          new jobs from others: clone, fork
+extending.py      more of the same: epochs of a training, samples of a dataset
+editing.py        name, description, tags, priority, pool, pinned checkpoints
+verbs.py          pause, resume, restart, cancel, discard, delete; and preempt, for the scheduler
+resuming.py       how a stopped job goes back into the queue
+deleting.py       how a finished job goes, with its history and its files
+counters.py       what deleted jobs had counted for /metrics
 many.py           a verb asked of many jobs at once
-forks.py          new jobs from others: clone, extend, fork
-attempts.py       what a supervisor does with the attempt it holds: claim, beat, land, complete, fail, crash
-lost.py           what becomes of attempts whose supervisor is gone: reap
 
+An attempt, by its moments:
+claiming.py       the best queued job for a slot
+leases.py         the lease and its fenced UPDATE
+reporting.py      what a supervisor reports while it trains, and what it is asked to do
+metrics.py        rows of metrics, and blocks of them folded together
+checkpoints.py    a stored file becomes the job's checkpoint; a bad one is set aside
+landing.py        landed, completed, handed back
+failing.py        failed, crashed
+reaping.py        attempts whose supervisor is gone
+retention.py      which checkpoints are kept, and files that no row names
+
+Around them:
 datasets.py       synthetic data, which grow shard by shard
-blocks.py         metrics folded together, for long curves
 bundles.py        models that come from another Heimdall
 nodes.py          the hosts' rows: register, beat, and what people ask: drain, undrain, remove
-hosts.py          which hosts may work for this installation, and what waits for them
-upkeep.py         retention of checkpoints, orphaned files
+installation.py   which hosts may work for this installation
+waking.py         who is woken for the jobs that wait
 notifications.py  who is told of what: watches and subscriptions
 outbox.py         messages, written with the transition that they tell of and sent later
 saved_views.py    lists of jobs that people gave names to
 """
 
 from training.policy import may_change_dataset as may_change
-from training.services.attempts import (
-    Landing,
-    News,
-    Wish,
-    beat,
-    claim,
-    complete,
-    crash,
-    fail,
-    land,
-    note,
-    note_started,
-    quarantine,
-    record_checkpoint,
-    release,
-    wish,
-)
 from training.services.bundles import import_bundle
+from training.services.checkpoints import quarantine, record_checkpoint
+from training.services.claiming import claim
 from training.services.datasets import (
     dataset_named,
     delete_dataset,
@@ -47,9 +50,12 @@ from training.services.datasets import (
     require_dataset,
     visible_datasets,
 )
-from training.services.forks import about_the_schedule, clone, extend, fork, why_not_extendable
-from training.services.hosts import NotOurs, jobs_for, join_installation, pass_on, waiting_jobs, wake
-from training.services.lost import expired_attempts, orphaned_attempts, reap
+from training.services.editing import edit, pin
+from training.services.extending import about_the_schedule, extend, extend_dataset, why_not_extendable
+from training.services.failing import crash, fail
+from training.services.forks import clone, fork
+from training.services.installation import NotOurs, join_installation
+from training.services.landing import Landing, complete, land, release
 from training.services.many import MOST_AT_ONCE, Asked, ask, ask_each
 from training.services.nodes import NODE_VERBS, beat_node, drain, register_node, remove, set_draining, undrain
 from training.services.notifications import (
@@ -65,27 +71,14 @@ from training.services.notifications import (
     watch,
 )
 from training.services.outbox import claim_deliveries, forget_deliveries, note_delivered, note_failed
+from training.services.reaping import expired_attempts, orphaned_attempts, reap
+from training.services.reporting import News, Wish, beat, note, note_started, wish
+from training.services.retention import delete_orphaned_files, retire_all_checkpoints, retire_checkpoints
 from training.services.saved_views import change_view, delete_view, save_view, visible_views
+from training.services.submitting import submit
 from training.services.transition import Result
-from training.services.upkeep import (
-    delete_orphaned_files,
-    preempt,
-    retire_all_checkpoints,
-    retire_checkpoints,
-)
-from training.services.verbs import (
-    VERBS,
-    cancel,
-    delete,
-    discard,
-    edit,
-    extend_dataset,
-    pause,
-    pin,
-    restart,
-    resume,
-    submit,
-)
+from training.services.verbs import VERBS, cancel, delete, discard, pause, preempt, restart, resume
+from training.services.waking import jobs_for, pass_on, waiting_jobs, wake
 
 __all__ = [
     "MOST_AT_ONCE",

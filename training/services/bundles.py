@@ -12,8 +12,9 @@ from django.db.models.functions import Now
 from heimdall.recipes import registry
 from training.lifecycle import Answer, JobType, Status
 from training.models import Artifact, Checkpoint, Metric, TrainingJob, checkpoint_storage
-from training.services.attempts import finite
-from training.services.transition import Result, add_event, newest_of, storable
+from training.services.rollback import newest_of
+from training.services.storable import finite, storable
+from training.services.transition import Result, add_event
 from training.store import bundles, checkpoints
 from training.store.bundles import BadBundle, Bundle
 

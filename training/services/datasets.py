@@ -16,7 +16,7 @@ from training import policy
 from training.errors import NotAllowed, NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import TERMINAL
 from training.models import Attempt, Dataset, Shard, TrainingJob
-from training.services.attempts import renew
+from training.services.leases import renew
 from training.store import datasets
 from training.store.datasets import StoredShard
 

@@ -1,4 +1,4 @@
-"""New jobs that begin where another one was: extend (more epochs of the same) and fork (from a checkpoint, changed).
+"""New jobs from others: clone (the same settings, from nothing) and fork (from a checkpoint, with some changed).
 
 The new job gets a copy of the checkpoint's file, so that nothing that is done to its parent can touch it.
 """
@@ -15,11 +15,16 @@ from django.db import transaction
 
 from heimdall.errors import InvalidConfig, InvalidInput
 from training import policy
-from training.errors import NotFound, TransitionRefused
-from training.lifecycle import JobType, Status
-from training.models import Checkpoint, TrainingJob, checkpoint_storage
+from training.errors import NotFound
+from training.fields import NAME_LENGTH
+from training.lifecycle import JobType
+from training.models import (
+    Checkpoint,
+    TrainingJob,
+    checkpoint_storage,
+)
+from training.services.submitting import submit
 from training.services.transition import Result
-from training.services.verbs import NAME_LENGTH, extend_dataset, submit
 from training.store import checkpoints
 
 TRAINING, WEIGHTS = "training", "weights"
@@ -35,66 +40,12 @@ _BOUND_TO_STATE = {
 }
 
 
-def extend(
-    job: TrainingJob, *, by: Any, samples: int | None = None, epochs: int | None = None, job_name: str = ""
-) -> Result:
-    """More of the same: so many epochs of a completed training, or so many samples of a dataset."""
-    if job.job_type == JobType.SYNTHETIC_DATA:
-        return _extend_data(job, by=by, samples=samples, epochs=epochs)
-    policy.require(by, policy.SEE, job)
-    if samples is not None:
-        raise InvalidInput({"samples": ["A training is extended by epochs."]})
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise InvalidInput({"epochs": ["Say by how many epochs: a whole number from 1."]})
-    refused = why_not_extendable(job)
-    if refused:
-        raise TransitionRefused(refused, status=job.status, stop=job.stop, stop_at=job.stop_at)
-    result = fork(
-        job,
-        by=by,
-        config={"epochs": job.total_epochs + epochs},
-        job_name=job_name or _named(job, "extended"),
-        checkpoint=job.latest_checkpoint_id,
-    )
-    return Result(
-        result.job, result.answer, f"{result.message}{about_the_schedule(job)}", task_id=result.task_id,
-        resumes_from=result.resumes_from,
-    )  # fmt: skip
-
-
 def clone(job: TrainingJob, *, by: Any, config: dict[str, Any] | None = None, **about: Any) -> Result:
     """A new job with this one's settings, some of them changed, that begins from nothing. about: as in submit."""
     policy.require(by, policy.SEE, job)
-    usual = {"job_name": _named(job, "copy"), "pool": job.pool}
+    usual = {"job_name": named_after(job, "copy"), "pool": job.pool}
     given = {name: value for name, value in about.items() if value is not None}
     return submit(by=by, recipe=job.recipe, config=job.config | (config or {}), parent=job, **usual | given)
-
-
-def why_not_extendable(job: TrainingJob) -> str:
-    """The sentence that refuses to extend a training; empty where it can be extended."""
-    if job.job_type != JobType.TRAINING:
-        return "A job that makes data is extended on the page of its dataset."
-    if job.status != Status.COMPLETED:
-        return (
-            f"Only a completed training is extended, and job {job.pk} is {job.status}; "
-            "a fork begins from any checkpoint."
-        )
-    if job.current_epoch < job.total_epochs:
-        return (
-            f"Job {job.pk} stopped early, after epoch {job.current_epoch} of {job.total_epochs}: more epochs would "
-            "end at once. Fork it with another early_stop_patience."
-        )
-    return ""
-
-
-def about_the_schedule(job: TrainingJob) -> str:
-    """What an extended training is not, where that is so."""
-    if job.config.get("lr_scheduler") != "cosine":
-        return ""
-    return (
-        " Its learning rate falls along a cosine over all of its epochs and so rises again at first: the result is "
-        "not that of a training that was this long from the beginning."
-    )
 
 
 def fork(
@@ -127,7 +78,7 @@ def fork(
         with transaction.atomic():
             result = submit(
                 by=by,
-                job_name=job_name or _named(job, "fork"),
+                job_name=job_name or named_after(job, "fork"),
                 recipe=job.recipe,
                 config=wanted,
                 description=description,
@@ -154,19 +105,6 @@ def fork(
         task_id=result.task_id,
         resumes_from={"epoch": new.current_epoch, "step": new.current_step},
     )
-
-
-def _extend_data(job: TrainingJob, *, by: Any, samples: int | None, epochs: int | None) -> Result:
-    policy.require(by, policy.EDIT, job)
-    if epochs is not None or samples is None:
-        raise InvalidInput(
-            {"samples" if epochs is None else "epochs": ["A dataset is extended by samples: say how many."]}
-        )
-    if job.dataset is None:
-        raise TransitionRefused(
-            "The dataset that this job made is gone.", status=job.status, stop=job.stop, stop_at=job.stop_at
-        )
-    return extend_dataset(job.dataset, by=by, samples=samples, parent=job)
 
 
 def _start(job: TrainingJob, pk: int | None) -> Checkpoint:
@@ -278,5 +216,5 @@ def _kept_environment(parent: TrainingJob, job: TrainingJob) -> dict[str, Any]:
     return {name: value for name, value in parent.environment.items() if name not in renewed}
 
 
-def _named(job: TrainingJob, what: str) -> str:
+def named_after(job: TrainingJob, what: str) -> str:
     return f"{job.job_name[: NAME_LENGTH - len(what) - 3]} ({what})"

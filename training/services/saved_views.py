@@ -9,9 +9,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
 from heimdall.errors import InvalidInput
+from training import policy
 from training.errors import NotAllowed, NotFound
+from training.fields import clean_name
 from training.models import SavedView
-from training.services.verbs import clean_name, clean_team
 
 NAME_LENGTH, QUERY_LENGTH, MOST = 80, 1_000, 200
 
@@ -27,7 +28,7 @@ def save_view(*, by: Any, name: str, query: str, team: Group | None = None) -> S
     name = _clean_name(name)
     if SavedView.objects.filter(owner=by).exclude(name=name).count() >= MOST:
         raise InvalidInput({"name": [f"You have {MOST} saved views; delete one first."]})
-    facts = {"query": _clean_query(query), "team": clean_team(team, by)}
+    facts = {"query": _clean_query(query), "team": policy.clean_team(team, by)}
     return SavedView.objects.update_or_create(owner=by, name=name, defaults=facts)[0]
 
 
@@ -39,7 +40,7 @@ def change_view(view: SavedView, *, by: Any, **changes: Any) -> SavedView:
     if "query" in changes:
         changes["query"] = _clean_query(changes["query"])
     if "team" in changes:
-        changes["team"] = clean_team(changes["team"], by)
+        changes["team"] = policy.clean_team(changes["team"], by)
     try:
         with transaction.atomic():
             if changes and not SavedView.objects.filter(pk=view.pk).update(**changes):

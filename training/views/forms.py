@@ -8,11 +8,11 @@ from typing import Any
 from django import forms
 
 from heimdall.recipes import registry
+from training.fields import NAME_LENGTH
 from training.models import Checkpoint, TrainingJob
 from training.presentation.form_fields import Shown
 from training.presentation.job_forms import OF_ANY_JOB, PREFIX, JobForm, NewJobForm
 from training.services.forks import TRAINING, WEIGHTS
-from training.services.verbs import NAME_LENGTH
 
 
 class ForkForm(NewJobForm):

@@ -1,12 +1,40 @@
-"""Blocks of metrics: each is folded once, when its last step is there, and goes when the job is taken back."""
+"""The rows of metrics, and blocks of them folded together.
+
+A block is folded once, when its last step is there, and goes when the job is taken back.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from training.models import Metric, MetricBlock, TrainingJob
+from training.models import (
+    Metric,
+    MetricBlock,
+    TrainingJob,
+)
+from training.services.storable import finite
 
 SPAN = MetricBlock.SPAN
+
+
+def add_metrics(job: TrainingJob, steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]]) -> None:
+    rows = [
+        Metric(
+            job=job,
+            step=row["step"],
+            epoch=row["epoch"],
+            attempt=job.attempt,
+            values=finite({name: value for name, value in row.items() if name not in {"step", "epoch"}}),
+        )
+        for row in steps
+    ]
+    # A row that is there already came with a commit whose answer was lost.
+    Metric.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
+    if steps:
+        fold_metrics(job, steps[0]["step"], steps[-1]["step"])
+    for message in epochs:
+        Metric.objects.filter(job=job, step=message["step"]).update(epoch_values=finite(message["values"]))
 
 
 def fold_metrics(job: TrainingJob, first: int, last: int) -> None:

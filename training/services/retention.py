@@ -1,4 +1,4 @@
-"""Retention of checkpoints, orphaned files, and the scheduler's one wish."""
+"""Which checkpoints are kept and for how long, and the files of the store that no row names."""
 
 from __future__ import annotations
 
@@ -15,31 +15,20 @@ from django.db.models import ProtectedError, QuerySet
 from django.utils import timezone
 
 from training.errors import StorageUnavailable
-from training.lifecycle import RULES, Status, StopAt, Verb
-from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
-from training.policy import System
+from training.lifecycle import Status
+from training.models import (
+    Attempt,
+    Checkpoint,
+    TrainingJob,
+    checkpoint_storage,
+)
 from training.services.clock import in_seconds
-from training.services.transition import Raced, move
 from training.store import checkpoints
 
-SCHEDULER = System("scheduler")
 PORTION = 200  # jobs, or files, that are looked at together
 T = TypeVar("T")
 _OWNER = re.compile(r"jobs/([0-9]{1,18})/a([0-9]{1,9})/")  # job and attempt, in the name of a stored file
 _KEPT_KINDS = {Checkpoint.Kind.FINAL, Checkpoint.Kind.START}
-
-
-def preempt(job: TrainingJob, *, for_job: TrainingJob) -> bool:
-    """Ask a running job to make room for one of higher priority; False where it changed meanwhile."""
-    if (Verb.PREEMPT, job.status, job.stop) not in RULES:
-        return False
-    try:
-        with transaction.atomic():
-            said = f"Makes room for job {for_job.pk}, which has a higher priority."
-            move(job, Verb.PREEMPT, by=SCHEDULER, message=said, stop_at=StopAt.STEP)
-    except Raced:
-        return False
-    return True
 
 
 def retire_checkpoints(job: TrainingJob) -> int:

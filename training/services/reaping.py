@@ -10,10 +10,15 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from training.lifecycle import Status, Verb
-from training.models import Attempt, Node, TrainingJob
+from training.models import (
+    Attempt,
+    Node,
+    TrainingJob,
+)
 from training.policy import System
-from training.services.attempts import back, close_attempt
 from training.services.clock import in_seconds
+from training.services.landing import back
+from training.services.leases import close_attempt
 from training.services.transition import Raced
 
 REAPER = System("reaper")

@@ -1,0 +1,118 @@
+"""More of the same: a completed training trains so many epochs more, a dataset gets so many samples more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+
+from heimdall.errors import InvalidInput
+from training import policy
+from training.errors import TransitionRefused
+from training.lifecycle import JobType, Status
+from training.models import (
+    Dataset,
+    TrainingJob,
+)
+from training.services.datasets import hold_dataset, require_dataset
+from training.services.forks import fork, named_after
+from training.services.submitting import submit
+from training.services.transition import Result
+
+
+def extend(
+    job: TrainingJob, *, by: Any, samples: int | None = None, epochs: int | None = None, job_name: str = ""
+) -> Result:
+    """More of the same: so many epochs of a completed training, or so many samples of a dataset."""
+    if job.job_type == JobType.SYNTHETIC_DATA:
+        return _extend_data(job, by=by, samples=samples, epochs=epochs)
+    policy.require(by, policy.SEE, job)
+    if samples is not None:
+        raise InvalidInput({"samples": ["A training is extended by epochs."]})
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise InvalidInput({"epochs": ["Say by how many epochs: a whole number from 1."]})
+    refused = why_not_extendable(job)
+    if refused:
+        raise TransitionRefused(refused, status=job.status, stop=job.stop, stop_at=job.stop_at)
+    result = fork(
+        job,
+        by=by,
+        config={"epochs": job.total_epochs + epochs},
+        job_name=job_name or named_after(job, "extended"),
+        checkpoint=job.latest_checkpoint_id,
+    )
+    return Result(
+        result.job, result.answer, f"{result.message}{about_the_schedule(job)}", task_id=result.task_id,
+        resumes_from=result.resumes_from,
+    )  # fmt: skip
+
+
+def extend_dataset(dataset: Dataset, *, by: Any, samples: int, parent: TrainingJob | None = None) -> Result:
+    """Make so many samples more: a new job writes exactly those that would have come next."""
+    require_dataset(dataset, by=by, verb="extend")
+    first = dataset.config.get("first_sample")
+    if first is None:
+        raise TransitionRefused(
+            f"The data of recipe {dataset.recipe} cannot be extended: it does not say which sample is the first. "
+            "Clone the job with more samples."
+        )
+    with transaction.atomic():
+        # Two that extend at once would write the same samples: the second finds the first one's job.
+        dataset = hold_dataset(dataset)
+        makers = dataset.jobs.filter(job_type=JobType.SYNTHETIC_DATA).order_by("-id")
+        unfinished = makers.exclude(status=Status.COMPLETED).first()
+        if unfinished:
+            raise TransitionRefused(
+                f"Dataset {dataset.name} is not finished: job {unfinished.pk} is {unfinished.status}. "
+                "Resume it, or wait for its end."
+            )
+        return submit(
+            by=by,
+            job_name=f"{dataset.name} (extended)",
+            recipe=dataset.recipe,
+            config=dataset.config
+            | {"first_sample": dataset.config["first_sample"] + dataset.samples, "samples": samples},
+            team=dataset.team if policy.may_name_team(by, dataset.team) else None,
+            parent=parent or makers.first(),
+            dataset=dataset,
+        )
+
+
+def why_not_extendable(job: TrainingJob) -> str:
+    """The sentence that refuses to extend a training; empty where it can be extended."""
+    if job.job_type != JobType.TRAINING:
+        return "A job that makes data is extended on the page of its dataset."
+    if job.status != Status.COMPLETED:
+        return (
+            f"Only a completed training is extended, and job {job.pk} is {job.status}; "
+            "a fork begins from any checkpoint."
+        )
+    if job.current_epoch < job.total_epochs:
+        return (
+            f"Job {job.pk} stopped early, after epoch {job.current_epoch} of {job.total_epochs}: more epochs would "
+            "end at once. Fork it with another early_stop_patience."
+        )
+    return ""
+
+
+def about_the_schedule(job: TrainingJob) -> str:
+    """What an extended training is not, where that is so."""
+    if job.config.get("lr_scheduler") != "cosine":
+        return ""
+    return (
+        " Its learning rate falls along a cosine over all of its epochs and so rises again at first: the result is "
+        "not that of a training that was this long from the beginning."
+    )
+
+
+def _extend_data(job: TrainingJob, *, by: Any, samples: int | None, epochs: int | None) -> Result:
+    policy.require(by, policy.EDIT, job)
+    if epochs is not None or samples is None:
+        raise InvalidInput(
+            {"samples" if epochs is None else "epochs": ["A dataset is extended by samples: say how many."]}
+        )
+    if job.dataset is None:
+        raise TransitionRefused(
+            "The dataset that this job made is gone.", status=job.status, stop=job.stop, stop_at=job.stop_at
+        )
+    return extend_dataset(job.dataset, by=by, samples=samples, parent=job)

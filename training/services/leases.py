@@ -1,0 +1,81 @@
+"""The lease that an attempt holds on its job: renewed in a fenced UPDATE, given up when the attempt ends.
+
+The attempt's number is the fencing token: it stands in every WHERE, and a worker whose attempt is over gets
+StaleAttempt and changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from training.errors import StaleAttempt
+from training.lifecycle import Status, Verb
+from training.models import Attempt, TrainingJob
+from training.policy import System
+from training.services.clock import lease_end
+from training.services.storable import MAX_DETAIL_CHARACTERS, shortened
+from training.services.transition import Raced, add_event
+from training.statements import update_and_read
+
+WORKER = System("worker")
+
+
+def renew(attempt: Attempt, changes: dict[str, Any]) -> TrainingJob:
+    """The fenced UPDATE that every worker's transaction begins with. It renews the lease and locks the row."""
+    renewed = update_and_read(held(attempt), {"lease_expires_at": lease_end(), "updated_at": Now()} | changes)
+    if not renewed:
+        raise StaleAttempt(f"{attempt} is over: another attempt owns the job, or it has ended.")
+    return renewed[0]
+
+
+def held(attempt: Attempt):
+    return TrainingJob.objects.filter(pk=attempt.job_id, attempt=attempt.number, status=Status.RUNNING)
+
+
+def lock_held(attempt: Attempt) -> TrainingJob:
+    jobs = TrainingJob.objects.select_related("latest_checkpoint").select_for_update(of=("self",))
+    job = jobs.filter(pk=attempt.job_id).first()
+    if job is None or job.attempt != attempt.number or job.status != Status.RUNNING:
+        raise StaleAttempt(f"{attempt} is over: another attempt owns the job, or it has ended.")
+    return job
+
+
+def close_attempt(job: TrainingJob, number: int, verb: str, **facts: Any) -> None:
+    Attempt.objects.filter(job_id=job.pk, number=number, ended_at=None).update(
+        ended_at=Now(), ended_step=job.current_step, outcome=verb, **facts
+    )
+
+
+def close(attempt: Attempt, verb: Verb, act, *, exit_code: int | None = None, detail: str = "") -> None:
+    """Run a transition that ends the attempt, again if a stop request came in between."""
+    while True:
+        try:
+            with transaction.atomic():
+                job = lock_held(attempt)
+                act(job)
+                close_attempt(
+                    job,
+                    attempt.number,
+                    verb,
+                    exit_code=exit_code,
+                    detail=shortened(detail, MAX_DETAIL_CHARACTERS),
+                )
+                return
+        except Raced:
+            continue
+
+
+def count(attempt: Attempt, facts: dict[str, Any]) -> None:
+    if facts:
+        Attempt.objects.filter(pk=attempt.pk).update(**facts)
+
+
+def note_event(job: TrainingJob, kind: str, message: str, *, data: dict[str, Any] | None = None) -> None:
+    """An event inside a transaction that already holds the job's row."""
+    TrainingJob.objects.filter(pk=job.pk).update(event_seq=F("event_seq") + 1, updated_at=Now())
+    job.event_seq += 1
+    add_event(job, kind, message, by=WORKER, data=data)

@@ -1,0 +1,194 @@
+"""What a supervisor reports of the attempt it holds while it trains, and what it is asked to do meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Exists, F, QuerySet
+from django.db.models.functions import Coalesce, Now
+
+from training.errors import StaleAttempt
+from training.lifecycle import Stop
+from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
+from training.services.leases import held, note_event, renew
+from training.services.metrics import add_metrics
+from training.services.rollback import newest_of
+from training.services.storable import MAX_LOG_CHARACTERS, finite, shortened
+
+
+@dataclass(frozen=True)
+class News:
+    """What the trainer said and the database does not know yet."""
+
+    steps: Sequence[dict[str, Any]] = ()  # its step rows
+    epochs: Sequence[dict[str, Any]] = ()  # its `epoch` messages
+    log: str = ""
+    phase: str | None = None
+    trainer_pid: int | None = None
+    step_seconds: float | None = None
+    is_again: bool = False
+    """No answer came when these news, or the first part of them, were sent before: twice is to be once."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The stop request as it stands in the database."""
+
+    stop: Stop
+    stop_at: str
+    node_drains: bool = False  # somebody drained the node: land at the next step, whatever the stop
+
+
+def wish(attempt: Attempt) -> Wish:
+    """What the job is asked to do. One read, cheap enough to be done several times a second."""
+    seen = held(attempt).values_list("stop", "stop_at", Exists(drained(attempt))).first()
+    if seen is None:
+        raise StaleAttempt(f"{attempt} is over.")
+    return Wish(Stop(seen[0]), seen[1], seen[2])
+
+
+def beat(attempt: Attempt, **news: Any) -> Wish:
+    """Renew the lease and write down the `News`, in one transaction whose first statement is fenced."""
+    told = News(**news)
+    with transaction.atomic():
+        job = renew(attempt, columns_of(told))
+        write_down(told, job, attempt)
+        drains = drained(attempt).exists()
+    return Wish(Stop(job.stop), job.stop_at, drains)
+
+
+def note(attempt: Attempt, kind: str, message: str, data: dict[str, Any] | None = None) -> None:
+    """Leave an event that is no transition, such as a checkpoint that could not be written."""
+    with transaction.atomic():
+        note_event(renew(attempt, {}), kind, message, data=data)
+
+
+def note_started(attempt: Attempt, message: dict[str, Any]) -> None:
+    """The trainer has built everything and stands at `step`: keep what it resolved, say how exact the resume is."""
+    with transaction.atomic():
+        total = message.get("total_steps")
+        job = renew(attempt, {"phase": "training", "approximate": message.get("approximate") or []})
+        environment = message.get("environment") or {}
+        resolved = {"environment": environment | job.environment, "total_steps": total}
+        if message.get("learning_rate") is not None:
+            resolved["learning_rate"] = finite(message["learning_rate"])
+        TrainingJob.objects.filter(pk=job.pk).update(**resolved)
+        job.refresh_from_db(fields=list(resolved))
+        device = environment.get("device_name") or environment.get("device") or "unknown device"
+        note_event(
+            job, "start", f"Training on {device} from step {message.get('step', 0)}.", data=environment
+        )
+        if job.origin and attempt.started_from and Checkpoint.Kind.START in attempt.started_from.kinds:
+            note_event(
+                job, "carried", _carried_words(job), data=job.origin | {"learning_rate": job.learning_rate}
+            )
+        for sentence in message.get("approximate") or []:
+            note_event(job, "approximate", f"Approximate: {sentence}")
+
+
+def drained(attempt: Attempt) -> QuerySet[Node]:
+    return Node.objects.filter(attempts=attempt, drained_at__isnull=False)
+
+
+def write_down(news: News, job: TrainingJob, attempt: Attempt) -> None:
+    """What the news say beside the job's columns, which were written with its renewal."""
+    num_written = _num_written(attempt, news.steps) if news.is_again else 0
+    log = _not_written(attempt, news.log) if news.is_again else news.log
+    add_metrics(job, news.steps, news.epochs)
+    for message in news.epochs:
+        _add_epoch_event(job, message)
+    _keep_artifact(job, news.epochs)
+    if log:
+        LogChunk.objects.create(job=job, attempt=attempt.number, text=shortened(log, MAX_LOG_CHARACTERS))
+    _note_execution(attempt, len(news.steps) - num_written, news.trainer_pid)
+
+
+def columns_of(news: News) -> dict[str, Any]:
+    """The job's columns that the news changes."""
+    steps, epochs = news.steps, news.epochs
+    changes: dict[str, Any] = {}
+    if steps:
+        changes |= {
+            "current_step": steps[-1]["step"],
+            "learning_rate": finite(steps[-1].get("learning_rate")),
+        }
+    if epochs:
+        last = epochs[-1]
+        changes |= newest_of(finite(last["values"])) | {
+            "current_epoch": last["epoch"],
+            "best_epoch": last.get("best_epoch"),
+            "best_val_loss": finite(last.get("best_val_loss")),
+        }
+    if news.phase is not None:
+        changes["phase"] = news.phase[:20]
+    if news.step_seconds is not None:
+        changes["step_seconds"] = finite(news.step_seconds)
+    return changes
+
+
+def _carried_words(job: TrainingJob) -> str:
+    """What was asked for and what is effective: a schedule may be anywhere on its way."""
+    origin, asked = job.origin or {}, job.config.get("learning_rate")
+    what = "everything" if origin["carries"] == "training" else "the weights alone"
+    said = f"Carried over from step {origin['step']} of job {origin['job']}: {what}."
+    if asked is not None and job.learning_rate is not None:
+        said += f" Learning rate: {asked:g} asked, {job.learning_rate:.6g} effective at the next step."
+    return said
+
+
+def _num_written(attempt: Attempt, steps: Sequence[dict[str, Any]]) -> int:
+    """How many of these steps this attempt has written down already."""
+    known = [row["step"] for row in steps]
+    return Metric.objects.filter(job_id=attempt.job_id, attempt=attempt.number, step__in=known).count()
+
+
+def _not_written(attempt: Attempt, log: str) -> str:
+    """The log without its beginning, if that is this attempt's newest piece already."""
+    pieces = LogChunk.objects.filter(job_id=attempt.job_id, attempt=attempt.number).order_by("-id")
+    return log.removeprefix(pieces.values_list("text", flat=True).first() or "")
+
+
+def _add_epoch_event(job: TrainingJob, message: dict[str, Any]) -> None:
+    """One event an epoch, however often it was repeated after a crash; a repetition must give the same values."""
+    values = finite(message["values"])
+    job.current_epoch, job.current_step = (
+        message["epoch"],
+        message["step"],
+    )  # the event's place; news came together
+    before = Event.objects.filter(
+        job=job, kind="epoch", epoch=message["epoch"], data__generation=job.generation
+    ).first()
+    if before is None:
+        losses = [values[name] for name in ("val_loss", "train_loss") if values.get(name) is not None]
+        said = f"Epoch {message['epoch']} of {job.total_epochs} finished" + (
+            f", loss {losses[0]:.6g}." if losses else "."
+        )
+        note_event(job, "epoch", said, data={"generation": job.generation, "values": values})
+    elif before.data.get("values") != values and not job.approximate:
+        said = f"Epoch {message['epoch']} was repeated and gave other values than before."
+        note_event(job, "replay_differs", said, data={"before": before.data.get("values"), "values": values})
+
+
+def _keep_artifact(job: TrainingJob, epochs: Sequence[dict[str, Any]]) -> None:
+    """The newest one replaces the one before."""
+    shown = [message for message in epochs if isinstance(message.get("artifact"), dict)]
+    if shown:
+        last = shown[-1]
+        facts = {"step": last["step"], "epoch": last["epoch"], "content": finite(last["artifact"])}
+        Artifact.objects.update_or_create(job=job, defaults=facts | {"created_at": Now()})
+
+
+def _note_execution(attempt: Attempt, steps: int, trainer_pid: int | None) -> None:
+    changes: dict[str, Any] = {}
+    if steps:
+        changes |= {
+            "steps_executed": F("steps_executed") + steps,
+            "first_step_at": Coalesce(F("first_step_at"), Now()),
+        }
+    if trainer_pid is not None:
+        changes["trainer_pid"] = trainer_pid
+    if changes:
+        Attempt.objects.filter(pk=attempt.pk).update(**changes)
