@@ -16,7 +16,7 @@ DATABASE ?= sqlite
 PROGRAMS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format prove exact chaos weigh load search schemathesis axe screenshots diagram settings migrations constraints bench clean
+.PHONY: help run test lint lint-web format format-web prove exact chaos weigh load search schemathesis axe screenshots diagram settings migrations constraints bench clean
 
 help:  ## Say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -27,14 +27,22 @@ run: $(VENV)/.run  ## Start Heimdall on http://127.0.0.1:8000 (Ctrl-C drains and
 test: $(VENV)/.dev  ## Run every test (DATABASE=postgres: on PostgreSQL; PROGRAMS=/usr/lib/postgresql/15/bin: on that one)
 	HEIMDALL_TEST_DATABASE=$(DATABASE) HEIMDALL_TEST_POSTGRES=$(PROGRAMS) $(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/.dev  ## ruff, ruff format, mypy
+lint: $(VENV)/.dev  ## ruff, ruff format, mypy; and prettier, where there is npm
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory lint-web; else echo "No npm here: JavaScript and CSS were not looked at."; fi
+
+lint-web: node_modules  ## Whether JavaScript and CSS are formatted (needs npm)
+	npm run --silent check
 
 format: $(VENV)/.dev  ## Let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory format-web; fi
+
+format-web: node_modules  ## Let prettier put JavaScript and CSS in order (needs npm)
+	npm run --silent format
 
 prove: $(VENV)/.run  ## Prove on the running server that a paused and resumed job ends bit-identical
 	@$(MANAGE) prove
@@ -80,6 +88,10 @@ constraints: $(VENV)/.dev  ## Pin what the pinned packages pull in
 
 clean:  ## Remove the virtual environment and the caches; your data in var/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+node_modules: package.json package-lock.json
+	npm ci --silent --no-audit --no-fund
+	@touch $@
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Heimdall needs Python 3.11 or newer; say which: make run PYTHON=python3.11"; exit 1; }

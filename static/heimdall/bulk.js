@@ -9,11 +9,14 @@ let last = null; // the box that was ticked last: shift ticks all from there
 function show() {
   const bulk = $("#bulk");
   if (!bulk) return;
-  const all = boxes(), ticked = all.filter((box) => box.checked), which = bulk.elements.which;
+  const all = boxes(),
+    ticked = all.filter(box => box.checked),
+    which = bulk.elements.which;
   const everything = which.value === "matching" && ticked.length === all.length;
   bulk.hidden = ticked.length === 0;
   which.value = everything ? "matching" : "ticked";
-  for (const option of which.options) option.hidden = option.value === "page" || (option.value === "matching" && ticked.length < all.length);
+  for (const option of which.options)
+    option.hidden = option.value === "page" || (option.value === "matching" && ticked.length < all.length);
   which.hidden = ticked.length < all.length;
   $("#num-ticked").textContent = everything ? "" : `${ticked.length} ticked`;
   const head = $("#tick-all");
@@ -28,25 +31,32 @@ function tick(wanted, among = boxes()) {
 }
 
 function range(box) {
-  const all = boxes(), ends = [all.indexOf(last), all.indexOf(box)].sort((one, other) => one - other);
+  const all = boxes(),
+    ends = [all.indexOf(last), all.indexOf(box)].sort((one, other) => one - other);
   if (ends[0] >= 0) tick(box.checked, all.slice(ends[0], ends[1] + 1));
 }
 
-document.addEventListener("click", (event) => {
+document.addEventListener("click", event => {
   const box = event.target.closest?.('#rows input[name="job"]');
   if (box && event.shiftKey && last) range(box);
   if (box) last = box;
   if (event.target.id === "untick") tick(false);
-  if (event.target.id === "compare") location.assign(`${event.target.dataset.to}?jobs=${boxes().filter((one) => one.checked).map((one) => one.value).join(",")}`);
+  if (event.target.id === "compare")
+    location.assign(
+      `${event.target.dataset.to}?jobs=${boxes()
+        .filter(one => one.checked)
+        .map(one => one.value)
+        .join(",")}`,
+    );
 });
-document.addEventListener("change", (event) => {
+document.addEventListener("change", event => {
   if (event.target.id === "tick-all") tick(event.target.checked);
   else if (event.target.closest("#rows, #bulk")) show();
 });
-document.addEventListener("keydown", (event) => {
+document.addEventListener("keydown", event => {
   if (event.key === "Escape" && !$("dialog[open]") && !event.target.closest("details[open]")) tick(false);
 });
-document.addEventListener("submit", (event) => {
+document.addEventListener("submit", event => {
   if (event.target.id !== "bulk") return;
   event.preventDefault();
   ask(event.target.action, new FormData(event.target, event.submitter));

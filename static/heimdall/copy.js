@@ -3,7 +3,12 @@
 import { say } from "./pages.js";
 
 async function copy(text) {
-  try { await navigator.clipboard.writeText(text); return true; } catch { /* not allowed, or no such thing here */ }
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    /* not allowed, or no such thing here */
+  }
   const field = document.createElement("textarea");
   field.value = text;
   field.readOnly = true;
@@ -11,13 +16,20 @@ async function copy(text) {
   document.body.append(field);
   field.select();
   let done = false;
-  try { done = document.execCommand("copy"); } catch { /* shown below */ }
+  try {
+    done = document.execCommand("copy");
+  } catch {
+    /* shown below */
+  }
   field.remove();
   return done;
 }
 
 function show(text) {
-  const dialog = document.getElementById("dialog"), form = document.createElement("form"), field = document.createElement("textarea"), close = document.createElement("button");
+  const dialog = document.getElementById("dialog"),
+    form = document.createElement("form"),
+    field = document.createElement("textarea"),
+    close = document.createElement("button");
   form.className = "ask";
   form.method = "dialog";
   field.value = text;
@@ -28,15 +40,22 @@ function show(text) {
   close.className = "button";
   close.dataset.close = "";
   close.textContent = "Close";
-  form.append("The browser does not let this page copy. The text is selected: copy it with your keys.", field, close);
+  form.append(
+    "The browser does not let this page copy. The text is selected: copy it with your keys.",
+    field,
+    close,
+  );
   dialog.replaceChildren(form);
   dialog.showModal();
   field.select();
 }
 
-document.addEventListener("click", async (event) => {
+document.addEventListener("click", async event => {
   const button = event.target.closest("[data-copy], [data-copies]");
   if (!button) return;
   const text = button.dataset.copy ?? document.getElementById(button.dataset.copies).textContent;
-  if (await copy(text)) { say("Copied."); button.focus(); } else show(text);
+  if (await copy(text)) {
+    say("Copied.");
+    button.focus();
+  } else show(text);
 });

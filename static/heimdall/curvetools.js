@@ -6,13 +6,21 @@ export class Tools {
   constructor(root, changed) {
     this.root = root;
     let kept = {};
-    try { kept = JSON.parse(localStorage.getItem(STORED) || "{}"); } catch { /* as the page has it */ }
+    try {
+      kept = JSON.parse(localStorage.getItem(STORED) || "{}");
+    } catch {
+      /* as the page has it */
+    }
     const { x, log, smoothing } = root.elements;
-    if ([...x.options].some((option) => option.value === kept.x)) x.value = kept.x;
+    if ([...x.options].some(option => option.value === kept.x)) x.value = kept.x;
     log.checked = Boolean(kept.log);
     smoothing.value = Number(kept.smoothing) || 0;
-    root.addEventListener("submit", (event) => event.preventDefault());
-    for (const field of [x, log, smoothing]) field.addEventListener("input", () => { this.keep(); changed(); });
+    root.addEventListener("submit", event => event.preventDefault());
+    for (const field of [x, log, smoothing])
+      field.addEventListener("input", () => {
+        this.keep();
+        changed();
+      });
     this.tell();
   }
 
@@ -23,7 +31,8 @@ export class Tools {
 
   // Epochs can stand on the axis once their length is known.
   allow(value, is) {
-    const { x } = this.root.elements, option = [...x.options].find((one) => one.value === value);
+    const { x } = this.root.elements,
+      option = [...x.options].find(one => one.value === value);
     if (!option) return;
     option.disabled = !is;
     if (!is && x.value === value) x.value = "step";
@@ -31,8 +40,14 @@ export class Tools {
 
   keep() {
     this.tell();
-    try { localStorage.setItem(STORED, JSON.stringify(this.options)); } catch { /* for this page only */ }
+    try {
+      localStorage.setItem(STORED, JSON.stringify(this.options));
+    } catch {
+      /* for this page only */
+    }
   }
 
-  tell() { this.root.elements.smoothed.value = this.options.smoothing ? this.options.smoothing.toFixed(2) : "off"; }
+  tell() {
+    this.root.elements.smoothed.value = this.options.smoothing ? this.options.smoothing.toFixed(2) : "off";
+  }
 }

@@ -12,7 +12,8 @@ const links = () => $$("[data-row] [data-open]");
 const here = () => document.activeElement.closest("[data-row]");
 
 function step(by) {
-  const all = links(), at = all.indexOf(here() && $("[data-open]", here()));
+  const all = links(),
+    at = all.indexOf(here() && $("[data-open]", here()));
   const next = all[at < 0 ? (by > 0 ? 0 : all.length - 1) : at + by];
   next?.focus({ preventScroll: true });
   next?.closest("[data-row]").scrollIntoView({ block: "nearest" });
@@ -45,10 +46,12 @@ const KEYS = {
   p: () => press("pause"),
   r: () => press("resume"),
   "?": () => $("#keys")?.showModal(),
-  g: () => { went = Date.now(); },
+  g: () => {
+    went = Date.now();
+  },
 };
 
-document.addEventListener("keydown", (event) => {
+document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   if (event.target.closest?.(TYPES) || $("dialog[open]")) return;
   const place = Date.now() - went < WAIT ? $(`[data-go="${CSS.escape(event.key)}"]`) : null;

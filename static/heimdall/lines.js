@@ -3,13 +3,15 @@
 import { count, duration, loss } from "./format.js";
 
 const FORGOTTEN = 1e-9;
-const WHOLE = [...Array(12).keys()].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)); // between two ticks of steps
+// Between two ticks of steps.
+const WHOLE = [...Array(12).keys()].flatMap(power => [1, 2, 5].map(digit => digit * 10 ** power));
 
 // A moving average that begins at the first value: each older one weighs `weight` times less.
 export function smooth(values, weight) {
   if (!weight) return values;
-  let sum = 0, share = 0;
-  return values.map((value) => {
+  let sum = 0,
+    share = 0;
+  return values.map(value => {
     if (value == null) return value;
     sum = weight * sum + (1 - weight) * value;
     share = weight * share + (1 - weight);
@@ -26,10 +28,16 @@ export function place(line, step, x, at) {
 }
 
 function timeOf(line, step) {
-  const { steps, times } = line, last = steps.length - 1;
+  const { steps, times } = line,
+    last = steps.length - 1;
   if (last < 0) return null;
-  let low = 0, high = last;
-  while (low < high) { const middle = (low + high) >> 1; if (steps[middle] < step) low = middle + 1; else high = middle; }
+  let low = 0,
+    high = last;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (steps[middle] < step) low = middle + 1;
+    else high = middle;
+  }
   return times[low];
 }
 
@@ -55,14 +63,25 @@ export function cssColor(place, name) {
 export class Plot {
   // zoomed(from, to): two places on the axis, or null, null for everything.
   constructor(root, legend, zoomed) {
-    Object.assign(this, { root, legend, zoomed, lines: [], options: { x: "step", log: false, smoothing: 0 } });
+    Object.assign(this, {
+      root,
+      legend,
+      zoomed,
+      lines: [],
+      options: { x: "step", log: false, smoothing: 0 },
+    });
     const again = () => this.lines.length && this.show(this.lines, this.options);
     document.addEventListener("themed", again);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
     new ResizeObserver(() => this.plot?.setSize(this.size())).observe(root);
   }
 
-  size() { return { width: Math.max(this.root.clientWidth - 20, 120), height: Math.max(this.root.clientHeight - 14, 120) }; }
+  size() {
+    return {
+      width: Math.max(this.root.clientWidth - 20, 120),
+      height: Math.max(this.root.clientHeight - 14, 120),
+    };
+  }
 
   note(text) {
     this.plot?.destroy();
@@ -78,56 +97,101 @@ export class Plot {
     Object.assign(this, { lines, options });
     this.plot?.destroy();
     this.root.replaceChildren();
-    const soft = cssColor(this.root, "soft"), grid = cssColor(this.root, "line");
+    const soft = cssColor(this.root, "soft"),
+      grid = cssColor(this.root, "line");
     const font = `12px ${getComputedStyle(document.body).fontFamily}`;
-    const axis = { stroke: soft, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } };
-    const number = (value) => (value == null ? "" : Math.abs(value) >= 1000 ? count(value) : String(+value.toPrecision(4)));
-    const values = options.x === "elapsed" ? (value) => duration(value) : number;
-    this.colors = lines.map((line) => cssColor(this.root, line.color));
-    this.plot = new uPlot({
-      ...this.size(),
-      legend: { show: false },
-      cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false }, bind: { dblclick: () => () => { this.zoomed(null, null); } } },
-      scales: { x: { time: options.x === "time" }, y: options.log ? { distr: 3 } : {} },
-      axes: [
-        { ...axis, ...(options.x === "step" ? { incrs: WHOLE } : {}), size: options.x === "time" ? 46 : 32, ...(options.x === "time" ? {} : { values: (_, ticks) => ticks.map((tick) => (tick == null ? "" : values(tick))) }) },
-        { ...axis, size: 60, values: (_, ticks) => ticks.map(number) },
-      ],
-      series: [{}, ...lines.flatMap((line, index) => this.series(line, this.colors[index]))],
-      bands: lines.flatMap((line, index) => (this.banded(line) ? [{ series: [4 * index + 4, 4 * index + 3], fill: fade(this.colors[index], 0.2) }] : [])),
-      hooks: {
-        draw: [(plot) => this.drawMarks(plot, soft, font)],
-        setCursor: [(plot) => this.tell(plot.cursor.left >= 0 ? plot.posToVal(plot.cursor.left, "x") : null)],
-        setSelect: [(plot) => this.select(plot)],
+    const axis = {
+      stroke: soft,
+      font,
+      grid: { stroke: grid, width: 1 },
+      ticks: { stroke: grid, width: 1, size: 4 },
+    };
+    const number = value =>
+      value == null ? "" : Math.abs(value) >= 1000 ? count(value) : String(+value.toPrecision(4));
+    const values = options.x === "elapsed" ? value => duration(value) : number;
+    this.colors = lines.map(line => cssColor(this.root, line.color));
+    this.plot = new uPlot(
+      {
+        ...this.size(),
+        legend: { show: false },
+        cursor: {
+          y: false,
+          points: { show: false },
+          drag: { x: true, y: false, setScale: false },
+          bind: {
+            dblclick: () => () => {
+              this.zoomed(null, null);
+            },
+          },
+        },
+        scales: { x: { time: options.x === "time" }, y: options.log ? { distr: 3 } : {} },
+        axes: [
+          {
+            ...axis,
+            ...(options.x === "step" ? { incrs: WHOLE } : {}),
+            size: options.x === "time" ? 46 : 32,
+            ...(options.x === "time"
+              ? {}
+              : { values: (_, ticks) => ticks.map(tick => (tick == null ? "" : values(tick))) }),
+          },
+          { ...axis, size: 60, values: (_, ticks) => ticks.map(number) },
+        ],
+        series: [{}, ...lines.flatMap((line, index) => this.series(line, this.colors[index]))],
+        bands: lines.flatMap((line, index) =>
+          this.banded(line)
+            ? [{ series: [4 * index + 4, 4 * index + 3], fill: fade(this.colors[index], 0.2) }]
+            : [],
+        ),
+        hooks: {
+          draw: [plot => this.drawMarks(plot, soft, font)],
+          setCursor: [plot => this.tell(plot.cursor.left >= 0 ? plot.posToVal(plot.cursor.left, "x") : null)],
+          setSelect: [plot => this.select(plot)],
+        },
       },
-    }, this.data(), this.root);
+      this.data(),
+      this.root,
+    );
     this.tell(null);
   }
 
   // Of each line: the mean, as it is and smoothed, then the edges of its band.
   series(line, color) {
-    const dots = line.dots && line.steps.length < 60, smoothing = this.options.smoothing > 0 && !line.dots;
+    const dots = line.dots && line.steps.length < 60,
+      smoothing = this.options.smoothing > 0 && !line.dots;
     const common = { spanGaps: Boolean(line.dots), dash: line.dash };
     const edge = { stroke: "transparent", width: 0, points: { show: false } };
     return [
-      { ...common, stroke: smoothing ? fade(color, 0.3) : color, width: line.dots ? 2 : 1.25, points: { show: dots, size: 6, fill: color, stroke: color } },
+      {
+        ...common,
+        stroke: smoothing ? fade(color, 0.3) : color,
+        width: line.dots ? 2 : 1.25,
+        points: { show: dots, size: 6, fill: color, stroke: color },
+      },
       { ...common, show: smoothing, stroke: color, width: 2, points: { show: false } },
-      { ...edge }, { ...edge },
+      { ...edge },
+      { ...edge },
     ];
   }
 
-  banded(line) { return !line.dots && !this.options.smoothing && line.lows.some((low, index) => low !== line.highs[index]); }
+  banded(line) {
+    return !line.dots && !this.options.smoothing && line.lows.some((low, index) => low !== line.highs[index]);
+  }
 
   data() {
-    const { x, log, smoothing } = this.options, empty = [];
-    const fit = (column) => (log ? column.map((value) => (value > 0 ? value : null)) : column);
-    const tables = this.lines.map((line) => {
-      const at = [], kept = [];
+    const { x, log, smoothing } = this.options,
+      empty = [];
+    const fit = column => (log ? column.map(value => (value > 0 ? value : null)) : column);
+    const tables = this.lines.map(line => {
+      const at = [],
+        kept = [];
       line.steps.forEach((step, index) => {
         const value = place(line, step, x, line.times[index]);
-        if (value != null && (!at.length || value > at[at.length - 1])) { at.push(value); kept.push(index); }
+        if (value != null && (!at.length || value > at[at.length - 1])) {
+          at.push(value);
+          kept.push(index);
+        }
       });
-      const pick = (column) => fit(kept.map((index) => column[index] ?? null));
+      const pick = column => fit(kept.map(index => column[index] ?? null));
       const smoothed = smoothing && !line.dots ? smooth(line.means, smoothing) : empty;
       const edges = this.banded(line) ? [line.lows, line.highs] : [empty, empty];
       return [at, pick(line.means), pick(smoothed), pick(edges[0]), pick(edges[1])];
@@ -136,7 +200,15 @@ export class Plot {
   }
 
   // New values of lines that are shown: at most so often, and without building anything anew.
-  update() { this.drawing ||= setTimeout(() => { this.drawing = 0; if (this.plot) { this.plot.setData(this.data()); this.tell(null); } }, 120); }
+  update() {
+    this.drawing ||= setTimeout(() => {
+      this.drawing = 0;
+      if (this.plot) {
+        this.plot.setData(this.data());
+        this.tell(null);
+      }
+    }, 120);
+  }
 
   select(plot) {
     const { left, width } = plot.select;
@@ -146,8 +218,13 @@ export class Plot {
   }
 
   drawMarks(plot, color, font) {
-    const { ctx, bbox } = plot, ratio = devicePixelRatio || 1, { x } = this.options;
-    const inside = (value) => { const at = value == null ? NaN : plot.valToPos(value, "x", true); return at >= bbox.left - 1 && at <= bbox.left + bbox.width + 1 ? at : null; };
+    const { ctx, bbox } = plot,
+      ratio = devicePixelRatio || 1,
+      { x } = this.options;
+    const inside = value => {
+      const at = value == null ? NaN : plot.valToPos(value, "x", true);
+      return at >= bbox.left - 1 && at <= bbox.left + bbox.width + 1 ? at : null;
+    };
     ctx.save();
     ctx.font = font.replace("12px", `${11 * ratio}px`);
     ctx.textAlign = "left";
@@ -155,7 +232,8 @@ export class Plot {
     this.lines.forEach((line, index) => {
       ctx.fillStyle = this.lines.length > 2 ? this.colors[index] : color;
       for (const step of line.checkpoints || []) {
-        const at = inside(place(line, step, x)), foot = bbox.top + bbox.height;
+        const at = inside(place(line, step, x)),
+          foot = bbox.top + bbox.height;
         if (at === null) continue;
         ctx.beginPath();
         ctx.moveTo(at, foot - 7 * ratio);
@@ -175,38 +253,63 @@ export class Plot {
       ctx.stroke();
       const width = ctx.measureText(word).width;
       const left = at + 4 * ratio + width > bbox.left + bbox.width ? at - width - 4 * ratio : at + 4 * ratio;
-      if (left > free) { ctx.fillText(word, left, bbox.top + 11 * ratio); free = left + width + 4 * ratio; }
+      if (left > free) {
+        ctx.fillText(word, left, bbox.top + 11 * ratio);
+        free = left + width + 4 * ratio;
+      }
     };
-    for (const line of this.lines) for (const mark of line.marks || []) {
-      const timed = x === "time" || x === "elapsed", away = mark.resumed_at == null ? "" : " " + duration(mark.resumed_at - mark.at);
-      draw(inside(place(line, mark.step, x, timed ? mark.at : null)), mark.word + (timed ? "" : away));
-      if (timed && mark.resumed_at != null) draw(inside(place(line, mark.step, x, mark.resumed_at)), "resumed");
-    }
+    for (const line of this.lines)
+      for (const mark of line.marks || []) {
+        const timed = x === "time" || x === "elapsed",
+          away = mark.resumed_at == null ? "" : " " + duration(mark.resumed_at - mark.at);
+        draw(inside(place(line, mark.step, x, timed ? mark.at : null)), mark.word + (timed ? "" : away));
+        if (timed && mark.resumed_at != null)
+          draw(inside(place(line, mark.step, x, mark.resumed_at)), "resumed");
+      }
     ctx.restore();
   }
 
   // The values at a place of the axis, or the newest.
   tell(at) {
-    const { x } = this.options, shown = this.lines.map((line) => {
-      let index = line.steps.length - 1;
-      while (index > 0 && ((at != null && place(line, line.steps[index], x, line.times[index]) > at) || line.means[index] == null)) index--;
-      return index;
-    });
-    const first = this.lines[0], step = first ? first.steps[shown[0]] : null;
+    const { x } = this.options,
+      shown = this.lines.map(line => {
+        let index = line.steps.length - 1;
+        while (
+          index > 0 &&
+          ((at != null && place(line, line.steps[index], x, line.times[index]) > at) ||
+            line.means[index] == null)
+        )
+          index--;
+        return index;
+      });
+    const first = this.lines[0],
+      step = first ? first.steps[shown[0]] : null;
     const entries = step == null ? [] : [["step", count(step), null, false]];
     this.lines.forEach((line, index) => {
-      const value = line.means[shown[index]], low = line.lows[shown[index]], high = line.highs[shown[index]];
+      const value = line.means[shown[index]],
+        low = line.lows[shown[index]],
+        high = line.highs[shown[index]];
       const range = low != null && low !== high ? ` (${loss(low)} \u2013 ${loss(high)})` : "";
       entries.push([line.label, loss(value) + range, this.colors[index], line.dots]);
     });
-    this.legend.replaceChildren(...entries.map(([name, text, color, dots]) => {
-      const entry = document.createElement("span"), value = document.createElement("b");
-      if (color) { const key = document.createElement("i"); key.style.setProperty("--key", color); if (dots) key.className = "dots"; entry.append(key); }
-      value.textContent = text;
-      entry.append(name, " ", value);
-      return entry;
-    }));
+    this.legend.replaceChildren(
+      ...entries.map(([name, text, color, dots]) => {
+        const entry = document.createElement("span"),
+          value = document.createElement("b");
+        if (color) {
+          const key = document.createElement("i");
+          key.style.setProperty("--key", color);
+          if (dots) key.className = "dots";
+          entry.append(key);
+        }
+        value.textContent = text;
+        entry.append(name, " ", value);
+        return entry;
+      }),
+    );
   }
 }
 
-function fade(color, share) { return color.startsWith("rgb(") ? color.replace("rgb(", "rgba(").replace(")", `, ${share})`) : color; }
+function fade(color, share) {
+  return color.startsWith("rgb(") ? color.replace("rgb(", "rgba(").replace(")", `, ${share})`) : color;
+}

@@ -1,4 +1,5 @@
-// The live client: one socket a page. A change of state fetches the page's fragments again; numbers are written in place.
+// The live client: one socket a page. A change of state fetches the page's fragments again; numbers are written
+// in place.
 import { Curve } from "./chart.js";
 import * as format from "./format.js";
 import { refresh } from "./pages.js";
@@ -10,32 +11,59 @@ const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 // The same expression stands in templatetags/heimdall.py.
 function keyOf(job) {
   const stop = job.stop || { kind: "", at: "" };
-  return [job.status, stop.kind, stop.at, job.verbs.join(" "), job.attempt, job.job_name, job.priority, job.tags.join(" ")].join("|");
+  return [
+    job.status,
+    stop.kind,
+    stop.at,
+    job.verbs.join(" "),
+    job.attempt,
+    job.job_name,
+    job.priority,
+    job.tags.join(" "),
+  ].join("|");
 }
 
 // What the badge says.
-const word = (job) => (job.status === "running" && { pause: "pausing", preempt: "preempted", cancel: "cancelling" }[job.stop?.kind]) || job.status;
+const word = job =>
+  (job.status === "running" &&
+    { pause: "pausing", preempt: "preempted", cancel: "cancelling" }[job.stop?.kind]) ||
+  job.status;
 
 const derived = {
-  more: (job) => {
+  more: job => {
     const isEarly = job.status === "completed" && job.current_epoch < job.total_epochs;
-    const headline = job.headline.startsWith(word(job)) ? job.headline.slice(word(job).length).replace(/^[, ]+/, "") : job.headline;
+    const headline = job.headline.startsWith(word(job))
+      ? job.headline.slice(word(job).length).replace(/^[, ]+/, "")
+      : job.headline;
     return [isEarly ? "stopped early" : headline, job.waiting?.message].filter(Boolean).join(". ");
   },
-  row_more: (job) => (job.status === "failed" ? (job.error_message || job.error_code).split("\n")[0] : derived.more(job)),
-  progress_words: (job) => (job.total_epochs ? `epoch ${format.count(job.current_epoch)} of ${format.count(job.total_epochs)}` : `${format.count(job.current_step)}${format.of(job.total_steps)} shards`),
-  epoch_percent: (job) => {
+  row_more: job =>
+    job.status === "failed" ? (job.error_message || job.error_code).split("\n")[0] : derived.more(job),
+  progress_words: job =>
+    job.total_epochs
+      ? `epoch ${format.count(job.current_epoch)} of ${format.count(job.total_epochs)}`
+      : `${format.count(job.current_step)}${format.of(job.total_steps)} shards`,
+  epoch_percent: job => {
     if (!job.total_steps || !job.total_epochs) return 0;
-    const steps = job.total_steps / job.total_epochs, inside = job.current_step - job.current_epoch * steps;
+    const steps = job.total_steps / job.total_epochs,
+      inside = job.current_step - job.current_epoch * steps;
     return inside <= 0 && job.current_epoch > 0 ? 100 : 100 * Math.min(Math.max(inside / steps, 0), 1);
   },
 };
 
 function write(root, job) {
   for (const place of $$("[data-f]", root)) {
-    const name = place.dataset.f, kind = place.dataset.as;
-    const value = derived[name] ? derived[name](job) : name.startsWith("metrics.") ? job.metrics[name.slice(8)] : job[name];
-    if (kind === "value") { if (place.value !== (value ?? 0)) place.value = value ?? 0; continue; }
+    const name = place.dataset.f,
+      kind = place.dataset.as;
+    const value = derived[name]
+      ? derived[name](job)
+      : name.startsWith("metrics.")
+        ? job.metrics[name.slice(8)]
+        : job[name];
+    if (kind === "value") {
+      if (place.value !== (value ?? 0)) place.value = value ?? 0;
+      continue;
+    }
     const text = kind ? format[kind](value) : (value ?? "");
     if (place.textContent !== text) place.textContent = text;
   }
@@ -44,8 +72,16 @@ function write(root, job) {
 function list(root, path) {
   const rows = () => $$("tr[data-job]", root);
   const plain = root.dataset.plain === "1";
-  const wanted = () => (plain ? "" : "ids=" + rows().slice(0, 200).map((row) => row.dataset.job).join(","));
-  let seen = wanted(), first = true;
+  const wanted = () =>
+    plain
+      ? ""
+      : "ids=" +
+        rows()
+          .slice(0, 200)
+          .map(row => row.dataset.job)
+          .join(",");
+  let seen = wanted(),
+    first = true;
   const sparks = new Sparks(root);
   const socket = plain || rows().length ? new Socket(path, wanted, receive) : null;
 
@@ -53,22 +89,32 @@ function list(root, path) {
     let stale = false;
     for (const job of message.jobs) {
       const row = document.getElementById(`job-${job.id}`);
-      if (row && row.dataset.key === keyOf(job)) { write(row, job); sparks.follow(row, job); } else stale = true;
+      if (row && row.dataset.key === keyOf(job)) {
+        write(row, job);
+        sparks.follow(row, job);
+      } else stale = true;
     }
-    stale ||= (message.gone || []).some((id) => document.getElementById(`job-${id}`));
+    stale ||= (message.gone || []).some(id => document.getElementById(`job-${id}`));
     if (message.type === "picture" && !first) stale = true;
     first = false;
     if (stale) refresh();
   }
   if (!plain) {
     setInterval(() => document.hidden || refresh(), 5000);
-    document.addEventListener("refreshed", () => { if (socket && wanted() !== seen) { seen = wanted(); socket.reopen(); } });
+    document.addEventListener("refreshed", () => {
+      if (socket && wanted() !== seen) {
+        seen = wanted();
+        socket.reopen();
+      }
+    });
   }
 }
 
 // The small curves of jobs that went on, asked for together and not more often than every two seconds.
 class Sparks {
-  constructor(root) { Object.assign(this, { root, waiting: new Set(), timer: 0 }); }
+  constructor(root) {
+    Object.assign(this, { root, waiting: new Set(), timer: 0 });
+  }
   follow(row, job) {
     const spark = $("[data-spark]", row);
     if (!spark || Number(spark.dataset.step) === job.current_step) return;
@@ -82,8 +128,11 @@ class Sparks {
     this.timer = this.waiting.size ? setTimeout(() => this.draw(), 2000) : 0;
     try {
       const answer = await fetch(`${this.root.dataset.sparks}?ids=${ids}`);
-      for (const [id, { path, words }] of Object.entries(answer.ok ? await answer.json() : {})) this.put(id, path, words);
-    } catch { /* the next step asks again */ }
+      for (const [id, { path, words }] of Object.entries(answer.ok ? await answer.json() : {}))
+        this.put(id, path, words);
+    } catch {
+      /* the next step asks again */
+    }
   }
   put(id, path, words) {
     const spark = $(`#job-${id} [data-spark]`, this.root);
@@ -98,57 +147,80 @@ class Sparks {
 function job(root, path) {
   const curve = new Curve($("#chart"), $("#legend"), $("#curve-tools"));
   const log = new Log($("#log"), $("#follow"));
-  let next = "", shown = null; // the attempt and the status that the curve's marks were read for
-  new Socket(path, () => next, (message) => {
-    const { job: now, epochs, steps, events } = message;
-    next = message.next ?? next;
-    if (message.type === "picture") { log.clear(); curve.load(); }
-    else {
-      if (message.rolled_back_to != null) curve.rollBack(message.rolled_back_to.step);
-      curve.add(steps, epochs);
-    }
-    if (epochs.length || message.rolled_back_to != null) document.dispatchEvent(new Event("epochs"));
-    log.add(message.log);
-    const mark = `${now.attempt} ${now.status}`;
-    if (shown !== null && shown !== mark) curve.load(1000);
-    shown = mark;
-    write(root, now);
-    document.title = `${now.status === "running" ? Math.floor(now.progress_percent) + " % " : ""}${now.job_name} \u00b7 Heimdall`;
-    if ($("#head").dataset.key !== keyOf(now)) refresh();
-    else if (events.length && message.type !== "picture") refresh(700);
-  });
+  let next = "",
+    shown = null; // the attempt and the status that the curve's marks were read for
+  new Socket(
+    path,
+    () => next,
+    message => {
+      const { job: now, epochs, steps, events } = message;
+      next = message.next ?? next;
+      if (message.type === "picture") {
+        log.clear();
+        curve.load();
+      } else {
+        if (message.rolled_back_to != null) curve.rollBack(message.rolled_back_to.step);
+        curve.add(steps, epochs);
+      }
+      if (epochs.length || message.rolled_back_to != null) document.dispatchEvent(new Event("epochs"));
+      log.add(message.log);
+      const mark = `${now.attempt} ${now.status}`;
+      if (shown !== null && shown !== mark) curve.load(1000);
+      shown = mark;
+      write(root, now);
+      const done = now.status === "running" ? `${Math.floor(now.progress_percent)} % ` : "";
+      document.title = `${done}${now.job_name} \u00b7 Heimdall`;
+      if ($("#head").dataset.key !== keyOf(now)) refresh();
+      else if (events.length && message.type !== "picture") refresh(700);
+    },
+  );
 }
 
 class Log {
   constructor(place, follow) {
     Object.assign(this, { place, follow });
     this.down();
-    place.addEventListener("scroll", () => { follow.checked = place.scrollHeight - place.scrollTop - place.clientHeight < 24; });
+    place.addEventListener("scroll", () => {
+      follow.checked = place.scrollHeight - place.scrollTop - place.clientHeight < 24;
+    });
     follow.addEventListener("change", () => this.down());
   }
-  clear() { this.place.textContent = ""; }
+  clear() {
+    this.place.textContent = "";
+  }
   add(chunks) {
     if (!chunks.length) return;
-    this.place.append(chunks.map((chunk) => chunk.text).join(""));
+    this.place.append(chunks.map(chunk => chunk.text).join(""));
     while (this.place.childNodes.length > 400) this.place.firstChild.remove();
     this.down();
   }
-  down() { if (this.follow.checked) this.place.scrollTop = this.place.scrollHeight; }
+  down() {
+    if (this.follow.checked) this.place.scrollTop = this.place.scrollHeight;
+  }
 }
 
-// What happened, in all jobs: read again when a job has a new event, and now and then for jobs that are not among the newest.
+// What happened, in all jobs: read again when a job has a new event, and now and then for jobs that are not among
+// the newest.
 function activity(path) {
   const seen = new Map();
-  new Socket(path, () => "", (message) => {
-    const news = message.type === "picture" ? seen.size > 0 : message.jobs.some((job) => seen.get(job.id) !== job.event_seq);
-    for (const job of message.jobs) seen.set(job.id, job.event_seq);
-    if (news || message.gone?.length) refresh();
-  });
+  new Socket(
+    path,
+    () => "",
+    message => {
+      const news =
+        message.type === "picture"
+          ? seen.size > 0
+          : message.jobs.some(job => seen.get(job.id) !== job.event_seq);
+      for (const job of message.jobs) seen.set(job.id, job.event_seq);
+      if (news || message.gone?.length) refresh();
+    },
+  );
   setInterval(() => document.hidden || refresh(), 10000);
 }
 
 const path = document.querySelector("script[data-socket]").dataset.socket;
-const jobs = $("[data-live-list]"), one = $("[data-live-job]");
+const jobs = $("[data-live-list]"),
+  one = $("[data-live-job]");
 if (jobs) list(jobs, path);
 if ($("[data-live-activity]")) activity(path);
 if (one) job(one, path);

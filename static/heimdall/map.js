@@ -3,37 +3,50 @@
 import { COASTS, TOWNS, WATERS } from "./outline.js";
 import { draw, make, metres, nice, whenSized } from "./svg.js";
 
-const KM_NORTH = 110.574, KM_EAST = 111.32;
+const KM_NORTH = 110.574,
+  KM_EAST = 111.32;
 const CLOSEST = 2000; // pixels a kilometre
 
 export class PlaneMap {
   // centre: latitude and longitude; box: [west, south, east, north] in km; marks(map): elements, from below to above.
   constructor(place, { centre, label }) {
     Object.assign(this, { place, centre, marks: () => [], box: [-100, -100, 100, 100], x: 0, y: 0, k: 0 });
-    this.east = KM_EAST * Math.cos(centre[0] * Math.PI / 180);
+    this.east = KM_EAST * Math.cos((centre[0] * Math.PI) / 180);
     this.svg = draw("svg", { class: "plane", role: "img", "aria-label": label, tabindex: "0" });
     const button = (text, name, act) => {
-      const made = make("button", { type: "button", class: "button slim square", title: name, "aria-label": name }, text);
+      const made = make(
+        "button",
+        { type: "button", class: "button slim square", title: name, "aria-label": name },
+        text,
+      );
       made.addEventListener("click", act);
       return made;
     };
-    this.buttons = make("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
-      button("+", "Zoom in", () => this.zoom(2)), button("\u2212", "Zoom out", () => this.zoom(0.5)), button("\u25a1", "Show everything", () => this.fit()));
+    this.buttons = make(
+      "div",
+      { class: "zoom", role: "group", "aria-label": "Zoom" },
+      button("+", "Zoom in", () => this.zoom(2)),
+      button("\u2212", "Zoom out", () => this.zoom(0.5)),
+      button("\u25a1", "Show everything", () => this.fit()),
+    );
     place.replaceChildren(this.svg, this.buttons);
     this.listen();
-    whenSized(place, (width) => {
-      const height = Math.round(Math.min(Math.max(width * 0.68, 300), 560)), first = !this.width;
+    whenSized(place, width => {
+      const height = Math.round(Math.min(Math.max(width * 0.68, 300), 560)),
+        first = !this.width;
       Object.assign(this, { width, height });
       this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
       this.svg.setAttribute("height", height);
-      if (first || this.whole) this.fit(); else this.redraw();
+      if (first || this.whole) this.fit();
+      else this.redraw();
     });
   }
 
   show(box, marks) {
     const moved = String(box) !== String(this.box);
     Object.assign(this, { box, marks });
-    if (this.width && (moved || !this.k)) this.fit(); else this.redraw();
+    if (this.width && (moved || !this.k)) this.fit();
+    else this.redraw();
   }
 
   fit() {
@@ -61,10 +74,18 @@ export class PlaneMap {
   }
 
   // Kilometres to pixels, and back.
-  at(east, north) { return [this.width / 2 + (east - this.x) * this.k, this.height / 2 - (north - this.y) * this.k]; }
-  back([right, down]) { return [this.x + (right - this.width / 2) / this.k, this.y - (down - this.height / 2) / this.k]; }
-  atDegrees([longitude, latitude]) { return this.at((longitude - this.centre[1]) * this.east, (latitude - this.centre[0]) * KM_NORTH); }
-  sees([right, down], margin = 60) { return right > -margin && down > -margin && right < this.width + margin && down < this.height + margin; }
+  at(east, north) {
+    return [this.width / 2 + (east - this.x) * this.k, this.height / 2 - (north - this.y) * this.k];
+  }
+  back([right, down]) {
+    return [this.x + (right - this.width / 2) / this.k, this.y - (down - this.height / 2) / this.k];
+  }
+  atDegrees([longitude, latitude]) {
+    return this.at((longitude - this.centre[1]) * this.east, (latitude - this.centre[0]) * KM_NORTH);
+  }
+  sees([right, down], margin = 60) {
+    return right > -margin && down > -margin && right < this.width + margin && down < this.height + margin;
+  }
 
   redraw() {
     this.svg.classList.toggle("close", !this.whole);
@@ -82,8 +103,14 @@ export class PlaneMap {
     const group = draw("g", { class: "ground" });
     this.graticule(group);
     const line = (points, name) => {
-      const shown = points.map((point) => this.atDegrees(point));
-      if (shown.some((point) => this.sees(point, this.width))) group.append(draw("polyline", { class: name, points: shown.map((point) => point.map((value) => value.toFixed(1)).join(",")).join(" ") }));
+      const shown = points.map(point => this.atDegrees(point));
+      if (shown.some(point => this.sees(point, this.width)))
+        group.append(
+          draw("polyline", {
+            class: name,
+            points: shown.map(point => point.map(value => value.toFixed(1)).join(",")).join(" "),
+          }),
+        );
     };
     for (const coast of COASTS) line(coast, "coast");
     for (const water of WATERS) line(water, "water");
@@ -97,26 +124,48 @@ export class PlaneMap {
   }
 
   graticule(group) {
-    const [west, north] = this.back([0, 0]), [east, south] = this.back([this.width, this.height]);
-    const step = Math.max(nice((east - west) / this.east / 3), 1e-5), digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-    const written = (value, plus, minus) => `${Math.abs(value).toFixed(digits)}\u00b0 ${value >= 0 ? plus : minus}`;
-    const from = (low) => Math.ceil(low / step) * step;
-    for (let longitude = from(this.centre[1] + west / this.east); longitude <= this.centre[1] + east / this.east; longitude += step) {
+    const [west, north] = this.back([0, 0]),
+      [east, south] = this.back([this.width, this.height]);
+    const step = Math.max(nice((east - west) / this.east / 3), 1e-5),
+      digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+    const written = (value, plus, minus) =>
+      `${Math.abs(value).toFixed(digits)}\u00b0 ${value >= 0 ? plus : minus}`;
+    const from = low => Math.ceil(low / step) * step;
+    for (
+      let longitude = from(this.centre[1] + west / this.east);
+      longitude <= this.centre[1] + east / this.east;
+      longitude += step
+    ) {
       const [right] = this.atDegrees([longitude, this.centre[0]]);
-      group.append(draw("line", { class: "grid", x1: right, x2: right, y1: 0, y2: this.height }), draw("text", { class: "grid", x: right + 3, y: 12 }, written(longitude, "E", "W")));
+      group.append(
+        draw("line", { class: "grid", x1: right, x2: right, y1: 0, y2: this.height }),
+        draw("text", { class: "grid", x: right + 3, y: 12 }, written(longitude, "E", "W")),
+      );
     }
-    for (let latitude = from(this.centre[0] + south / KM_NORTH); latitude <= this.centre[0] + north / KM_NORTH; latitude += step) {
+    for (
+      let latitude = from(this.centre[0] + south / KM_NORTH);
+      latitude <= this.centre[0] + north / KM_NORTH;
+      latitude += step
+    ) {
       const [, down] = this.atDegrees([this.centre[1], latitude]);
-      group.append(draw("line", { class: "grid", x1: 0, x2: this.width, y1: down, y2: down }), draw("text", { class: "grid", x: 4, y: down - 3 }, written(latitude, "N", "S")));
+      group.append(
+        draw("line", { class: "grid", x1: 0, x2: this.width, y1: down, y2: down }),
+        draw("text", { class: "grid", x: 4, y: down - 3 }, written(latitude, "N", "S")),
+      );
     }
   }
 
   scale() {
-    const km = nice(this.width / 4 / this.k), length = km * this.k, down = this.height - 12;
-    return draw("g", { class: "scale" },
+    const km = nice(this.width / 4 / this.k),
+      length = km * this.k,
+      down = this.height - 12;
+    return draw(
+      "g",
+      { class: "scale" },
       draw("rect", { x: 6, y: down - 20, width: length + 16, height: 28, rx: 4 }),
       draw("path", { d: `M14 ${down - 5} v5 h${length} v-5` }),
-      draw("text", { x: 14 + length / 2, y: down - 7, "text-anchor": "middle" }, metres(km * 1000)));
+      draw("text", { x: 14 + length / 2, y: down - 7, "text-anchor": "middle" }, metres(km * 1000)),
+    );
   }
 
   receivers(rows) {
@@ -134,10 +183,22 @@ export class PlaneMap {
   // A name beside its place where no other one stands; null where there is no room and it may be left out.
   named(name, right, down, kind, needed) {
     const long = name.length * (needed ? 6.6 : 5.9);
-    const tries = [[9, -5], [9, 13], [-9 - long, -5], [-9 - long, 13], [-long / 2, -13], [-long / 2, 20]];
+    const tries = [
+      [9, -5],
+      [9, 13],
+      [-9 - long, -5],
+      [-9 - long, 13],
+      [-long / 2, -13],
+      [-long / 2, 20],
+    ];
     for (const [across, below] of tries) {
       const box = [right + across, down + below - 10, right + across + long, down + below + 3];
-      const free = box[0] > 0 && box[2] < this.width && this.taken.every((other) => box[0] > other[2] || box[2] < other[0] || box[1] > other[3] || box[3] < other[1]);
+      const free =
+        box[0] > 0 &&
+        box[2] < this.width &&
+        this.taken.every(
+          other => box[0] > other[2] || box[2] < other[0] || box[1] > other[3] || box[3] < other[1],
+        );
       if (!free) continue;
       this.taken.push(box);
       return draw("text", { class: kind, x: box[0], y: down + below }, name);
@@ -146,33 +207,70 @@ export class PlaneMap {
   }
 
   listen() {
-    const svg = this.svg, pointers = new Map();
-    const where = (event) => { const box = svg.getBoundingClientRect(); return [(event.clientX - box.left) * this.width / box.width, (event.clientY - box.top) * this.height / box.height]; };
-    svg.addEventListener("pointerdown", (event) => {
-      if (event.pointerType === "touch" && this.whole && !pointers.size) { pointers.set(event.pointerId, where(event)); return; }
+    const svg = this.svg,
+      pointers = new Map();
+    const where = event => {
+      const box = svg.getBoundingClientRect();
+      return [
+        ((event.clientX - box.left) * this.width) / box.width,
+        ((event.clientY - box.top) * this.height) / box.height,
+      ];
+    };
+    svg.addEventListener("pointerdown", event => {
+      if (event.pointerType === "touch" && this.whole && !pointers.size) {
+        pointers.set(event.pointerId, where(event));
+        return;
+      }
       pointers.set(event.pointerId, where(event));
       this.dragged = false;
     });
-    svg.addEventListener("pointermove", (event) => {
+    svg.addEventListener("pointermove", event => {
       if (!pointers.has(event.pointerId)) return;
-      const before = pointers.get(event.pointerId), now = where(event);
+      const before = pointers.get(event.pointerId),
+        now = where(event);
       const others = [...pointers].filter(([id]) => id !== event.pointerId).map(([, point]) => point);
-      if (!others.length && (event.pointerType === "touch" ? this.whole : !this.dragged && Math.hypot(now[0] - before[0], now[1] - before[1]) < 3)) return;
+      if (
+        !others.length &&
+        (event.pointerType === "touch"
+          ? this.whole
+          : !this.dragged && Math.hypot(now[0] - before[0], now[1] - before[1]) < 3)
+      )
+        return;
       pointers.set(event.pointerId, now);
-      if (others.length) this.zoom(Math.hypot(now[0] - others[0][0], now[1] - others[0][1]) / Math.max(Math.hypot(before[0] - others[0][0], before[1] - others[0][1]), 1), others[0]);
-      else { this.dragged = true; svg.setPointerCapture(event.pointerId); this.move(before[0] - now[0], before[1] - now[1]); }
+      if (others.length)
+        this.zoom(
+          Math.hypot(now[0] - others[0][0], now[1] - others[0][1]) /
+            Math.max(Math.hypot(before[0] - others[0][0], before[1] - others[0][1]), 1),
+          others[0],
+        );
+      else {
+        this.dragged = true;
+        svg.setPointerCapture(event.pointerId);
+        this.move(before[0] - now[0], before[1] - now[1]);
+      }
     });
-    for (const name of ["pointerup", "pointercancel", "pointerleave"]) svg.addEventListener(name, (event) => pointers.delete(event.pointerId));
-    svg.addEventListener("dblclick", (event) => { event.preventDefault(); this.zoom(event.shiftKey ? 0.5 : 2, where(event)); });
-    // The wheel scrolls the page unless the map was chosen, or Ctrl is held.
-    svg.addEventListener("wheel", (event) => {
-      if (!event.ctrlKey && document.activeElement !== svg) return;
+    for (const name of ["pointerup", "pointercancel", "pointerleave"])
+      svg.addEventListener(name, event => pointers.delete(event.pointerId));
+    svg.addEventListener("dblclick", event => {
       event.preventDefault();
-      this.zoom(2 ** (-event.deltaY / 240), where(event));
-    }, { passive: false });
+      this.zoom(event.shiftKey ? 0.5 : 2, where(event));
+    });
+    // The wheel scrolls the page unless the map was chosen, or Ctrl is held.
+    svg.addEventListener(
+      "wheel",
+      event => {
+        if (!event.ctrlKey && document.activeElement !== svg) return;
+        event.preventDefault();
+        this.zoom(2 ** (-event.deltaY / 240), where(event));
+      },
+      { passive: false },
+    );
     const steps = { ArrowLeft: [-60, 0], ArrowRight: [60, 0], ArrowUp: [0, -60], ArrowDown: [0, 60] };
-    svg.addEventListener("keydown", (event) => {
-      if (steps[event.key]) { event.preventDefault(); this.move(...steps[event.key]); }
+    svg.addEventListener("keydown", event => {
+      if (steps[event.key]) {
+        event.preventDefault();
+        this.move(...steps[event.key]);
+      }
       if (event.key === "+" || event.key === "=") this.zoom(2);
       if (event.key === "-") this.zoom(0.5);
       if (event.key === "0") this.fit();
@@ -182,8 +280,14 @@ export class PlaneMap {
 
 // The box round places, with a margin.
 export function around(places, margin = 0.06) {
-  const easts = places.map((place) => place[0]), norths = places.map((place) => place[1]);
-  const [west, east, south, north] = [Math.min(...easts), Math.max(...easts), Math.min(...norths), Math.max(...norths)];
+  const easts = places.map(place => place[0]),
+    norths = places.map(place => place[1]);
+  const [west, east, south, north] = [
+    Math.min(...easts),
+    Math.max(...easts),
+    Math.min(...norths),
+    Math.max(...norths),
+  ];
   const more = Math.max(east - west, north - south, 1) * margin;
   return [west - more, south - more, east + more, north + more];
 }

@@ -1,4 +1,5 @@
-// What every page does: times, theme, menus, and verbs in a dialog. Without it all of this works as plain forms; keys.js has the keys.
+// What every page does: times, theme, menus, and verbs in a dialog. Without it all of this works as plain forms;
+// keys.js has the keys.
 import { ago } from "./format.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -12,7 +13,17 @@ export function dress(root = document) {
     if (Number.isNaN(moment)) continue;
     const at = new Date(moment);
     time.title = at.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
-    const text = "ago" in time.dataset ? ago(moment) : at.toLocaleString(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+    const text =
+      "ago" in time.dataset
+        ? ago(moment)
+        : at.toLocaleString(undefined, {
+            month: "short",
+            day: "numeric",
+            hour: "2-digit",
+            minute: "2-digit",
+            second: "2-digit",
+            hourCycle: "h23",
+          });
     if (time.textContent !== text) time.textContent = text;
   }
 }
@@ -37,20 +48,39 @@ function letGo(line) {
 }
 
 // The page as the server has it now, put into the page that is shown: focus, open menus and scrolling stay.
-let running = null, again = false, timer = 0;
+let running = null,
+  again = false,
+  timer = 0;
 export function refresh(delay = 0) {
   if (delay) {
-    timer ||= setTimeout(() => { timer = 0; refresh(); }, delay);
+    timer ||= setTimeout(() => {
+      timer = 0;
+      refresh();
+    }, delay);
     return;
   }
-  if (running) { again = true; return; }
-  running = load().finally(() => { running = null; if (again) { again = false; refresh(150); } });
+  if (running) {
+    again = true;
+    return;
+  }
+  running = load().finally(() => {
+    running = null;
+    if (again) {
+      again = false;
+      refresh(150);
+    }
+  });
 }
 
 async function load() {
   let answer;
-  try { answer = await fetch(location.href, { headers: { Accept: "text/html" } }); } catch { return; }
-  if (answer.redirected && new URL(answer.url).pathname !== location.pathname) return location.assign(answer.url);
+  try {
+    answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  } catch {
+    return;
+  }
+  if (answer.redirected && new URL(answer.url).pathname !== location.pathname)
+    return location.assign(answer.url);
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const old of $$("[data-fragment]")) {
@@ -62,36 +92,58 @@ async function load() {
 }
 
 function morph(old, now) {
-  if (old.nodeType !== 1) { if (old.data !== now.data) old.data = now.data; return; }
-  for (const { name } of [...old.attributes]) if (!now.hasAttribute(name) && name !== "open") old.removeAttribute(name);
-  for (const { name, value } of now.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-  const byId = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
+  if (old.nodeType !== 1) {
+    if (old.data !== now.data) old.data = now.data;
+    return;
+  }
+  for (const { name } of [...old.attributes])
+    if (!now.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  for (const { name, value } of now.attributes)
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  const byId = new Map([...old.children].filter(child => child.id).map(child => [child.id, child]));
   let at = old.firstChild;
   for (const child of [...now.childNodes]) {
     const same = child.id ? byId.get(child.id) : at && !at.id && at.nodeName === child.nodeName ? at : null;
-    if (!same) { old.insertBefore(document.importNode(child, true), at); continue; }
-    if (same === at) at = at.nextSibling; else old.insertBefore(same, at);
+    if (!same) {
+      old.insertBefore(document.importNode(child, true), at);
+      continue;
+    }
+    if (same === at) at = at.nextSibling;
+    else old.insertBefore(same, at);
     morph(same, child);
   }
-  while (at) { const next = at.nextSibling; at.remove(); at = next; }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
 }
 
 // What an answer says that is neither the page nor the JSON that was asked for: too many requests, say.
 async function sentence(reply) {
   const isText = (reply.headers.get("Content-Type") || "").startsWith("text/plain");
-  return isText ? reply.text() : `The server answered ${reply.status}; nothing was done. Load the page again.`;
+  return isText
+    ? reply.text()
+    : `The server answered ${reply.status}; nothing was done. Load the page again.`;
 }
 
 // A verb: its confirmation page in a dialog, then the answer as a message. With a body it is asked of many jobs.
 export async function ask(address, body = null) {
-  let form = null, answer = null;
+  let form = null,
+    answer = null;
   try {
-    answer = await fetch(address, { headers: { Accept: "text/html" }, ...(body && { method: "POST", body: new URLSearchParams(body) }) });
+    answer = await fetch(address, {
+      headers: { Accept: "text/html" },
+      ...(body && { method: "POST", body: new URLSearchParams(body) }),
+    });
     if (answer.status === 429) return say(await sentence(answer), "warning");
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     form = page.querySelector("form[data-ask]");
-  } catch { /* shown as a plain page, or said, below */ }
-  if (!form && body) return say(answer ? await sentence(answer) : "The server did not answer. Nothing was done.", "error");
+  } catch {
+    /* shown as a plain page, or said, below */
+  }
+  if (!form && body)
+    return say(answer ? await sentence(answer) : "The server did not answer. Nothing was done.", "error");
   if (!form) return location.assign(address);
   dialog.replaceChildren(document.importNode(form, true));
   dialog.showModal();
@@ -101,7 +153,11 @@ export async function ask(address, body = null) {
 async function answer(form, submitter) {
   if (submitter) submitter.disabled = true;
   try {
-    const reply = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "application/json" } });
+    const reply = await fetch(form.action, {
+      method: "POST",
+      body: new URLSearchParams(new FormData(form)),
+      headers: { Accept: "application/json" },
+    });
     if (!(reply.headers.get("Content-Type") || "").startsWith("application/json")) {
       dialog.close();
       return reply.redirected ? location.reload() : say(await sentence(reply), "warning");
@@ -114,7 +170,10 @@ async function answer(form, submitter) {
     refresh();
   } catch {
     dialog.close();
-    say("The server did not answer. Nothing is known about whether it was done; look again in a moment.", "error");
+    say(
+      "The server did not answer. Nothing is known about whether it was done; look again in a moment.",
+      "error",
+    );
   }
 }
 
@@ -122,20 +181,33 @@ function closeMenus(except) {
   for (const menu of $$("details.menu[open]")) if (menu !== except) menu.open = false;
 }
 
-document.addEventListener("click", (event) => {
+document.addEventListener("click", event => {
   closeMenus(event.target.closest("details.menu"));
   const verb = event.target.closest("button[data-verb], a[data-asks]");
-  if (verb) { event.preventDefault(); closeMenus(); ask(verb.formAction || verb.href); }
-  if (dialog?.open && (event.target === dialog || event.target.closest("[data-close]"))) { event.preventDefault(); dialog.close(); }
+  if (verb) {
+    event.preventDefault();
+    closeMenus();
+    ask(verb.formAction || verb.href);
+  }
+  if (dialog?.open && (event.target === dialog || event.target.closest("[data-close]"))) {
+    event.preventDefault();
+    dialog.close();
+  }
 });
-dialog?.addEventListener("submit", (event) => { event.preventDefault(); answer(event.target, event.submitter); });
-document.addEventListener("keydown", (event) => {
+dialog?.addEventListener("submit", event => {
+  event.preventDefault();
+  answer(event.target, event.submitter);
+});
+document.addEventListener("keydown", event => {
   if (event.key === "Escape") closeMenus();
 });
-for (const select of $$(".filters > select")) select.addEventListener("change", () => select.form.requestSubmit());
+for (const select of $$(".filters > select"))
+  select.addEventListener("change", () => select.form.requestSubmit());
 // On a phone the pages fold into one button; without JavaScript they stand below each other's line.
 const menu = $("#menu");
-menu?.addEventListener("click", () => menu.setAttribute("aria-expanded", String(menu.getAttribute("aria-expanded") !== "true")));
+menu?.addEventListener("click", () =>
+  menu.setAttribute("aria-expanded", String(menu.getAttribute("aria-expanded") !== "true")),
+);
 
 const themes = $("#theme");
 if (themes) {
@@ -144,7 +216,11 @@ if (themes) {
     const root = document.documentElement;
     const now = root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
     root.dataset.theme = now === "dark" ? "light" : "dark";
-    try { localStorage.setItem("heimdall-theme", root.dataset.theme); } catch { /* for this page only */ }
+    try {
+      localStorage.setItem("heimdall-theme", root.dataset.theme);
+    } catch {
+      /* for this page only */
+    }
     document.dispatchEvent(new Event("themed"));
   });
 }

@@ -5,5 +5,7 @@
   try {
     const chosen = localStorage.getItem("heimdall-theme");
     if (chosen === "light" || chosen === "dark") root.dataset.theme = chosen;
-  } catch { /* no storage: the system's choice stands */ }
+  } catch {
+    /* no storage: the system's choice stands */
+  }
 })();

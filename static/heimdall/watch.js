@@ -6,39 +6,67 @@ const $ = (selector, root = document) => root.querySelector(selector);
 const ENDS = { completed: "completed", failed: "failed", cancelled: "was cancelled", paused: "is paused" };
 const offered = "Notification" in window && isSecureContext;
 const KEPT = "heimdall-watched";
-const seen = recall(); // the last status of each watched job; from page to page, so that nothing ends unnoticed between two
-let socket = null, watched = [];
+// The last status of each watched job, kept from page to page, so that nothing ends unnoticed between two.
+const seen = recall();
+let socket = null,
+  watched = [];
 
 const allowed = () => offered && Notification.permission === "granted";
 
 async function follow() {
   if (!allowed()) return;
-  try { watched = (await (await fetch("/settings/notifications/watched/", { headers: { Accept: "application/json" } })).json()).jobs; } catch { return; }
+  try {
+    watched = (
+      await (
+        await fetch("/settings/notifications/watched/", { headers: { Accept: "application/json" } })
+      ).json()
+    ).jobs;
+  } catch {
+    return;
+  }
   const wanted = () => [...new Set([...watched, ...seen.keys()])].slice(0, 200);
   if (socket) socket.reopen();
-  else if (wanted().length) socket = new Socket("/ws/training/", () => `ids=${wanted().join(",")}`, receive, { quiet: true });
+  else if (wanted().length)
+    socket = new Socket("/ws/training/", () => `ids=${wanted().join(",")}`, receive, { quiet: true });
 }
 
 function receive({ type, jobs = [] }) {
-  if (type === "picture") for (const id of seen.keys()) if (!jobs.some((job) => job.id === id)) seen.delete(id);
+  if (type === "picture") for (const id of seen.keys()) if (!jobs.some(job => job.id === id)) seen.delete(id);
   jobs.forEach(look);
-  try { sessionStorage.setItem(KEPT, JSON.stringify([...seen])); } catch { /* for this page only */ }
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify([...seen]));
+  } catch {
+    /* for this page only */
+  }
 }
 
 function recall() {
-  try { return new Map(JSON.parse(sessionStorage.getItem(KEPT) || "[]")); } catch { return new Map(); }
+  try {
+    return new Map(JSON.parse(sessionStorage.getItem(KEPT) || "[]"));
+  } catch {
+    return new Map();
+  }
 }
 
 function look(job) {
   const before = seen.get(job.id);
-  if (ENDS[job.status] && job.status !== "paused") seen.delete(job.id); else seen.set(job.id, job.status);
+  if (ENDS[job.status] && job.status !== "paused") seen.delete(job.id);
+  else seen.set(job.id, job.status);
   if (before && !ENDS[before] && ENDS[job.status]) tell(job);
 }
 
 function tell(job) {
   // The same tag from several open pages is one notification.
-  const told = new Notification(`${job.job_name} ${ENDS[job.status]}`, { body: `Job ${job.id}, ${job.headline}`, tag: `heimdall-${job.id}-${job.attempt}-${job.status}`, icon: $("link[rel=icon]")?.href });
-  told.onclick = () => { focus(); location.assign(`/jobs/${job.id}/`); told.close(); };
+  const told = new Notification(`${job.job_name} ${ENDS[job.status]}`, {
+    body: `Job ${job.id}, ${job.headline}`,
+    tag: `heimdall-${job.id}-${job.attempt}-${job.status}`,
+    icon: $("link[rel=icon]")?.href,
+  });
+  told.onclick = () => {
+    focus();
+    location.assign(`/jobs/${job.id}/`);
+    told.close();
+  };
 }
 
 // A permission may be asked for only in answer to a click.
@@ -47,34 +75,51 @@ async function askBrowser() {
   show();
 }
 
-document.addEventListener("submit", async (event) => {
+document.addEventListener("submit", async event => {
   const form = event.target.closest("form[data-watch]");
   if (!form) return;
   event.preventDefault();
   if (form.elements.watched.value === "1") await askBrowser();
   try {
-    const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "application/json" } });
+    const answer = await fetch(form.action, {
+      method: "POST",
+      body: new URLSearchParams(new FormData(form)),
+      headers: { Accept: "application/json" },
+    });
     const { message, watched } = await answer.json();
-    say(watched && allowed() ? `${message} This browser will tell how it ends, while a page of Heimdall is open.` : message, answer.ok ? "success" : "warning");
+    say(
+      watched && allowed()
+        ? `${message} This browser will tell how it ends, while a page of Heimdall is open.`
+        : message,
+      answer.ok ? "success" : "warning",
+    );
     if (!watched) seen.delete(Number(form.closest("[data-job]")?.dataset.job));
-  } catch { say("The server did not answer; try again in a moment.", "error"); }
+  } catch {
+    say("The server did not answer; try again in a moment.", "error");
+  }
   refresh();
   follow();
 });
 
 function show() {
-  const state = $("#browser-state"), button = $("#browser-allow");
+  const state = $("#browser-state"),
+    button = $("#browser-allow");
   if (!state) return;
   const sentences = {
     granted: "This browser tells how watched jobs end, while a page of Heimdall is open.",
     denied: "You have forbidden notifications of this site in your browser.",
     default: "This browser can tell how watched jobs end, while a page of Heimdall is open.",
   };
-  state.textContent = offered ? sentences[Notification.permission] : "Browsers tell only on https:// and on this machine's own address.";
+  state.textContent = offered
+    ? sentences[Notification.permission]
+    : "Browsers tell only on https:// and on this machine's own address.";
   button.hidden = !offered || Notification.permission !== "default";
 }
 
-$("#browser-allow")?.addEventListener("click", async () => { await askBrowser(); follow(); });
+$("#browser-allow")?.addEventListener("click", async () => {
+  await askBrowser();
+  follow();
+});
 const often = $("[data-often]"); // its value: milliseconds
 if (often) setInterval(() => document.hidden || refresh(), Number(often.dataset.often) || 2000);
 show();
