@@ -19,7 +19,7 @@ LONGEST_WEB_LINE = 120
 STILL_TWICE = {
     "Announcer", "Answer", "BadCheckpoint", "BadDataset", "Batch", "Block", "Facts", "Found", "Guard", "Listener",
     "News", "Part", "Place", "Plan", "Progress", "Row", "Samples", "Shard", "Training", "TrainingConfig", "Wanted",
-    "_Kept",
+    "_Entry", "_Keys", "_Kept",
 }  # fmt: skip
 STILL_LONG = {
     "heimdall/codec/encoding.py", "heimdall/codec/file.py", "heimdall/trainer/process.py", "training/models.py",
