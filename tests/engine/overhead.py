@@ -17,10 +17,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from heimdall import TrainingConfig, TrainingRecipe
 from heimdall.engine.control import Wishes
 from heimdall.engine.work import TrainingWork
-from heimdall.recipes.base import TrainingRecipe
-from heimdall.recipes.config import TrainingConfig
 from heimdall.trainer.process import TrainerSpec
 
 SAMPLES, BATCH, BLOCK = 6400, 32, 100

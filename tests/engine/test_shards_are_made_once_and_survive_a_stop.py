@@ -5,13 +5,11 @@ from threading import Thread
 
 import pytest
 
-from heimdall import failpoints
+from heimdall import GenerationConfig, GenerationRecipe, failpoints
 from heimdall.engine.control import Wishes
 from heimdall.engine.generation import MOST_WAITING, Generation
 from heimdall.engine.work import perform
 from heimdall.failpoints import FailpointReached
-from heimdall.recipes.base import GenerationRecipe
-from heimdall.recipes.config import GenerationConfig
 from heimdall.trainer.process import TrainerSpec
 
 

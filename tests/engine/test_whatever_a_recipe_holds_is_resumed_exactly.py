@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.functional import mse_loss
 from torch.optim.lr_scheduler import ExponentialLR
 
+from heimdall import Evaluation, TrainingRecipe
 from heimdall.engine.refused import Refused
-from heimdall.recipes.base import Evaluation, TrainingRecipe
 from tests.engine.attempts import Stop, Told, config_of, resumed_from, spec_of
 from tests.engine.stopping import StoppingWork
 from tests.engine.tiny.config import Config

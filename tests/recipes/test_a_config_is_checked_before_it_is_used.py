@@ -9,9 +9,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from heimdall import GenerationConfig, TrainingConfig
 from heimdall.errors import InvalidConfig, UnknownRecipe
 from heimdall.recipes import registry
-from heimdall.recipes.config import GenerationConfig, TrainingConfig
 
 NAME = "language_model"
 
@@ -179,7 +179,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return write
 
 
-GOOD = "from heimdall.recipes.config import TrainingConfig, shared\nclass Config(TrainingConfig):\n"
+GOOD = "from heimdall import TrainingConfig, shared\nclass Config(TrainingConfig):\n"
 
 
 def test_a_recipe_of_the_users_stands_beside_the_shipped_ones(own) -> None:
@@ -201,7 +201,7 @@ def test_a_recipe_of_the_users_stands_beside_the_shipped_ones(own) -> None:
         ("bad_c", "JOB_TYPE = 'dream'", "JOB_TYPE"),
         (
             "bad_d",
-            "from heimdall.recipes.config import TrainingConfig as Config\nJOB_TYPE='synthetic_data'",
+            "from heimdall import TrainingConfig as Config\nJOB_TYPE='synthetic_data'",
             "Config",
         ),
         ("bad_e", GOOD + "    epochs: int = shared('epochs', 0)\n", "defaults"),

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from heimdall.recipes.config import TrainingConfig, in_group, refuse, shared
+from heimdall import TrainingConfig, in_group, refuse, shared
 
 TITLE = "Language model"
 DESCRIPTION = "A small transformer that learns to write text, character by character."

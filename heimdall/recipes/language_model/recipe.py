@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heimdall.recipes.base import Evaluation, Samples, TrainingRecipe
+from heimdall import Evaluation, Samples, TrainingRecipe
 from heimdall.recipes.language_model.config import VOCABULARY, Config
 from heimdall.recipes.language_model.text import UNKNOWN, tokens_of
 

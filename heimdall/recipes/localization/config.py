@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from heimdall.recipes.config import TrainingConfig, in_group, refuse, shared
+from heimdall import TrainingConfig, in_group, refuse, shared
 from heimdall.recipes.localization.settings import RadioSettings
 
 TITLE = "RF localization"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from heimdall import Evaluation, Part, Plan, Samples, TrainingRecipe
 from heimdall.engine.schedule import Schedule
-from heimdall.recipes.base import Evaluation, Part, Plan, Samples, TrainingRecipe
 from heimdall.recipes.localization import dataset
 from heimdall.recipes.localization.artifact import artifact
 from heimdall.recipes.localization.calibration import Calibration, unseen_coverage

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from heimdall.recipes.config import RecipeConfig, in_group, refuse
+from heimdall import RecipeConfig, in_group, refuse
 
 MIN_RECEIVERS = 3
 MAX_RECEIVERS = 15

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from heimdall.recipes.config import GenerationConfig, in_group, shared
+from heimdall import GenerationConfig, in_group, shared
 from heimdall.recipes.localization.settings import RadioSettings
 
 TITLE = "RF localization dataset"

@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from heimdall.recipes.base import GenerationRecipe
+from heimdall import GenerationRecipe
 from heimdall.recipes.localization import dataset
 from heimdall.recipes.localization.generator import Generator
 from heimdall.recipes.localization.summary import summary

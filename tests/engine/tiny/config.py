@@ -1,6 +1,6 @@
 from pydantic import Field
 
-from heimdall.recipes.config import TrainingConfig, shared
+from heimdall import TrainingConfig, shared
 
 TITLE = "Tiny"
 DESCRIPTION = "A small image classifier that draws from every generator."

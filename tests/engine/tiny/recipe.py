@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from heimdall.recipes.base import Evaluation, TrainingRecipe
+from heimdall import Evaluation, TrainingRecipe
 
 SIDE, CLASSES = 6, 5
 ACCESSES: Counter[str] = Counter()

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from heimdall.recipes.config import GenerationConfig
+from heimdall import GenerationConfig
 
 TITLE = "Shards"
 DESCRIPTION = "Small files of numbers."

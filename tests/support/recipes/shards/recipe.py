@@ -1,7 +1,7 @@
 import time
 from pathlib import Path
 
-from heimdall.recipes.base import GenerationRecipe
+from heimdall import GenerationRecipe
 
 
 class Recipe(GenerationRecipe):

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from heimdall.recipes.config import TrainingConfig, shared
+from heimdall import TrainingConfig, shared
 
 TITLE = "Tiny"
 DESCRIPTION = "A small network with dropout and noisy samples."

@@ -5,7 +5,7 @@ import time
 import torch
 from torch import nn
 
-from heimdall.recipes.base import TrainingRecipe
+from heimdall import TrainingRecipe
 
 
 class Points:
