@@ -107,7 +107,7 @@ def _ours(samples: int) -> dict[str, float]:
     from training.models import TrainingJob
     from training.queue import commits
 
-    ear = commits.ear(commits.JOBS, every_seconds=0.0002)
+    listener = commits.listen_to(commits.JOBS, poll_seconds=0.0002)
 
     def is_claimed(job: TrainingJob) -> bool:
         with connection.cursor() as cursor:  # the ORM would take a part of what is measured
@@ -118,12 +118,12 @@ def _ours(samples: int) -> dict[str, float]:
         job = services.submit(by=owner, job_name=f"job {number}", recipe="tiny", config={}).job
         queued = time.monotonic()
         while not is_claimed(job):
-            ear.wait(0.1)
+            listener.wait(0.1)
             _in_time(queued)
         claimed = time.monotonic()
         # The worker does not know this recipe: the job fails as soon as it is looked at, and the worker is idle.
         while TrainingJob.objects.filter(pk=job.pk, completed_at=None).exists():
-            ear.wait(0.1)
+            listener.wait(0.1)
             _in_time(queued)
         return claimed - queued
 

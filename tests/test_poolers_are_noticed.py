@@ -23,7 +23,7 @@ def url(postgresql, django_db_blocker):
 @pytest.fixture
 def nothing_is_heard(settings, postgresql, monkeypatch):
     """As behind a pooler of transactions: what is said goes elsewhere, here to another database."""
-    monkeypatch.setattr(commits, "HEARD_SECONDS", 0.2)
+    monkeypatch.setattr(commits, "ARRIVE_SECONDS", 0.2)
     settings.LISTEN_URL = postgresql.url("postgres")
 
 

@@ -39,7 +39,7 @@ def shortcomings() -> list[Warning]:
     from training.queue import commits
 
     found = []
-    if not commits.are_heard():
+    if not commits.notifications_arrive():
         said = "What PostgreSQL says (LISTEN) is not heard: jobs start, pauses and pages are seen up to 2 s late."
         remedy = (
             "Set HEIMDALL_LISTEN_URL to the address of PostgreSQL itself, or let the pooler pool sessions."

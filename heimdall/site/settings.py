@@ -186,7 +186,7 @@ warnings.filterwarnings("ignore", message="Retry and timeout are misconfigured")
 Q_CLUSTER = {
     "name": "heimdall",
     "orm": "default",
-    "broker_class": "training.queue.redis_broker.RedisBroker" if REDIS_URL else "training.queue.Broker",
+    "broker_class": "training.queue.RedisBroker" if REDIS_URL else "training.queue.Broker",
     "workers": SLOTS + 1,
     "poll": 0.05,
     "retry": 2_147_483_647 // 100,

@@ -14,6 +14,7 @@ from django.core.management import CommandError
 
 from training import host, services
 from training.management.commands import start, worker
+from training.worker.guard import TICK_SECONDS, Guard
 
 
 def test_who_started_a_worker_that_lost_its_folder_starts_no_other(monkeypatch):
@@ -28,9 +29,9 @@ def test_who_started_a_worker_that_lost_its_folder_starts_no_other(monkeypatch):
 
 
 @pytest.fixture
-def guard(db, settings, tmp_path) -> worker.Guard:
+def guard(db, settings, tmp_path) -> Guard:
     settings.DATA_DIR = tmp_path
-    return worker.Guard(services.register_node(), host.guard())
+    return Guard(services.register_node(), host.worker_lock())
 
 
 def test_clusters_that_die_at_once_are_started_ever_more_slowly(guard, monkeypatch):
@@ -39,7 +40,7 @@ def test_clusters_that_die_at_once_are_started_ever_more_slowly(guard, monkeypat
     monkeypatch.setattr(guard.cluster, "start", lambda: starts.append(now))
     while now < 600:
         guard._watch_cluster()
-        now += worker.TICK_SECONDS
+        now += TICK_SECONDS
     assert starts[0] < 1  # the first time it is tried at once
     assert 10 < len(starts) < 20
     assert max(after - before for before, after in itertools.pairwise(starts)) < 62
@@ -49,12 +50,12 @@ def test_a_cluster_that_worked_is_replaced_at_once(guard, monkeypatch):
     starts = []
     monkeypatch.setattr(guard.cluster, "start", lambda: starts.append(1))
     for number in range(5):
-        guard.pulse._has_answered = True
+        guard.heartbeat.watchdog._has_answered = True
         guard._watch_cluster()
         assert len(starts) == number + 1
 
 
-def test_a_pulse_outlives_what_nobody_foresaw(guard, monkeypatch, settings):
+def test_a_heartbeat_outlives_what_nobody_foresaw(guard, monkeypatch, settings):
     """Without it the node would seem dead, and nobody would see that its cluster is."""
     settings.SWEEP_SECONDS = 0.01
     looks = []
@@ -63,17 +64,17 @@ def test_a_pulse_outlives_what_nobody_foresaw(guard, monkeypatch, settings):
         looks.append(1)
         if len(looks) == 1:
             raise RuntimeError("the driver of a GPU said something strange")
-        guard.pulse.end()
+        guard.heartbeat.end()
 
-    monkeypatch.setattr(guard.pulse, "_look", look)
-    guard.pulse.run()
+    monkeypatch.setattr(guard.heartbeat, "_beat", look)
+    guard.heartbeat.run()
     assert len(looks) == 2
 
 
 def test_a_lock_knows_whether_its_name_still_leads_to_it(tmp_path):
-    held = host.HeldFile(tmp_path / "lock")
+    held = host.FileLock(tmp_path / "lock")
     assert not held.is_in_place()
-    assert held.take()
+    assert held.acquire()
     assert held.is_in_place()
     (tmp_path / "lock").rename(tmp_path / "other")
     assert not held.is_in_place()
@@ -84,14 +85,14 @@ def test_a_lock_knows_whether_its_name_still_leads_to_it(tmp_path):
 @pytest.mark.parametrize("fruitless", [0, 1, 3, 100_000])
 def test_however_many_clusters_died_another_one_comes_within_minutes(fruitless, guard, settings):
     settings.CANARY_SECONDS = 30
-    pulse = guard.pulse
-    pulse._fruitless = fruitless
-    assert pulse.pause_before_the_next_cluster() == {0: 0, 1: 1, 3: 4, 100_000: 60}[fruitless]
-    assert pulse._patience() == {0: 30, 1: 60, 3: 240, 100_000: 600}[fruitless]
+    watchdog = guard.heartbeat.watchdog
+    watchdog._fruitless = fruitless
+    assert watchdog.pause_before_the_next_cluster() == {0: 0, 1: 1, 3: 4, 100_000: 60}[fruitless]
+    assert watchdog._patience() == {0: 30, 1: 60, 3: 240, 100_000: 600}[fruitless]
 
 
 def test_a_full_disk_keeps_no_lock_taken(tmp_path, monkeypatch):
-    held = host.HeldFile(tmp_path / "lock")
+    held = host.FileLock(tmp_path / "lock")
     with monkeypatch.context() as full:
 
         def refuse(*_):
@@ -99,6 +100,6 @@ def test_a_full_disk_keeps_no_lock_taken(tmp_path, monkeypatch):
 
         full.setattr(os, "pwrite", refuse)
         with pytest.raises(OSError, match="No space left"):
-            held.take()
+            held.acquire()
     assert held.holder() is None
-    assert host.HeldFile(tmp_path / "lock").take()
+    assert host.FileLock(tmp_path / "lock").acquire()

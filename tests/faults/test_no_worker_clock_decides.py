@@ -32,10 +32,10 @@ from hypothesis.stateful import (
 from tests.support.running import PATIENCE
 from training import host, placement, services
 from training.errors import StaleAttempt
-from training.management.commands import worker
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
 from training.store import checkpoints
-from training.worker import housekeeping
+from training.worker import reaping
+from training.worker.heartbeat import HeartbeatThread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HOUR = 3_600.0
@@ -82,7 +82,7 @@ def test_a_healthy_job_is_not_reaped_and_a_lost_one_is(skewed, make_job, node):
     healthy, lost = make_job(status="running"), make_job(status="running")
     TrainingJob.objects.filter(pk=lost.pk).update(lease_expires_at=Now() - timedelta(seconds=1))
     deadline = time.monotonic() + 30 * PATIENCE
-    while not housekeeping.reap_expired():
+    while not reaping.reap_expired():
         assert time.monotonic() < deadline
     healthy.refresh_from_db(), lost.refresh_from_db()
     assert (healthy.status, lost.status) == ("running", "queued")
@@ -146,7 +146,7 @@ def test_when_the_databases_clock_goes_back_a_lost_job_does_not_wait_for_it(make
     TrainingJob.objects.update(lease_expires_at=Now() + timedelta(hours=30))
     services.beat(Attempt.objects.get(job=healthy))
     deadline = time.monotonic() + 30 * PATIENCE
-    while not housekeeping.reap_expired():
+    while not reaping.reap_expired():
         assert time.monotonic() < deadline
     healthy.refresh_from_db(), lost.refresh_from_db()
     assert (healthy.status, lost.status) == ("running", "queued")
@@ -172,7 +172,7 @@ def test_a_lease_of_another_hosts_longer_setting_is_no_sign_of_a_clock_that_went
 
 
 def test_a_jump_is_told_in_the_log_and_a_slow_look_is_none(monkeypatch, node, caplog):
-    pulse, now, clock = worker.Pulse(node), [0.0], datetime(2026, 1, 1, tzinfo=UTC)
+    heartbeat, now, clock = HeartbeatThread(node), [0.0], datetime(2026, 1, 1, tzinfo=UTC)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     for passed, jumped, took in (
         (0, 0, 0),
@@ -186,7 +186,7 @@ def test_a_jump_is_told_in_the_log_and_a_slow_look_is_none(monkeypatch, node, ca
     ):
         now[0] += passed
         clock += timedelta(seconds=passed + jumped)
-        pulse._watch_clock(clock, now[0] - took, now[0])
+        heartbeat._watch_clock(clock, now[0] - took, now[0])
     forward, back = [record.getMessage() for record in caplog.records]
     assert "forward by 3600 s" in forward
     assert "back by 7200 s" in back
@@ -226,7 +226,7 @@ class Clock(RuleBasedStateMachine):
         self.now += 2 * django_settings.HEARTBEAT_SECONDS
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(time, "monotonic", lambda: self.now)
-            housekeeping.reap_expired()
+            reaping.reap_expired()
 
     def beat(self) -> bool:
         """False for a worker that was fenced out: it then leaves the job alone."""

@@ -226,7 +226,7 @@ def test_a_wake_up_that_a_host_cannot_use_is_passed_on_to_those_that_can(alice, 
     Node.objects.filter(pk__in=[there.pk, full.pk]).update(**right)
     running = services.submit(by=alice, job_name="a", recipe="tiny", **({"config": {}} | job)).job
     assert claim(full) == running.pk
-    queue.broker.OrmQ.objects.all().delete()
+    queue.messages.OrmQ.objects.all().delete()
     waits = services.submit(by=alice, job_name="b", recipe="tiny", **({"config": {}} | job)).job
     (number,) = woken(here, settings)
     tasks.supervise(number)
@@ -246,7 +246,7 @@ def test_a_host_whose_slots_are_taken_passes_a_wake_up_on(make_job, settings):
     here, there = node_named("here"), node_named("there")
     make_job()
     settings.NODE_NAME = here.name
-    with host.free_slot():
+    with host.hold_free_slot():
         tasks.supervise(0)
     assert woken(there, settings) == [queue.FOR_ONE_HOST]
 

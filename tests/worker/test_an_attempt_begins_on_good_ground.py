@@ -167,7 +167,7 @@ def slow_store(monkeypatch) -> Iterator[None]:
 
 
 EARLY = {
-    "the worker stops": (lambda job, alice: setattr(host.orders, "drain", True), "queued"),
+    "the worker stops": (lambda job, alice: setattr(host.stop_signals, "drain", True), "queued"),
     "the node is drained": (lambda job, alice: services.drain(Node.objects.get(), by=alice), "queued"),
     "a cancel": (lambda job, alice: services.cancel(job, by=alice), "cancelled"),
     "a pause at the next step": (lambda job, alice: services.pause(job, by=alice, at="step"), "paused"),
@@ -179,7 +179,7 @@ def test_a_stop_waits_for_no_checkpoint_that_is_still_on_its_way(
     stop, claimed, begun, slow_store, alice, monkeypatch
 ):
     """Nothing was executed: there is nothing to store, and the checkpoint that it was to start from stays."""
-    monkeypatch.setattr(host.orders, "drain", False)  # and again after the test
+    monkeypatch.setattr(host.stop_signals, "drain", False)  # and again after the test
     act, status = EARLY[stop]
     alice.is_staff = alice.is_superuser = True
     act(claimed.job, alice)

@@ -13,7 +13,7 @@ from django_q.models import OrmQ
 from training import host, queue, services
 from training.models import Attempt, Installation, Node, TrainingJob
 from training.services import nodes
-from training.worker import housekeeping, tasks
+from training.worker import housekeeping, reaping, tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HEARTBEAT = 0.1
@@ -44,9 +44,9 @@ def status(job: TrainingJob) -> str:
 
 def test_one_look_reaps_nothing_and_a_second_one_a_heartbeat_later_does(lost_job):
     began = time.monotonic()
-    assert housekeeping.reap_expired() == []
+    assert reaping.reap_expired() == []
     assert status(lost_job) == "running"
-    while not housekeeping.reap_expired():
+    while not reaping.reap_expired():
         assert status(lost_job) == "running"
     assert time.monotonic() - began >= HEARTBEAT
     assert status(lost_job) == "queued"
@@ -54,21 +54,21 @@ def test_one_look_reaps_nothing_and_a_second_one_a_heartbeat_later_does(lost_job
 
 def test_a_lease_that_was_renewed_between_two_looks_is_seen_anew(lost_job):
     attempt = Attempt.objects.get(job=lost_job)
-    housekeeping.reap_expired()
+    reaping.reap_expired()
     services.beat(attempt)  # late, but nobody had reaped it
     expire(lost_job)
-    assert housekeeping.reap_expired() == []  # another lease, and its first look
+    assert reaping.reap_expired() == []  # another lease, and its first look
     seen_at = time.monotonic()
     while time.monotonic() - seen_at <= HEARTBEAT:
         pass
-    assert len(housekeeping.reap_expired()) == 1
+    assert len(reaping.reap_expired()) == 1
 
 
 def test_a_dead_supervisor_of_this_host_is_noticed_at_once(make_job):
     job = make_job(status="queued")
     node = Node.objects.get()
     services.claim(node, slot=0, pid=2**22 + 1, pid_started_at=1.0, job_id=job.pk)
-    (reaped,) = housekeeping.reap_dead_supervisors(node)
+    (reaped,) = reaping.reap_dead_supervisors(node)
     assert reaped.job_id == job.pk
     assert status(job) == "queued"
 
@@ -92,7 +92,7 @@ def test_waiting_jobs_are_woken_for_the_slots_that_are_free(make_job):
     assert housekeeping.wake_waiting(Node.objects.get()) == 1  # one slot
     assert housekeeping.wake_waiting(Node.objects.get()) == 0  # the message waits already
     OrmQ.objects.all().delete()
-    with host.free_slot() as slot:
+    with host.hold_free_slot() as slot:
         assert slot == 0
         assert housekeeping.wake_waiting(Node.objects.get()) == 0
 

@@ -22,8 +22,8 @@ def broker(monkeypatch):
     connection.close()
     broker = queue.Broker("heimdall")
     yield broker
-    if broker._ear:
-        broker._ear.close()
+    if broker._listener:
+        broker._listener.close()
     connection.close()
 
 
@@ -31,8 +31,8 @@ def test_a_message_wakes_who_waits_long_before_the_look_that_is_due_anyway(broke
     monkeypatch.setattr(queue.broker, "LOOK_ANYWAY_SECONDS", 60.0)
     assert [broker.dequeue() for _ in range(3)] == [None] * 3  # the first looks; from then on it waits
     monkeypatch.setattr(queue.broker, "WAIT_SECONDS", 20.0 * PATIENCE)
-    waits, wait = threading.Event(), broker._ear.wait
-    monkeypatch.setattr(broker._ear, "wait", lambda seconds: waits.set() or wait(seconds))
+    waits, wait = threading.Event(), broker._listener.wait
+    monkeypatch.setattr(broker._listener, "wait", lambda seconds: waits.set() or wait(seconds))
 
     def send_to_one_who_waits() -> None:
         if waits.wait(20 * PATIENCE):
@@ -61,8 +61,8 @@ def test_six_takers_take_each_message_once(broker):
 
 
 def test_a_host_without_a_free_slot_leaves_a_wake_up_to_others_for_a_moment(broker):
-    held = host.slot_file(0)
-    assert held.take()
+    held = host.slot_lock(0)
+    assert held.acquire()
     try:
         queue.wake()
         queue.announce_housekeeping(5)
@@ -72,10 +72,10 @@ def test_a_host_without_a_free_slot_leaves_a_wake_up_to_others_for_a_moment(brok
             return
         assert first[0][1].startswith("housekeep ")
         assert broker.look() == []
-        queue.broker.OrmQ.objects.update(lock=in_seconds(-queue.broker.FOR_OTHERS_SECONDS - 0.1))
+        queue.messages.OrmQ.objects.update(lock=in_seconds(-queue.broker.FOR_OTHERS_SECONDS - 0.1))
         assert broker.look()[0][1].startswith("supervise ")
     finally:
-        held.give_back()
+        held.release()
     queue.wake()
     assert broker.look()[0][1].startswith("supervise ")  # at once, with a slot
 

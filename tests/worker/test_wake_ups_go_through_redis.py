@@ -15,8 +15,8 @@ from tests.storage.servers import Wire
 from tests.support.redis_server import RedisServer
 from tests.support.running import PATIENCE, running
 from training import queue, services
-from training.queue import redis_broker, redis_queue
-from training.queue.redis_broker import RedisBroker
+from training.queue import RedisBroker, redis_queue
+from training.queue import broker as queue_broker
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def used(server, settings, db, monkeypatch):
     monkeypatch.setattr(redis_queue, "_known", "")
     monkeypatch.setattr(redis_queue, "_away_until", 0.0)
     monkeypatch.setattr(redis_queue, "AWAY_SECONDS", 0.05)
-    monkeypatch.setattr(redis_queue, "_said_at", None)
-    monkeypatch.setattr(redis_broker, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(redis_queue, "_logged_at", None)
+    monkeypatch.setattr(queue_broker, "REDIS_WAIT_SECONDS", 0.1)
     services.join_installation()
     with Redis.from_url(server.url) as client:
         client.flushall()
@@ -55,7 +55,7 @@ def drained(broker) -> list[str]:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_that_waits_gets_a_message_at_once(used, monkeypatch):
-    monkeypatch.setattr(redis_broker, "WAIT_SECONDS", 20.0 * PATIENCE)
+    monkeypatch.setattr(queue_broker, "REDIS_WAIT_SECONDS", 20.0 * PATIENCE)
     monkeypatch.setattr(redis_queue, "ANSWER_SECONDS", 30.0 * PATIENCE)
     redis_queue._client.cache_clear()
     used.config_resetstat()

@@ -20,7 +20,7 @@ from training.queue import commits
 logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 0.05  # for a sign of change, at a time
-ASK_SQLITE_SECONDS = 0.01  # for a sign
+POLL_SQLITE_SECONDS = 0.01  # for a sign
 FOLD_SECONDS = 0.02  # at least, between two looks
 FULL_LOOK_SECONDS = 2.0  # a look though no sign came
 AGAIN_SECONDS = 1.0  # a second wake after a change: two commits within one millisecond look like one
@@ -71,24 +71,24 @@ class Tailer:
         self._is_asked = True
 
     def _run(self) -> None:
-        self._ear = commits.ear(commits.JOBS, every_seconds=ASK_SQLITE_SECONDS)
+        self._listener = commits.listen_to(commits.JOBS, poll_seconds=POLL_SQLITE_SECONDS)
         try:
             while not self._stopped.is_set():
                 self._guarded(self._watch)
         finally:
-            self._ear.close()
+            self._listener.close()
             connection.close()
 
     def _watch(self) -> None:
         """1. wait for a sign of change, a full look that is due, or another set of jobs  2. look  3. tell."""
-        ear = self._ear
+        listener = self._listener
         next_full_look = 0.0
         while not self._stopped.is_set():
-            has_moved = ear.wait(WAIT_SECONDS)
+            has_moved = listener.wait(WAIT_SECONDS)
             now = time.monotonic()
             is_full = now >= next_full_look
             # What else was written, such as logins, is not heard of everywhere.
-            self.num_commits += has_moved or (is_full and not ear.hears_all)
+            self.num_commits += has_moved or (is_full and not listener.sees_every_commit)
             due = {job for job, at in self._again.items() if at <= now}
             if not (has_moved or due or self._is_asked or is_full):
                 continue

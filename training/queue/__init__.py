@@ -1,14 +1,22 @@
-"""Messages between processes. They only wake: the database decides (docs/decisions/001)."""
+"""Messages between processes. They only wake: the database decides (docs/decisions/001).
 
-from training.queue.broker import (
+messages.py      sending a message, and which are still waiting
+broker.py        how django-q2's cluster takes them
+redis_queue.py   the messages in Redis, where REDIS_URL is set
+commits.py       how a process notices at once what another one committed
+cluster.py       the process tree of django-q2's cluster
+"""
+
+from training.queue.broker import Broker, RedisBroker
+from training.queue.cluster import run_cluster
+from training.queue.messages import (
     FOR_ONE_HOST,
-    Broker,
+    MessageKey,
     announce_housekeeping,
     forget_housekeeping,
     is_waiting,
     num_waiting,
     own_key,
-    run_cluster,
     wake,
     wake_host,
 )
@@ -16,6 +24,8 @@ from training.queue.broker import (
 __all__ = [
     "FOR_ONE_HOST",
     "Broker",
+    "MessageKey",
+    "RedisBroker",
     "announce_housekeeping",
     "forget_housekeeping",
     "is_waiting",

@@ -1,102 +1,47 @@
-"""Adapter to django-q2. Messages say "there may be work" and carry integers only; the database decides.
+"""What django-q2's cluster takes messages from: the database, or Redis and the database.
 
-A message is gone when it is taken: it may be lost, and the sweep wakes again. So a task that is longer than a timeout
-is never handed out twice, and no clock but the database's has a say.
-
-In the database, or in Redis where REDIS_URL is set, a message is a word, a number and an id, such as
-`supervise 7 3f2a...`. It can name nothing but the words of TASKS, and it is no pickle: whoever can write there can
-wake a worker, and do nothing else.
+A message that is taken is deleted. A broker waits for a notification of the database instead of sleeping, so that a
+job starts within milliseconds; it looks now and then anyway.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
-import os
-import re
-import signal
 import time
-import uuid
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.db import Error, connection, connections, transaction
+from django.db import Error, connection
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils import timezone
-from django.utils.module_loading import import_string
 from django_q.brokers.orm import ORM
 from django_q.conf import Conf
 from django_q.models import OrmQ
-from django_q.signals import post_spawn
-from django_q.signing import SignedPackage
 
-from heimdall.processes import die_with_parent
 from training import host
 from training.queue import commits, redis_queue
+from training.queue.messages import own_key, task_package
 
-TASKS = {"supervise": "training.worker.tasks.supervise", "housekeep": "training.worker.tasks.housekeep"}
-GET_READY = "training.worker.tasks.get_ready"
-WAIT_SECONDS = 0.1  # for a sign of a message, at a time
-ASK_SQLITE_SECONDS = 0.003  # for a sign
-LOOK_ANYWAY_SECONDS = 1.0  # for a message of which no sign came
+WAIT_SECONDS = 0.1  # for a notification, at a time
+POLL_SQLITE_SECONDS = 0.003  # SQLite has none: how often it is asked
+LOOK_ANYWAY_SECONDS = 1.0  # for a message of which no notification came
 FOR_OTHERS_SECONDS = 0.5
-FOR_ONE_HOST = -1  # the number of a wake-up that is not passed on
 RETRY_SECONDS = 0.5
-_MESSAGE = re.compile(r"(supervise|housekeep) (-?[0-9]{1,19}) ([0-9a-f]{32})")
-Sent = int | str  # a message is known by the id of its row, or by its text where it went to Redis
+REDIS_WAIT_SECONDS = 1.0  # for a message; a cluster that is told to stop notices it after this
 logger = logging.getLogger(__name__)
 
 
-def wake(hint: int = 0) -> str:
-    """Say that there may be work. In a transaction, the message is sent by its commit. Returns the task's id."""
-    return _send("supervise", hint, Conf.CLUSTER_NAME)[0]
-
-
-def wake_host(node_name: str) -> str:
-    """The same, said to one host's cluster alone. It keeps the message, whether it can use it or not."""
-    return _send("supervise", FOR_ONE_HOST, key_of(node_name))[0]
-
-
-def announce_housekeeping(number: int) -> Sent:
-    """Have this host's cluster do its housekeeping."""
-    return _send("housekeep", number, own_key())[1]
-
-
-def is_waiting(message: Sent) -> bool:
-    """Whether nobody has taken this message yet."""
-    if isinstance(message, int):
-        return OrmQ.objects.filter(pk=message).exists()
-    return message in redis_queue.waiting(own_key()) or OrmQ.objects.filter(payload=message).exists()
-
-
-def num_waiting() -> int:
-    """Wake-ups for this host that nobody has taken yet."""
-    keys = (Conf.CLUSTER_NAME, own_key())
-    found = OrmQ.objects.filter(key__in=keys, payload__startswith="supervise ").count()
-    if settings.REDIS_URL:
-        found += redis_queue.count(Conf.CLUSTER_NAME)
-        found += sum(message.startswith("supervise ") for message in redis_queue.waiting(own_key()))
-    return found
-
-
-def forget_housekeeping() -> None:
-    """Drop what was announced to a cluster of this host that is gone."""
-    OrmQ.objects.filter(key=own_key()).delete()
-    if settings.REDIS_URL:
-        redis_queue.clear(own_key())
-
-
 class Broker(ORM):
-    """django-q2's queue in the database, with four changes: it waits for a sign of the database instead of sleeping;
+    """django-q2's queue in the database, with four changes: it waits for a notification instead of sleeping;
     taking a message deletes it; each host has, beside the common queue, one of its own (for its housekeeping); and
     the messages are ours, not pickles."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._ear: commits.Ear | None = None  # opened by the process that waits: this one may only fork it
+        # Opened by the process that waits: this one may only fork it.
+        self._listener: commits.CommitListener | None = None
         self._look_at = 0.0
         self._num_failures = 0
 
@@ -108,7 +53,7 @@ class Broker(ORM):
             self._wait_for_the_database(error)
             return None
         self._num_failures = 0
-        return [(pk, package) for pk, payload in taken if (package := _package(payload))] or None
+        return [(pk, package) for pk, payload in taken if (package := task_package(payload))] or None
 
     def next(self) -> list[tuple[int, str]]:
         return self.look() if self._is_time_to_look() else []
@@ -120,9 +65,9 @@ class Broker(ORM):
         return taken
 
     def _is_time_to_look(self) -> bool:
-        if self._ear is None:
-            self._ear = commits.ear(commits.MESSAGES, every_seconds=ASK_SQLITE_SECONDS)
-        return time.monotonic() >= self._look_at or self._ear.wait(WAIT_SECONDS)
+        if self._listener is None:
+            self._listener = commits.listen_to(commits.MESSAGES, poll_seconds=POLL_SQLITE_SECONDS)
+        return time.monotonic() >= self._look_at or self._listener.wait(WAIT_SECONDS)
 
     def _wait_for_the_database(self, error: Error) -> None:
         """A message that was not taken is still there. django-q2 itself would end this process."""
@@ -134,7 +79,7 @@ class Broker(ORM):
         time.sleep(RETRY_SECONDS)
 
     def enqueue(self, task: str) -> int:
-        raise TypeError("Messages are sent by wake and announce_housekeeping alone.")
+        raise TypeError("Messages are sent by training.queue.messages alone.")
 
     def queue_size(self) -> int:
         return OrmQ.objects.filter(key=self.list_key).count()
@@ -143,53 +88,22 @@ class Broker(ORM):
         return 0
 
 
-def run_cluster(worker: int) -> None:
-    """Be the cluster of the worker with this pid, until the worker or a signal ends it."""
-    from django_q.cluster import Cluster
+class RedisBroker(Broker):
+    """Takes from Redis the moment a message comes, and between two waits from the database: what was sent while
+    Redis did not answer lies there."""
 
-    die_with_parent(worker)
-    os.register_at_fork(before=_note_the_parent, after_in_child=_stand_or_fall_with_the_parent)
-    post_spawn.connect(_prepare_supervisor, dispatch_uid="heimdall.queue")
-    connections.close_all()
-    # What is there now stays for good: the processes that are forked from this one share it, and none of them stops
-    # to look for garbage in it while a job waits.
-    gc.collect()
-    gc.freeze()
-    Cluster().start()
+    def next(self) -> list[tuple[int, str]]:
+        # However busy Redis is: what lies in the database has its turn.
+        if time.monotonic() >= self._look_at and (taken := self.look()):
+            return taken
+        try:
+            message = redis_queue.take(own_key(), self.list_key, seconds=REDIS_WAIT_SECONDS)
+        except redis_queue.RedisUnavailable:
+            return super().next()
+        return [(0, message)] if message is not None else self.look()
 
-
-def _note_the_parent() -> None:
-    global _forked_by
-    _forked_by = os.getpid()
-
-
-def _stand_or_fall_with_the_parent() -> None:
-    die_with_parent(_forked_by)  # each fork clears the request
-
-
-_forked_by = 0
-
-
-def _prepare_supervisor(**_: Any) -> None:
-    host.orders.listen()
-    die_with_parent(os.getppid(), signal.SIGUSR1)
-    import_string(GET_READY)()
-
-
-def _send(task: str, number: int, key: str) -> tuple[str, Sent]:
-    """The message's id, and what `is_waiting` knows it by."""
-    name = uuid.uuid4().hex
-    payload = f"{task} {int(number)} {name}"
-    if not settings.REDIS_URL:
-        return name, _write(key, payload)
-    transaction.on_commit(lambda: redis_queue.put(key, payload) or _write(key, payload))
-    return name, payload
-
-
-def _write(key: str, payload: str) -> int:
-    row = OrmQ.objects.create(key=key, payload=payload, lock=Now())
-    commits.say(commits.MESSAGES)
-    return row.pk
+    def queue_size(self) -> int:
+        return super().queue_size() + redis_queue.count(self.list_key)
 
 
 def _for_this_host(common: str) -> Q:
@@ -235,29 +149,3 @@ def _statements(vendor: str, chosen: Q) -> tuple[str, str, tuple[Any, ...]]:
     # An array, or the planner might look for the oldest again for each row.
     taking = f"{delete} = ANY(ARRAY({oldest} FOR UPDATE SKIP LOCKED)) {told}"
     return oldest, f"{taking}, set_config('synchronous_commit', 'off', true)", values
-
-
-def _package(payload: str) -> str | None:
-    """The message as the rest of the cluster wants it: made here, for its own memory. None for what is not ours."""
-    found = _MESSAGE.fullmatch(payload)
-    if found is None:
-        logger.warning("A queue message of unknown form was dropped.")
-        return None
-    task = {
-        "id": uuid.uuid4().hex,  # a new one: django-q2 looks for what an earlier task of this id left behind
-        "name": f"{found[1]} {found[2]}",
-        "func": TASKS[found[1]],
-        "args": (int(found[2]),),
-        "kwargs": {},
-        "started": timezone.now(),
-        "ack_failure": True,
-    }
-    return SignedPackage.dumps(task)
-
-
-def own_key() -> str:
-    return key_of(settings.NODE_NAME)
-
-
-def key_of(node_name: str) -> str:
-    return f"{Conf.CLUSTER_NAME}@{node_name}"[:100]

@@ -2,8 +2,8 @@
 
 SQLite: PRAGMA data_version moves with every commit of another connection, and asking costs microseconds.
 PostgreSQL: LISTEN, on a connection that is kept for it. Whoever waits looks now and then anyway: behind a pooler of
-transactions nothing is heard (HEIMDALL_LISTEN_URL leads past it), and what was said while a connection was lost is
-gone.
+transactions no notification arrives (HEIMDALL_LISTEN_URL leads past it), and one that came while a connection was
+lost is gone.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections
 
 from heimdall.site import database
 
-JOBS = "heimdall_jobs"  # said by a trigger when a job's row was written
-MESSAGES = "heimdall_messages"  # said with each queue message
-HEARD_SECONDS = 2.0
+JOBS = "heimdall_jobs"  # notified by a trigger when a job's row was written
+MESSAGES = "heimdall_messages"  # notified with each queue message
+ARRIVE_SECONDS = 2.0
 
 
-class Ear(Protocol):
+class CommitListener(Protocol):
     """Belongs to one thread. Raises django.db.Error where the database is away; it may be used again then."""
 
-    hears_all: bool  # every commit, and not only what somebody says
+    sees_every_commit: bool  # and not only those that notify
 
     def wait(self, seconds: float) -> bool:
         """True as soon as there may be something new; False after so many seconds without."""
@@ -32,36 +32,36 @@ class Ear(Protocol):
     def close(self) -> None: ...
 
 
-def ear(channel: str, *, every_seconds: float) -> Ear:
-    """every_seconds: how often SQLite is asked."""
-    return SqliteEar(every_seconds) if connection.vendor == "sqlite" else PostgresEar(channel)
+def listen_to(channel: str, *, poll_seconds: float) -> CommitListener:
+    """poll_seconds: how often SQLite is asked."""
+    return SqliteListener(poll_seconds) if connection.vendor == "sqlite" else PostgresListener(channel)
 
 
-def say(channel: str) -> None:
-    """Wake those who listen. In a transaction: by its commit, once, and never before."""
+def notify(channel: str) -> None:
+    """Wake those who listen to the channel. In a transaction: by its commit, once, and never before."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_notify(%s, '')", [channel])
 
 
-def are_heard() -> bool:
-    """Whether what is said on one connection reaches another. Behind a pooler of transactions it does not."""
+def notifications_arrive() -> bool:
+    """Whether a notification of one connection reaches another. Behind a pooler of transactions it does not."""
     if connection.vendor != "postgresql":
         return True
-    ear = PostgresEar(f"heimdall_check_{uuid.uuid4().hex}")
+    listener = PostgresListener(f"heimdall_check_{uuid.uuid4().hex}")
     try:
-        ear.wait(0)  # begins to listen
-        say(ear.channel)
-        return ear.wait(HEARD_SECONDS)
+        listener.wait(0)  # begins to listen
+        notify(listener.channel)
+        return listener.wait(ARRIVE_SECONDS)
     finally:
-        ear.close()
+        listener.close()
 
 
-class SqliteEar:
-    hears_all = True
+class SqliteListener:
+    sees_every_commit = True
 
-    def __init__(self, every_seconds: float) -> None:
-        self._every_seconds = every_seconds
+    def __init__(self, poll_seconds: float) -> None:
+        self._poll_seconds = poll_seconds
         self._seen: tuple[Any, int] | None = None
 
     def wait(self, seconds: float) -> bool:
@@ -71,7 +71,7 @@ class SqliteEar:
             while not self._has_moved(here.connection):
                 if time.monotonic() >= until:
                     return False
-                time.sleep(self._every_seconds)
+                time.sleep(self._poll_seconds)
         return True
 
     def close(self) -> None:
@@ -83,8 +83,8 @@ class SqliteEar:
         return before != self._seen
 
 
-class PostgresEar:
-    hears_all = False
+class PostgresListener:
+    sees_every_commit = False
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
@@ -94,7 +94,7 @@ class PostgresEar:
         with connection.wrap_database_errors:
             if self._connection is None or self._connection.closed:
                 self._listen()
-                return True  # whatever was said before
+                return True  # whatever was notified before
             try:
                 return any(True for _ in self._connection.notifies(timeout=seconds, stop_after=1))
             except BaseException:

@@ -26,11 +26,11 @@ T = TypeVar("T")
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 3.0
 AWAY_SECONDS = 1.0  # how long Redis is left alone after it did not answer
-SAY_AGAIN_SECONDS = 60.0  # that it is still away
+LOG_AGAIN_SECONDS = 60.0  # that it is still away
 MOST_MESSAGES = 10_000  # of one queue: more wake-ups than that say nothing more
 
 
-class Away(Exception):
+class RedisUnavailable(Exception):
     """Redis does not answer now, or no worker has joined this installation yet."""
 
 
@@ -42,7 +42,7 @@ def put(key: str, payload: str) -> bool:
 
     try:
         _ask(push, key)
-    except Away:
+    except RedisUnavailable:
         return False
     return True
 
@@ -59,21 +59,21 @@ def waiting(key: str) -> list[str]:
         return [
             one.decode(errors="replace") for one in _ask(lambda client, name: client.lrange(name, 0, -1), key)
         ]
-    except Away:
+    except RedisUnavailable:
         return []
 
 
 def count(key: str) -> int:
     try:
         return int(_ask(lambda client, name: client.llen(name), key))
-    except Away:
+    except RedisUnavailable:
         return 0
 
 
 def clear(key: str) -> None:
     try:
         _ask(lambda client, name: client.delete(name), key)
-    except Away:
+    except RedisUnavailable:
         pass  # they are only messages
 
 
@@ -82,35 +82,35 @@ def _ask(question: Callable[..., T], *keys: str) -> T:
 
     global _away_until
     if time.monotonic() < _away_until:
-        raise Away
+        raise RedisUnavailable
     names = [f"heimdall:{_installation()}:{key}" for key in keys]
     try:
         answer = question(_client(settings.REDIS_URL), *names)
     except (redis.RedisError, OSError) as error:
         _away_until = time.monotonic() + AWAY_SECONDS
-        _say_that_it_is_away(error)
-        raise Away from error
-    _say_that_it_is_back()
+        _log_that_it_is_away(error)
+        raise RedisUnavailable from error
+    _log_that_it_is_back()
     return answer
 
 
-def _say_that_it_is_away(error: Exception) -> None:
+def _log_that_it_is_away(error: Exception) -> None:
     """Now and then: each process asks every second, and a log must stay readable."""
-    global _said_at
-    if _said_at is None or time.monotonic() - _said_at >= SAY_AGAIN_SECONDS:
-        _said_at = time.monotonic()
+    global _logged_at
+    if _logged_at is None or time.monotonic() - _logged_at >= LOG_AGAIN_SECONDS:
+        _logged_at = time.monotonic()
         logger.warning("Redis does not answer, so messages go through the database: %s", error)
 
 
-def _say_that_it_is_back() -> None:
-    global _said_at
-    if _said_at is not None:
-        _said_at = None
+def _log_that_it_is_back() -> None:
+    global _logged_at
+    if _logged_at is not None:
+        _logged_at = None
         logger.warning("Redis answers again.")
 
 
 _away_until = 0.0
-_said_at: float | None = None
+_logged_at: float | None = None
 
 
 @functools.lru_cache
@@ -130,7 +130,7 @@ def _installation() -> str:
     global _known
     _known = _known or Installation.objects.values_list("store_id", flat=True).first() or ""
     if not _known:
-        raise Away
+        raise RedisUnavailable
     return _known
 
 

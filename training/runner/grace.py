@@ -32,7 +32,7 @@ class Grace:
 
     def has_begun(self) -> bool:
         """Whether the host drains. The grace counts from the first time that it is seen."""
-        if not host.orders.must_land():
+        if not host.stop_signals.must_land():
             return False
         if self._ends_at is None:
             self._ends_at = time.monotonic() + settings.DRAIN_GRACE_SECONDS

@@ -35,7 +35,7 @@ T = TypeVar("T")
 NOTHING_WISHED = Wish(Stop.NONE, "")
 LISTEN_SECONDS = 0.1  # how long the loop waits for the trainer's next message
 WISH_SECONDS = 0.25  # how old the known wish may get where no commit is heard
-EAR_SECONDS = 0.004  # how often SQLite is asked whether something was committed
+POLL_SECONDS = 0.004  # how often SQLite is asked whether something was committed
 NEWS_SECONDS = 0.25  # how long news may wait for the next beat
 LOG_TAIL_CHARACTERS = 8_000
 
@@ -214,17 +214,17 @@ class Relay:
 
     def hear_commits(self, over: threading.Event) -> None:
         """In a thread of its own: what was committed may be a wish, so the loop is to look now."""
-        ear = commits.ear(commits.JOBS, every_seconds=EAR_SECONDS)
+        listener = commits.listen_to(commits.JOBS, poll_seconds=POLL_SECONDS)
         try:
             while not over.is_set():
                 try:
-                    if ear.wait(0.2):
+                    if listener.wait(0.2):
                         self.may_be_wished = True
                         self.trainer.nudge()
                 except AWAY:
                     over.wait(1.0)
         finally:
-            ear.close()
+            listener.close()
 
     # 5. The trainer hears the wish.
 

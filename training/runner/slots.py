@@ -27,10 +27,10 @@ class Found(StrEnum):
 def run_jobs() -> Found:
     """Take the best queued job, and the next, until none waits."""
     found = Found.NOTHING
-    with host.orders.at_work():
-        while not host.orders.must_leave():
+    with host.stop_signals.at_work():
+        while not host.stop_signals.must_leave():
             node = Node.objects.get(name=settings.NODE_NAME)
-            with host.free_slot() as slot:
+            with host.hold_free_slot() as slot:
                 if slot is None:
                     return Found.NO_SLOT
                 last = _run_in(node, slot)
@@ -49,7 +49,7 @@ def _run_in(node: Node, slot: int) -> Supervision | None:
     Returns the attempt that still has to be tidied up after: the slot need not wait for that.
     """
     pid, last = os.getpid(), None
-    while not host.orders.must_leave():
+    while not host.stop_signals.must_leave():
         born_at = _born_at(pid)
         attempt = services.claim(node, slot=slot, pid=pid, pid_started_at=born_at, is_just_read=last is None)
         if attempt is None:

@@ -8,14 +8,14 @@ def supervise(number: int) -> None:
     """Take the best queued job from its claim to its landing, and the next, while there are any."""
     found = runner.run_jobs()
     if found is not runner.Found.WORK:
-        housekeeping.after_a_vain_wake_up(number, has_slot=found is runner.Found.NOTHING)
+        housekeeping.after_a_fruitless_wake_up(number, has_slot=found is runner.Found.NOTHING)
 
 
 def housekeep(number: int) -> None:
     """Wake what waits, reap what is lost, and show that the cluster lives."""
-    housekeeping.keep_house(number)
+    housekeeping.look_after_host(number)
 
 
-def get_ready() -> None:
+def warm_up() -> None:
     """What a process of the cluster does before its first message."""
     runner.warm_up()

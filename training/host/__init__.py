@@ -1,0 +1,34 @@
+"""What the processes of one host share beside the database.
+
+locks.py                 the worker's lock and the slots'; who holds them
+canary.py                the number of the last message that the cluster executed
+processes.py             which processes live
+supervisor_signals.py    what signals have asked of a supervisor
+"""
+
+from training.host.canary import answer_canary, canary_answer
+from training.host.locks import (
+    FileLock,
+    folder,
+    hold_free_slot,
+    slot_lock,
+    supervisors,
+    worker_lock,
+)
+from training.host.processes import is_alive, is_running, started_at
+from training.host.supervisor_signals import stop_signals
+
+__all__ = [
+    "FileLock",
+    "answer_canary",
+    "canary_answer",
+    "folder",
+    "hold_free_slot",
+    "is_alive",
+    "is_running",
+    "slot_lock",
+    "started_at",
+    "stop_signals",
+    "supervisors",
+    "worker_lock",
+]

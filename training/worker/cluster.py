@@ -1,0 +1,39 @@
+"""The cluster of django-q2, as the guard sees it: a process that it starts, watches and ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+
+class ClusterProcess:
+    """django-q2's process tree, in a session of its own so that no terminal reaches it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, sys.argv[0], "worker", "--cluster-of", str(os.getpid())]
+        self._process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
+
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        if self._process and self.is_alive():
+            self._process.terminate()
+
+    def abandon(self) -> None:
+        """Kill the head. Idle processes follow it at once; a supervisor at work finishes its attempt first."""
+        if self._process and self.is_alive():
+            self._process.kill()
+        if self._process:
+            self._process.wait()
+
+    def kill_session(self) -> None:
+        with suppress(ProcessLookupError):
+            if self._process:
+                os.killpg(self._process.pid, signal.SIGKILL)
