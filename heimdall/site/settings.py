@@ -12,8 +12,10 @@ from django.core.exceptions import ImproperlyConfigured
 from heimdall.site import database, env
 from training import fields
 
-BASE_DIR = Path(__file__).resolve().parents[2]
-DATA_DIR = env.folder("HEIMDALL_DATA_DIR", BASE_DIR / "var")
+# In a wheel, templates and static files stand beside this file; in a checkout at its top.
+IS_INSTALLED = (Path(__file__).parent / "templates").is_dir()
+BASE_DIR = Path(__file__).resolve().parent if IS_INSTALLED else Path(__file__).resolve().parents[2]
+DATA_DIR = env.folder("HEIMDALL_DATA_DIR", Path("var") if IS_INSTALLED else BASE_DIR / "var")
 
 DEBUG = env.flag("HEIMDALL_DEBUG", False)
 SECRET_KEY = env.text("HEIMDALL_SECRET_KEY") or env.secret_in_file(DATA_DIR / "secret-key")

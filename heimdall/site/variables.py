@@ -104,7 +104,7 @@ STORE = Group(
             "HEIMDALL_DATA_DIR",
             None,
             "the folder where everything is kept",
-            otherwise="`var/`",
+            otherwise="`var/` in the checkout; where Heimdall is installed, in the folder it is started in",
             deployed="/var/lib/heimdall",
         ),
         V(
