@@ -34,6 +34,10 @@ class Host(Protocol):
     def config(self) -> Mapping[str, Any]:
         """What was asked for this job."""
 
+    @property
+    def resumes_in_epoch(self) -> int:
+        """The epoch (from 0) in which it will go on, known before anything is restored."""
+
     def begin(self, job: "Job") -> None:
         """All is built and nothing was trained: restore the parts, if there is something to restore."""
 
@@ -144,6 +148,10 @@ class Job:
         """Values of the step under way; after the epoch's batches, of the epoch. Numbers or tensors of one value."""
         (self.logged.add if self._open else self.logged.add_to_epoch)(values)
 
+    def log_to_epoch(self, **values: Any) -> None:
+        """Values of the epoch under way, wherever they are logged."""
+        self.logged.add_to_epoch(values)
+
     def artifact(self, artifact: Mapping[str, Any]) -> None:
         """What people may look at beside the values: plain JSON with a `kind`. The newest one is kept."""
         self._host.artifact(artifact)
@@ -169,6 +177,11 @@ class Job:
             if isinstance(part, torch.optim.Optimizer):
                 return float(part.param_groups[0]["lr"])
         return None
+
+    @property
+    def resumes_in_epoch(self) -> int:
+        """The epoch (from 0) in which a resume goes on, known before all is built."""
+        return self._host.resumes_in_epoch
 
     # What drives it: `epochs`, or an adapter for a framework's own loop.
 
@@ -246,6 +259,7 @@ class Alone:
 
     is_supervised = False
     config: Mapping[str, Any] = {}
+    resumes_in_epoch = 0
 
     def begin(self, job: Job) -> None:
         pass
