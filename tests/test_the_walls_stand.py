@@ -30,6 +30,7 @@ PLAIN = {
     "heimdall.plain_json",
     "heimdall.processes",
     "heimdall.site",
+    "heimdall.trainer.protocol",
 }
 BELOW_THE_DOORS = {
     *ROWS,
@@ -51,7 +52,7 @@ MAY_IMPORT = {
     "heimdall.plain_json": set(),
     "heimdall.processes": set(),
     "heimdall.codec": {"heimdall.failpoints", "heimdall.files", "heimdall.plain_json"},
-    "heimdall.trainer": {"heimdall.engine", "heimdall.plain_json", "heimdall.processes"},
+    "heimdall.trainer": {"heimdall.plain_json", "heimdall.processes"},
     "heimdall.recipes": {"heimdall.errors", "heimdall.files"},
     "heimdall.recipes.localization": {
         "heimdall.recipes", "heimdall.codec", "heimdall.engine.schedule", "heimdall.files",

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from heimdall.engine.progress import Position
 from heimdall.engine.rng import mix, mix_range, seed_all
+from heimdall.processes import die_with_parent
 from heimdall.recipes.base import Samples, TrainingRecipe
-from heimdall.trainer.process import die_with_parent
 
 TRAINING, VALIDATION = "training", "validation"
 BLOCK_SAMPLES = 4096  # whose order and seeds are worked out together

@@ -137,7 +137,7 @@ def test_another_state_than_expected(wrong, folder, staged):
 
 def test_a_damaged_file(folder, staged):
     damaged = folder / "damaged.safetensors"
-    data = bytearray((folder / staged["path"]).read_bytes())
+    data = bytearray((folder / staged.path).read_bytes())
     data[-1] ^= 1
     damaged.write_bytes(data)
     spec = spec_of(folder / "damaged", config_of(epochs=2), checkpoint=str(damaged))

@@ -67,7 +67,7 @@ def test_with_all_of_them_it_is_the_same(folder, paused, rest):
 
 
 def test_these_are_all_the_parts_that_there_are(paused):
-    loaded, _ = codec.load(paused.last_staged["path"])
+    loaded, _ = codec.load(paused.last_staged.path)
     assert list(loaded) == PARTS
     assert list(loaded["rng"]) == GENERATORS
 
@@ -75,7 +75,7 @@ def test_these_are_all_the_parts_that_there_are(paused):
 @pytest.mark.parametrize("part", PARTS)
 def test_a_checkpoint_without_it_is_refused(part, folder, paused):
     work = built(folder / "refused", paused)
-    loaded, _ = codec.load(paused.last_staged["path"])
+    loaded, _ = codec.load(paused.last_staged.path)
     del loaded[part]
     with pytest.raises(Refused, match=f"it has no part {part}"):
         restore(work._training.parts, loaded)
@@ -90,7 +90,7 @@ def built(folder, paused) -> StoppingWork:
 def go_on_without(part: str | None, piece: str | None, folder: Any, paused: Told) -> Told:
     """Go on from the checkpoint, but with one part (or a piece of it) as a fresh training has it."""
     work = built(folder, paused)
-    loaded, _ = codec.load(paused.last_staged["path"])
+    loaded, _ = codec.load(paused.last_staged.path)
     fresh = copy.deepcopy(state_of(work._training.parts))
     if piece is not None:
         loaded[part][piece] = fresh[part][piece]
@@ -104,7 +104,7 @@ def go_on_without(part: str | None, piece: str | None, folder: Any, paused: Told
 
 def differs(told: Told, other: Told) -> bool:
     """Whether final state, epochs or steps differ."""
-    one, two = (codec.load(each.last_staged["path"])[0] for each in (told, other))
+    one, two = (codec.load(each.last_staged.path)[0] for each in (told, other))
     return bool(
         difference(one, two)
         or repr(told.of("epoch")) != repr(other.of("epoch"))

@@ -129,5 +129,5 @@ def test_the_first_step_after_a_resume_reads_one_batch_wherever_it_is(step, tmp_
     work.start(*load_recipe(spec))
     ACCESSES.clear()
     work.work()
-    assert work.told.last_staged["step"] == step + 1
+    assert work.told.last_staged.step == step + 1
     assert ACCESSES == {"training": 8}

@@ -21,6 +21,7 @@ from django.core.management import call_command  # noqa: E402
 from django.db import transaction  # noqa: E402
 from rest_framework.authtoken.models import Token  # noqa: E402
 
+from heimdall.trainer.protocol import EpochDone  # noqa: E402
 from training import services  # noqa: E402
 from training.models import Attempt, LogChunk, TrainingJob  # noqa: E402
 from training.store.checkpoints import StoredCheckpoint  # noqa: E402
@@ -79,7 +80,7 @@ def beat(
     """Steps first..last of an epoch, a piece of log, and with `closes` the epoch's values."""
     steps = [{"step": step, "epoch": epoch, "loss": 1 / step} for step in range(first, last + 1)]
     values = {"train_loss": 1 / last, "val_loss": 2 / last, "odd": "nan"} if closes else {}
-    epochs = [{"epoch": epoch, "step": last, "values": values}] if closes else []
+    epochs = [EpochDone(last, epoch, values)] if closes else []
     services.beat(_attempt(job), steps=steps, epochs=epochs, log=log)
 
 

@@ -73,8 +73,7 @@ CHANGES = {
     "early_stop_patience": Change(
         1,
         lambda before, after: (
-            (before.of("finished")[0]["reason"], after.of("finished")[0]["reason"])
-            == ("epochs", "early_stopping")
+            (before.of("finished")[0].reason, after.of("finished")[0].reason) == ("epochs", "early_stopping")
         ),
         {"epochs": 4, "early_stop_delta": 1000.0},
     ),
@@ -173,9 +172,9 @@ def test_another_folder_is_other_text(trained: Callable[..., Run], tmp_path: Pat
 
 
 def test_a_device_that_is_not_there_is_refused(trained: Callable[..., Run]) -> None:
-    assert trained(device="cpu").of("started")[0]["environment"]["device"] == "cpu"
+    assert trained(device="cpu").of("started")[0].environment["device"] == "cpu"
     if torch.cuda.is_available():
-        assert trained(device="cuda").of("started")[0]["environment"]["device"] == "cuda"
+        assert trained(device="cuda").of("started")[0].environment["device"] == "cuda"
     else:
         with pytest.raises(Refused, match="CUDA"):
             trained(device="cuda")

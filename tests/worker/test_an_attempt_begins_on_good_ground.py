@@ -12,6 +12,7 @@ from django.db import OperationalError
 
 from heimdall import codec
 from tests.support.running import PATIENCE
+from tests.support.staged import staged_as
 from training import host, services
 from training.errors import StorageUnavailable
 from training.models import Attempt, Checkpoint, Dataset, Event, Node, TrainingJob, checkpoint_storage
@@ -67,8 +68,7 @@ def claimed(alice, node, tmp_path) -> Attempt:
     for step in (2, 4):
         path = tmp_path / f"staged-{step}"
         saved = codec.save(path, {"model": torch.full((9,), float(step)), "step": step}, {})
-        staged = {"path": str(path), "step": step, "epoch": 0, "kinds": ["periodic"], "digest": saved.digest,
-                  "size": saved.size, "header_sha256": saved.header_sha256}  # fmt: skip
+        staged = staged_as(saved, step=step, epoch=0, kinds=("periodic",))
         stored = checkpoints.store(staged, job_id=first.job_id, attempt=1)
         services.record_checkpoint(first, stored)
     services.crash(first, exit_code=-9)

@@ -10,7 +10,8 @@ from dataclasses import replace
 from django.conf import settings
 
 from heimdall.failpoints import failpoint
-from heimdall.trainer.process import Message, Trainer
+from heimdall.trainer.handle import Trainer
+from heimdall.trainer.protocol import Exit, Failed, Finished, Stopped
 from training import services
 from training.lifecycle import JobType, Stop, StopAt
 from training.runner import start
@@ -85,10 +86,10 @@ class Training(Relay):
     def _has_landing_place(self) -> bool:
         return self.stopped is not None and (self._stands_at(self.stopped) or self._has_all_shards())
 
-    def _stands_at(self, place: Message) -> bool:
+    def _stands_at(self, place: Finished | Stopped) -> bool:
         """Whether the checkpoint of this very place is stored: the one of a withdrawn pause may come later."""
-        kind = "final" if place["kind"] == "finished" else "pause"
-        return self.ending is not None and self.ending.step == place["step"] and kind in self.ending.kinds
+        kind = "final" if isinstance(place, Finished) else "pause"
+        return self.ending is not None and self.ending.step == place.step and kind in self.ending.kinds
 
     def _has_all_shards(self) -> bool:
         """Synthetic data has no checkpoint: what was made is recorded."""
@@ -168,15 +169,15 @@ class Training(Relay):
         self.supervision.log("cancelled")
         return True
 
-    def _fail(self, message: Message) -> bool:
+    def _fail(self, failed: Failed) -> bool:
         if self._waits_for_the_store():
             return self._mind_the_grace()
         self.flush()
-        if message["code"] == "bad_checkpoint" and self.attempt.started_from is not None:
-            raise BadStart(message["error"])
+        if failed.code == "bad_checkpoint" and self.attempt.started_from is not None:
+            raise BadStart(failed.error)
         self.record_ending()
-        text = f"{message['error']}\n{message.get('traceback', '')}".strip()
-        self.persist(services.fail, self.attempt, code=message["code"], message=text)
+        text = f"{failed.error}\n{failed.traceback}".strip()
+        self.persist(services.fail, self.attempt, code=failed.code, message=text)
         self._let_go("failed")
         return True
 
@@ -226,4 +227,4 @@ class Training(Relay):
     def _release(self) -> None:
         if not self.is_let_go:
             self.is_let_go = True
-            self.trainer.send({"kind": "exit"})
+            self.trainer.send(Exit())
