@@ -21,9 +21,9 @@ from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 VERSION = 1
 RECIPE_DRIVER = "heimdall.engine.work"  # the module that trains by a recipe
 
-M = TypeVar("M", bound="Message")
+M = TypeVar("M", bound="WireMessage")
 
-_CLASSES: dict[str, type["Message"]] = {}
+_CLASSES: dict[str, type["WireMessage"]] = {}
 _NOT_FINITE = ("nan", "inf", "-inf")
 
 
@@ -36,7 +36,7 @@ class OtherVersion(ProtocolError):
 
 
 @dataclass(frozen=True)
-class Message:
+class WireMessage:
     kind: ClassVar[str] = ""
     direction: ClassVar[str] = ""
 
@@ -48,11 +48,11 @@ class Message:
             _CLASSES[kind] = cls
 
 
-class ToTrainer(Message, direction="down"):
+class ToTrainer(WireMessage, direction="down"):
     """From the supervisor."""
 
 
-class FromTrainer(Message, direction="up"):
+class FromTrainer(WireMessage, direction="up"):
     """From the trainer."""
 
 
@@ -235,11 +235,11 @@ class Failed(FromTrainer, kind="failed"):
 # A supervisor and its fork server
 
 
-class ToForkServer(Message, direction="to the fork server"):
+class ToForkServer(WireMessage, direction="to the fork server"):
     """From the supervisor."""
 
 
-class FromForkServer(Message, direction="from the fork server"):
+class FromForkServer(WireMessage, direction="from the fork server"):
     """From the fork server."""
 
 
@@ -283,7 +283,7 @@ class TrainerEnded(FromForkServer, kind="ended"):
 # Lines
 
 
-def encode(message: Message) -> bytes:
+def encode(message: WireMessage) -> bytes:
     """The line of a message. Numbers of numpy or torch become plain ones, anything else unknown its text."""
     content = {"kind": message.kind, **vars(message)}
     try:
@@ -312,7 +312,7 @@ def decode(line: bytes, wanted: type[M]) -> M:
     return found(**_checked(found, content))
 
 
-def _checked(found: type[Message], content: dict[str, Any]) -> dict[str, Any]:
+def _checked(found: type[WireMessage], content: dict[str, Any]) -> dict[str, Any]:
     known = _fields_of(found)
     if "version" in known and content.get("version") != VERSION:
         raise OtherVersion(
@@ -330,7 +330,7 @@ def _checked(found: type[Message], content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _value(found: type[Message], name: str, value: Any, types: tuple[type, ...]) -> Any:
+def _value(found: type[WireMessage], name: str, value: Any, types: tuple[type, ...]) -> Any:
     if tuple in types and isinstance(value, list):
         return tuple(value)
     if float in types and (type(value) is int or value in _NOT_FINITE):
@@ -341,7 +341,7 @@ def _value(found: type[Message], name: str, value: Any, types: tuple[type, ...])
 
 
 @cache
-def _fields_of(found: type[Message]) -> dict[str, tuple[tuple[type, ...], bool]]:
+def _fields_of(found: type[WireMessage]) -> dict[str, tuple[tuple[type, ...], bool]]:
     """Of each field the types that it may have, and whether it has to be there."""
     hints = get_type_hints(found)
     return {
@@ -380,7 +380,7 @@ def _shown(line: bytes) -> str:
 # The page
 
 
-def messages() -> list[type[Message]]:
+def messages() -> list[type[WireMessage]]:
     """All that are written down here, in their order."""
     return [one for one in _CLASSES.values() if one.__module__ == __name__]
 
@@ -393,7 +393,7 @@ def page() -> str:
     return _PAGE.format(version=VERSION, rows="\n".join(rows))
 
 
-def _fields_shown(found: type[Message]) -> str:
+def _fields_shown(found: type[WireMessage]) -> str:
     hints = get_type_hints(found)
     shown = (f"`{one.name}`: {_type_shown(hints[one.name])}" for one in fields(found))
     return ", ".join(shown)
@@ -404,7 +404,7 @@ def _type_shown(hint: Any) -> str:
     return text.replace("typing.", "").replace("collections.abc.", "").replace("|", "or")
 
 
-def _meaning(found: type[Message]) -> str:
+def _meaning(found: type[WireMessage]) -> str:
     return " ".join((found.__doc__ or "").split())
 
 

@@ -43,7 +43,7 @@ STAGED = StagedCheckpoint("/a", 4, 1, ("pause", "best"), "d", 10, "f", val_loss=
     ],
     ids=lambda message: message.kind,
 )
-def test_a_message_comes_through_as_it_was(message: protocol.Message) -> None:
+def test_a_message_comes_through_as_it_was(message: protocol.WireMessage) -> None:
     found = decode(encode(message), type(message))
     assert found == message
     assert [type(value) for value in vars(found).values()] == [
@@ -74,7 +74,7 @@ def test_another_line_is_refused_with_what_is_wrong(line: bytes, wanted: type, s
 @pytest.mark.parametrize(
     "message", [Hello(version=VERSION + 1), TrainerSpec("a", {}, "/s", version=VERSION + 1)]
 )
-def test_another_version_is_named_whatever_else_it_says(message: protocol.Message) -> None:
+def test_another_version_is_named_whatever_else_it_says(message: protocol.WireMessage) -> None:
     line = encode(message).replace(b'"kind"', b'"news":1,"kind"', 1)
     with pytest.raises(OtherVersion, match=f"speaks version {VERSION + 1} .* this one version {VERSION}"):
         decode(line, type(message))
