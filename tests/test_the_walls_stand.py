@@ -54,9 +54,7 @@ MAY_IMPORT = {
     "heimdall.codec": {"heimdall.failpoints", "heimdall.files", "heimdall.plain_json"},
     "heimdall.trainer": {"heimdall.plain_json", "heimdall.processes"},
     "heimdall.recipes": {"heimdall.errors", "heimdall.files"},
-    "heimdall.recipes.localization": {
-        "heimdall.recipes", "heimdall.codec", "heimdall.engine.schedule", "heimdall.files",
-    },
+    "heimdall.recipes.localization": {"heimdall.recipes", "heimdall.codec", "heimdall.files"},
     "heimdall.engine": {
         "heimdall.codec", "heimdall.failpoints", "heimdall.files", "heimdall.processes", "heimdall.recipes",
         "heimdall.trainer",

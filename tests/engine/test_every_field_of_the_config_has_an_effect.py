@@ -13,7 +13,7 @@ from heimdall.recipes.config import TrainingConfig
 from tests.engine.attempts import Stop, Told, attempt, config_of, spec_of
 from tests.engine.stopping import StoppingWork
 
-BASE = {"epochs": 2, "samples": 32, "grad_accumulation": 2, "keep_best": 0}
+BASE = {"epochs": 2, "samples": 34, "grad_accumulation": 2, "keep_best": 0}
 CHANGES_THE_WEIGHTS = {
     "epochs": 3,
     "batch_size": 4,
@@ -24,6 +24,7 @@ CHANGES_THE_WEIGHTS = {
     "warmup_epochs": 1,
     "max_grad_norm": 0.1,
     "grad_accumulation": 1,
+    "drop_last": True,
     "seed": 1,
     "precision": "bf16",
     "ema_decay": 0.9,

@@ -59,6 +59,9 @@ def losses(run: Run) -> list[float]:
 CHANGES = {
     "epochs": Change(3, lambda before, after: (len(before.epochs), len(after.epochs)) == (2, 3)),
     "batch_size": Change(8, lambda before, after: (len(before.steps), len(after.steps)) == (8, 4)),
+    "drop_last": Change(
+        True, lambda before, after: (len(before.steps), len(after.steps)) == (8, 6), {"batch_size": 5}
+    ),
     "learning_rate": Change(0.01, lambda before, after: after.steps[0]["learning_rate"] == 0.01),
     "weight_decay": Change(0.5, weights_differ),
     "optimizer": Change("sgd", weights_differ),
