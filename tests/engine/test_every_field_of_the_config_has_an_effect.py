@@ -13,7 +13,7 @@ from heimdall.recipes.config import TrainingConfig
 from tests.engine.attempts import Stop, Told, attempt, config_of, spec_of
 from tests.engine.stopping import StoppingWork
 
-BASE = {"epochs": 2, "samples": 34, "grad_accumulation": 2, "keep_best": 0}
+BASE = {"epochs": 2, "samples": 32, "grad_accumulation": 2, "keep_best": 0}
 CHANGES_THE_WEIGHTS = {
     "epochs": 3,
     "batch_size": 4,
@@ -24,12 +24,12 @@ CHANGES_THE_WEIGHTS = {
     "warmup_epochs": 1,
     "max_grad_norm": 0.1,
     "grad_accumulation": 1,
-    "drop_last": True,
     "seed": 1,
     "precision": "bf16",
     "ema_decay": 0.9,
 }
 ELSEWHERE = {
+    "drop_last",
     "early_stop_patience",
     "early_stop_delta",
     "validation_split",
@@ -67,6 +67,15 @@ def test_every_field_is_looked_at():
 @pytest.mark.parametrize("field", CHANGES_THE_WEIGHTS)
 def test_another_value_gives_another_state(field, tmp_path, base):
     assert digest(train(tmp_path, **{field: CHANGES_THE_WEIGHTS[field]})) != base
+
+
+def test_a_short_last_batch_is_trained_on_or_left_out(tmp_path):
+    steps = []
+    for drop_last in (False, True):
+        fields = {"samples": 35, "grad_accumulation": 1, "drop_last": drop_last}
+        told = train(tmp_path / str(drop_last), **fields)
+        steps.append((told.of("started")[0]["total_steps"], len(told.rows)))
+    assert steps == [(10, 10), (8, 8)]
 
 
 def test_equal_configs_give_equal_states(tmp_path, base):
