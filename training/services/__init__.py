@@ -38,12 +38,10 @@ outbox.py         messages, written with the transition that they tell of and se
 saved_views.py    lists of jobs that people gave names to
 """
 
-from training.policy import may_change_dataset as may_change
 from training.services.bundles import import_bundle
 from training.services.checkpoints import quarantine, record_checkpoint
 from training.services.claiming import claim
 from training.services.datasets import (
-    dataset_named,
     delete_dataset,
     finished_shards,
     record_shard,
@@ -103,7 +101,6 @@ __all__ = [
     "clone",
     "complete",
     "crash",
-    "dataset_named",
     "delete",
     "delete_dataset",
     "delete_orphaned_files",
@@ -122,7 +119,6 @@ __all__ = [
     "jobs_for",
     "join_installation",
     "land",
-    "may_change",
     "note",
     "note_delivered",
     "note_failed",

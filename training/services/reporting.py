@@ -14,7 +14,7 @@ from heimdall.trainer.protocol import EpochDone, Started
 from training.errors import StaleAttempt
 from training.lifecycle import Stop
 from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
-from training.services.leases import held, note_event, renew
+from training.services.leases import held_job, note_event, renew
 from training.services.metrics import add_metrics
 from training.services.rollback import newest_of
 from training.services.storable import MAX_LOG_CHARACTERS, finite, shortened
@@ -45,7 +45,7 @@ class Wish:
 
 def wish(attempt: Attempt) -> Wish:
     """What the job is asked to do. One read, cheap enough to be done several times a second."""
-    seen = held(attempt).values_list("stop", "stop_at", Exists(drained(attempt))).first()
+    seen = held_job(attempt).values_list("stop", "stop_at", Exists(drained(attempt))).first()
     if seen is None:
         raise StaleAttempt(f"{attempt} is over.")
     return Wish(Stop(seen[0]), seen[1], seen[2])

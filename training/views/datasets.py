@@ -59,7 +59,7 @@ def dataset(request: HttpRequest, name: str) -> HttpResponse:
         "num_shards": seen.shards.count(),
         "jobs": _jobs(request, seen),
         "config": config_groups(TrainingJob(recipe=seen.recipe, config=seen.config)),
-        "may_change": services.may_change(request.user, seen),
+        "may_change": policy.may_change_dataset(request.user, seen),
         "may_extend": "first_sample" in seen.config,
         "train_url": _train_url(reader, shown) if reader in registry.names() else "",
     }
