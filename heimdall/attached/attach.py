@@ -39,7 +39,11 @@ def attach(
 def _adapter_for(trainer: Any) -> Any:
     families = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(trainer).__mro__}
     if "transformers.Trainer" in families:
-        from heimdall.attached.hugging_face import attach_trainer
+        from heimdall.attached.hugging_face import attach_trainer as attach_hugging_face
+
+        return attach_hugging_face
+    if families & {"lightning.Trainer", "pytorch_lightning.Trainer"}:
+        from heimdall.attached.lightning import attach_trainer
 
         return attach_trainer
     raise TypeError(

@@ -44,8 +44,8 @@ class Host(Protocol):
     def reached(self, job: "Job") -> None:
         """A boundary: rows may be sent, a checkpoint may be made, and the script may be left."""
 
-    def epoch_closed(self, job: "Job", values: dict[str, float | None]) -> None:
-        """An epoch's body is over. This is a boundary too."""
+    def epoch_closed(self, job: "Job", values: dict[str, float | None], *, is_boundary: bool) -> None:
+        """An epoch's body is over; at a boundary the script may be left here."""
 
     def artifact(self, artifact: Mapping[str, Any]) -> None: ...
 
@@ -117,6 +117,10 @@ class Job:
 
     def batches(self, loader: Iterable[Any]) -> Iterator[Any]:
         """The batches of this epoch that are left."""
+        return self.read(loader)
+
+    def read(self, loader: Iterable[Any], *, begins_at_a_boundary: bool = False) -> Iterator[Any]:
+        """What `batches` does. begins_at_a_boundary: it may be left before its first batch, too."""
         self.begin()
         source = self._source_of(loader)
         call, number = self._next_call()
@@ -126,6 +130,8 @@ class Job:
             self.batches_per_epoch = max(self.batches_per_epoch, len(loader))  # type: ignore[arg-type]
         self._open.append(call)
         self._draw_as_then()
+        if begins_at_a_boundary:
+            self._host.reached(self)
         try:
             for batch in source.batches(self.position.epoch, number, call.batches):
                 self._hand_out(call)
@@ -183,6 +189,10 @@ class Job:
         """The epoch (from 0) in which a resume goes on, known before all is built."""
         return self._host.resumes_in_epoch
 
+    def watch(self, optimizer: Any) -> None:
+        """Count the steps of an optimizer that is saved with something else."""
+        self._counter.watch(optimizer)
+
     # What drives it: `epochs`, or an adapter for a framework's own loop.
 
     def begin(self, *, total_epochs: int = 0) -> None:
@@ -202,14 +212,14 @@ class Job:
         if self.position.calls:
             self._drawn = self._generators.state_dict()
 
-    def close_epoch(self) -> None:
-        """The epoch's body is over, its validation too. This is a boundary."""
+    def close_epoch(self, *, is_boundary: bool = True) -> None:
+        """The epoch's body is over, its validation too. Unless it is said otherwise, this is a boundary."""
         if self._has_open_body:  # the last one of a loop that was left early
             self._count_step()
         values = self.logged.close_epoch()
         self.position.epoch += 1
         self.position.calls, self._num_calls = [], 0
-        self._host.epoch_closed(self, values)
+        self._host.epoch_closed(self, values, is_boundary=is_boundary)
 
     def _draw_as_then(self) -> None:
         """In an epoch's middle, what was drawn between the script's start and here was drawn before already."""
@@ -267,7 +277,7 @@ class Alone:
     def reached(self, job: Job) -> None:
         job.logged.take_rows()
 
-    def epoch_closed(self, job: Job, values: dict[str, float | None]) -> None:
+    def epoch_closed(self, job: Job, values: dict[str, float | None], *, is_boundary: bool) -> None:
         pass
 
     def artifact(self, artifact: Mapping[str, Any]) -> None:
