@@ -107,13 +107,13 @@ def test_the_page_and_the_command_give_the_same_bundle(bundle, checkpoint, brows
     assert answer["Content-Disposition"].endswith('.bundle.safetensors"')
     assert browse(mallory).get(url).status_code == 404
     target = tmp_path / "taken"
-    assert "epoch 1" in command("bundle", str(checkpoint.job_id), str(target), "--as", "alice")
+    assert "epoch 1" in command("export", str(checkpoint.job_id), str(target), "--as", "alice")
     assert target.read_bytes() == bundle.read_bytes()
     assert sorted(path.name for path in bundle.parent.iterdir()) == [
         bundle.name
     ]  # nothing else is left behind
     with pytest.raises(CommandError, match="no job"):
-        command("bundle", str(checkpoint.job_id), str(target), "--as", "mallory")
+        command("export", str(checkpoint.job_id), str(target), "--as", "mallory")
 
 
 def test_the_command_imports_it_once(bundle, checkpoint, admin_user):
@@ -126,7 +126,7 @@ def test_the_command_imports_it_once(bundle, checkpoint, admin_user):
 
 def command(*words: str) -> str:
     out = io.StringIO()
-    call_command("localization", *words, stdout=out)
+    call_command("bundle", *words, stdout=out)
     return out.getvalue()
 
 

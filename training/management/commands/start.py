@@ -25,7 +25,7 @@ from rest_framework.authtoken.models import Token
 from setproctitle import setproctitle
 
 from heimdall.files import write_whole
-from heimdall.recipes import registry
+from heimdall.recipes import demo, registry
 from heimdall.site import env
 from training import services
 from training.management.base import one_line
@@ -36,9 +36,6 @@ ADMIN = "admin"
 READY_SECONDS = 60.0
 WEB_EXIT_SECONDS = 5.0
 MOST_DEATHS = 5  # of web server and worker together in a minute: one more, and everything is given up
-DEMO_MAKER, DEMO_RECIPE = "rf_dataset", "localization"
-DEMO_DATA = {"samples": 20_000, "samples_per_shard": 2_000, "seed": 1}  # a few seconds
-DEMO_TRAINING = {"epochs": 40, "batch_size": 128, "learning_rate": 0.003}  # a few minutes on two cores
 
 
 class Command(BaseCommand):
@@ -144,24 +141,16 @@ def _keep_token() -> str:
 
 def _queue_demo() -> None:
     """Data are made, and then a network is trained on them: the second job waits for the first one's dataset."""
-    shipped = {DEMO_MAKER, DEMO_RECIPE} <= set(registry.names())
+    shipped = {one.recipe for one in demo.JOBS} <= set(registry.names())
     if not settings.DEMO or not shipped or TrainingJob.objects.exists():
         return
-    admin = User.objects.get(username=ADMIN)
-    made = services.submit(
-        by=admin,
-        job_name="Northern Italy",
-        description="Transmitters that seven web receivers in northern Italy hear: the data of the demo.",
-        recipe=DEMO_MAKER,
-        config=DEMO_DATA,
-    )
-    services.submit(
-        by=admin,
-        job_name="Demo: where is the transmitter?",
-        description="Learns to say where a transmitter is, and how sure that is. Pause it, resume it, break it.",
-        recipe=DEMO_RECIPE,
-        config=DEMO_TRAINING | {"dataset": made.job.dataset.name, "samples": DEMO_DATA["samples"]},
-    )
+    admin, dataset = User.objects.get(username=ADMIN), ""
+    for one in demo.JOBS:
+        config = one.config | ({"dataset": dataset} if one.reads_the_one_before else {})
+        queued = services.submit(
+            by=admin, job_name=one.job_name, description=one.description, recipe=one.recipe, config=config
+        ).job
+        dataset = queued.dataset.name if queued.dataset else ""
 
 
 class Site:
