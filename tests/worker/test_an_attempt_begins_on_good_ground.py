@@ -17,6 +17,7 @@ from training import host, services
 from training.errors import StorageUnavailable
 from training.models import Attempt, Checkpoint, Dataset, Event, Node, TrainingJob, checkpoint_storage
 from training.runner import attempt
+from training.runner.context import AttemptContext
 from training.store import checkpoints, datasets
 from training.store.file_system import AtomicFileSystemStorage
 
@@ -48,8 +49,8 @@ def begun(settings, tmp_path, monkeypatch) -> list[dict]:
     specs: list[dict] = []
 
     class Training:
-        def __init__(self, supervision, spec):
-            self.attempt = supervision.attempt
+        def __init__(self, context, spec):
+            self.attempt = context.attempt
             content = codec.load(spec.checkpoint)[0] if spec.checkpoint else {}
             specs.append({"from": content.get("step"), "expected": spec.expected.get("step")})
 
@@ -84,7 +85,7 @@ def damage(row: Checkpoint, how: str) -> None:
 
 
 def supervised(claimed: Attempt) -> TrainingJob:
-    attempt.Supervision(claimed, slot=0).run()
+    attempt.Supervision(AttemptContext(claimed, slot=0)).run()
     return TrainingJob.objects.get(pk=claimed.job_id)
 
 

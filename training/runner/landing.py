@@ -16,7 +16,7 @@ from training import services
 from training.lifecycle import JobType, Stop, StopAt
 from training.runner import start
 from training.runner.grace import GraceIsOver
-from training.runner.relay import NOTHING_WISHED, Relay, why_it_lands
+from training.runner.relay import NOTHING_WISHED, Relay
 from training.services import Landing
 from training.store.checkpoints import StoredCheckpoint
 
@@ -130,7 +130,7 @@ class Training(Relay):
                 news=services.News(**self.take_news()),
                 draining=self.drains() or self.wish.node_drains,
                 final=self.exit_code is not None or self.is_let_go,  # then the trainer cannot go on
-                reason=self._why_it_lands(),
+                reason=self.context.why_it_lands(self.wish),
                 when_decided=self._release,
             )
         )
@@ -151,11 +151,8 @@ class Training(Relay):
 
     def _leave(self) -> bool:
         self._stop_at_once()
-        self.persist(self.supervision.leave, self.wish)
+        self.persist(self.context.land_unstarted, self.wish)
         return True
-
-    def _why_it_lands(self) -> str:
-        return why_it_lands(self.attempt, self.wish, self.drains())
 
     # It ends here. What it had staged is durable and counts.
 
@@ -166,7 +163,7 @@ class Training(Relay):
             return self._mind_the_grace()
         stored, self.ending = self.ending, None
         self.persist(services.land, self.attempt, stored, final=True)
-        self.supervision.log("cancelled")
+        self.context.log("cancelled")
         return True
 
     def _fail(self, failed: Failed) -> bool:
@@ -188,7 +185,7 @@ class Training(Relay):
         self.record_ending()
         detail = f"{self.why_killed}\n{self.log_tail}".strip()
         status = self.persist(services.crash, self.attempt, exit_code=exit_code, detail=detail)
-        self.supervision.log(f"crashed with {exit_code}, now {status}")
+        self.context.log(f"crashed with {exit_code}, now {status}")
         return True
 
     def _end_stalled(self) -> bool:
@@ -202,7 +199,7 @@ class Training(Relay):
 
     def _mind_the_grace(self) -> bool:
         """While draining, an upload may take only so long; then the job goes back to its last checkpoint."""
-        if not self.supervision.grace.is_over():
+        if not self.context.grace.is_over():
             return False
         self._stop_at_once()
         reason = f"Its checkpoint was not stored within {settings.DRAIN_GRACE_SECONDS:g} s of the drain."
@@ -220,7 +217,7 @@ class Training(Relay):
         self.flush()
 
     def _let_go(self, what: str) -> None:
-        self.supervision.log(what)
+        self.context.log(what)
         self._release()
         self.trainer.wait(EXIT_SECONDS)  # whoever is left then is killed
 

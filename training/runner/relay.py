@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.db import connection
@@ -36,14 +36,12 @@ from training import services
 from training.lifecycle import Stop, StopAt
 from training.models import Attempt
 from training.queue import commits
+from training.runner.context import AttemptContext
 from training.runner.grace import AWAY, aside
 from training.runner.news import News
 from training.services import Wish
 from training.store.checkpoints import StoredCheckpoint
 from training.store.datasets import StoredShard
-
-if TYPE_CHECKING:
-    from training.runner.attempt import Supervision
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -62,10 +60,10 @@ class Relay:
 
     trainer: Trainer
 
-    def __init__(self, supervision: Supervision, spec: TrainerSpec):
-        self.supervision = supervision
-        self.attempt = supervision.attempt
-        self.storing = supervision.storing
+    def __init__(self, context: AttemptContext, spec: TrainerSpec):
+        self.context = context
+        self.attempt = context.attempt
+        self.storing = context.storing
         self.spec = spec
         self.news = News()
         self.log_tail = ""
@@ -167,7 +165,7 @@ class Relay:
             self.ending = stored
         else:
             self._record(stored)
-        self.supervision.has_stored = True
+        self.context.has_stored = True
 
     def _note_left_out(self, staged: StagedCheckpoint) -> None:
         Path(staged.path).unlink(missing_ok=True)
@@ -265,10 +263,10 @@ class Relay:
         return StopAt.STEP if self.drains() else wanted(self.wish)
 
     def drains(self) -> bool:
-        return self.supervision.grace.has_begun()
+        return self.context.grace.has_begun()
 
     def persist(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.supervision.persist(write, *args, **kwargs)
+        return self.context.persist(write, *args, **kwargs)
 
 
 def wanted(wish: Wish) -> str:
@@ -276,13 +274,6 @@ def wanted(wish: Wish) -> str:
     if wish.node_drains or wish.stop in (Stop.PREEMPT, Stop.CANCEL):
         return StopAt.STEP
     return str(wish.stop_at) if wish.stop is Stop.PAUSE else ""
-
-
-def why_it_lands(attempt: Attempt, wish: Wish, drains: bool) -> str:
-    """Said to people beside where the job went."""
-    if wish.node_drains:
-        return f"Node {attempt.node_name} was drained."
-    return f"The worker of {attempt.node_name} stops." if drains else ""
 
 
 def retire(attempt: Attempt) -> None:
