@@ -57,7 +57,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
-    "rest_framework.authtoken",
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -245,10 +244,13 @@ TIME_ZONE = env.time_zone("HEIMDALL_TIME_ZONE", "UTC")
 # The token class stands first, so that a missing login is 401 and not 403.
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework.authentication.TokenAuthentication",
+        "training.api.authentication.ApiTokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "rest_framework.permissions.IsAuthenticated",
+        "training.api.authentication.WithinScope",
+    ],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -301,6 +303,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": True,
 }
 
+METRICS_TOKEN = env.text("HEIMDALL_METRICS_TOKEN")
 # Never logged. What is shorter may be part of any word.
 SECRETS = [
     word
@@ -312,10 +315,10 @@ SECRETS = [
         urlsplit(REDIS_URL).password or "",
         env.text("AWS_SECRET_ACCESS_KEY"),
         env.text("AWS_SESSION_TOKEN"),
+        METRICS_TOKEN,
     )
     if len(word) >= 6
 ]
-METRICS_TOKEN = env.text("HEIMDALL_METRICS_TOKEN")
 LOG_LEVEL = env.text("HEIMDALL_LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
     raise ImproperlyConfigured(f"HEIMDALL_LOG_LEVEL={LOG_LEVEL!r}: use DEBUG, INFO, WARNING or ERROR.")

@@ -36,6 +36,7 @@ waking.py         who is woken for the jobs that wait
 notifications.py  who is told of what: watches and subscriptions
 outbox.py         messages, written with the transition that they tell of and sent later
 saved_views.py    lists of jobs that people gave names to
+tokens.py         what programs log in with: made, looked up by its hash, revoked
 """
 
 from training.services.bundles import import_bundle

@@ -21,18 +21,19 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
-from rest_framework.authtoken.models import Token
 from setproctitle import setproctitle
 
 from heimdall.files import write_whole
 from heimdall.recipes import demo, registry
 from heimdall.site import env
-from training import services
+from training import policy, services
 from training.management.base import one_line
 from training.management.commands.worker import FOLDER_IS_GONE
-from training.models import TrainingJob
+from training.models import ApiToken, TrainingJob
+from training.services import tokens
 
 ADMIN = "admin"
+TOKEN_NAME = "first start"
 READY_SECONDS = 60.0
 WEB_EXIT_SECONDS = 5.0
 MOST_DEATHS = 5  # of web server and worker together in a minute: one more, and everything is given up
@@ -132,11 +133,18 @@ def _keep_token() -> str:
     user = superusers.filter(username=ADMIN).first() or superusers.first()
     if user is None:
         return ""
-    token, _ = Token.objects.get_or_create(user=user)
-    path = token_file()
-    if not path.exists() or path.read_text().strip() != token.key:
-        write_whole(path, token.key + "\n")
-    return token.key
+    kept = token_file().read_text(errors="replace").strip() if token_file().is_file() else ""
+    holder = tokens.person_with(kept)
+    if holder and holder.is_superuser and policy.Right.CHANGE in policy.rights_of(holder):
+        return kept
+    return _make_token(user)
+
+
+def _make_token(user: User) -> str:
+    ApiToken.objects.filter(user=user, name=TOKEN_NAME).delete()
+    _, value = tokens.make_token(user, name=TOKEN_NAME)
+    write_whole(token_file(), value + "\n")
+    return value
 
 
 def _queue_demo() -> None:
