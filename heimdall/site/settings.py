@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from heimdall.site import database, env
+from heimdall.site import database, env, private_files
 from training import fields
+
+private_files.hide_new_files()  # first: every entry point reads the settings before it writes anything
 
 # In a wheel, templates and static files stand beside this file; in a checkout at its top.
 IS_INSTALLED = (Path(__file__).parent / "templates").is_dir()
@@ -226,6 +228,7 @@ vars().update(EMAIL)  # EMAIL_HOST and so on
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.sender("HEIMDALL_EMAIL_FROM", "heimdall@localhost")
 WEBHOOK_ALLOW = env.hosts_and_networks("HEIMDALL_WEBHOOK_ALLOW")
+WEBHOOK_PORTS = env.ports("HEIMDALL_WEBHOOK_PORTS")
 
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "jobs"

@@ -264,6 +264,12 @@ MESSAGES = Group(
             "`chat.lab,10.1.0.0/16`",
         ),
         V(
+            "HEIMDALL_WEBHOOK_PORTS",
+            "",
+            "the only ports that webhooks go to, like `443,8443`",
+            otherwise="80, 443, and ports from 1024 by which no other service is known",
+        ),
+        V(
             "HEIMDALL_METRICS_TOKEN",
             "",
             "the bearer token with which `/metrics` may be read; staff may always",

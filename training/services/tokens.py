@@ -17,9 +17,9 @@ from django.db.models.functions import Now
 from heimdall.errors import InvalidInput
 from training import policy
 from training.errors import NotFound
+from training.fields import clean_name
 from training.models import ApiToken
 from training.services.clock import in_seconds
-from training.services.verbs import clean_name
 
 PREFIX = "heimdall_"  # by which scanners for leaked secrets, and people, know what it is
 MOST, LONGEST_DAYS = 100, 3_650
@@ -73,7 +73,7 @@ def value_in(header: str | None) -> str | None:
     return match[1] if match else None
 
 
-def person_with(value: str) -> User | None:
+def person_with(value: str, *, notes_use: bool = True) -> User | None:
     """The active user for whom the token stands now, with the rights of its scope."""
     if not _VALUE.fullmatch(value):
         return None
@@ -82,7 +82,7 @@ def person_with(value: str) -> User | None:
     token = of_user.annotate(is_unseen=_is_unseen()).first()
     if token is None or not token.user.is_active:
         return None
-    if token.is_unseen:
+    if notes_use and token.is_unseen:
         _note_use(token)
     return policy.bind_scope(token.user, token.scope)
 

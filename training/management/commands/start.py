@@ -25,7 +25,7 @@ from setproctitle import setproctitle
 
 from heimdall.files import write_whole
 from heimdall.recipes import demo, registry
-from heimdall.site import env
+from heimdall.site import env, private_files
 from training import policy, services
 from training.management.base import one_line
 from training.management.commands.worker import FOLDER_IS_GONE
@@ -52,6 +52,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         setproctitle("heimdall start")
+        private_files.close_to_others(settings.DATA_DIR)
         if options["prepare_only"]:
             self._prepare()
             return
@@ -134,7 +135,7 @@ def _keep_token() -> str:
     if user is None:
         return ""
     kept = token_file().read_text(errors="replace").strip() if token_file().is_file() else ""
-    holder = tokens.person_with(kept)
+    holder = tokens.person_with(kept, notes_use=False)
     if holder and holder.is_superuser and policy.Right.CHANGE in policy.rights_of(holder):
         return kept
     return _make_token(user)
