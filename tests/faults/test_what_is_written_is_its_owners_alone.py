@@ -55,9 +55,10 @@ def test_a_server_a_worker_and_a_training_leave_nothing_open(tmp_path, open_umas
 
 def test_a_folder_of_an_earlier_umask_is_closed_with_a_line_in_the_log(tmp_path, caplog):
     data = tmp_path / "data"
-    data.mkdir(mode=0o755)
-    (data / "heimdall.sqlite3").touch(mode=0o644)
-    (data / "checkpoints").mkdir(mode=0o755)
+    (data / "checkpoints").mkdir(parents=True)
+    (data / "heimdall.sqlite3").touch()
+    for path, mode in ((data, 0o755), (data / "checkpoints", 0o755), (data / "heimdall.sqlite3", 0o644)):
+        path.chmod(mode)
     (data / "elsewhere").symlink_to(tmp_path)
     before = stat.S_IMODE(tmp_path.stat().st_mode)
     private_files.close_to_others(data)
