@@ -1,7 +1,20 @@
 #!/usr/bin/env python
 """Heimdall's command line: `manage.py help` lists the commands."""
 
-from heimdall.site.manage import main
+import os
+import sys
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "heimdall.site.settings")
+    from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import execute_from_command_line
+
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:
+        sys.exit(f"heimdall: {error}")
+
 
 if __name__ == "__main__":
     main()

@@ -97,12 +97,10 @@ def middle(person: str) -> tuple[str, str]:
 
 
 def caller(view: Any, person: str, query: str) -> Callable[[], Any]:
-    from django.contrib.auth.models import User
+    from rest_framework.authtoken.models import Token
     from rest_framework.test import APIRequestFactory
 
-    from tests.support.tokens import token_of
-
-    token = token_of(User.objects.get(username=person))
+    token = Token.objects.get(user__username=person).key
     factory, call = APIRequestFactory(), view.as_view()
 
     def ask() -> Any:

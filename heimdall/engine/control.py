@@ -2,9 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
-
-from heimdall.trainer.protocol import Exit, FileStored, GoOn, StopTraining, ToTrainer
+from typing import Any, Protocol
 
 STEP, EPOCH = "step", "epoch"
 
@@ -30,16 +28,16 @@ class Wishes:
     def is_exiting(self) -> bool:
         return self._exiting
 
-    def receive(self, message: ToTrainer) -> None:
+    def receive(self, message: dict[str, Any]) -> None:
         with self._changed:
-            match message:
-                case StopTraining():
-                    self._stop = EPOCH if message.at == EPOCH else STEP
-                case GoOn():
+            match message.get("kind"):
+                case "stop":
+                    self._stop = EPOCH if message.get("at") == EPOCH else STEP
+                case "go_on":
                     self._stop = ""
-                case FileStored():
-                    self.on_stored(message.path)
-                case Exit():
+                case "stored":
+                    self.on_stored(message["path"])
+                case "exit":
                     self._stop, self._exiting = STEP, True
             self._changed.notify_all()
 

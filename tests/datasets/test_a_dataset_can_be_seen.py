@@ -134,7 +134,9 @@ def test_lists_and_the_api_hide_it_too(browse, client_of, mallory, viewer, datas
 
 def test_pages_of_datasets_hold_no_script_of_their_own(browse, alice, dataset):
     for path in ["/datasets/", *ADDRESSES[:1], *ADDRESSES[2:]]:
-        for script in html(browse(alice).get(path)).split("<script")[1:]:
+        scripts = html(browse(alice).get(path)).split("<script")[1:]
+        assert scripts
+        for script in scripts:
             assert 'src="/static/' in script.split(">")[0]
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from heimdall.engine.control import Wishes
 from heimdall.engine.work import TrainingWork
-from heimdall.trainer.protocol import Exit, FileStored, FromTrainer, StopTraining
 from tests.engine.attempts import Stop, Told
 
 
@@ -18,18 +17,18 @@ class StoppingWork(TrainingWork):
     def progress(self) -> Any:
         return self._training.loop.progress
 
-    def answer(self, message: FromTrainer) -> None:
+    def answer(self, message: dict[str, Any]) -> None:
         """Take what the work tells, as a supervisor would."""
         self.told.messages.append(message)
-        if message.kind == "staged":
-            self.wishes.receive(FileStored(message.path))
-        elif message.kind in ("stopped", "finished"):
-            self.wishes.receive(Exit())
+        if message["kind"] == "staged":
+            self.wishes.receive({"kind": "stored", "path": message["path"]})
+        elif message["kind"] in ("stopped", "finished"):
+            self.wishes.receive({"kind": "exit"})
 
     def phase(self, name: str) -> None:
         super().phase(name)
         if self.progress.epochs_completed + 1 == self.stop.at_epoch:
-            self.wishes.receive(StopTraining("epoch"))
+            self.wishes.receive({"kind": "stop", "at": "epoch"})
         # Asked for the first time before the first batch: the second time is in the middle.
         is_there = name == "validating" and self.progress.epochs_completed + 1 == self.stop.in_validation
         self.questions_left = 2 if is_there and not self.told.of("stopped") else 0
@@ -38,15 +37,15 @@ class StoppingWork(TrainingWork):
         if self.questions_left:
             self.questions_left -= 1
             if not self.questions_left:
-                self.wishes.receive(StopTraining("step"))
+                self.wishes.receive({"kind": "stop", "at": "step"})
         return super().poll()
 
     def step_finished(self) -> None:
         super().step_finished()
         if self.progress.steps_completed == self.stop.after_step:
-            self.wishes.receive(StopTraining("step"))
+            self.wishes.receive({"kind": "stop", "at": "step"})
 
     def start(self, *arguments: Any) -> None:
         super().start(*arguments)
         if self.stop.after_step == -1:
-            self.wishes.receive(StopTraining("step"))
+            self.wishes.receive({"kind": "stop", "at": "step"})

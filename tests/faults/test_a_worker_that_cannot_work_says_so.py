@@ -17,14 +17,16 @@ from training.management.commands import start, worker
 from training.worker.guard import TICK_SECONDS, Guard
 
 
-def test_who_started_a_worker_that_lost_its_folder_starts_no_other(monkeypatch):
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [(worker.FOLDER_IS_GONE, "lost the data folder"), (worker.RUNS_ALREADY, "Another worker runs in")],
+)
+def test_who_started_a_worker_that_can_never_work_starts_no_other(code, sentence, monkeypatch):
     site = start.Site(listener=None, say=print)
-    site.children["worker"] = subprocess.Popen(
-        [sys.executable, "-c", f"raise SystemExit({worker.FOLDER_IS_GONE})"]
-    )
+    site.children["worker"] = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
     site.children["worker"].wait()
     monkeypatch.setattr(site, "_start", lambda name: pytest.fail(f"{name} was started again"))
-    with pytest.raises(CommandError, match="lost the data folder"):
+    with pytest.raises(CommandError, match=sentence):
         site._replace_dead()
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from ipaddress import ip_network
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
 from django.core.exceptions import ImproperlyConfigured
+from rest_framework.authtoken.models import Token
 
 from heimdall.errors import InvalidConfig
+from heimdall.recipes import registry
 from heimdall.site import env
 from heimdall.site.limits import BoundedRequest, bounded_bodies
-from tests.support.tokens import token_of
 from training import hardware, services
 from training.models import TrainingJob
 from training.presentation import throttles
@@ -37,13 +39,17 @@ def test_a_config_that_no_memory_holds_is_refused_by_every_door(settings, client
         "/v1/training/jobs",
         json.dumps({"job_name": "bomb", "recipe": "localization", "config": BIG}),
         content_type="application/json",
-        headers={"Authorization": f"Token {token_of(alice)}"},
+        headers={"Authorization": f"Token {Token.objects.create(user=alice).key}"},
     )
     assert answer.status_code == 400
     assert list(answer.json()["error"]["fields"]) == ["config"]
     client.force_login(alice)
-    form = {"job_name": "bomb", "priority": 0} | {f"config-{name}": value for name, value in BIG.items()}
-    assert client.post("/jobs/new/?recipe=localization", form).status_code == 400
+    choices = {k: v for k, v in registry.validate("localization", {}).items() if isinstance(v, str)}
+    form = {f"config.{name}": value for name, value in (choices | BIG).items()}
+    form |= {"job_name": "bomb", "priority": 0}
+    page = client.post("/jobs/new/?recipe=localization", form)
+    assert page.status_code == 400
+    assert re.search(r"needs about .* GB .* 2\.0 GB is the limit", page.content.decode())
     assert not TrainingJob.objects.exists()
 
 

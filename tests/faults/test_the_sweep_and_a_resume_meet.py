@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ from django.core.files.base import ContentFile
 
 from heimdall import codec, failpoints
 from tests.conftest import build_job
-from tests.services.test_races_have_one_winner import at_once
-from tests.support.staged import staged
+from tests.services.test_races_have_one_winner import at_once, in_turn
 from training import services
+from training.errors import NoGoodCheckpoint
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
 from training.store import checkpoints
 
@@ -34,10 +35,15 @@ def _own_store(settings, tmp_path):
     failpoints.configure("")
 
 
+def staged(tmp_path: Path, step: int) -> dict:
+    path = tmp_path / f"staged-{step}"
+    saved = codec.save(path, {"model": torch.full((3,), float(step))}, {"step": step})
+    return {"path": str(path), "step": step, "epoch": 0, "kinds": ["periodic"], "digest": saved.digest,
+            "size": saved.size, "header_sha256": saved.header_sha256}  # fmt: skip
+
+
 def store(attempt: Attempt, tmp_path: Path, step: int) -> checkpoints.StoredCheckpoint:
-    return checkpoints.store(
-        staged(tmp_path, step=step, epoch=0, value=float(step)), job_id=attempt.job_id, attempt=attempt.number
-    )
+    return checkpoints.store(staged(tmp_path, step), job_id=attempt.job_id, attempt=attempt.number)
 
 
 @pytest.fixture
@@ -83,25 +89,33 @@ def test_a_claim_after_the_retention_starts_from_what_is_kept(attempt, alice, no
 
 
 def test_at_once_no_job_starts_from_a_checkpoint_that_is_gone(alice, node, tmp_path):
-    for number in range(12):
+    def meet(order: tuple[str, str], do: Callable) -> tuple:
         job = build_job(owner=alice, status="running", config={"keep_last": 1, "keep_best": 0})
         attempt = Attempt.objects.select_related("job").get(job=job)
         for step in range(1, 4):
             services.record_checkpoint(attempt, store(attempt, tmp_path, step))
         newest = Checkpoint.objects.get(job=job, step=3)
-        acts = [
-            lambda: services.retire_checkpoints(job),  # noqa: B023
-            lambda: services.quarantine(attempt, newest, "bad"),  # noqa: B023
-        ]
-        results = at_once(*acts[:: 1 if number % 2 else -1])
-        assert not [result for result in results if type(result) in (AssertionError, KeyError)]
+        acts = {
+            "retire": lambda: services.retire_checkpoints(job),
+            "quarantine": lambda: services.quarantine(attempt, newest, "bad"),
+        }
+        results = dict(zip(order, do(*[acts[name] for name in order]), strict=True))
         attempt.refresh_from_db()
-        start = attempt.started_from
-        if start is not None:
-            assert Path(checkpoint_storage().path(start.file.name)).exists()
         job.refresh_from_db()
-        assert job.latest_checkpoint_id == (start.pk if start else None), results
         assert_every_row_has_its_file()
+        assert attempt.started_from == job.latest_checkpoint
+        found = results["quarantine"]
+        return (
+            found.step if isinstance(found, Checkpoint) else type(found),
+            job.latest_checkpoint and job.latest_checkpoint.step,
+            sorted(Checkpoint.objects.filter(job=job).values_list("step", "quarantine_reason")),
+        )
+
+    orders = [("retire", "quarantine"), ("quarantine", "retire")]
+    possible = [meet(order, in_turn) for order in orders]
+    assert {outcome[0] for outcome in possible} == {NoGoodCheckpoint, 2}
+    for number in range(12):
+        assert meet(orders[number % 2], at_once) in possible
 
 
 def test_a_kill_after_the_upload_leaves_a_file_that_the_sweep_takes_later(attempt, tmp_path):

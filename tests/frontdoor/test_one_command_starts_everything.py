@@ -17,7 +17,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.support.running import PATIENCE, Site
+from tests.support.running import PATIENCE, Site, free_port
 from training.management.commands import start
 from training.models import TrainingJob
 
@@ -81,6 +81,10 @@ def test_the_first_start_the_proof_ctrl_c_and_the_second_start(site):
     second = site.start("start")  # the port is taken
     assert second.wait(timeout=30 * PATIENCE) == 1
     assert f"Port {site.port} on 127.0.0.1 is in use" in site.log
+
+    third = site.start("start", HEIMDALL_PORT=str(free_port()))  # the data folder is taken
+    assert third.wait(timeout=30 * PATIENCE) == 1
+    assert re.search(r"Heimdall runs in \S+ already: its worker is process \d+\. Stop it first", site.log)
 
     site.wait_for(job, lambda seen: seen["status"] == "running" and seen["phase"] == "training")
     assert ctrl_c(site, started) < 10 * PATIENCE

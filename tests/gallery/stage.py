@@ -25,12 +25,13 @@ NAME, PASSWORD = "anna", "long enough for a picture"
 PEOPLE = f"""
 from django.conf import settings
 from django.contrib.auth.models import Group, User
-from tests.support.tokens import token_of
+from rest_framework.authtoken.models import Token
 team = Group.objects.create(name="radio")
 for name in ("{NAME}", "bert"):
     user = User.objects.create_user(name, password="{PASSWORD}", email=name + "@example.org")
     user.groups.add(team)
-    (settings.DATA_DIR / ("token-of-" + name)).write_text(token_of(user))
+    token = Token.objects.create(user=user)
+    (settings.DATA_DIR / ("token-of-" + name)).write_text(token.key)
 User.objects.filter(username="{NAME}").update(is_staff=True, is_superuser=True)
 """
 THEMES = ("light", "dark")

@@ -15,6 +15,7 @@ from django.core import mail
 from django.db import OperationalError
 from django.db.models import F
 
+from tests.services.test_races_have_one_winner import at_once
 from training import services
 from training.models import Delivery, Subscription
 from training.notifications import webhook
@@ -122,7 +123,16 @@ def test_a_receiver_that_fails_is_left_alone_whatever_waits_for_it(subscribed, m
     assert [courier.deliver_due() for _ in range(5)] == [1, 1, 1, 1, 0]  # it answered: nobody rests any more
 
 
-def test_two_couriers_never_send_one_message_together(sent, receiver):
+@pytest.mark.django_db(transaction=True)
+def test_two_couriers_never_send_one_message_together(sent, receiver, monkeypatch):
+    """Both have found it before either takes it."""
+    both, claim = threading.Barrier(2), outbox._claim
+    monkeypatch.setattr(outbox, "_claim", lambda delivery: (both.wait(10), claim(delivery))[1])
+    claimed = at_once(*[lambda: services.claim_deliveries(limit=8)] * 2)
+    assert sorted(map(len, claimed)) == [0, 1]
+
+
+def test_a_message_that_was_taken_is_not_due(sent, receiver):
     assert len(services.claim_deliveries(limit=8)) == 1
     assert services.claim_deliveries(limit=8) == []
 

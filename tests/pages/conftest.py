@@ -19,7 +19,9 @@ def browse():
     return open_for
 
 
-def html(response) -> str:
+def html(response, status: int = 200) -> str:
+    """The page's text. A page that is not there must not pass for one that lacks something."""
+    assert response.status_code == status, (response.status_code, response.content[:200])
     return response.content.decode()
 
 

@@ -18,7 +18,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from heimdall.trainer.protocol import EpochDone
 from training import lifecycle, services
 from training.errors import NoGoodCheckpoint, StaleAttempt, TransitionRefused
 from training.lifecycle import Status, Stop, Verb
@@ -113,7 +112,7 @@ class JobLife(RuleBasedStateMachine):
                 for n in range(first, last + 1)
             ]
             epochs = [
-                EpochDone(n, n // STEPS_AN_EPOCH, {"val_loss": 1.0 / n}, best_epoch=1)
+                {"epoch": n // STEPS_AN_EPOCH, "step": n, "values": {"val_loss": 1.0 / n}, "best_epoch": 1}
                 for n in range(first, last + 1)
                 if n % STEPS_AN_EPOCH == 0
             ]

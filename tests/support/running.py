@@ -69,7 +69,7 @@ class Site:
 
     def __init__(self, folder: Path, settings: dict[str, str], server: postgres.Server | None = None):
         self.data = folder / "data"
-        self.port = _free_port()
+        self.port = free_port()
         self.log_path = folder / "log.txt"
         self.environment = _clean_environment() | QUICK | settings
         self.environment |= {"HEIMDALL_DATA_DIR": str(self.data), "HEIMDALL_PORT": str(self.port)}
@@ -348,7 +348,7 @@ def _clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

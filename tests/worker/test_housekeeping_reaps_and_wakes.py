@@ -11,9 +11,10 @@ from django.db.models.functions import Now
 from django_q.models import OrmQ
 
 from training import host, queue, services
+from training.lifecycle import Status
 from training.models import Attempt, Installation, Node, TrainingJob
 from training.services import nodes
-from training.worker import housekeeping, reaping, tasks
+from training.worker import cleanup, housekeeping, reaping, tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HEARTBEAT = 0.1
@@ -84,6 +85,33 @@ def test_after_a_reboot_jobs_of_the_earlier_boot_go_on_at_once(make_job, monkeyp
     services.register_node()
     tasks.housekeep(2)
     assert status(job) == "queued"
+
+
+def test_no_scratch_folder_is_left_of_jobs_that_are_over_or_gone(make_job, settings):
+    jobs = {status: make_job(status=status) for status in Status if status != "running"}
+    gone, running, kept, taken = 10**9, make_job(status="running"), make_job(status="paused"), make_job()
+    settings.SCRATCH_DIR = settings.DATA_DIR / "scratch"
+    for job in [*(job.pk for job in jobs.values()), gone, running.pk, kept.pk, taken.pk]:
+        (settings.SCRATCH_DIR / str(job)).mkdir(parents=True)
+    for job in (jobs["completed"].pk, gone, kept.pk):
+        (settings.SCRATCH_DIR / str(job) / "data.npy").touch()
+    (settings.SCRATCH_DIR / "mine").mkdir()  # whoever made it
+    tasks.housekeep(1)
+    left = sorted(folder.name for folder in settings.SCRATCH_DIR.iterdir())
+    assert left == sorted([str(running.pk), str(kept.pk), "mine"])
+
+
+def test_a_scratch_folder_stays_where_an_attempt_began_meanwhile(make_job, settings, monkeypatch):
+    job = make_job()
+    folder = settings.SCRATCH_DIR = settings.DATA_DIR / "scratch"
+    (folder / str(job.pk)).mkdir(parents=True)
+    monkeypatch.setattr(cleanup, "_put_aside", lambda *one, put=cleanup._put_aside: claim(job) and put(*one))
+    cleanup.sweep_scratch()
+    assert (folder / str(job.pk)).is_dir()
+
+
+def claim(job: TrainingJob) -> Attempt:
+    return services.claim(Node.objects.get(), slot=0, pid=1, job_id=job.pk)
 
 
 def test_waiting_jobs_are_woken_for_the_slots_that_are_free(make_job):

@@ -10,13 +10,12 @@ from dataclasses import replace
 from django.conf import settings
 
 from heimdall.failpoints import failpoint
-from heimdall.trainer.handle import Trainer
-from heimdall.trainer.protocol import Exit, Failed, Finished, Stopped
+from heimdall.trainer.process import Message, Trainer
 from training import services
 from training.lifecycle import JobType, Stop, StopAt
 from training.runner import start
 from training.runner.grace import GraceIsOver
-from training.runner.relay import NOTHING_WISHED, Relay
+from training.runner.relay import NOTHING_WISHED, Relay, why_it_lands
 from training.services import Landing
 from training.store.checkpoints import StoredCheckpoint
 
@@ -86,10 +85,10 @@ class Training(Relay):
     def _has_landing_place(self) -> bool:
         return self.stopped is not None and (self._stands_at(self.stopped) or self._has_all_shards())
 
-    def _stands_at(self, place: Finished | Stopped) -> bool:
+    def _stands_at(self, place: Message) -> bool:
         """Whether the checkpoint of this very place is stored: the one of a withdrawn pause may come later."""
-        kind = "final" if isinstance(place, Finished) else "pause"
-        return self.ending is not None and self.ending.step == place.step and kind in self.ending.kinds
+        kind = "final" if place["kind"] == "finished" else "pause"
+        return self.ending is not None and self.ending.step == place["step"] and kind in self.ending.kinds
 
     def _has_all_shards(self) -> bool:
         """Synthetic data has no checkpoint: what was made is recorded."""
@@ -130,7 +129,7 @@ class Training(Relay):
                 news=services.News(**self.take_news()),
                 draining=self.drains() or self.wish.node_drains,
                 final=self.exit_code is not None or self.is_let_go,  # then the trainer cannot go on
-                reason=self.context.why_it_lands(self.wish),
+                reason=self._why_it_lands(),
                 when_decided=self._release,
             )
         )
@@ -151,8 +150,11 @@ class Training(Relay):
 
     def _leave(self) -> bool:
         self._stop_at_once()
-        self.persist(self.context.land_unstarted, self.wish)
+        self.persist(self.supervision.leave, self.wish)
         return True
+
+    def _why_it_lands(self) -> str:
+        return why_it_lands(self.attempt, self.wish, self.drains())
 
     # It ends here. What it had staged is durable and counts.
 
@@ -163,18 +165,18 @@ class Training(Relay):
             return self._mind_the_grace()
         stored, self.ending = self.ending, None
         self.persist(services.land, self.attempt, stored, final=True)
-        self.context.log("cancelled")
+        self.supervision.log("cancelled")
         return True
 
-    def _fail(self, failed: Failed) -> bool:
+    def _fail(self, message: Message) -> bool:
         if self._waits_for_the_store():
             return self._mind_the_grace()
         self.flush()
-        if failed.code == "bad_checkpoint" and self.attempt.started_from is not None:
-            raise BadStart(failed.error)
+        if message["code"] == "bad_checkpoint" and self.attempt.started_from is not None:
+            raise BadStart(message["error"])
         self.record_ending()
-        text = f"{failed.error}\n{failed.traceback}".strip()
-        self.persist(services.fail, self.attempt, code=failed.code, message=text)
+        text = f"{message['error']}\n{message.get('traceback', '')}".strip()
+        self.persist(services.fail, self.attempt, code=message["code"], message=text)
         self._let_go("failed")
         return True
 
@@ -185,7 +187,7 @@ class Training(Relay):
         self.record_ending()
         detail = f"{self.why_killed}\n{self.log_tail}".strip()
         status = self.persist(services.crash, self.attempt, exit_code=exit_code, detail=detail)
-        self.context.log(f"crashed with {exit_code}, now {status}")
+        self.supervision.log(f"crashed with {exit_code}, now {status}")
         return True
 
     def _end_stalled(self) -> bool:
@@ -199,7 +201,7 @@ class Training(Relay):
 
     def _mind_the_grace(self) -> bool:
         """While draining, an upload may take only so long; then the job goes back to its last checkpoint."""
-        if not self.context.grace.is_over():
+        if not self.supervision.grace.is_over():
             return False
         self._stop_at_once()
         reason = f"Its checkpoint was not stored within {settings.DRAIN_GRACE_SECONDS:g} s of the drain."
@@ -217,11 +219,11 @@ class Training(Relay):
         self.flush()
 
     def _let_go(self, what: str) -> None:
-        self.context.log(what)
+        self.supervision.log(what)
         self._release()
         self.trainer.wait(EXIT_SECONDS)  # whoever is left then is killed
 
     def _release(self) -> None:
         if not self.is_let_go:
             self.is_let_go = True
-            self.trainer.send(Exit())
+            self.trainer.send({"kind": "exit"})

@@ -5,14 +5,20 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from pathlib import Path
 
 from django.conf import settings
+from django.db import transaction
 
 from heimdall.errors import HeimdallError
 from training import services
-from training.models import Attempt, Node
+from training.lifecycle import TERMINAL, Status
+from training.models import Attempt, Node, TrainingJob
 
 logger = logging.getLogger(__name__)
+FOLDERS_A_ROUND = 500
+_JOB = re.compile(r"[0-9]{1,18}")  # the name of a scratch folder
+_ASIDE = ".removed"
 _OWNER = re.compile(r"([0-9]{1,18})-a([0-9]{1,9})")  # job and attempt, in the name of a staging folder
 
 
@@ -29,6 +35,24 @@ def sweep_staging(node: Node) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def sweep_scratch() -> None:
+    """Remove the scratch folders of jobs that are over or gone, and empty ones of jobs that do not run.
+
+    They are caches: what a resume needs is brought again.
+    """
+    if not settings.SCRATCH_DIR.is_dir():
+        return
+    folders = [folder for folder in settings.SCRATCH_DIR.iterdir() if folder.is_dir()]
+    of_jobs = {int(folder.name): folder for folder in folders if _JOB.fullmatch(folder.name)}
+    some = sorted(of_jobs)[:FOLDERS_A_ROUND]
+    statuses = dict(TrainingJob.objects.filter(pk__in=some).values_list("pk", "status"))
+    for job in some:
+        if _may_go(statuses.get(job), of_jobs[job]):
+            _put_aside(job, of_jobs[job])
+    for left in settings.SCRATCH_DIR.glob(f"*{_ASIDE}"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def retire() -> None:
     """What is done now and then: messages of long ago, retention, and files that no row names."""
     services.forget_deliveries()
@@ -37,3 +61,15 @@ def retire() -> None:
         services.delete_orphaned_files()
     except HeimdallError as error:
         logger.warning("The store of checkpoints was not swept: %s", error)
+
+
+def _may_go(status: str | None, folder: Path) -> bool:
+    return status is None or status in TERMINAL or (status != Status.RUNNING and not any(folder.iterdir()))
+
+
+def _put_aside(job: int, folder: Path) -> None:
+    """Take the folder away from its job while the job's row is locked: no attempt can begin meanwhile and use it."""
+    with transaction.atomic():
+        row = TrainingJob.objects.select_for_update().only("status").filter(pk=job).first()
+        if _may_go(row.status if row else None, folder):
+            folder.rename(folder.with_name(f"{folder.name}{_ASIDE}"))

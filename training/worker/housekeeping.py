@@ -27,6 +27,7 @@ def look_after_host(number: int) -> None:
     wake_waiting(node)
     preemption.make_room()
     cleanup.sweep_staging(node)
+    cleanup.sweep_scratch()
     if _is_due("retire", RETIRE_SECONDS):
         cleanup.retire()
 

@@ -21,22 +21,24 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
+from rest_framework.authtoken.models import Token
 from setproctitle import setproctitle
 
 from heimdall.files import write_whole
-from heimdall.recipes import demo, registry
-from heimdall.site import env, private_files
-from training import policy, services
+from heimdall.recipes import registry
+from heimdall.site import env
+from training import host, services
 from training.management.base import one_line
-from training.management.commands.worker import FOLDER_IS_GONE
-from training.models import ApiToken, TrainingJob
-from training.services import tokens
+from training.management.commands.worker import FOLDER_IS_GONE, RUNS_ALREADY
+from training.models import Node, TrainingJob
 
 ADMIN = "admin"
-TOKEN_NAME = "first start"
 READY_SECONDS = 60.0
 WEB_EXIT_SECONDS = 5.0
 MOST_DEATHS = 5  # of web server and worker together in a minute: one more, and everything is given up
+DEMO_MAKER, DEMO_RECIPE = "rf_dataset", "localization"
+DEMO_DATA = {"samples": 20_000, "samples_per_shard": 2_000, "seed": 1}  # a few seconds
+DEMO_TRAINING = {"epochs": 40, "batch_size": 128, "learning_rate": 0.003}  # a few minutes on two cores
 
 
 class Command(BaseCommand):
@@ -52,13 +54,24 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         setproctitle("heimdall start")
-        private_files.close_to_others(settings.DATA_DIR)
         if options["prepare_only"]:
             self._prepare()
             return
         with _listen() as listener:
+            self._wait_for_the_last_worker()
             self._prepare()
             Site(listener, self._say).run()
+
+    def _wait_for_the_last_worker(self) -> None:
+        """Where a worker holds the data folder, ours would be refused. One that drains is about to leave it."""
+        lock, deadline = host.worker_lock(), time.monotonic() + settings.DRAIN_GRACE_SECONDS + 10
+        while (process := lock.holder()) is not None:
+            if time.monotonic() > deadline or not _drains():
+                raise CommandError(
+                    f"Heimdall runs in {settings.DATA_DIR} already: its worker is process {process}. Stop it first, "
+                    "or choose another folder with HEIMDALL_DATA_DIR."
+                )
+            time.sleep(0.1)
 
     def _prepare(self) -> None:
         for problem in registry.problems():
@@ -82,6 +95,15 @@ class Command(BaseCommand):
     def _say(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()
+
+
+def _drains() -> bool:
+    try:
+        return Node.objects.filter(name=settings.NODE_NAME, draining=True).exists()
+    except DatabaseError:
+        return False  # not migrated, so of no worker of ours
+    finally:
+        connection.close()
 
 
 def token_file() -> Path:
@@ -134,32 +156,33 @@ def _keep_token() -> str:
     user = superusers.filter(username=ADMIN).first() or superusers.first()
     if user is None:
         return ""
-    kept = token_file().read_text(errors="replace").strip() if token_file().is_file() else ""
-    holder = tokens.person_with(kept, notes_use=False)
-    if holder and holder.is_superuser and policy.Right.CHANGE in policy.rights_of(holder):
-        return kept
-    return _make_token(user)
-
-
-def _make_token(user: User) -> str:
-    ApiToken.objects.filter(user=user, name=TOKEN_NAME).delete()
-    _, value = tokens.make_token(user, name=TOKEN_NAME)
-    write_whole(token_file(), value + "\n")
-    return value
+    token, _ = Token.objects.get_or_create(user=user)
+    path = token_file()
+    if not path.exists() or path.read_text().strip() != token.key:
+        write_whole(path, token.key + "\n")
+    return token.key
 
 
 def _queue_demo() -> None:
     """Data are made, and then a network is trained on them: the second job waits for the first one's dataset."""
-    shipped = {one.recipe for one in demo.JOBS} <= set(registry.names())
+    shipped = {DEMO_MAKER, DEMO_RECIPE} <= set(registry.names())
     if not settings.DEMO or not shipped or TrainingJob.objects.exists():
         return
-    admin, dataset = User.objects.get(username=ADMIN), ""
-    for one in demo.JOBS:
-        config = one.config | ({"dataset": dataset} if one.reads_the_one_before else {})
-        queued = services.submit(
-            by=admin, job_name=one.job_name, description=one.description, recipe=one.recipe, config=config
-        ).job
-        dataset = queued.dataset.name if queued.dataset else ""
+    admin = User.objects.get(username=ADMIN)
+    made = services.submit(
+        by=admin,
+        job_name="Northern Italy",
+        description="Transmitters that seven web receivers in northern Italy hear: the data of the demo.",
+        recipe=DEMO_MAKER,
+        config=DEMO_DATA,
+    )
+    services.submit(
+        by=admin,
+        job_name="Demo: where is the transmitter?",
+        description="Learns to say where a transmitter is, and how sure that is. Pause it, resume it, break it.",
+        recipe=DEMO_RECIPE,
+        config=DEMO_TRAINING | {"dataset": made.job.dataset.name, "samples": DEMO_DATA["samples"]},
+    )
 
 
 class Site:
@@ -205,6 +228,7 @@ class Site:
         while not self.stops:
             for name, child in self.children.items():
                 if child.poll() is not None:
+                    self._give_up_without_a_worker(name, child)
                     raise CommandError(f"The {name} did not start (exit code {child.returncode}); see above.")
             if _answers():
                 self.say(
@@ -219,8 +243,7 @@ class Site:
         for name, child in list(self.children.items()):
             if child.poll() is None:
                 continue
-            if name == "worker" and child.returncode == FOLDER_IS_GONE:
-                raise CommandError("The worker has lost the data folder; see above.")
+            self._give_up_without_a_worker(name, child)
             now = time.monotonic()
             self.deaths = [moment for moment in self.deaths if now - moment < 60] + [now]
             if len(self.deaths) > MOST_DEATHS:
@@ -229,6 +252,13 @@ class Site:
                 )
             self.say(f"The {name} ended ({child.returncode}); starting it again.")
             self._start(name)
+
+    def _give_up_without_a_worker(self, name: str, child: subprocess.Popen[bytes]) -> None:
+        """A worker that would end in the same way again is not started again, and pages without one serve nobody."""
+        if name == "worker" and child.returncode == FOLDER_IS_GONE:
+            raise CommandError("The worker has lost the data folder; see above.")
+        if name == "worker" and child.returncode == RUNS_ALREADY:
+            raise CommandError(f"Another worker runs in {settings.DATA_DIR} already; see above.")
 
     def _stop(self) -> None:
         self.say("Stopping: running jobs are checkpointed and go back to the queue.")

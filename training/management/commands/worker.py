@@ -8,7 +8,6 @@ import signal
 import time
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 from setproctitle import setproctitle
@@ -16,7 +15,7 @@ from setproctitle import setproctitle
 from heimdall.errors import HeimdallError
 from heimdall.processes import die_with_parent
 from heimdall.recipes import registry
-from heimdall.site import database, private_files
+from heimdall.site import database
 from training import host, queue, services
 from training.checks import shortcomings
 from training.errors import StorageRefused, StorageUnavailable
@@ -25,7 +24,8 @@ from training.models import Node
 from training.worker.guard import DataFolderIsGone, Guard
 
 logger = logging.getLogger(__name__)
-FOLDER_IS_GONE = 4  # the exit code
+FOLDER_IS_GONE = 4  # an exit code
+RUNS_ALREADY = 5  # another one: this host has a worker
 STORE_SECONDS = 2.0  # between two looks for a store that is away
 
 
@@ -45,10 +45,11 @@ class Command(BaseCommand):
         if options["parent"]:
             die_with_parent(options["parent"], signal.SIGTERM)
         setproctitle("heimdall worker")
-        private_files.close_to_others(settings.DATA_DIR)
         lock = host.worker_lock()
         if not lock.acquire():
-            raise CommandError(f"A worker runs on this host already (process {lock.holder()}).")
+            raise CommandError(
+                f"A worker runs on this host already (process {lock.holder()}).", returncode=RUNS_ALREADY
+            )
         try:
             Guard(_join(), lock).run()
         except DataFolderIsGone as error:

@@ -9,11 +9,7 @@ from heimdall.recipes.base import Plan
 
 
 class Schedule:
-    """Warms up from zero, then stays (constant) or falls to zero along a cosine. A part with one number.
-
-    Groups of weights that the optimizer was built with follow it. One that came later keeps the rate that it came
-    with: whoever adds it has the say.
-    """
+    """Warms up from zero, then stays (constant) or falls to zero along a cosine. A part with one number."""
 
     def __init__(self, optimizer: Optimizer, plan: Plan, *, kind: str) -> None:
         self._optimizer = optimizer
@@ -37,7 +33,7 @@ class Schedule:
     def _apply(self) -> None:
         factor = self._factor()
         # Loading an optimizer gives it new groups: they are looked up each time.
-        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=False):
+        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
 
     def _factor(self) -> float:
