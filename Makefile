@@ -74,8 +74,9 @@ load: $(VENV)/.dev  ## Fill databases and measure pages and sockets; writes docs
 bench: $(VENV)/.dev  ## Measure what docs/performance.md claims (ONLY=loop,reads; WRITE=1 writes it there)
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
 
-diagram: $(VENV)/.run  ## Draw docs/lifecycle.md again from the table of rules
+diagram: $(VENV)/.run  ## Make docs/lifecycle.md and docs/protocol.md again from the code
 	$(BIN)/python -m training.management.diagram > docs/lifecycle.md
+	$(BIN)/python -m heimdall.trainer.protocol > docs/protocol.md
 
 settings: $(VENV)/.run  ## Write docs/settings.md and deploy/.env.example from heimdall/site/variables.py
 	$(BIN)/python -m training.management.settings_page

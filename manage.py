@@ -1,20 +1,7 @@
 #!/usr/bin/env python
 """Heimdall's command line: `manage.py help` lists the commands."""
 
-import os
-import sys
-
-
-def main() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "heimdall.site.settings")
-    from django.core.exceptions import ImproperlyConfigured
-    from django.core.management import execute_from_command_line
-
-    try:
-        execute_from_command_line(sys.argv)
-    except ImproperlyConfigured as error:
-        sys.exit(f"heimdall: {error}")
-
+from heimdall.site.manage import main
 
 if __name__ == "__main__":
     main()

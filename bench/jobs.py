@@ -10,8 +10,8 @@ import json
 
 from django.contrib.auth.models import Group, User
 from django.db import connection
-from rest_framework.authtoken.models import Token
 
+from tests.support.tokens import token_of
 from training.models import Checkpoint, TrainingJob
 from training.queries import texts
 
@@ -62,7 +62,7 @@ def make(jobs: int) -> None:
     team = Group.objects.create(name="radio")
     people["bob"].groups.add(team)
     for user in people.values():
-        Token.objects.create(user=user)
+        token_of(user)
     values = {name: user.pk for name, user in people.items()} | {
         "jobs": jobs,
         "step": max(jobs // 20, 1),

@@ -97,10 +97,12 @@ def middle(person: str) -> tuple[str, str]:
 
 
 def caller(view: Any, person: str, query: str) -> Callable[[], Any]:
-    from rest_framework.authtoken.models import Token
+    from django.contrib.auth.models import User
     from rest_framework.test import APIRequestFactory
 
-    token = Token.objects.get(user__username=person).key
+    from tests.support.tokens import token_of
+
+    token = token_of(User.objects.get(username=person))
     factory, call = APIRequestFactory(), view.as_view()
 
     def ask() -> Any:

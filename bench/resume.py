@@ -14,7 +14,7 @@ import torch
 from heimdall.engine.control import Wishes
 from heimdall.engine.work import TrainingWork
 from heimdall.recipes.config import TrainingConfig
-from heimdall.trainer.process import TrainerSpec
+from heimdall.trainer.protocol import Exit, FileStored, FromTrainer, GoOn, StopTraining, TrainerSpec
 from tests.engine import overhead
 
 SAMPLES = 64_000
@@ -47,9 +47,9 @@ class Until(TrainingWork):
         self.moments.append(time.perf_counter())
         done = self._training.loop.progress.steps_completed
         if done in self.places:
-            self.asking.receive({"kind": "stop", "at": "step"})
+            self.asking.receive(StopTraining("step"))
         if len(self.moments) == self.exit_after:
-            self.asking.receive({"kind": "exit"})
+            self.asking.receive(Exit())
 
 
 def main() -> None:
@@ -67,12 +67,12 @@ def pauses(folder: Path) -> dict[str, str]:
     """Train once through the epoch and pause at each place."""
     wishes, staged = Wishes(), []
 
-    def hear(message: dict[str, Any]) -> None:
-        if message["kind"] == "staged":
-            staged.append(message["path"])
-            wishes.receive({"kind": "stored", "path": message["path"]})
-        if message["kind"] == "stopped":
-            wishes.receive({"kind": "exit"} if len(staged) == len(PLACES) else {"kind": "go_on"})
+    def hear(message: FromTrainer) -> None:
+        if message.kind == "staged":
+            staged.append(message.path)
+            wishes.receive(FileStored(message.path))
+        if message.kind == "stopped":
+            wishes.receive(Exit() if len(staged) == len(PLACES) else GoOn())
 
     work = Until(_spec(folder), send=hear, wishes=wishes)
     work.start(Recipe(_config(), folder), "")

@@ -10,9 +10,9 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from rest_framework.authtoken.models import Token
 
 from tests.pages.conftest import buttons, html, words
+from tests.support.tokens import token_of
 from training import services
 from training.models import Node, NodeEvent
 
@@ -35,7 +35,7 @@ def browser(user) -> Client:
 
 
 def rest(user) -> Client:
-    return Client(headers={"Authorization": f"Token {Token.objects.get_or_create(user=user)[0].key}"})
+    return Client(headers={"Authorization": f"Token {token_of(user)}"})
 
 
 def command(*words: str, user: str) -> list[dict]:

@@ -71,6 +71,8 @@ def test_a_variable_without_a_line_or_with_another_default_is_not_read():
         ("HEIMDALL_EMAIL_URL", "post://mail"),
         ("HEIMDALL_EMAIL_URL", "smtp://"),
         ("HEIMDALL_WEBHOOK_ALLOW", "chat.lab,10.1.0.0/33"),
+        ("HEIMDALL_WEBHOOK_PORTS", "443,0"),
+        ("HEIMDALL_WEBHOOK_PORTS", "https"),
         ("DATABASE_URL", "nonsense"),
         ("HEIMDALL_S3_BUCKET", "a bucket/with a path"),
         ("HEIMDALL_S3_PREFIX", "../above"),

@@ -22,7 +22,7 @@ STILL_TWICE = {
     "_Entry", "_Keys", "_Kept",
 }  # fmt: skip
 STILL_LONG = {
-    "heimdall/codec/encoding.py", "heimdall/codec/file.py", "heimdall/trainer/process.py", "training/models.py",
+    "heimdall/codec/encoding.py", "heimdall/codec/file.py", "training/models.py",
     "training/services/attempts.py", "training/services/verbs.py",
 }  # fmt: skip
 

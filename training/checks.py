@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import Error as DatabaseError
 
-from heimdall.site import database
+from heimdall.site import database, private_files
 from training.errors import StorageRefused, StorageUnavailable
 
 
@@ -23,6 +24,16 @@ def the_store_can_be_used(**_: Any) -> list[CheckMessage]:
     except StorageUnavailable as error:
         return [Error(str(error), hint="Is the store running, and is its address right?", id="heimdall.E002")]
     return []
+
+
+@register(deploy=True)
+def nobody_else_of_this_machine_reads_the_data(**_: Any) -> list[CheckMessage]:
+    """`make run`, the web server and the worker close the folder when they start."""
+    found = private_files.open_to_others(settings.DATA_DIR)
+    if not found:
+        return []
+    said = f"Other accounts of this machine can use {', '.join(str(path) for path in found[:5])}."
+    return [Warning(said, hint=f"Run chmod -R go-rwx {settings.DATA_DIR}", id="heimdall.W003")]
 
 
 @register(deploy=True)

@@ -6,6 +6,7 @@ What belongs to one person or team alone (saved views, subscriptions) is asked f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import Group
@@ -14,7 +15,7 @@ from django.db.models import Q, QuerySet
 from heimdall.errors import InvalidInput
 from training.errors import NotAllowed, NotFound
 from training.lifecycle import Verb
-from training.models import Dataset, TrainingJob
+from training.models import ApiToken, Dataset, TrainingJob
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -39,11 +40,38 @@ class System:
 Actor = "User | AnonymousUser | System"
 
 
+class Right(StrEnum):
+    """What the scope of a token lets a program do, where its person may."""
+
+    READ = "read"
+    CHANGE = "change"
+
+
+# A narrower scope is a row here, and a right of its own for what it leaves out.
+RIGHTS_OF_SCOPE: dict[str, frozenset[Right]] = {
+    ApiToken.Scope.READ: frozenset({Right.READ}),
+    ApiToken.Scope.FULL: frozenset(Right),
+}
+
+
+def bind_scope(user: User, scope: str) -> User:
+    """The user as a token of this scope stands for it."""
+    user._heimdall_rights = RIGHTS_OF_SCOPE.get(scope, frozenset())
+    return user
+
+
+def rights_of(actor: Actor) -> frozenset[Right]:
+    """All of them, unless the actor came with a token that has fewer."""
+    return getattr(actor, "_heimdall_rights", frozenset(Right))
+
+
 def may(actor: Actor, verb: Verb | str, job: TrainingJob) -> bool:
     """Whether the actor may do this to the job, whatever state the job is in."""
     if isinstance(actor, System):
         return True
     if not actor.is_active:  # an anonymous user is not active either
+        return False
+    if (Right.READ if verb == SEE else Right.CHANGE) not in rights_of(actor):
         return False
     if actor.is_superuser or job.owner_id == actor.pk:
         return True
@@ -63,13 +91,17 @@ def require(actor: Actor, verb: Verb | str, job: TrainingJob) -> None:
 def may_change_dataset(actor: Actor, dataset: Dataset) -> bool:
     """Whether the actor may extend the dataset or delete it. Whoever may see a job of the same people sees it."""
     return isinstance(actor, System) or (
-        actor.is_active and (actor.is_superuser or dataset.owner_id == actor.pk)
+        actor.is_active
+        and Right.CHANGE in rights_of(actor)
+        and (actor.is_superuser or dataset.owner_id == actor.pk)
     )
 
 
 def may_steer_nodes(actor: Actor) -> bool:
     """Whether the actor may drain nodes and take them out. Everybody with a login sees them."""
-    return isinstance(actor, System) or (actor.is_active and actor.has_perm(NODE_PERMISSION))
+    return isinstance(actor, System) or (
+        actor.is_active and Right.CHANGE in rights_of(actor) and actor.has_perm(NODE_PERMISSION)
+    )
 
 
 def require_steering_nodes(actor: Actor) -> None:

@@ -11,16 +11,19 @@ _host: Host | None = None
 _job: Job | None = None
 
 
-def attach(*, seed: int | None = None, config: Mapping[str, Any] | None = None, **parts: Any) -> Job:
-    """Make this script a job, which Heimdall can stop and resume between any two steps.
+def attach(
+    trainer: Any = None, /, *, seed: int | None = None, config: Mapping[str, Any] | None = None, **parts: Any
+) -> Any:
+    """Make this script a job, which Heimdall can stop and resume between any two steps. Returns the `Job`.
 
     parts: what must survive a pause, by name: models, optimizers, schedulers, scalers, averages; anything with
     `state_dict` and `load_state_dict`. More may be named later with `job.keep(...)`, before the loop.
     config: the script's own defaults; `job.config` has what was asked for the job over them.
     seed: of the order of the data; by default the one of `torch.manual_seed`.
+    trainer: a Hugging Face or a Lightning Trainer in the place of a loop of one's own; it is returned.
 
     Alone (`python script.py`) nothing is saved, and the results are the same bits. Raises RuntimeError where the
-    script is attached already.
+    script is attached already or the trainer's version is not known, TypeError for a trainer of another kind.
     """
     global _job
     if _job is not None:
@@ -30,7 +33,23 @@ def attach(*, seed: int | None = None, config: Mapping[str, Any] | None = None, 
     )
     job.keep(**parts)
     _job = job
-    return job
+    return job if trainer is None else _adapter_for(trainer)(trainer, job)
+
+
+def _adapter_for(trainer: Any) -> Any:
+    families = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(trainer).__mro__}
+    if "transformers.Trainer" in families:
+        from heimdall.attached.hugging_face import attach_trainer as attach_hugging_face
+
+        return attach_hugging_face
+    if families & {"lightning.Trainer", "pytorch_lightning.Trainer"}:
+        from heimdall.attached.lightning import attach_trainer
+
+        return attach_trainer
+    raise TypeError(
+        f"heimdall.attach() was given a {type(trainer).__name__}: give a Trainer of Hugging Face or of Lightning, or "
+        "name the parts of a loop of your own: heimdall.attach(model=model, optimizer=optimizer)"
+    )
 
 
 def supervise(host: Host | None) -> None:

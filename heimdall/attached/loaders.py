@@ -5,7 +5,8 @@ A map-style DataLoader is taken apart and made again with a batch sampler that h
 - its sampler is asked for *indices* under a seed of (seed, epoch) and cut at the position, so that nothing is read
   to skip;
 - in loader workers each batch seeds the global generators by (seed, epoch, position), for nothing there survives a
-  pause; without workers the draws come from the training process's generators, which are saved anyway;
+  pause; without workers the draws come from the training process's generators, which are saved anyway (where a
+  framework reads a batch ahead, that batch has generators of its own there too);
 - the loader owns a generator, so that `iter()` draws nothing.
 
 What has a `state_dict` of its own (torchdata's StatefulDataLoader over an IterableDataset, streaming datasets) is
@@ -50,10 +51,24 @@ class BatchSource(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-def source_of(loader: Any, *, seed: int, worker_setup: Callable[[int], None] | None = None) -> BatchSource:
-    """The way of reading that fits what the script gave to `job.batches`."""
+def source_of(
+    loader: Any,
+    *,
+    seed: int,
+    worker_setup: Callable[[int], None] | None = None,
+    is_read_ahead: bool = False,
+) -> BatchSource:
+    """The way of reading that fits what the script gave to `job.batches`.
+
+    is_read_ahead: whoever reads asks for the next batch before the body of this one is over.
+    """
+    if type(loader).__module__ == "accelerate.data_loader":
+        from heimdall.attached import accelerate
+
+        if accelerate.is_prepared(loader):
+            return accelerate.PreparedLoader(loader, seed=seed, worker_setup=worker_setup)
     if _is_map_style(loader):
-        return KeyedLoader(loader, seed=seed, worker_setup=worker_setup)
+        return KeyedLoader(loader, seed=seed, worker_setup=worker_setup, is_read_ahead=is_read_ahead)
     stateful = _with_own_state(loader)
     if stateful is not None:
         return StatefulSource(loader, stateful, seed=seed)
@@ -87,26 +102,36 @@ class KeyedLoader:
     why_approximate = ""
 
     def __init__(
-        self, loader: DataLoader[Any], *, seed: int, worker_setup: Callable[[int], None] | None = None
+        self,
+        loader: DataLoader[Any],
+        *,
+        seed: int,
+        worker_setup: Callable[[int], None] | None = None,
+        is_read_ahead: bool = False,
     ) -> None:
         self._batch_sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
         self._seed = seed
-        self._has_workers = loader.num_workers > 0
         self._own = _generators_in(loader, self._batch_sampler, getattr(loader, "sampler", None))
         self._own_at_start: list[Any] | None = None
         self._began = (-1, 0)
-        self._keys = _Keys()
-        self._loader = _rebuilt(loader, self._keys, worker_setup)
+        self._keys = _KeySampler()
+        dataset = _KeyedDataset(
+            loader.dataset,
+            loader.collate_fn,
+            is_batched=loader.batch_sampler is not None,
+            is_read_ahead=is_read_ahead,
+        )
+        self.rebuilt = _rebuilt(loader, dataset, self._keys, worker_setup)
 
     def batches(self, epoch: int, call: int, position: int) -> Iterator[Any]:
         self._begin(epoch, call)
         draws = SeparateDraws(mix(self._seed, "order", epoch, call))
         indices = itertools.islice(_drawn_ahead(self._batch_sampler, draws), position, None)
         self._keys.start(_keyed(indices, mix(self._seed, "samples", epoch, call), position))
-        generator = self._loader.generator
+        generator = self.rebuilt.generator
         assert generator is not None
         generator.manual_seed(mix(self._seed, "workers", epoch, call, position) % 2**63)
-        return iter(self._loader)
+        return iter(self.rebuilt)
 
     def _begin(self, epoch: int, call: int) -> None:
         """Samplers with generators of their own draw from them epoch after epoch: each begins as it first did."""
@@ -200,25 +225,34 @@ class ReplayedSource:
 
 
 class SeparateDraws:
-    """The global generators, seeded once, for the time of each `with`; outside they are as if nothing was drawn."""
+    """The global generators of the CPU, seeded once, for the time of each `with`; outside nothing seems drawn."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._generators = Generators()
-        self._inside: dict[str, Any] | None = None
+        self._inside: tuple[Any, ...] | None = None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        outside = self._generators.state_dict()
+        outside = _global_states()
         if self._inside is None:
             seed_all(self._seed)
         else:
-            self._generators.load_state_dict(self._inside)
+            _set_global_states(self._inside)
         try:
             yield
         finally:
-            self._inside = self._generators.state_dict()
-            self._generators.load_state_dict(outside)
+            self._inside = _global_states()
+            _set_global_states(outside)
+
+
+def _global_states() -> tuple[Any, ...]:
+    return random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()
+
+
+def _set_global_states(states: tuple[Any, ...]) -> None:
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
 
 
 _END = object()
@@ -257,7 +291,7 @@ def _inner(batch_sampler: Any) -> Any:
     return getattr(batch_sampler, "sampler", batch_sampler)
 
 
-class _Keys(Sampler[BatchKey]):
+class _KeySampler(Sampler[BatchKey]):
     """The rebuilt loader's sampler: it hands out whatever was started last."""
 
     def __init__(self) -> None:
@@ -273,12 +307,21 @@ class _Keys(Sampler[BatchKey]):
 class _KeyedDataset(Dataset[Any]):
     """The script's dataset and collate function, asked for whole batches by key."""
 
-    def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, is_batched: bool) -> None:
-        self._dataset, self._collate, self._is_batched = dataset, collate, is_batched
+    def __init__(
+        self, dataset: Any, collate: Callable[[Any], Any], *, is_batched: bool, is_read_ahead: bool
+    ) -> None:
+        self._dataset, self._collate = dataset, collate
+        self._is_batched, self._is_read_ahead = is_batched, is_read_ahead
 
     def __getitem__(self, key: BatchKey) -> Any:
         if get_worker_info() is not None:
             seed_all(key.seed)
+        elif self._is_read_ahead:
+            with SeparateDraws(key.seed)():
+                return self._made(key)
+        return self._made(key)
+
+    def _made(self, key: BatchKey) -> Any:
         if not self._is_batched:
             return self._collate(self._dataset[key.indices])
         many = getattr(self._dataset, "__getitems__", None)
@@ -287,14 +330,17 @@ class _KeyedDataset(Dataset[Any]):
 
 
 def _rebuilt(
-    loader: DataLoader[Any], keys: _Keys, worker_setup: Callable[[int], None] | None
+    loader: DataLoader[Any],
+    dataset: _KeyedDataset,
+    keys: _KeySampler,
+    worker_setup: Callable[[int], None] | None,
 ) -> DataLoader[Any]:
     workers = loader.num_workers
     context = loader.multiprocessing_context
     if context is None and workers and sys.platform == "linux":
         context = "fork"  # Python 3.14 would have a server of its own fork them, with another parent
     made: DataLoader[Any] = DataLoader(
-        _KeyedDataset(loader.dataset, loader.collate_fn, is_batched=loader.batch_sampler is not None),
+        dataset,
         batch_size=None,
         sampler=keys,
         collate_fn=_as_it_is,

@@ -34,14 +34,18 @@ class Host(Protocol):
     def config(self) -> Mapping[str, Any]:
         """What was asked for this job."""
 
+    @property
+    def resumes_in_epoch(self) -> int:
+        """The epoch (from 0) in which it will go on, known before anything is restored."""
+
     def begin(self, job: "Job") -> None:
         """All is built and nothing was trained: restore the parts, if there is something to restore."""
 
     def reached(self, job: "Job") -> None:
         """A boundary: rows may be sent, a checkpoint may be made, and the script may be left."""
 
-    def epoch_closed(self, job: "Job", values: dict[str, float | None]) -> None:
-        """An epoch's body is over. This is a boundary too."""
+    def epoch_closed(self, job: "Job", values: dict[str, float | None], *, is_boundary: bool) -> None:
+        """An epoch's body is over; at a boundary the script may be left here."""
 
     def artifact(self, artifact: Mapping[str, Any]) -> None: ...
 
@@ -64,9 +68,11 @@ class Job:
         self._parts: dict[str, Any] = {}
         self._counter = StepCounter()
         self._has_begun = False
-        self._is_in_epochs = False
+        self._closes_epochs_itself = True
         self._num_calls = 0  # of `batches` in the epoch's body, this time
         self._open: list[Call] = []
+        self._has_open_body = False
+        self._drawn: dict[str, Any] | None = None
 
     # What a script says.
 
@@ -94,26 +100,28 @@ class Job:
 
     def values(self, **values: Any) -> Values:
         """Locals that must survive a pause, as attributes of what this returns; given once, before the loop."""
+        if self._has_begun:
+            raise RuntimeError(
+                "job.values() comes too late: give them before the first epochs() or batches()"
+            )
         for name, value in values.items():
             setattr(self._values, name, value)
         return self._values
 
     def epochs(self, count: int) -> Iterator[int]:
         """The epochs that are left of so many, from 0. A resume goes on in the epoch in which it was stopped."""
-        self.total_epochs = count
-        self._begin()
-        self._is_in_epochs = True
-        try:
-            while self.position.epoch < count:
-                self._num_calls = 0
-                yield self.position.epoch
-                self._close_epoch()
-        finally:
-            self._is_in_epochs = False
+        self.begin(total_epochs=count)
+        while self.position.epoch < count:
+            yield self.position.epoch
+            self.close_epoch()
 
     def batches(self, loader: Iterable[Any]) -> Iterator[Any]:
         """The batches of this epoch that are left."""
-        self._begin()
+        return self.read(loader)
+
+    def read(self, loader: Iterable[Any], *, begins_at_a_boundary: bool = False) -> Iterator[Any]:
+        """What `batches` does. begins_at_a_boundary: it may be left before its first batch, too."""
+        self.begin()
         source = self._source_of(loader)
         call, number = self._next_call()
         if call.is_over:
@@ -121,27 +129,34 @@ class Job:
         if hasattr(loader, "__len__"):
             self.batches_per_epoch = max(self.batches_per_epoch, len(loader))  # type: ignore[arg-type]
         self._open.append(call)
+        self._draw_as_then()
+        if begins_at_a_boundary:
+            self._host.reached(self)
         try:
             for batch in source.batches(self.position.epoch, number, call.batches):
-                self._hand_out(call, number)
+                self._hand_out(call)
                 yield batch
                 self._body_over(call)
         finally:  # also where the script leaves its loop early
             call.is_over = True
             self._open.remove(call)
-        if not self._is_in_epochs:
-            self._close_epoch()
+        if self._closes_epochs_itself:
+            self.close_epoch()
 
     def validation(self, loader: Iterable[Any]) -> Iterator[Any]:
         """All batches of a loader, in its order. For their time the generators are others than those that are
         saved: a validation may be repeated, and changes nothing. A stop waits until it is over."""
-        self._begin()
+        self.begin()
         with self._generators.set_aside(mix(self._seed, "validation")):
             yield from loader
 
     def log(self, **values: Any) -> None:
         """Values of the step under way; after the epoch's batches, of the epoch. Numbers or tensors of one value."""
         (self.logged.add if self._open else self.logged.add_to_epoch)(values)
+
+    def log_to_epoch(self, **values: Any) -> None:
+        """Values of the epoch under way, wherever they are logged."""
+        self.logged.add_to_epoch(values)
 
     def artifact(self, artifact: Mapping[str, Any]) -> None:
         """What people may look at beside the values: plain JSON with a `kind`. The newest one is kept."""
@@ -169,7 +184,24 @@ class Job:
                 return float(part.param_groups[0]["lr"])
         return None
 
-    def _begin(self) -> None:
+    @property
+    def resumes_in_epoch(self) -> int:
+        """The epoch (from 0) in which a resume goes on, known before all is built."""
+        return self._host.resumes_in_epoch
+
+    def watch(self, optimizer: Any) -> None:
+        """Count the steps of an optimizer that is saved with something else."""
+        self._counter.watch(optimizer)
+
+    # What drives it: `epochs`, or an adapter for a framework's own loop.
+
+    def begin(self, *, total_epochs: int = 0) -> None:
+        """All is built: restore what was saved. Nothing happens but for the first time.
+
+        total_epochs: that somebody counts, and closes; without, each pass over a loader is an epoch.
+        """
+        if total_epochs:
+            self.total_epochs, self._closes_epochs_itself = total_epochs, False
         if self._has_begun:
             return
         self._has_begun = True
@@ -177,6 +209,23 @@ class Job:
         self._passing = PassingBuffers(models)
         self._generators = Generators(cuda_devices=_cuda_devices())
         self._host.begin(self)
+        if self.position.calls:
+            self._drawn = self._generators.state_dict()
+
+    def close_epoch(self, *, is_boundary: bool = True) -> None:
+        """The epoch's body is over, its validation too. Unless it is said otherwise, this is a boundary."""
+        if self._has_open_body:  # the last one of a loop that was left early
+            self._count_step()
+        values = self.logged.close_epoch()
+        self.position.epoch += 1
+        self.position.calls, self._num_calls = [], 0
+        self._host.epoch_closed(self, values, is_boundary=is_boundary)
+
+    def _draw_as_then(self) -> None:
+        """In an epoch's middle, what was drawn between the script's start and here was drawn before already."""
+        if self._drawn is not None:
+            self._generators.load_state_dict(self._drawn)
+            self._drawn = None
 
     def _buffers(self) -> dict[str, Any]:
         return {"buffers": self._passing} if self._passing else {}
@@ -191,26 +240,28 @@ class Job:
             self.position.calls.append(Call())
         return self.position.calls[number], number
 
-    def _hand_out(self, call: Call, number: int) -> None:
+    def _hand_out(self, call: Call) -> None:
         """Count the batch now: at the next boundary the bodies of all calls that are open are over. Calls that its
         body makes begin anew with each batch."""
         call.batches += 1
+        self._has_open_body = True
         last = max(self.position.calls.index(each) for each in self._open)
         del self.position.calls[last + 1 :]
         self._num_calls = last + 1
 
     def _body_over(self, call: Call) -> None:
-        if self._open[0] is not call or not self._counter.take():
-            return  # another call leads, or gradients are still being gathered
+        # Where several calls are open at once, the first of them leads.
+        if self._open[0] is call and self._count_step():
+            self._host.reached(self)
+
+    def _count_step(self) -> bool:
+        """Whether the body that is over made a step; else gradients are still being gathered."""
+        self._has_open_body = False
+        if not self._counter.take():
+            return False
         self.position.steps += 1
         self.logged.close_step(self.position.steps, self.position.epoch + 1)
-        self._host.reached(self)
-
-    def _close_epoch(self) -> None:
-        values = self.logged.close_epoch()
-        self.position.epoch += 1
-        self.position.calls, self._num_calls = [], 0
-        self._host.epoch_closed(self, values)
+        return True
 
 
 class Alone:
@@ -218,6 +269,7 @@ class Alone:
 
     is_supervised = False
     config: Mapping[str, Any] = {}
+    resumes_in_epoch = 0
 
     def begin(self, job: Job) -> None:
         pass
@@ -225,7 +277,7 @@ class Alone:
     def reached(self, job: Job) -> None:
         job.logged.take_rows()
 
-    def epoch_closed(self, job: Job, values: dict[str, float | None]) -> None:
+    def epoch_closed(self, job: Job, values: dict[str, float | None], *, is_boundary: bool) -> None:
         pass
 
     def artifact(self, artifact: Mapping[str, Any]) -> None:

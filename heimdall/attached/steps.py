@@ -19,6 +19,8 @@ class StepCounter:
         self._has_stepped = False
 
     def watch(self, part: Any) -> None:
+        inner = getattr(part, "optimizer", None)  # Accelerate's, around torch's
+        part = inner if isinstance(part, Optimizer) and isinstance(inner, Optimizer) else part
         if isinstance(part, Optimizer):
             part.register_step_post_hook(self._on_step)
         elif isinstance(part, torch.amp.GradScaler):

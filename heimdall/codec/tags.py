@@ -37,7 +37,7 @@ class Reader(Protocol):
     def pairs(self, node: Any) -> list[tuple[Any, Any]]: ...
 
 
-class Tag(NamedTuple):
+class TaggedType(NamedTuple):
     name: str
     kind: type | None
     """The type that is matched exactly; None: the encoder knows when it is meant."""
@@ -99,55 +99,57 @@ _FACTORIES: dict[str, Callable[[], Any] | None] = {
 _DTYPES = {_name_of(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
 
 TAGS = (
-    Tag("int", None, lambda w, x, p: {"v": hex(x)}, lambda r, n: int(n["v"], 16)),
-    Tag("float", None, lambda w, x, p: {"v": _odd_float(x)}, lambda r, n: _plain_float(n["v"])),
-    Tag("dict", None, lambda w, x, p: {"v": w.pairs(x, p)}, lambda r, n: dict(r.pairs(n["v"]))),
-    Tag("tuple", tuple, lambda w, x, p: {"v": w.items(x, p)}, lambda r, n: tuple(r.items(n["v"]))),
-    Tag("set", set, lambda w, x, p: {"v": _sorted_set(w, x, p)}, lambda r, n: set(r.items(n["v"]))),
-    Tag(
+    TaggedType("int", None, lambda w, x, p: {"v": hex(x)}, lambda r, n: int(n["v"], 16)),
+    TaggedType("float", None, lambda w, x, p: {"v": _odd_float(x)}, lambda r, n: _plain_float(n["v"])),
+    TaggedType("dict", None, lambda w, x, p: {"v": w.pairs(x, p)}, lambda r, n: dict(r.pairs(n["v"]))),
+    TaggedType("tuple", tuple, lambda w, x, p: {"v": w.items(x, p)}, lambda r, n: tuple(r.items(n["v"]))),
+    TaggedType("set", set, lambda w, x, p: {"v": _sorted_set(w, x, p)}, lambda r, n: set(r.items(n["v"]))),
+    TaggedType(
         "frozenset",
         frozenset,
         lambda w, x, p: {"v": _sorted_set(w, x, p)},
         lambda r, n: frozenset(r.items(n["v"])),
     ),
-    Tag(
+    TaggedType(
         "Counter",
         Counter,
         lambda w, x, p: {"v": w.pairs(x, p)},
         lambda r, n: Counter(dict(r.pairs(n["v"]))),
     ),
-    Tag(
+    TaggedType(
         "OrderedDict",
         OrderedDict,
         lambda w, x, p: {"v": w.pairs(x, p)},
         lambda r, n: OrderedDict(r.pairs(n["v"])),
     ),
-    Tag(
+    TaggedType(
         "defaultdict",
         defaultdict,
         lambda w, x, p: {"factory": _factory_name(x, p), "v": w.pairs(x, p)},
         lambda r, n: defaultdict(_FACTORIES[n["factory"]], r.pairs(n["v"])),
     ),
-    Tag(
+    TaggedType(
         "deque",
         deque,
         lambda w, x, p: {"maxlen": x.maxlen, "v": w.items(x, p)},
         lambda r, n: deque(r.items(n["v"]), maxlen=n["maxlen"]),
     ),
-    Tag("bytes", bytes, lambda w, x, p: {"v": _base64(x)}, lambda r, n: _from_base64(n["v"])),
-    Tag(
+    TaggedType("bytes", bytes, lambda w, x, p: {"v": _base64(x)}, lambda r, n: _from_base64(n["v"])),
+    TaggedType(
         "bytearray",
         bytearray,
         lambda w, x, p: {"v": _base64(x)},
         lambda r, n: bytearray(_from_base64(n["v"])),
     ),
-    Tag(
+    TaggedType(
         "complex",
         complex,
         lambda w, x, p: {"v": struct.pack("<dd", x.real, x.imag).hex()},
         lambda r, n: complex(*struct.unpack("<dd", bytes.fromhex(n["v"]))),
     ),
-    Tag("torch.Size", torch.Size, lambda w, x, p: {"v": list(x)}, lambda r, n: torch.Size(n["v"])),
-    Tag("torch.dtype", torch.dtype, lambda w, x, p: {"v": _name_of(x)}, lambda r, n: _DTYPES[n["v"]]),
-    Tag("torch.device", torch.device, lambda w, x, p: {"v": str(x)}, lambda r, n: torch.device(n["v"])),
+    TaggedType("torch.Size", torch.Size, lambda w, x, p: {"v": list(x)}, lambda r, n: torch.Size(n["v"])),
+    TaggedType("torch.dtype", torch.dtype, lambda w, x, p: {"v": _name_of(x)}, lambda r, n: _DTYPES[n["v"]]),
+    TaggedType(
+        "torch.device", torch.device, lambda w, x, p: {"v": str(x)}, lambda r, n: torch.device(n["v"])
+    ),
 )

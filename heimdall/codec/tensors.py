@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from heimdall.codec.dtypes import KINDS, NUMPY_NAMES
+from heimdall.codec.dtypes import NUMPY_NAMES, TYPES
 from heimdall.codec.errors import CannotDecode, CannotEncode, where
-from heimdall.codec.tags import Node, Path, Tag
+from heimdall.codec.tags import Node, Path, TaggedType
 
-_TORCH_NAMES = {getattr(torch, kind.torch): kind.name for kind in KINDS}
+_TORCH_NAMES = {getattr(torch, one.torch): one.name for one in TYPES}
 _NAMES_TORCH = {name: dtype for dtype, name in _TORCH_NAMES.items()}
 # The file format has no name for these; they are stored as pairs of real numbers.
 _AS_REAL = {torch.complex128: torch.float64, torch.complex32: torch.float16}
@@ -148,19 +148,19 @@ def _checked_numpy_dtype(text: str) -> Any:
 
 
 NUMPY_TAGS = (
-    Tag(
+    TaggedType(
         "np",
         None,
         lambda w, x, p: {"dtype": _numpy_dtype(x.dtype, p), "v": x.tobytes().hex()},
         lambda r, n: np.frombuffer(bytes.fromhex(n["v"]), _checked_numpy_dtype(n["dtype"]))[0],
     ),
-    Tag(
+    TaggedType(
         "np.dtype",
         None,
         lambda w, x, p: {"v": _numpy_dtype(x, p)},
         lambda r, n: _checked_numpy_dtype(n["v"]),
     ),
-    Tag(
+    TaggedType(
         "np.type",
         None,
         lambda w, x, p: {"v": _numpy_dtype(np.dtype(x), p)},

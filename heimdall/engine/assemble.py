@@ -13,11 +13,12 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from heimdall.engine import data as data_module
 from heimdall.engine.ema import WeightAverage
 from heimdall.engine.loop import Loop, Step, Validation
-from heimdall.engine.parts import BUFFERS, GENERATORS, PassingBuffers, own_parts, require_part
+from heimdall.engine.module_state import ModuleState, TrainingModes
+from heimdall.engine.parts import BUFFERS, GENERATORS, MODULES, PassingBuffers, own_parts, require_part
 from heimdall.engine.progress import Best, EarlyStopping, EpochTotals, Position, Progress
 from heimdall.engine.rng import Generators, seed_all
-from heimdall.engine.schedule import Schedule
 from heimdall.recipes.base import Part, Plan, Samples, TrainingRecipe
+from heimdall.recipes.schedule import Schedule
 
 SGD_MOMENTUM = 0.9
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -50,11 +51,12 @@ def assemble(
     training, validation = _samples(recipe)
     data = data_module.build_data(recipe, training, validation, worker_setup=worker_setup, device=device)
     if not data.batches_per_epoch:
-        raise ValueError("there are no training samples")
+        raise ValueError(_why_no_batch(config, len(training)))
     steps = data.steps_per_epoch
     plan = Plan(config.epochs, steps, config.warmup_epochs * steps)
 
     model = recipe.model().to(device)
+    modes = TrainingModes(model)
     optimizer = recipe.optimizer(model) or _optimizer(config, model)
     scheduler = recipe.scheduler(optimizer, plan) or Schedule(optimizer, plan, kind=config.lr_scheduler)
     require_part(scheduler, "what scheduler() gives")
@@ -70,9 +72,11 @@ def assemble(
         parts["scaler"] = scaler
     if average is not None:
         parts["ema"] = average
-    passing = PassingBuffers({"model": model} if average is None else {"model": model, "ema": average.model})
+    models = {"model": model} if average is None else {"model": model, "ema": average.model}
+    passing = PassingBuffers(models)
     if passing:
         parts[BUFFERS] = passing
+    parts[MODULES] = ModuleState(models)
     parts |= own_parts(recipe.parts())
     parts |= {"progress": progress, "position": position, "totals": totals, "best": best}
     parts |= {"early_stopping": early_stopping, GENERATORS: generators}
@@ -95,6 +99,7 @@ def assemble(
         recipe.evaluation,
         generators,
         seed=config.seed,
+        modes=modes if average is None else None,
         autocast=_autocast(config, device),
     )
     loop = Loop(
@@ -102,6 +107,15 @@ def assemble(
     )
     parameters = sum(weight.numel() for weight in model.parameters())
     return Training(loop, plan, parts, parameters, recipe.fingerprint(training, validation))
+
+
+def _why_no_batch(config: Any, samples: int) -> str:
+    if not samples:
+        return "there are no training samples"
+    return (
+        f"drop_last leaves out the only batch: there are {samples} training samples, and batch_size is "
+        f"{config.batch_size}. Set drop_last to false, or a smaller batch_size"
+    )
 
 
 def _samples(recipe: TrainingRecipe) -> tuple[Samples, Samples | None]:

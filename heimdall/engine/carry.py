@@ -13,7 +13,7 @@ from heimdall.engine.ema import WeightAverage
 from heimdall.engine.parts import OWN
 from heimdall.engine.refused import Refused
 from heimdall.engine.restore import restore
-from heimdall.engine.schedule import Schedule
+from heimdall.recipes.schedule import Schedule
 
 TRAINING, WEIGHTS = "training", "weights"
 

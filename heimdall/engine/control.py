@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
+
+from heimdall.trainer.protocol import Exit, FileStored, GoOn, StopTraining, ToTrainer
 
 STEP, EPOCH = "step", "epoch"
 
@@ -28,16 +30,16 @@ class Wishes:
     def is_exiting(self) -> bool:
         return self._exiting
 
-    def receive(self, message: dict[str, Any]) -> None:
+    def receive(self, message: ToTrainer) -> None:
         with self._changed:
-            match message.get("kind"):
-                case "stop":
-                    self._stop = EPOCH if message.get("at") == EPOCH else STEP
-                case "go_on":
+            match message:
+                case StopTraining():
+                    self._stop = EPOCH if message.at == EPOCH else STEP
+                case GoOn():
                     self._stop = ""
-                case "stored":
-                    self.on_stored(message["path"])
-                case "exit":
+                case FileStored():
+                    self.on_stored(message.path)
+                case Exit():
                     self._stop, self._exiting = STEP, True
             self._changed.notify_all()
 

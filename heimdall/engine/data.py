@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from heimdall.engine.progress import Position
 from heimdall.engine.rng import mix, mix_range, seed_all
+from heimdall.processes import die_with_parent
 from heimdall.recipes.base import Samples, TrainingRecipe
-from heimdall.trainer.process import die_with_parent
 
 TRAINING, VALIDATION = "training", "validation"
 BLOCK_SAMPLES = 4096  # whose order and seeds are worked out together
@@ -46,19 +46,24 @@ class Data:
         batch_size: int,
         grad_accumulation: int,
         seed: int,
+        drop_last: bool = False,
         num_workers: int = 0,
         worker_setup: Callable[[int], None] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self._sizes = {TRAINING: len(training), VALIDATION: 0 if validation is None else len(validation)}
+        if drop_last:
+            self._sizes[TRAINING] -= len(training) % batch_size
+        self._num_training_samples = len(training)
         self._batch_size = batch_size
         self._grad_accumulation = grad_accumulation
         self._seed = seed
         self._device = torch.device(device)
         self._keys = _Keys()
         sources = {TRAINING: training} if validation is None else {TRAINING: training, VALIDATION: validation}
+        self._source = _Source(sources, collate)
         self._loader: DataLoader[Any] = DataLoader(
-            _Source(sources, collate),
+            self._source,
             batch_sampler=self._keys,
             collate_fn=_as_it_is,
             num_workers=num_workers,
@@ -76,6 +81,11 @@ class Data:
         return -(-self._sizes[TRAINING] // self._batch_size)
 
     @property
+    def last_batch_samples(self) -> int:
+        """How many samples the last batch of an epoch has."""
+        return self._sizes[TRAINING] - (self.batches_per_epoch - 1) * self._batch_size
+
+    @property
     def steps_per_epoch(self) -> int:
         return -(-self.batches_per_epoch // self._grad_accumulation)
 
@@ -87,7 +97,7 @@ class Data:
         """The batches of each step that is left. The position is the caller's to move on."""
         if position.batches >= self.batches_per_epoch:
             return
-        batches = self._batches(_training_keys(position, self._sizes[TRAINING], self._batch_size, self._seed))
+        batches = self._batches(self._training_keys(position))
         if self._grad_accumulation == 1:
             for batch in batches:
                 yield [batch]
@@ -101,6 +111,12 @@ class Data:
         if group:
             yield group
 
+    def last_batch(self) -> Any:
+        """The last batch of the first epoch, made in this process."""
+        position = Position(batches=self.batches_per_epoch - 1)
+        (key,) = self._training_keys(position)
+        return to_device(self._source.__getitems__(key)[1], self._device)
+
     def validation(self) -> Iterator[Batch]:
         """All validation samples as they are, in order."""
         size = self._sizes[VALIDATION]
@@ -111,6 +127,20 @@ class Data:
                 for start in range(0, size, self._batch_size)
             )
         )
+
+    def _training_keys(self, position: Position) -> Iterator[Key]:
+        """Without a last batch that is left out: the order is that of all samples, so that each has its turn."""
+        generator = torch.Generator().manual_seed(mix(self._seed, "order", position.epoch))
+        order = torch.randperm(self._num_training_samples, generator=generator)
+        seeds_from = mix(self._seed, "samples", position.epoch)
+        size, batch_size = self._sizes[TRAINING], self._batch_size
+        block = batch_size * max(1, BLOCK_SAMPLES // batch_size)
+        for first in range(position.batches * batch_size, size, block):
+            last = min(first + block, size)
+            indices, seeds = order[first:last].tolist(), mix_range(seeds_from, first, last)
+            for start in range(0, last - first, batch_size):
+                part = slice(start, start + batch_size)
+                yield Key(TRAINING, indices[part], seeds[part])
 
     def _batches(self, keys: Iterator[Key]) -> Iterator[Batch]:
         self._loader.generator.manual_seed(self._seed)  # type: ignore[union-attr]
@@ -136,6 +166,7 @@ def build_data(
         batch_size=config.batch_size,
         grad_accumulation=config.grad_accumulation,
         seed=config.seed,
+        drop_last=config.drop_last,
         num_workers=config.num_workers,
         worker_setup=worker_setup,
         device=device,
@@ -192,19 +223,6 @@ class LoaderWorkerSetup:
     def __call__(self, worker: int) -> None:
         die_with_parent(self._trainer_pid)
         torch.set_num_threads(1)
-
-
-def _training_keys(position: Position, size: int, batch_size: int, seed: int) -> Iterator[Key]:
-    generator = torch.Generator().manual_seed(mix(seed, "order", position.epoch))
-    order = torch.randperm(size, generator=generator)
-    seeds_from = mix(seed, "samples", position.epoch)
-    block = batch_size * max(1, BLOCK_SAMPLES // batch_size)
-    for first in range(position.batches * batch_size, size, block):
-        last = min(first + block, size)
-        indices, seeds = order[first:last].tolist(), mix_range(seeds_from, first, last)
-        for start in range(0, last - first, batch_size):
-            part = slice(start, start + batch_size)
-            yield Key(TRAINING, indices[part], seeds[part])
 
 
 class _Keys:

@@ -14,6 +14,7 @@ from heimdall.codec import fsync_folder
 from heimdall.engine.control import Wishes
 from heimdall.failpoints import failpoint
 from heimdall.recipes.base import GenerationRecipe
+from heimdall.trainer.protocol import FromTrainer, StagedShard
 
 MOST_WAITING = 8  # shards that were made and are not stored yet
 
@@ -31,7 +32,7 @@ class Generation:
         """A shard's file has been taken over."""
         self._waiting.discard(path)
 
-    def make_missing(self, *, send: Callable[[dict[str, Any]], None], wishes: Wishes) -> bool:
+    def make_missing(self, *, send: Callable[[FromTrainer], None], wishes: Wishes) -> bool:
         """Make the shards that are missing. True when all are there, False when a stop came between two."""
         total = self.recipe.shards
         for shard in range(total):
@@ -47,15 +48,7 @@ class Generation:
             entry = _finished(shard, path, summary)
             self.finished.add(shard)
             self._waiting.add(str(path))
-            send(
-                {
-                    "kind": "progress",
-                    "done": len(self.finished),
-                    "total": total,
-                    "shard": entry,
-                    "at": str(path),
-                }
-            )
+            send(StagedShard(path=str(path), entry=entry, done=len(self.finished), total=total))
             failpoint("shard_finished")
         return True
 

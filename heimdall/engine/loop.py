@@ -15,6 +15,7 @@ from heimdall.engine.control import STEP, Control
 from heimdall.engine.data import Batch, Data
 from heimdall.engine.ema import WeightAverage
 from heimdall.engine.progress import Best, EarlyStopping, EpochTotals, Position, Progress, StepRecord
+from heimdall.engine.refused import Refused
 from heimdall.engine.rng import Generators, mix
 from heimdall.failpoints import failpoint
 from heimdall.recipes.base import Evaluation, Loss, split_loss
@@ -74,7 +75,7 @@ class Step:
         self._scaler = scaler
         self._average = average
         self._max_grad_norm = max_grad_norm
-        self._weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        self._num_groups = len(optimizer.param_groups)
 
     @property
     def may_skip(self) -> bool:
@@ -105,16 +106,30 @@ class Step:
         if self._average is not None:
             self._average.update()
         progress.steps_completed += 1
+        if len(optimizer.param_groups) != self._num_groups:
+            self._refuse_new_groups()
         rate = float(optimizer.param_groups[0]["lr"])  # it may be a tensor that the schedule changes in place
         self._totals.add(
             StepRecord(progress.steps_completed, progress.epochs_completed + 1, rate, grad_norm, read)
         )
         self._schedule.step()
 
+    def _refuse_new_groups(self) -> None:
+        """torch's optimizers load only as many groups as they were built with; others may know better."""
+        self._num_groups = len(self._optimizer.param_groups)
+        if type(self._optimizer).load_state_dict is Optimizer.load_state_dict:
+            raise Refused(
+                "cannot_resume",
+                f"At step {self._progress.steps_completed} the optimizer had {self._num_groups} groups of "
+                "weights, and it was built with fewer: no later attempt could load its state. Give all groups in "
+                "optimizer(), those of frozen weights too: what has no gradient is not changed.",
+            )
+
     def _clip(self) -> Tensor:
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
-        return torch.nn.utils.clip_grad_norm_(self._weights, self._max_grad_norm)
+        weights = [weight for group in self._optimizer.param_groups for weight in group["params"]]
+        return torch.nn.utils.clip_grad_norm_(weights, self._max_grad_norm)
 
 
 class Validation:
@@ -128,9 +143,12 @@ class Validation:
         generators: Generators,
         *,
         seed: int,
+        modes: AbstractContextManager[Any] | None = None,
         autocast: AbstractContextManager[Any] | None = None,
     ) -> None:
+        """modes: puts the modules back into the modes in which they train; a model that only validates needs none."""
         self._model = model
+        self._modes = modes or nullcontext()
         self._data = data
         self._evaluation = evaluation
         self._generators = generators
@@ -145,8 +163,8 @@ class Validation:
         if not self._data.has_validation:
             return {}
         evaluation = self._evaluation()
-        self._model.eval()
-        with torch.no_grad(), self._generators.set_aside(self._seed):
+        with self._modes, torch.no_grad(), self._generators.set_aside(self._seed):
+            self._model.eval()
             for data, samples in self._data.validation():
                 if control.poll() == STEP:
                     return None
@@ -179,7 +197,6 @@ class Loop:
             if watcher.poll() == STEP:
                 return Outcome.STOPPED
             watcher.phase("training")
-            self.model.train()
             for batches in self.data.rest_of_epoch(position):
                 self.step(batches)
                 position.batches += len(batches)

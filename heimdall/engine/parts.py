@@ -13,6 +13,8 @@ from heimdall.recipes.base import Part
 
 GENERATORS = "rng"
 BUFFERS = "buffers"
+MODULES = "modules"
+GENERATOR_TYPES = (torch.Generator, np.random.Generator, random.Random)
 OWN = "recipe_"  # begins the names of the recipe's own parts
 
 
@@ -31,13 +33,13 @@ def require_part(part: Any, what: str) -> None:
 
 
 def _as_part(part: Any, what: str) -> Part:
-    if isinstance(part, torch.Generator | np.random.Generator | random.Random):
-        return _OneGenerator(part)
+    if isinstance(part, GENERATOR_TYPES):
+        return OneGenerator(part)
     require_part(part, what)
     return part  # type: ignore[no-any-return]
 
 
-class _OneGenerator:
+class OneGenerator:
     """A generator of the recipe's own."""
 
     def __init__(self, generator: Any) -> None:

@@ -103,8 +103,9 @@ class EpochTotals:
         self.reset()
 
     def reset(self) -> None:
-        self.samples = 0
         self.sums: dict[str, float] = {}
+        self.given: dict[str, int] = {}
+        """The samples that each mean was given for: a loss() may give one only now and then."""
         self.learning_rate = 0.0
 
     def add(self, record: StepRecord) -> None:
@@ -118,15 +119,14 @@ class EpochTotals:
 
     def means(self) -> dict[str, float]:
         self._read()
-        return {f"train_{name}": total / self.samples for name, total in self.sums.items()}
+        return {f"train_{name}": total / self.given[name] for name, total in self.sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
         self._read()
-        return {"samples": self.samples, "sums": dict(self.sums), "learning_rate": self.learning_rate}
+        return {"sums": dict(self.sums), "given": dict(self.given), "learning_rate": self.learning_rate}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.samples = state["samples"]
-        self.sums = dict(state["sums"])
+        self.sums, self.given = dict(state["sums"]), dict(state["given"])
         self.learning_rate = state["learning_rate"]
 
     def _read(self) -> None:
@@ -139,17 +139,26 @@ class EpochTotals:
 
     def _add_up(self, record: StepRecord, values: Any) -> dict[str, Any]:
         row = {"step": record.step, "epoch": record.epoch, "loss": 0.0, "learning_rate": record.learning_rate}
-        size = sum(samples for samples, _, _ in record.batches)
+        sizes = _samples_given(record)
         for samples, _, means in record.batches:
             for name in ("loss", *means):
                 value = next(values)
-                row[name] = row.get(name, 0.0) + value * (samples / size)
+                row[name] = row.get(name, 0.0) + value * (samples / sizes[name])
                 self.sums[name] = self.sums.get(name, 0.0) + value * samples
+        for name, size in sizes.items():
+            self.given[name] = self.given.get(name, 0) + size
         if record.grad_norm is not None:
             row["grad_norm"] = next(values)
-        self.samples += size
         self.learning_rate = record.learning_rate
         return row
+
+
+def _samples_given(record: StepRecord) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for samples, _, means in record.batches:
+        for name in ("loss", *means):
+            sizes[name] = sizes.get(name, 0) + samples
+    return sizes
 
 
 def _tensors(record: StepRecord) -> list[Tensor]:

@@ -1,26 +1,31 @@
-"""Load a checkpoint into freshly built parts: names, shapes, dtypes, then values, generators last."""
+"""Load a checkpoint into freshly built parts, the generators last.
 
+Each part loads by itself, as torch does: what its own load_state_dict() takes is taken. Afterwards the parts must
+hold exactly what the file holds, names, shapes, types and values: nothing is dropped, cast or rounded silently.
+"""
+
+import contextlib
 import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from heimdall.engine.parts import GENERATORS, OWN
+from heimdall.engine.ema import WeightAverage
+from heimdall.engine.parts import OWN
 from heimdall.engine.refused import Refused
 from heimdall.engine.snapshot import state_of
 from heimdall.recipes.base import Part
 
-WHOLE_PARTS = ("model", "ema")
+EXACT_PARTS = ("model", "ema", "modules", "buffers")
+"""Parts that must hold nothing beside what the file holds, as those of the recipe's own must."""
 
 
 def restore(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
-    """Nothing is loaded unless all fits; and afterwards the parts hold exactly what was loaded."""
     _check_names(parts, loaded)
-    _check_tensors(parts, loaded)
     # Loading may draw random numbers as building does, so the generators are the last of the dict.
     for name, part in parts.items():
         try:
@@ -32,19 +37,53 @@ def restore(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
 
 
 def _load(part: Part, state: dict[str, Any]) -> None:
-    part.load_state_dict(state)
-    if isinstance(part, Optimizer):
-        _undo_casts(part, state["state"])
+    if isinstance(part, nn.Module):
+        _make_room_in_buffers(part, state)
+    elif isinstance(part, WeightAverage):
+        _make_room_in_buffers(part.model, state["model"])
+    with _types_kept():
+        part.load_state_dict(state)
 
 
-def _undo_casts(optimizer: Optimizer, state: Mapping[Any, Any]) -> None:
-    """torch gives an optimizer's tensors the type of their weights, whatever they had when they were saved."""
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    for number, saved in state.items():
-        now = optimizer.state[weights[number]]
-        for name, tensor in saved.items():
-            if isinstance(tensor, Tensor) and now[name].dtype != tensor.dtype:
-                now[name] = tensor.to(now[name].device)
+def _make_room_in_buffers(model: nn.Module, state: Mapping[str, Any]) -> None:
+    """A buffer may have grown since the build, or been made since then: torch would refuse another shape."""
+    for path, value in state.items():
+        module_path, _, name = path.rpartition(".")
+        if not isinstance(value, Tensor):
+            continue
+        with contextlib.suppress(AttributeError):  # another name than torch gives is the model's own affair
+            module = model.get_submodule(module_path)
+            if name not in module._buffers:
+                continue
+            now = module._buffers[name]
+            if now is None or now.shape != value.shape:
+                weight = next(model.parameters(), value) if now is None else now
+                dtype = value.dtype if now is None else now.dtype
+                module._buffers[name] = torch.empty(value.shape, dtype=dtype, device=weight.device)
+
+
+@contextlib.contextmanager
+def _types_kept() -> Iterator[None]:
+    """torch gives an optimizer's tensors the type of their weights, whatever they had when they were saved.
+
+    However deep they lie, and in whatever optimizer that another one holds: each keeps its own here.
+    """
+    name = "_process_value_according_to_param_policy"
+    found = vars(Optimizer).get(name)
+    if found is None:  # a torch that does not cast
+        yield
+        return
+    cast = found.__func__
+
+    def moved(param: Tensor, value: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        result: Tensor = cast(param, value, *arguments, **options)
+        return result if result.dtype == value.dtype else value.to(result.device)
+
+    setattr(Optimizer, name, staticmethod(moved))
+    try:
+        yield
+    finally:
+        setattr(Optimizer, name, found)
 
 
 def _check_names(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
@@ -57,25 +96,6 @@ def _check_names(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
         raise _refused(f"this training has no part {', '.join(unknown)}")
 
 
-def _check_tensors(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
-    found = {path: tensor for path, tensor in _leaves(loaded) if isinstance(tensor, Tensor)}
-    expected = dict(_leaves(state_of(parts)))
-    for path in found:
-        # Optimizers make their tensors at the first step; models have all of theirs from the beginning.
-        if path not in expected and path[0] in WHOLE_PARTS:
-            raise _refused(f"the recipe builds no tensor {_name(path)}")
-    for path, wanted in expected.items():
-        if not isinstance(wanted, Tensor) or _may_differ(path):
-            continue
-        tensor = found.get(path)
-        if tensor is None:
-            raise _refused(f"it has no tensor {_name(path)}")
-        if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
-            raise _refused(
-                f"{_name(path)} is {_kind(tensor)} in it, and {_kind(wanted)} is what the recipe builds"
-            )
-
-
 def _check_values(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
     """A part that casts, rounds or drops what it is given is noticed here."""
     now, wanted = dict(_leaves(state_of(parts))), dict(_leaves(loaded))
@@ -83,10 +103,16 @@ def _check_values(parts: Mapping[str, Part], loaded: Mapping[str, Any]) -> None:
         if path not in now:
             raise _refused(f"{_name(path)} is in it and finds no place")
         if not _equal(now[path], value) and not _is_learning_rate(path):
-            raise _refused(f"{_name(path)} is not what it was after loading")
+            raise _refused(_difference(path, now[path], value))
     for path in now:
-        if path not in wanted and path[0].startswith(OWN):
+        if path not in wanted and (path[0] in EXACT_PARTS or str(path[0]).startswith(OWN)):
             raise _refused(f"{_name(path)} is not in it and is there after loading")
+
+
+def _difference(path: tuple[Any, ...], now: Any, wanted: Any) -> str:
+    if isinstance(now, Tensor) and isinstance(wanted, Tensor) and _kind(now) != _kind(wanted):
+        return f"{_name(path)} is {_kind(wanted)} in it, and {_kind(now)} after loading"
+    return f"{_name(path)} is not what it was after loading"
 
 
 def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -119,11 +145,6 @@ def _bits(tensor: Tensor) -> Tensor:
 def _is_learning_rate(path: tuple[Any, ...]) -> bool:
     """The schedule sets it: a training that was made longer goes on with another one."""
     return path[:2] == ("optimizer", "param_groups") and path[-1] == "lr"
-
-
-def _may_differ(path: tuple[Any, ...]) -> bool:
-    """Before loading: what depends on the device, and what may grow in a part of the recipe's own."""
-    return path[0].startswith(OWN) or (path[0] == GENERATORS and str(path[1]).startswith("cuda_"))
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -16,6 +16,7 @@ from heimdall.engine.buffer import Buffer
 from heimdall.engine.copying import Copier
 from heimdall.failpoints import failpoint
 from heimdall.recipes.base import Part
+from heimdall.trainer.protocol import FromTrainer, StagedCheckpoint
 
 BUFFERS = 2
 MOST_UNSTORED = 8
@@ -45,27 +46,25 @@ class Ticket:
     is_written: bool = False
     """Or has failed."""
 
-    def message(self) -> dict[str, Any]:
+    def staged(self) -> StagedCheckpoint:
         assert self.saved is not None
-        return {
-            "kind": "staged",
-            "path": self.saved.path,
-            "key": f"s{self.step}-{self.saved.digest[:16]}",
-            "step": self.step,
-            "epoch": self.epoch,
-            "kinds": self.kinds,
-            "digest": self.saved.digest,
-            "size": self.saved.size,
-            "header_sha256": self.saved.header_sha256,
-            "val_loss": self.val_loss,
-            "stage_seconds": round(time.perf_counter() - self.started_at, 6),
-        }
+        return StagedCheckpoint(
+            path=self.saved.path,
+            step=self.step,
+            epoch=self.epoch,
+            kinds=tuple(self.kinds),
+            digest=self.saved.digest,
+            size=self.saved.size,
+            header_sha256=self.saved.header_sha256,
+            val_loss=self.val_loss,
+            stage_seconds=round(time.perf_counter() - self.started_at, 6),
+        )
 
 
 class Announcer:
     """Tells of staged files. Only so many may wait to be stored: a store that is away fills no disk."""
 
-    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, send: Callable[[FromTrainer], None]) -> None:
         self._send = send
         self._lock = threading.RLock()
         self._unstored: set[str] = set()
@@ -102,7 +101,7 @@ class Announcer:
 
     def _tell(self, ticket: Ticket) -> None:
         self._unstored.add(ticket.path)
-        self._send(ticket.message())
+        self._send(ticket.staged())
 
 
 class Stager:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,22 @@ from heimdall.engine.restore import restore
 from heimdall.engine.snapshot import Announcer, Stager, Ticket
 from heimdall.failpoints import failpoint
 from heimdall.recipes.base import GenerationRecipe, TrainingRecipe
-from heimdall.trainer.process import Channel, TrainerSpec, to_line
+from heimdall.trainer.channel import Channel
+from heimdall.trainer.protocol import (
+    CheckpointFailed,
+    EpochDone,
+    Failed,
+    Finished,
+    FromTrainer,
+    PhaseChanged,
+    Started,
+    StepsDone,
+    Stopped,
+    TrainerSpec,
+    num_bytes,
+)
 
-Send = Callable[[dict[str, Any]], None]
+Send = Callable[[FromTrainer], None]
 
 FLUSH_SECONDS = 0.1
 RETRY_SECONDS = (0.2, 1.0, 5.0, 15.0)
@@ -62,13 +75,7 @@ def run(channel: Channel) -> int:
         traceback.print_exc(file=sys.stderr)
         if code is None:
             return CRASHED
-        told = {
-            "kind": "failed",
-            "code": code,
-            "error": _sentence(error, code, channel.spec.config),
-            "traceback": traceback.format_exc(),
-        }
-        channel.send(told)
+        channel.send(Failed(code, _sentence(error, code, channel.spec.config), traceback.format_exc()))
         return FAILED
     return 0
 
@@ -153,7 +160,7 @@ class TrainingWork:
                 return
             if self._stage_surely("pause"):
                 failpoint("stopping")
-                self._send({"kind": "stopped", **self._where()})
+                self._send(Stopped(**self._where()))
                 if not self._wishes.wait_for_answer():
                     return
             self._postpone_checkpoint()
@@ -166,7 +173,7 @@ class TrainingWork:
     def phase(self, name: str) -> None:
         if name != self._phase:
             self._phase = name
-            self._send({"kind": "phase", "phase": name})
+            self._send(PhaseChanged(name))
 
     def step_finished(self) -> None:
         now = time.monotonic()
@@ -179,15 +186,14 @@ class TrainingWork:
         self._flush()
         best = self._training.loop.best
         self._send(
-            {
-                "kind": "epoch",
+            EpochDone(
                 **self._where(),
-                "values": epoch.values,
-                "best_epoch": best.epoch,
-                "best_val_loss": best.loss if self._training.loop.data.has_validation else None,
-                "is_best": epoch.is_best,
-                **_shown(epoch),
-            }
+                values=epoch.values,
+                best_epoch=best.epoch,
+                best_val_loss=best.loss if self._training.loop.data.has_validation else None,
+                is_best=epoch.is_best,
+                artifact=_shown(epoch),
+            )
         )
         self._closed = (self._training.loop.progress.steps_completed, epoch.values["val_loss"])
         every = self._config.checkpoint_every_epochs
@@ -262,7 +268,7 @@ class TrainingWork:
             self._stager.release(ticket)
 
     def _report_failure(self, error: str, kinds: list[str]) -> None:
-        self._send({"kind": "checkpoint_failed", "error": error, "kinds": kinds})
+        self._send(CheckpointFailed(error, tuple(kinds)))
 
     def _take_owed(self) -> list[str]:
         owed, self._owed = self._owed, []
@@ -301,31 +307,30 @@ class TrainingWork:
             remedy = "Bring the recipe back as it was and resume, or start a new job."
             raise Refused(error.code, f"{error} {remedy}") from error
 
-    def _started(self) -> dict[str, Any]:
+    def _started(self) -> Started:
         plan = self._training.plan
-        return {
-            "kind": "started",
+        return Started(
             **self._where(),
-            "steps_per_epoch": plan.steps_per_epoch,
-            "total_steps": plan.total_steps,
-            "total_epochs": plan.epochs,
-            "parameters": self._training.parameters,
-            "learning_rate": self._training.learning_rate,
-            "environment": self._environment,
-            "approximate": environment.why_approximate(self._environment, self._spec.pinned),
-        }
+            steps_per_epoch=plan.steps_per_epoch,
+            total_steps=plan.total_steps,
+            total_epochs=plan.epochs,
+            parameters=self._training.parameters,
+            learning_rate=self._training.learning_rate,
+            environment=self._environment,
+            approximate=environment.why_approximate(self._environment, self._spec.pinned),
+        )
 
     def _finish(self, outcome: Outcome) -> None:
         if self._stage_surely("final"):
             failpoint("finishing")
-            self._send({"kind": "finished", **self._where(), "reason": outcome.value})
+            self._send(Finished(**self._where(), reason=outcome.value))
             self._wishes.wait_for_exit()
 
     def _flush(self) -> None:
         self._flush_at = time.monotonic() + FLUSH_SECONDS
         rows = self._training.loop.totals.take_rows()
         if rows:
-            self._send({"kind": "steps", "rows": rows})
+            self._send(StepsDone(rows))
         self._raise_if_broken()
 
     def _raise_if_broken(self) -> None:
@@ -337,19 +342,19 @@ class TrainingWork:
         return {"step": progress.steps_completed, "epoch": progress.epochs_completed}
 
 
-def _shown(epoch: ClosedEpoch) -> dict[str, Any]:
+def _shown(epoch: ClosedEpoch) -> Mapping[str, Any] | None:
     """The recipe's artifact for the message. One that is too large is left out; the log says so."""
     if epoch.artifact is None:
-        return {}
-    size = len(to_line(epoch.artifact))
+        return None
+    size = num_bytes(epoch.artifact)
     if size > MOST_ARTIFACT_BYTES:
         print(
             f"The artifact of epoch {epoch.epoch} is left out: it has {size} bytes, "
             f"{MOST_ARTIFACT_BYTES} are allowed.",
             file=sys.stderr,
         )
-        return {}
-    return {"artifact": epoch.artifact}
+        return None
+    return epoch.artifact
 
 
 def _generate(
@@ -367,26 +372,23 @@ def _generate(
         recipe_digest=recipe_digest,
     )
     send(
-        {
-            "kind": "started",
-            "step": len(generation.finished),
-            "epoch": 0,
-            "steps_per_epoch": recipe.shards,
-            "total_steps": recipe.shards,
-            "total_epochs": 0,
-            "parameters": 0,
-            "environment": found,
-            "approximate": environment.why_approximate(found, spec.pinned),
-        }
+        Started(
+            step=len(generation.finished),
+            epoch=0,
+            steps_per_epoch=recipe.shards,
+            total_steps=recipe.shards,
+            environment=found,
+            approximate=environment.why_approximate(found, spec.pinned),
+        )
     )
     while not wishes.is_exiting:
         is_finished = generation.make_missing(send=send, wishes=wishes)
         where = {"step": len(generation.finished), "epoch": 0}
         if is_finished:
-            send({"kind": "finished", **where, "reason": "shards"})
+            send(Finished(**where, reason="shards"))
             wishes.wait_for_exit()
         elif not wishes.is_exiting:
-            send({"kind": "stopped", **where})
+            send(Stopped(**where))
             wishes.wait_for_answer()
 
 

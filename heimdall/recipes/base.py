@@ -65,8 +65,9 @@ class Evaluation:
 
     def __init__(self, recipe: "TrainingRecipe") -> None:
         self.recipe = recipe
-        self.samples = 0
         self.sums: dict[str, Tensor] = {}
+        self.given: dict[str, int] = {}
+        """The samples that each mean was given for."""
 
     def update(self, model: nn.Module, batch: Any, samples: int) -> None:
         """Take in a batch of so many samples. The model is in eval mode; gradients are off."""
@@ -74,17 +75,17 @@ class Evaluation:
         self.add({"loss": loss, **means}, samples)
 
     def add(self, means: Mapping[str, Tensor], samples: int) -> None:
-        self.samples += samples
         for name, mean in means.items():
             value = mean.detach().double() * samples
             self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.given[name] = self.given.get(name, 0) + samples
 
     def result(self) -> dict[str, float]:
         """The epoch's values. `val_loss` must be among them: it says which epoch is the best.
 
         It may set a part of the recipe's own: no stop and no checkpoint comes between this and the epoch's end.
         """
-        return {f"val_{name}": float(total) / self.samples for name, total in self.sums.items()}
+        return {f"val_{name}": float(total) / self.given[name] for name, total in self.sums.items()}
 
     def artifact(self) -> Mapping[str, Any] | None:
         """What people may look at beside the values: plain JSON with a `kind`, of at most 64 kB.

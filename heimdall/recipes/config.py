@@ -66,6 +66,12 @@ class TrainingConfig(RecipeConfig):
         description="Samples in a batch. A step takes batch size times gradient accumulation samples.",
         json_schema_extra=in_group("Training"),
     )
+    drop_last: bool = Field(
+        False,
+        title="Leave out a short last batch",
+        description="Leaves out the last batch of an epoch where fewer samples than a batch are left for it.",
+        json_schema_extra=in_group("Training"),
+    )
     learning_rate: float = Field(
         0.001,
         gt=0,

@@ -42,6 +42,8 @@ class RecipeInfo:
     description: str
     job_type: str
     config_class: type[RecipeConfig]
+    read_by: str
+    """The recipe that trains on the data that this one makes."""
 
     def estimate_memory_bytes(self, config: dict[str, Any]) -> int | None:
         """What a training with this resolved config needs, about; None where the recipe does not say."""
@@ -70,6 +72,12 @@ def usable() -> list[RecipeInfo]:
         except BadRecipe:
             continue
     return found
+
+
+def reader_of(name: str) -> str:
+    """The recipe that is trained on the data of this one; empty where none is known here."""
+    readers = {info.name: info.read_by for info in usable()}
+    return readers[name] if readers.get(name) in readers else ""
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -153,7 +161,8 @@ def _load(name: str, package: str) -> RecipeInfo:
     if importlib.util.find_spec(f"{package}.recipe") is None:
         raise BadRecipe(f"Recipe {name}: the module {package}.recipe is missing.")
     title = str(getattr(module, "TITLE", "") or name.replace("_", " ").capitalize())
-    return RecipeInfo(name, package, title, str(getattr(module, "DESCRIPTION", "")), job_type, config_class)
+    description, read_by = (str(getattr(module, word, "")) for word in ("DESCRIPTION", "READ_BY"))
+    return RecipeInfo(name, package, title, description, job_type, config_class, read_by)
 
 
 def _config_module(package: str) -> ModuleType:

@@ -33,7 +33,9 @@ SILENCE_SECONDS = 2  # after the end of a statement's time; a server that works 
 
 def configured(data_dir: Path) -> dict[str, Any]:
     """The `default` entry of DATABASES."""
-    database = _parsed(env.text(VARIABLE, f"sqlite:///{data_dir / 'heimdall.sqlite3'}"))
+    # No URL of the folder: a # or a % in its name would lead elsewhere.
+    default = {"ENGINE": SQLITE, "NAME": str(data_dir / "heimdall.sqlite3")}
+    database = _parsed(env.text(VARIABLE)) if env.text(VARIABLE) else default
     return _sqlite(database, data_dir) if database["ENGINE"] == SQLITE else _postgres(database)
 
 
@@ -152,6 +154,8 @@ def _parsed(url: str) -> dict[str, Any]:
         database = env.parse_database(url)
     except Exception as error:
         raise ImproperlyConfigured(f"{VARIABLE} is not a database URL: use {FORMS}.") from error
+    if "#" in url.rpartition("@")[2]:  # what follows would be left out without a word
+        raise ImproperlyConfigured(f"{VARIABLE} holds a #: write it as %23.")
     if database.get("ENGINE") not in {SQLITE, POSTGRES}:
         raise ImproperlyConfigured(f"{VARIABLE} names {scheme or 'nothing'} as its database: use {FORMS}.")
     if database["NAME"] in {"", ":memory:"}:
@@ -165,8 +169,10 @@ def _sqlite(database: dict[str, Any], data_dir: Path) -> dict[str, Any]:
             f"This Python's SQLite is {sqlite3.sqlite_version}; Heimdall needs 3.35 or newer (UPDATE ... RETURNING). "
             f"Use a newer Python, or name a PostgreSQL database in {VARIABLE}."
         )
-    if database.get("OPTIONS"):
-        raise ImproperlyConfigured(f"{VARIABLE}: a SQLite database takes no options; name the file alone.")
+    if "OPTIONS" in database:
+        raise ImproperlyConfigured(
+            f"{VARIABLE}: a SQLite database takes no options; name the file alone, and a ? in its name as %3F."
+        )
     # The database is the only truth, so a commit must be on the disk when it returns.
     database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",

@@ -211,6 +211,18 @@ def hosts_and_networks(name: str) -> tuple[frozenset[str], tuple[Network, ...]]:
     return frozenset(names), tuple(networks)
 
 
+def ports(name: str) -> frozenset[int]:
+    """Numbers of ports, separated by commas."""
+    found = frozenset(
+        int(word) for word in words(name) if word.isascii() and word.isdigit() and len(word) < 6
+    )
+    if len(found) != len(set(words(name))) or not all(1 <= port <= 65_535 for port in found):
+        raise ImproperlyConfigured(
+            f"{name}={text(name)!r}: give numbers from 1 to 65535, separated by commas."
+        )
+    return found
+
+
 def time_zone(name: str, default: str) -> str:
     value = text(name, default)
     try:
@@ -227,10 +239,14 @@ def time_zone(name: str, default: str) -> str:
 
 
 def folder(name: str, default: Path) -> Path:
-    """A folder, which is made where it is not there."""
+    """A folder, which is made where it is not there, for its owner alone."""
     path = Path(text(name, str(default))).expanduser().absolute()
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        str(path).encode()
+    except UnicodeEncodeError as error:  # SQLite and JSON could not name it
+        raise ImproperlyConfigured(f"{name}={str(path)!r} is not text in UTF-8.") from error
+    try:
+        path.mkdir(0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ImproperlyConfigured(f"{name}={path} cannot be made: {error.strerror}.") from error
     return path

@@ -9,11 +9,15 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from heimdall.site import database, env
+from heimdall.site import database, env, private_files
 from training import fields
 
-BASE_DIR = Path(__file__).resolve().parents[2]
-DATA_DIR = env.folder("HEIMDALL_DATA_DIR", BASE_DIR / "var")
+private_files.hide_new_files()  # first: every entry point reads the settings before it writes anything
+
+# In a wheel, templates and static files stand beside this file; in a checkout at its top.
+IS_INSTALLED = (Path(__file__).parent / "templates").is_dir()
+BASE_DIR = Path(__file__).resolve().parent if IS_INSTALLED else Path(__file__).resolve().parents[2]
+DATA_DIR = env.folder("HEIMDALL_DATA_DIR", Path("var") if IS_INSTALLED else BASE_DIR / "var")
 
 DEBUG = env.flag("HEIMDALL_DEBUG", False)
 SECRET_KEY = env.text("HEIMDALL_SECRET_KEY") or env.secret_in_file(DATA_DIR / "secret-key")
@@ -55,7 +59,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
-    "rest_framework.authtoken",
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -225,6 +228,7 @@ vars().update(EMAIL)  # EMAIL_HOST and so on
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.sender("HEIMDALL_EMAIL_FROM", "heimdall@localhost")
 WEBHOOK_ALLOW = env.hosts_and_networks("HEIMDALL_WEBHOOK_ALLOW")
+WEBHOOK_PORTS = env.ports("HEIMDALL_WEBHOOK_PORTS")
 
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "jobs"
@@ -243,10 +247,13 @@ TIME_ZONE = env.time_zone("HEIMDALL_TIME_ZONE", "UTC")
 # The token class stands first, so that a missing login is 401 and not 403.
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework.authentication.TokenAuthentication",
+        "training.api.authentication.ApiTokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "rest_framework.permissions.IsAuthenticated",
+        "training.api.authentication.WithinScope",
+    ],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -299,6 +306,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": True,
 }
 
+METRICS_TOKEN = env.text("HEIMDALL_METRICS_TOKEN")
 # Never logged. What is shorter may be part of any word.
 SECRETS = [
     word
@@ -310,10 +318,10 @@ SECRETS = [
         urlsplit(REDIS_URL).password or "",
         env.text("AWS_SECRET_ACCESS_KEY"),
         env.text("AWS_SESSION_TOKEN"),
+        METRICS_TOKEN,
     )
     if len(word) >= 6
 ]
-METRICS_TOKEN = env.text("HEIMDALL_METRICS_TOKEN")
 LOG_LEVEL = env.text("HEIMDALL_LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
     raise ImproperlyConfigured(f"HEIMDALL_LOG_LEVEL={LOG_LEVEL!r}: use DEBUG, INFO, WARNING or ERROR.")

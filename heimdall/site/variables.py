@@ -104,7 +104,7 @@ STORE = Group(
             "HEIMDALL_DATA_DIR",
             None,
             "the folder where everything is kept",
-            otherwise="`var/`",
+            otherwise="`var/` in the checkout; where Heimdall is installed, in the folder it is started in",
             deployed="/var/lib/heimdall",
         ),
         V(
@@ -262,6 +262,12 @@ MESSAGES = Group(
             "",
             "hosts and networks that are not public and may be called by webhooks all the same, like "
             "`chat.lab,10.1.0.0/16`",
+        ),
+        V(
+            "HEIMDALL_WEBHOOK_PORTS",
+            "",
+            "the only ports that webhooks go to, like `443,8443`",
+            otherwise="80, 443, and ports from 1024 by which no other service is known",
         ),
         V(
             "HEIMDALL_METRICS_TOKEN",

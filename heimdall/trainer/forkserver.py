@@ -12,7 +12,6 @@ import contextlib
 import ctypes
 import gc
 import importlib
-import json
 import os
 import select
 import signal
@@ -26,8 +25,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from heimdall.trainer import process
-from heimdall.trainer.process import Channel, ChildEnds, ColdLauncher, Launcher, Process, TrainerSpec
+from heimdall.processes import die_with_parent
+from heimdall.trainer import channel as trainer_channel
+from heimdall.trainer import launch
+from heimdall.trainer.channel import Channel
+from heimdall.trainer.launch import ChildEnds, ColdLauncher, Launcher, Process
+from heimdall.trainer.protocol import (
+    RECIPE_DRIVER,
+    ForkRefused,
+    ForkTrainer,
+    FromForkServer,
+    ServerReady,
+    TrainerEnded,
+    TrainerForked,
+    TrainerSpec,
+    decode,
+    encode,
+)
 
 READY_SECONDS = 60
 FORK_SECONDS = 10
@@ -40,7 +54,7 @@ _LARGE_PAGE = 2 * 2**20
 _MADV_COLLAPSE = 25  # since Linux 6.1
 # What every trainer needs. The first optimizer would import torch._dynamo, for seconds; every config is made of
 # pydantic, and `import pydantic` alone loads little of it.
-_ENGINE = ("torch._dynamo", "heimdall.engine.work", "pydantic.main", "pydantic.fields", "pydantic.types")
+_ENGINE = ("torch._dynamo", RECIPE_DRIVER, "pydantic.main", "pydantic.fields", "pydantic.types")
 
 
 class WarmLauncher:
@@ -68,7 +82,7 @@ class WarmLauncher:
     def launch(self, spec: TrainerSpec, ends: ChildEnds) -> Process:
         with self._lock:
             server = self._living_server()
-            forked = server.fork(process.own_environment(spec), ends) if server else None
+            forked = server.fork(launch.own_environment(spec), ends) if server else None
             if forked is not None:
                 self._failures = 0
                 return forked
@@ -114,7 +128,7 @@ class _Server:
         self._started_at = time.monotonic()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._popen = process.start_process(
+            self._popen = launch.start_process(
                 [sys.executable, "-m", module, str(theirs.fileno()), str(self._owner), *preload],
                 stdout=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
@@ -123,7 +137,7 @@ class _Server:
         self._changed = threading.Condition()
         self._is_ready = False
         self._is_gone = False
-        self._answers: dict[int, dict[str, Any]] = {}
+        self._answers: dict[int, _ForkedProcess | None] = {}
         self._codes: dict[int, int] = {}
         self._requests = 0
         self._reader = threading.Thread(target=self._read, name="fork-server", daemon=True)
@@ -144,15 +158,14 @@ class _Server:
             return None
         self._requests += 1
         number = self._requests
-        request = json.dumps({"request": number, "environment": dict(environment)}).encode()
+        request = encode(ForkTrainer(number, dict(environment)))
         try:
             socket.send_fds(self._socket, [request], [ends.control, ends.messages, ends.log])
         except OSError:
             return None
         if not self._wait(lambda: number in self._answers, FORK_SECONDS):
             return None
-        answer = self._answers.pop(number)
-        return _ForkedProcess(self, answer["pid"], answer["pidfd"]) if "pid" in answer else None
+        return self._answers.pop(number)
 
     def code_of(self, pid: int) -> int | None:
         """How a trainer ended. One whose server is gone was killed with it."""
@@ -181,23 +194,24 @@ class _Server:
                     packet, fds, _, _ = socket.recv_fds(self._socket, _PACKET_BYTES, 1)
                     if not packet:
                         break
-                    self._hear(json.loads(packet), fds)
+                    self._hear(decode(packet, FromForkServer), fds)
         finally:  # also where no file descriptor was left for a trainer's
             with self._changed:
                 self._is_gone = True
                 self._changed.notify_all()
 
-    def _hear(self, message: dict[str, Any], fds: list[int]) -> None:
+    def _hear(self, message: FromForkServer, fds: list[int]) -> None:
         with self._changed:
-            if message["kind"] == "ready":
-                self._is_ready = True
-            elif message["kind"] == "forked":
-                self._codes.pop(message["pid"], None)  # of an earlier one with the same number
-                self._answers[message["request"]] = message | {"pidfd": fds[0]}
-            elif message["kind"] == "refused":
-                self._answers[message["request"]] = message
-            elif message["kind"] == "ended":
-                self._codes[message["pid"]] = message["code"]
+            match message:
+                case ServerReady():
+                    self._is_ready = True
+                case TrainerForked():
+                    self._codes.pop(message.pid, None)  # of an earlier one with the same number
+                    self._answers[message.request] = _ForkedProcess(self, message.pid, fds[0])
+                case ForkRefused():
+                    self._answers[message.request] = None
+                case TrainerEnded():
+                    self._codes[message.pid] = message.code
             self._changed.notify_all()
 
 
@@ -230,7 +244,7 @@ class _ForkedProcess:
             if self._code is None and not self._has_ended():
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-                process.kill_session(self._pid)
+                launch.kill_session(self._pid)
 
     def _has_ended(self, timeout: float = 0) -> bool:
         """A pidfd tells when the process is torn down: by then its memory, the GPU's too, is given back."""
@@ -242,21 +256,15 @@ class _ForkedProcess:
 
 def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
     # Asking for GPUs must not start CUDA here: a fork could not use it then.
-    return process.base_environment(environment) | {_NVML_CHECK: "1"}
+    return launch.base_environment(environment) | {_NVML_CHECK: "1"}
 
 
-def run_trainer(channel: Channel) -> int:
-    from heimdall.engine.work import run
-
-    return run(channel)
-
-
-def main(run: Callable[[Channel], int] = run_trainer, *, needed: Sequence[str] = _ENGINE) -> None:
+def main(run: Callable[[Channel], int] = trainer_channel.drive, *, needed: Sequence[str] = _ENGINE) -> None:
     parent_socket, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     parent_socket.set_inheritable(False)
-    process.die_with_parent(parent)
-    process.ignore_signals()
-    process.set_title("heimdall fork server")
+    die_with_parent(parent)
+    trainer_channel.ignore_signals()
+    trainer_channel.set_title("heimdall fork server")
     preload([*needed, *sys.argv[3:]])
     require_one_thread()
     require_no_cuda()
@@ -307,7 +315,7 @@ def serve(parent: socket.socket, run: Callable[[Channel], int]) -> NoReturn:
     wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    _tell(parent, {"kind": "ready", "pid": os.getpid()})
+    _tell(parent, ServerReady())
     while True:
         sources: list[Any] = [parent, wake_reader]
         readable = select.select(sources, [], [])[0]
@@ -327,7 +335,7 @@ def _fork_if_asked(
         packet, fds = b"", []
     if not packet:
         os._exit(0)  # the supervisor is gone; the trainers see it too
-    request = json.loads(packet)
+    request = decode(packet, ForkTrainer)
     try:
         require_one_thread()
         server = os.getpid()
@@ -335,13 +343,13 @@ def _fork_if_asked(
         if pid == 0:
             for fd in (parent.detach(), *keep_out):
                 os.close(fd)
-            _be_trainer(run, request["environment"], ChildEnds(*fds), server)
+            _be_trainer(run, request.environment, ChildEnds(*fds), server)
         # Nobody but us waits for it, so that the number is still its own.
         pidfd = os.pidfd_open(pid)
-        _tell(parent, {"kind": "forked", "request": request["request"], "pid": pid}, [pidfd])
+        _tell(parent, TrainerForked(request.request, pid), [pidfd])
         os.close(pidfd)
     except (OSError, RuntimeError) as error:
-        _tell(parent, {"kind": "refused", "request": request["request"], "error": str(error)})
+        _tell(parent, ForkRefused(request.request, str(error)))
     finally:
         for fd in fds:
             os.close(fd)
@@ -352,7 +360,7 @@ def _be_trainer(
 ) -> NoReturn:
     code = 1
     try:
-        process.die_with_parent(server)
+        die_with_parent(server)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
@@ -361,7 +369,7 @@ def _be_trainer(
         os.close(ends.log)
         os.environ.pop(_NVML_CHECK, None)
         os.environ.update(environment)
-        channel = process.settle(process.Channel(ends.control, ends.messages))
+        channel = trainer_channel.settle(Channel(ends.control, ends.messages))
         channel.finish(run(channel))
     except BaseException:
         traceback.print_exc()
@@ -379,12 +387,12 @@ def _tell_ends(parent: socket.socket) -> None:
             return
         if pid == 0:
             return
-        _tell(parent, {"kind": "ended", "pid": pid, "code": os.waitstatus_to_exitcode(status)})
+        _tell(parent, TrainerEnded(pid, os.waitstatus_to_exitcode(status)))
 
 
-def _tell(parent: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> None:
+def _tell(parent: socket.socket, message: FromForkServer, fds: list[int] | None = None) -> None:
     try:
-        socket.send_fds(parent, [json.dumps(message).encode()], fds or [])
+        socket.send_fds(parent, [encode(message)], fds or [])
     except OSError:
         os._exit(0)
 

@@ -4,6 +4,7 @@ from django.contrib.auth.models import Permission
 from django.utils import timezone
 from unfold.admin import ModelAdmin
 
+from tests.support.tokens import token_of
 from training import services
 from training.models import Attempt, Checkpoint, Event
 
@@ -18,10 +19,8 @@ def job(alice, node):
 
 
 def test_every_page_of_the_admin_opens(client, admin_user, make_job):
-    from rest_framework.authtoken.models import Token
-
     job = make_job(status="running", with_checkpoint=True, step=1)
-    Token.objects.create(user=admin_user)
+    token_of(admin_user)
     client.force_login(admin_user)
     assert client.get("/admin/").status_code == 200
     for model, model_admin in django_admin.site._registry.items():
@@ -79,7 +78,7 @@ def test_queue_messages_and_tokens_are_for_superusers_whatever_permissions_other
     bob.is_staff = True
     bob.save()
     bob.user_permissions.set(Permission.objects.all())
-    pages = ["/admin/django_q/ormq/", "/admin/authtoken/tokenproxy/"]
+    pages = ["/admin/django_q/ormq/", "/admin/training/apitoken/"]
     client.force_login(bob)
     assert [client.get(page).status_code for page in pages] == [403] * 2
     assert "django_q" not in client.get("/admin/").content.decode()

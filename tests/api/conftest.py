@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import User
-from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
+from tests.support.tokens import token_of
 from training.notifications import addresses
 from training.presentation import throttles
 
@@ -31,8 +31,7 @@ def client_of(db) -> Callable[[User | None], APIClient]:
     def make(user: User | None) -> APIClient:
         client = APIClient()
         if user is not None:
-            token, _ = Token.objects.get_or_create(user=user)
-            client.credentials(HTTP_AUTHORIZATION=f"Token {token.key}")
+            client.credentials(HTTP_AUTHORIZATION=f"Bearer {token_of(user)}")
         return client
 
     return make

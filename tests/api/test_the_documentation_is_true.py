@@ -9,9 +9,9 @@ from string import Template
 import pytest
 from django.core.files.base import ContentFile
 from django.test import Client
-from rest_framework.authtoken.models import Token
 
 from tests.conftest import give_checkpoint
+from tests.support.tokens import token_of
 from training.api import errors
 from training.api.jobs import LIST
 from training.models import LogChunk, Metric
@@ -27,7 +27,7 @@ def curl(alice, make_job, every_name_is_public):
 
     def run(text: str):
         job = _job_for(text, make_job)
-        known = {"HEIMDALL": "", "TOKEN": Token.objects.get_or_create(user=alice)[0].key, "JOB": job.pk}
+        known = {"HEIMDALL": "", "TOKEN": token_of(alice), "JOB": job.pk}
         words = shlex.split(
             Template(text.replace("\\\n", " ")).substitute(known | {"CHECKPOINT": job.latest_checkpoint_id})
         )

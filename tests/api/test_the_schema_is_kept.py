@@ -15,12 +15,12 @@ import schemathesis
 from django.contrib.auth.models import User
 from django.core.asgi import get_asgi_application
 from django.core.files.base import ContentFile
-from rest_framework.authtoken.models import Token
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import from_schema
 from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 
 from tests.conftest import ALL_STATES, give_checkpoint
+from tests.support.tokens import token_of
 
 EXAMPLES = int(os.environ.get("HEIMDALL_FUZZ_EXAMPLES", "0"))
 SETTINGS = Path(__file__).parents[2] / "schemathesis.toml"
@@ -55,7 +55,7 @@ def test_schemathesis_finds_nothing(transactional_db, make_job, alice, mallory, 
 
 
 def login(user: User) -> dict[str, str]:
-    return {"Authorization": f"Token {Token.objects.get_or_create(user=user)[0].key}"}
+    return {"Authorization": f"Token {token_of(user)}"}
 
 
 def configured(user: User | None, job_ids: list[int]) -> SchemathesisConfig:

@@ -8,9 +8,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.files.base import ContentFile
 from django.test import AsyncClient
-from rest_framework.authtoken.models import Token
 
 from tests.conftest import give_checkpoint
+from tests.support.tokens import token_of
 from training import services
 from training.api.renderers import JsonRenderer
 from training.models import Checkpoint, LogChunk, Metric
@@ -189,8 +189,7 @@ def test_a_file_that_is_gone_is_410(api, make_job):
 
 @pytest.mark.django_db(transaction=True)
 async def test_under_asgi_a_file_is_streamed_in_pieces(stored, alice):
-    token, _ = await sync_to_async(Token.objects.get_or_create)(user=alice)
-    headers = {"Authorization": f"Token {token.key}"}
+    headers = {"Authorization": f"Token {await sync_to_async(token_of)(alice)}"}
     url = f"/v1/training/jobs/{stored.job_id}/checkpoints/{stored.pk}/download"
     answer = await AsyncClient().get(url, headers=headers)
     assert answer.status_code == 200, answer.content

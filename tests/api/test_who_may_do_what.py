@@ -1,9 +1,12 @@
 """The permission matrix, literally: who gets which answer, through every door."""
 
+import re
+
 import pytest
 from django.test import Client
 
-from tests.support.doors import DOORS, AdminDoor, RestDoor
+from tests.support.doors import DOORS, AdminDoor, BulkDoor, RestDoor
+from tests.support.tokens import bearer
 
 # The job is in a state from which the verb is possible, so that only the person decides.
 STATE_FOR = {
@@ -24,6 +27,16 @@ viewer      done        not_allowed  not_allowed  not_allowed  not_allowed  not_
 stranger    not_found   not_found    not_found    not_found    not_found    not_found    not_found
 inactive    login       login        login        login        login        login        login
 nobody      login       login        login        login        login        login        login
+"""
+# The same people through programs with a token that may only read. Whether there is a job makes no difference.
+READING = """
+            see         pause        resume       restart      cancel       discard      delete
+admin       done        not_allowed  not_allowed  not_allowed  not_allowed  not_allowed  not_allowed
+owner       done        not_allowed  not_allowed  not_allowed  not_allowed  not_allowed  not_allowed
+member      done        not_allowed  not_allowed  not_allowed  not_allowed  not_allowed  not_allowed
+viewer      done        not_allowed  not_allowed  not_allowed  not_allowed  not_allowed  not_allowed
+stranger    not_found   not_allowed  not_allowed  not_allowed  not_allowed  not_allowed  not_allowed
+inactive    login       login        login        login        login        login        login
 """
 HEAD, *ROWS = [line.split() for line in MATRIX.strip().splitlines()]
 CASES = [(row[0], verb, word) for row in ROWS for verb, word in zip(HEAD, row[1:], strict=True)]
@@ -62,6 +75,43 @@ def test_each_role_gets_the_answer_that_the_matrix_says(door, role, make_job, pe
     for verb, job in jobs.items():
         changed = expected[verb] in {"done", "noted"} and verb != "see"
         assert (not type(job).objects.filter(pk=job.pk, event_seq=job.event_seq).exists()) is changed
+
+
+@pytest.mark.parametrize("door", [RestDoor("read"), BulkDoor("read")], ids=lambda door: door.name)
+@pytest.mark.parametrize(
+    "row", [line.split() for line in READING.strip().splitlines()[1:]], ids=lambda row: row[0]
+)
+def test_a_token_that_may_only_read_gets_the_answer_that_the_matrix_says(door, row, make_job, person):
+    role, *words = row
+    jobs = {verb: make_job(**STATE_FOR[verb]) for verb in HEAD}
+    user = person(role)
+    assert {verb: door.ask(verb, job, user) for verb, job in jobs.items()} == dict(
+        zip(HEAD, words, strict=True)
+    )
+    for job in jobs.values():
+        assert type(job).objects.filter(pk=job.pk, event_seq=job.event_seq).exists()
+
+
+def test_a_token_that_may_only_read_is_refused_by_whatever_changes_something(admin_user, make_job):
+    """Each operation that the API describes, those of tomorrow too."""
+    job, headers = make_job(), bearer(admin_user, "read")
+    paths = Client().get("/v1/schema/?format=json", headers=headers).json()["paths"]
+    operations = [(method, path) for path, known in paths.items() for method in known if method != "get"]
+    assert len(operations) > 20
+    for method, path in operations:
+        address = re.sub(r"\{\w+\}", str(job.pk), path)
+        answer = getattr(Client(), method)(address, {}, content_type="application/json", headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_allowed"), (method, path)
+        assert "may only read" in answer.json()["error"]["message"]
+
+
+def test_a_job_offers_no_verb_to_a_token_that_may_only_read(make_job, alice):
+    job = make_job(status="paused")
+    shown = {
+        scope: Client().get(f"/v1/training/jobs/{job.pk}", headers=bearer(alice, scope)).json()["verbs"]
+        for scope in ("read", "full")
+    }
+    assert (shown["read"], set(shown["full"])) == ([], {"resume", "discard"})
 
 
 def test_the_admin_is_closed_to_who_is_not_staff(make_job, alice):

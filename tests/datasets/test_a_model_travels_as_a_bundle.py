@@ -13,6 +13,7 @@ from heimdall import codec
 from heimdall.recipes import registry
 from tests.pages.conftest import html, words
 from tests.recipes.in_process import train
+from tests.support.staged import staged_as
 from training import services
 from training.models import Artifact, Checkpoint, TrainingJob
 from training.services import bundles as bundles_service
@@ -39,18 +40,12 @@ def checkpoint(alice, node, trained, tmp_path) -> Checkpoint:
     parts, epoch = trained
     job = services.submit(by=alice, job_name="where is it?", recipe="localization", config=TINY).job
     attempt = services.claim(node, slot=0, pid=1)
-    rows = [{"step": epoch["step"], "epoch": 1, "loss": 1.0}]
+    rows = [{"step": epoch.step, "epoch": 1, "loss": 1.0}]
     services.beat(attempt, steps=rows, epochs=[epoch])
-    about = {"recipe": registry.get("localization").package, "config": job.config, "step": epoch["step"]}
+    about = {"recipe": registry.get("localization").package, "config": job.config, "step": epoch.step}
     about |= {"epoch": 1, "environment": {"data_fingerprint": "f" * 64}, "created_at": "2026-01-01T00:00:00"}
     saved = codec.save(tmp_path / "staged", parts, about)
-    staged = {"path": saved.path, "kinds": ["best", "final"], "step": epoch["step"], "epoch": 1}
-    staged |= {
-        "digest": saved.digest,
-        "size": saved.size,
-        "header_sha256": saved.header_sha256,
-        "val_loss": -1.5,
-    }
+    staged = staged_as(saved, step=epoch.step, epoch=1, kinds=("best", "final"), val_loss=-1.5)
     stored = checkpoints.store(staged, job_id=job.pk, attempt=attempt.number)
     services.complete(attempt, stored)
     return Checkpoint.objects.get(job=job)
@@ -112,13 +107,13 @@ def test_the_page_and_the_command_give_the_same_bundle(bundle, checkpoint, brows
     assert answer["Content-Disposition"].endswith('.bundle.safetensors"')
     assert browse(mallory).get(url).status_code == 404
     target = tmp_path / "taken"
-    assert "epoch 1" in command("bundle", str(checkpoint.job_id), str(target), "--as", "alice")
+    assert "epoch 1" in command("export", str(checkpoint.job_id), str(target), "--as", "alice")
     assert target.read_bytes() == bundle.read_bytes()
     assert sorted(path.name for path in bundle.parent.iterdir()) == [
         bundle.name
     ]  # nothing else is left behind
     with pytest.raises(CommandError, match="no job"):
-        command("bundle", str(checkpoint.job_id), str(target), "--as", "mallory")
+        command("export", str(checkpoint.job_id), str(target), "--as", "mallory")
 
 
 def test_the_command_imports_it_once(bundle, checkpoint, admin_user):
@@ -131,7 +126,7 @@ def test_the_command_imports_it_once(bundle, checkpoint, admin_user):
 
 def command(*words: str) -> str:
     out = io.StringIO()
-    call_command("localization", *words, stdout=out)
+    call_command("bundle", *words, stdout=out)
     return out.getvalue()
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from heimdall.engine import work
 from heimdall.engine.loop import ClosedEpoch
+from heimdall.trainer.protocol import EpochDone
 from tests.pages.conftest import html
 from tests.recipes.in_process import train
 from training import queries, services
@@ -25,7 +26,7 @@ def run(tmp_path_factory):
 
 
 def test_a_localization_shows_where_it_places_its_validation_samples(run):
-    shown = [message["artifact"] for message in run.of("epoch")]
+    shown = [message.artifact for message in run.of("epoch")]
     last, values = shown[-1], run.epochs[-1]
     samples = np.array(last["samples"])
     assert samples.shape == (last["count"], 8)
@@ -52,9 +53,9 @@ def test_an_artifact_that_is_too_large_is_left_out_and_the_log_says_so(capfd):
     closed = ClosedEpoch(
         3, {"val_loss": 1.0}, 1.0, True, {"kind": "x", "text": "x" * work.MOST_ARTIFACT_BYTES}
     )
-    assert work._shown(closed) == {}
+    assert work._shown(closed) is None
     assert "The artifact of epoch 3 is left out" in capfd.readouterr().err
-    assert work._shown(ClosedEpoch(3, {}, 1.0, True)) == {}
+    assert work._shown(ClosedEpoch(3, {}, 1.0, True)) is None
 
 
 @dataclass
@@ -65,12 +66,7 @@ class Training:
 
     def close(self, epoch: int) -> None:
         rows = [{"step": epoch * 10, "epoch": epoch, "loss": 1.0}]
-        message = {
-            "epoch": epoch,
-            "step": epoch * 10,
-            "values": {"val_loss": 1.0},
-            "artifact": {"kind": "x", "n": epoch},
-        }
+        message = EpochDone(epoch * 10, epoch, {"val_loss": 1.0}, artifact={"kind": "x", "n": epoch})
         services.beat(self.attempt, steps=rows, epochs=[message])
 
 
@@ -118,11 +114,6 @@ def test_it_goes_with_the_epoch_that_was_rolled_back_or_begun_again(training, al
 
 @pytest.mark.django_db
 def test_numbers_that_json_does_not_know_become_null(training):
-    message = {
-        "epoch": 1,
-        "step": 10,
-        "values": {},
-        "artifact": {"kind": "x", "a": ["nan", float("inf"), 1.0]},
-    }
+    message = EpochDone(10, 1, {}, artifact={"kind": "x", "a": ["nan", float("inf"), 1.0]})
     services.beat(training.attempt, steps=[{"step": 10, "epoch": 1, "loss": 1.0}], epochs=[message])
     assert Artifact.objects.get().content == {"kind": "x", "a": [None, None, 1.0]}

@@ -21,7 +21,7 @@ FIELDS = {
 def checkpoint(dataset, tmp_path):
     datasets.bring(dataset, tmp_path / "run" / "scratch" / "datasets")
     run = train("localization", FIELDS, tmp_path / "run")
-    environment = run.of("started")[-1]["environment"]
+    environment = run.of("started")[-1].environment
     config = registry.validate("localization", FIELDS)
     about = {"recipe": registry.get("localization").package, "config": config, "epoch": 1, "step": 3}
     codec.save(tmp_path / "final.safetensors", run.parts, about | {"environment": environment})

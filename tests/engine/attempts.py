@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from heimdall.trainer.protocol import FromTrainer, StagedCheckpoint, TrainerSpec, decode, encode
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = "tests.engine.tiny"
 LONGEST_SECONDS = 120
@@ -30,22 +32,23 @@ class Stop:
 class Told:
     """What an attempt told its supervisor."""
 
-    messages: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[Any] = field(default_factory=list)
 
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [message for message in self.messages if message["kind"] == kind]
+    def of(self, kind: str) -> list[Any]:
+        return [message for message in self.messages if message.kind == kind]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        return [row for message in self.of("steps") for row in message["rows"]]
+        return [row for message in self.of("steps") for row in message.rows]
 
     @property
-    def last_staged(self) -> dict[str, Any]:
-        return self.of("staged")[-1]
+    def last_staged(self) -> StagedCheckpoint:
+        last: StagedCheckpoint = self.of("staged")[-1]
+        return last
 
     @property
     def end(self) -> str:
-        return str(self.messages[-1]["kind"])
+        return str(self.messages[-1].kind)
 
 
 def config_of(**fields: Any) -> dict[str, Any]:
@@ -54,9 +57,7 @@ def config_of(**fields: Any) -> dict[str, Any]:
     return Config(**fields).model_dump(mode="json")
 
 
-def spec_of(folder: Path, config: dict[str, Any], **fields: Any):
-    from heimdall.trainer.process import TrainerSpec
-
+def spec_of(folder: Path, config: dict[str, Any], **fields: Any) -> TrainerSpec:
     folder.mkdir(parents=True, exist_ok=True)
     given = {
         "package": PACKAGE,
@@ -68,11 +69,11 @@ def spec_of(folder: Path, config: dict[str, Any], **fields: Any):
     return TrainerSpec(config=config, **(given | fields))
 
 
-def resumed_from(staged: dict[str, Any]) -> dict[str, Any]:
+def resumed_from(staged: StagedCheckpoint) -> dict[str, Any]:
     """The fields of a spec that goes on from a staged checkpoint."""
     return {
-        "checkpoint": staged["path"],
-        "expected": {key: staged[key] for key in ("step", "epoch", "digest")},
+        "checkpoint": staged.path,
+        "expected": {name: getattr(staged, name) for name in ("step", "epoch", "digest")},
     }
 
 
@@ -90,7 +91,7 @@ def attempt(spec: Any, stop: Stop | None = None) -> Told:
 def in_a_new_process(attempts: list[tuple[Any, Stop | None]]) -> list[Told]:
     """Make these attempts, one after the other, in a process that has seen nothing before."""
     asked = [
-        {"spec": spec.to_message(), "stop": vars(stop) if stop is not None else None}
+        {"spec": encode(spec).decode(), "stop": vars(stop) if stop is not None else None}
         for spec, stop in attempts
     ]
     done = subprocess.run(
@@ -105,18 +106,17 @@ def in_a_new_process(attempts: list[tuple[Any, Stop | None]]) -> list[Told]:
     )
     if done.returncode:
         raise AssertionError(f"the attempts failed:\n{done.stderr}")
-    return [Told(messages) for messages in json.loads(done.stdout)]
+    told = json.loads(done.stdout)
+    return [Told([decode(line.encode(), FromTrainer) for line in lines]) for lines in told]
 
 
 def main() -> None:
     faulthandler.dump_traceback_later(LONGEST_SECONDS - 10, exit=True)
-    from heimdall.trainer.process import TrainerSpec
-
     told = [
-        attempt(TrainerSpec.from_message(asked["spec"]), Stop(**asked["stop"]) if asked["stop"] else None)
+        attempt(decode(asked["spec"].encode(), TrainerSpec), Stop(**asked["stop"]) if asked["stop"] else None)
         for asked in json.load(sys.stdin)
     ]
-    json.dump([each.messages for each in told], sys.stdout)
+    json.dump([[encode(message).decode() for message in each.messages] for each in told], sys.stdout)
     sys.stdout.flush()
     os._exit(0)
 

@@ -68,7 +68,7 @@ def random_stops(count: int, draw: random.Random) -> tuple[Stop, ...]:
 
 def report(name: str, journey: Journey, travelled: Any) -> bool:
     found = differences(travelled)
-    digest = travelled.attempts[-1].last_staged["digest"][:16]
+    digest = travelled.attempts[-1].last_staged.digest[:16]
     stops = ", ".join(described(stop) for stop in journey.stops)
     print(f"{name:8} {digest}  {'; '.join(found) or 'equal'}  ({stops}; {dict(journey.changes or {})})")
     return bool(found)

@@ -95,9 +95,9 @@ def differences(travelled: Travelled) -> list[str]:
     attempts, alone = travelled.attempts, travelled.undisturbed
     found = []
     final, wanted = attempts[-1].last_staged, alone.last_staged
-    if final["digest"] != wanted["digest"]:
+    if final.digest != wanted.digest:
         found.append("the digests differ")
-    found.append(difference(codec.load(final["path"])[0], codec.load(wanted["path"])[0]))
+    found.append(difference(codec.load(final.path)[0], codec.load(wanted.path)[0]))
     if repr([row for told in attempts for row in told.rows]) != repr(alone.rows):
         found.append("the steps differ")
     if repr([each for told in attempts for each in told.of("epoch")]) != repr(alone.of("epoch")):

@@ -4,7 +4,6 @@ Both loops take turns step by step in one thread, so that a busy machine slows b
 The trainer's side includes its order and seeds, the schedule, metrics, the stop question and live messages as JSON.
 """
 
-import json
 import statistics
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from heimdall import TrainingConfig, TrainingRecipe
 from heimdall.engine.control import Wishes
 from heimdall.engine.work import TrainingWork
-from heimdall.trainer.process import TrainerSpec
+from heimdall.trainer.protocol import Exit, TrainerSpec, encode
 
 SAMPLES, BATCH, BLOCK = 6400, 32, 100
 INPUTS, CLASSES = torch.randn(SAMPLES, 64), torch.randint(10, (SAMPLES,))
@@ -81,7 +80,7 @@ class TakingTurns(TrainingWork):
         self.theirs.append(end - between)
         self.left -= 1
         if not self.left:
-            self.wishes.receive({"kind": "exit"})
+            self.wishes.receive(Exit())
         self.since = time.thread_time()
 
 
@@ -107,7 +106,7 @@ def measure(steps: int) -> tuple[list[float], list[float]]:
     with tempfile.TemporaryDirectory() as folder:
         wishes = Wishes()
         spec = TrainerSpec("overhead", {}, folder, scratch=folder, threads=1, device="cpu")
-        work = TakingTurns(spec, send=json.dumps, wishes=wishes)
+        work = TakingTurns(spec, send=encode, wishes=wishes)
         work.start(Recipe(config, Path(folder)), "")
         work.prepare(steps, wishes)
         work.work()

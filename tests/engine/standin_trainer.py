@@ -8,39 +8,56 @@ import sys
 import threading
 import time
 
-from heimdall.trainer import process
+from heimdall.processes import die_with_parent
+from heimdall.trainer.channel import Channel, connect
+from heimdall.trainer.protocol import Exit, StepsDone, ToTrainer
+from tests.engine.standin_messages import (
+    ChildFiles,
+    ChildForked,
+    Echo,
+    Echoed,
+    ForkChild,
+    Left,
+    ListChildFiles,
+    MakeRows,
+    Print,
+    Printed,
+    RaiseSignal,
+    Ready,
+    RowsMade,
+)
 
 
-def run(channel: process.Channel) -> int:
+def run(channel: Channel) -> int:
     exiting = threading.Event()
-    heard: list[dict] = []
+    heard: list[ToTrainer] = []
 
-    def receive(message: dict) -> None:
+    def receive(message: ToTrainer) -> None:
         heard.append(message)
-        match message["kind"]:
-            case "exit":
+        match message:
+            case Exit():
                 exiting.set()
-            case "echo":
-                channel.send({"kind": "echo", "value": message["value"]})
-            case "print":
-                print(message["text"], end="", flush=True)
-                print(message["text"], end="", file=sys.stderr, flush=True)
-                channel.send({"kind": "printed"})
-            case "rows":
-                for first in range(0, message["count"], 100):
+            case Echo():
+                channel.send(Echoed(message.value))
+            case Print():
+                print(message.text, end="", flush=True)
+                print(message.text, end="", file=sys.stderr, flush=True)
+                channel.send(Printed())
+            case MakeRows():
+                for first in range(0, message.count, 100):
                     rows = [{"step": step} for step in range(first, first + 100)]
-                    channel.send({"kind": "steps", "rows": rows})
+                    channel.send(StepsDone(rows))
                 print("every step is made", flush=True)
-                channel.send({"kind": "rows sent"})
-            case "raise":
-                os.kill(os.getpid(), getattr(signal, message["signal"]))
-            case "fork":
-                channel.send({"kind": "forked", "pid": _fork(message["keep"])})
-            case "exec":
+                channel.send(RowsMade())
+            case RaiseSignal():
+                os.kill(os.getpid(), getattr(signal, message.name))
+            case ForkChild():
+                channel.send(ChildForked(_fork(message.keep)))
+            case ListChildFiles():
                 child = subprocess.Popen(
                     [sys.executable, "-c", _FDS], stdout=subprocess.PIPE, close_fds=False
                 )
-                channel.send({"kind": "fds", "fds": json.loads(child.communicate()[0])})
+                channel.send(ChildFiles(json.loads(child.communicate()[0])))
 
     names = (
         "CUDA_DEVICE_ORDER",
@@ -49,22 +66,20 @@ def run(channel: process.Channel) -> int:
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
     )
-    channel.send(
-        {
-            "kind": "started",
-            "pid": os.getpid(),
-            "session": os.getsid(0),
-            "title": channel.spec.name_title,
-            "config": channel.spec.config,
-            "environment": {name: os.environ.get(name) for name in (*names, "PYTHONHASHSEED")},
-            "heimdall": sorted(name for name in os.environ if name.startswith(("HEIMDALL_", "DATABASE_"))),
-            "modules": sorted({"torch", "django"} & set(sys.modules)),
-            "fds": _open_fds(),
-        }
-    )
+    facts = {
+        "pid": os.getpid(),
+        "session": os.getsid(0),
+        "title": channel.spec.name_title,
+        "config": channel.spec.config,
+        "environment": {name: os.environ.get(name) for name in (*names, "PYTHONHASHSEED")},
+        "heimdall": sorted(name for name in os.environ if name.startswith(("HEIMDALL_", "DATABASE_"))),
+        "modules": sorted({"torch", "django"} & set(sys.modules)),
+        "fds": _open_fds(),
+    }
+    channel.send(Ready(facts))
     channel.listen(receive)
     exiting.wait()
-    channel.send({"kind": "finished", "heard": [message["kind"] for message in heard]})
+    channel.send(Left([message.kind for message in heard]))
     return 3
 
 
@@ -74,7 +89,7 @@ def _fork(keep: bool) -> int:
     pid = os.fork()
     if pid == 0:
         if not keep:
-            process.die_with_parent(parent)
+            die_with_parent(parent)
         time.sleep(60)
         os._exit(0)
     return pid
@@ -95,5 +110,5 @@ _FDS += "if os.path.exists('/proc/self/fd/%s' % n)]))"
 
 
 if __name__ == "__main__":
-    channel = process.connect()
+    channel = connect()
     channel.finish(run(channel))

@@ -4,6 +4,7 @@ from typing import Any
 
 from heimdall.engine.control import Wishes
 from heimdall.engine.work import TrainingWork
+from heimdall.trainer.protocol import Exit, FileStored, FromTrainer, StopTraining
 from tests.engine.attempts import Stop, Told
 
 
@@ -17,18 +18,18 @@ class StoppingWork(TrainingWork):
     def progress(self) -> Any:
         return self._training.loop.progress
 
-    def answer(self, message: dict[str, Any]) -> None:
+    def answer(self, message: FromTrainer) -> None:
         """Take what the work tells, as a supervisor would."""
         self.told.messages.append(message)
-        if message["kind"] == "staged":
-            self.wishes.receive({"kind": "stored", "path": message["path"]})
-        elif message["kind"] in ("stopped", "finished"):
-            self.wishes.receive({"kind": "exit"})
+        if message.kind == "staged":
+            self.wishes.receive(FileStored(message.path))
+        elif message.kind in ("stopped", "finished"):
+            self.wishes.receive(Exit())
 
     def phase(self, name: str) -> None:
         super().phase(name)
         if self.progress.epochs_completed + 1 == self.stop.at_epoch:
-            self.wishes.receive({"kind": "stop", "at": "epoch"})
+            self.wishes.receive(StopTraining("epoch"))
         # Asked for the first time before the first batch: the second time is in the middle.
         is_there = name == "validating" and self.progress.epochs_completed + 1 == self.stop.in_validation
         self.questions_left = 2 if is_there and not self.told.of("stopped") else 0
@@ -37,15 +38,15 @@ class StoppingWork(TrainingWork):
         if self.questions_left:
             self.questions_left -= 1
             if not self.questions_left:
-                self.wishes.receive({"kind": "stop", "at": "step"})
+                self.wishes.receive(StopTraining("step"))
         return super().poll()
 
     def step_finished(self) -> None:
         super().step_finished()
         if self.progress.steps_completed == self.stop.after_step:
-            self.wishes.receive({"kind": "stop", "at": "step"})
+            self.wishes.receive(StopTraining("step"))
 
     def start(self, *arguments: Any) -> None:
         super().start(*arguments)
         if self.stop.after_step == -1:
-            self.wishes.receive({"kind": "stop", "at": "step"})
+            self.wishes.receive(StopTraining("step"))

@@ -1,4 +1,4 @@
-"""Names, shapes and dtypes are compared before a value is loaded, and the values afterwards."""
+"""Each part loads by itself, as torch does; afterwards names, shapes, dtypes and values are those of the file."""
 
 import dataclasses
 
@@ -42,25 +42,27 @@ def refusal(model: nn.Module, loaded: dict) -> str:
 
 def test_another_shape():
     text = refusal(nn.Linear(4, 3), state_of(nn.Linear(4, 2)))
-    assert "model/weight is float32 (2, 4) in it, and float32 (3, 4) is what the recipe builds" in text
+    assert "its part model does not fit the recipe" in text
+    assert "size mismatch for weight" in text
 
 
 def test_another_dtype():
     loaded = state_of(nn.Linear(4, 2))
     loaded["model"] = {name: tensor.half() for name, tensor in loaded["model"].items()}
-    assert "float16" in refusal(nn.Linear(4, 2), loaded)
+    assert "model/weight is float16 (2, 4) in it, and float32 (2, 4) after loading" in refusal(
+        nn.Linear(4, 2), loaded
+    )
 
 
 def test_a_missing_tensor():
     loaded = state_of(nn.Linear(4, 2))
     del loaded["model"]["bias"]
-    assert "it has no tensor model/bias" in refusal(nn.Linear(4, 2), loaded)
+    assert 'Missing key(s) in state_dict: "bias"' in refusal(nn.Linear(4, 2), loaded)
 
 
 def test_a_tensor_too_many():
-    assert "the recipe builds no tensor model/bias" in refusal(
-        nn.Linear(4, 2, bias=False), state_of(nn.Linear(4, 2))
-    )
+    text = refusal(nn.Linear(4, 2, bias=False), state_of(nn.Linear(4, 2)))
+    assert 'Unexpected key(s) in state_dict: "bias"' in text
 
 
 def test_a_part_too_many():
@@ -108,15 +110,6 @@ class Rounding(torch.optim.Adam):
             kept["exp_avg"].zero_()
 
 
-def test_nothing_is_loaded_when_something_does_not_fit():
-    model = nn.Linear(4, 2)
-    before = model.weight.clone()
-    loaded = state_of(nn.Linear(4, 2))
-    loaded["model"]["bias"] = loaded["model"]["bias"].double()
-    refusal(model, loaded)
-    assert torch.equal(model.weight, before)
-
-
 def test_nan_is_equal_to_itself():
     model = nn.Linear(4, 2)
     with torch.no_grad():
@@ -137,7 +130,7 @@ def test_another_state_than_expected(wrong, folder, staged):
 
 def test_a_damaged_file(folder, staged):
     damaged = folder / "damaged.safetensors"
-    data = bytearray((folder / staged["path"]).read_bytes())
+    data = bytearray((folder / staged.path).read_bytes())
     data[-1] ^= 1
     damaged.write_bytes(data)
     spec = spec_of(folder / "damaged", config_of(epochs=2), checkpoint=str(damaged))

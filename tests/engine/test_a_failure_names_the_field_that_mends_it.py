@@ -53,25 +53,25 @@ def told(fail: Any, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> 
 @pytest.mark.parametrize("whose", NO_MEMORY)
 def test_it_is_called_out_of_memory_and_names_the_field(whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = told(NO_MEMORY[whose], monkeypatch, {"batch_size": 512})
-    assert failed["code"] == "out_of_memory"
-    assert "batch_size=512" in failed["error"]
+    assert failed.code == "out_of_memory"
+    assert "batch_size=512" in failed.error
 
 
 def test_a_config_without_the_field_is_told_no_remedy_that_it_has_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     failed = told(too_large, monkeypatch, {})
-    assert failed["code"] == "out_of_memory"
-    assert "batch_size" not in failed["error"]
+    assert failed.code == "out_of_memory"
+    assert "batch_size" not in failed.error
 
 
 def test_an_operation_that_cannot_be_repeated_names_what_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = told(not_repeatable, monkeypatch, {"deterministic": True})
-    assert failed["code"] == "recipe_error"
-    assert "put_ does not have a deterministic implementation" in failed["error"]
-    assert "deterministic=false allows it" in failed["error"]
+    assert failed.code == "recipe_error"
+    assert "put_ does not have a deterministic implementation" in failed.error
+    assert "deterministic=false allows it" in failed.error
 
 
 def test_another_error_is_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = told(raising(RuntimeError("shapes do not match")), monkeypatch, {"batch_size": 512})
-    assert (failed["code"], failed["error"]) == ("recipe_error", "RuntimeError: shapes do not match")
+    assert (failed.code, failed.error) == ("recipe_error", "RuntimeError: shapes do not match")

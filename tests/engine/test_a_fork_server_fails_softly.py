@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from heimdall.trainer.forkserver import MOST_FAILURES, WarmLauncher
-from heimdall.trainer.process import Trainer
+from heimdall.trainer.handle import Trainer
+from heimdall.trainer.protocol import Exit
+from tests.engine.standin_messages import Echo, Echoed, Left, RaiseSignal, Ready
 from tests.engine.test_a_trainer_process_is_started_read_and_ended import (
     cold,
     is_alive,
@@ -33,7 +35,7 @@ def launcher() -> Iterator[WarmLauncher]:
 
 def start(launcher: WarmLauncher, folder: Path) -> Trainer:
     trainer = Trainer.start(spec_of(folder), launcher=launcher)
-    wait_for(trainer, "started")
+    wait_for(trainer, Ready)
     return trainer
 
 
@@ -44,9 +46,9 @@ def parent_of(trainer: Trainer) -> int:
 def test_trainers_side_by_side_end_each_with_its_own_code(launcher: WarmLauncher, tmp_path: Path) -> None:
     trainers = [start(launcher, tmp_path) for _ in range(3)]
     assert len({parent_of(trainer) for trainer in trainers} - {os.getpid()}) == 1
-    trainers[0].send({"kind": "exit"})
-    trainers[1].send({"kind": "raise", "signal": "SIGSEGV"})
-    wait_for(trainers[0], "finished")
+    trainers[0].send(Exit())
+    trainers[1].send(RaiseSignal("SIGSEGV"))
+    wait_for(trainers[0], Left)
     until(lambda: trainers[0].exit_status() == 3)
     until(lambda: trainers[1].exit_status() == -signal.SIGSEGV)
     assert trainers[2].exit_status() is None
@@ -90,8 +92,8 @@ def test_the_server_of_a_thread_that_has_ended_lives_on(launcher: WarmLauncher, 
     thread = threading.Thread(target=lambda: trainers.append(start(launcher, tmp_path)))
     thread.start()
     thread.join()
-    trainers[0].send({"kind": "echo", "value": 1})
-    wait_for(trainers[0], "echo")
+    trainers[0].send(Echo(1))
+    wait_for(trainers[0], Echoed)
     trainers[0].close()
 
 

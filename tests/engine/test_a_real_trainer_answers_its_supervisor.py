@@ -3,11 +3,13 @@
 import os
 import signal
 import time
+from typing import Any
 
 import psutil
 import pytest
 
-from heimdall.trainer.process import Trainer
+from heimdall.trainer.handle import Trainer
+from heimdall.trainer.protocol import Exit, FileStored, GoOn, StopTraining
 from tests.engine.attempts import config_of, resumed_from, spec_of
 from tests.support.running import PATIENCE
 
@@ -20,15 +22,15 @@ class Talk:
 
     def __init__(self, spec) -> None:
         self.trainer = Trainer.start(spec)
-        self.messages: list[dict] = []
+        self.messages: list[Any] = []
 
-    def until(self, kind: str) -> dict:
+    def until(self, kind: str) -> Any:
         deadline = time.monotonic() + 90 * PATIENCE
         while time.monotonic() < deadline:
             message = self.trainer.receive(1.0)
             if message is not None:
                 self.messages.append(message)
-                if message["kind"] == kind:
+                if message.kind == kind:
                     return message
             elif self.trainer.exit_status() is not None:
                 break
@@ -61,42 +63,42 @@ def talk():
 def test_stop_go_on_stop_and_exit_and_then_on_to_the_end(talk, tmp_path):
     one = talk(spec_of(tmp_path, config_of(**LONG)))
     one.until("steps")
-    one.trainer.send({"kind": "stop", "at": "step"})
+    one.trainer.send(StopTraining("step"))
     first = one.until("staged")
-    assert one.until("stopped")["step"] == first["step"]
-    one.trainer.send({"kind": "stored", "path": first["path"]})
-    one.trainer.send({"kind": "go_on"})
-    assert one.until("steps")["rows"][0]["step"] == first["step"] + 1
-    one.trainer.send({"kind": "stop", "at": "epoch"})
+    assert one.until("stopped").step == first.step
+    one.trainer.send(FileStored(first.path))
+    one.trainer.send(GoOn())
+    assert one.until("steps").rows[0]["step"] == first.step + 1
+    one.trainer.send(StopTraining("epoch"))
     second = one.until("staged")
-    assert second["epoch"] * 2 == second["step"] > first["step"]
+    assert second.epoch * 2 == second.step > first.step
     one.until("stopped")
-    one.trainer.send({"kind": "exit"})
+    one.trainer.send(Exit())
     assert one.exit_status() == 0
 
     # The end is near: the last epoch is the one after the pause.
-    rest = config_of(**(LONG | {"epochs": second["epoch"] + 1, "lr_scheduler": "constant"}))
+    rest = config_of(**(LONG | {"epochs": second.epoch + 1, "lr_scheduler": "constant"}))
     two = talk(spec_of(tmp_path / "rest", rest, **resumed_from(second)))
-    assert two.until("started")["step"] == second["step"]
-    assert two.until("finished")["step"] == second["step"] + 2
-    assert "final" in two.messages[-2]["kinds"]
-    two.trainer.send({"kind": "exit"})
+    assert two.until("started").step == second.step
+    assert two.until("finished").step == second.step + 2
+    assert "final" in two.messages[-2].kinds
+    two.trainer.send(Exit())
     assert two.exit_status() == 0
 
 
 def test_a_recipe_that_raises_fails_with_its_traceback(talk, tmp_path):
     one = talk(spec_of(tmp_path, config_of(fail_at_step=2)))
     failed = one.until("failed")
-    assert failed["code"] == "recipe_error"
-    assert failed["error"] == "ZeroDivisionError: the recipe fails on purpose"
-    assert "recipe.py" in failed["traceback"]
+    assert failed.code == "recipe_error"
+    assert failed.error == "ZeroDivisionError: the recipe fails on purpose"
+    assert "recipe.py" in failed.traceback
     assert one.exit_status() == 1
     assert "on purpose" in one.trainer.read_log()
 
 
 def test_a_recipe_that_is_not_there(talk, tmp_path):
     failed = talk(spec_of(tmp_path, {}, package="tests.engine.nowhere")).until("failed")
-    assert failed["code"] == "unknown_recipe"
+    assert failed.code == "unknown_recipe"
 
 
 def test_a_loader_worker_that_dies_is_a_crash_and_a_killed_trainer_leaves_none_behind(talk, tmp_path):

@@ -200,9 +200,9 @@ def test_only_the_newest_best_one_waits_beyond_the_limit(tmp_path, told):
     tickets = [ticket_of(tmp_path, number) for number in range(12)]
     for ticket in tickets:
         announcer.announce(ticket)
-    assert [message["step"] for message in told] == list(range(8))
+    assert [message.step for message in told] == list(range(8))
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == [*range(8), 11]
     announcer.stored(tickets[0].path)
     announcer.stored(tickets[1].path)
-    assert [message["step"] for message in told] == [*range(8), 11]
+    assert [message.step for message in told] == [*range(8), 11]
     assert announcer.has_room

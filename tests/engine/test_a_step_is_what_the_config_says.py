@@ -10,8 +10,8 @@ from heimdall.engine.data import Batch
 from heimdall.engine.ema import WeightAverage
 from heimdall.engine.loop import Step
 from heimdall.engine.progress import Best, EarlyStopping, EpochTotals, Progress
-from heimdall.engine.schedule import Schedule
-from heimdall.recipes.base import Plan
+from heimdall.recipes.base import Evaluation, Plan
+from heimdall.recipes.schedule import Schedule
 
 
 def squares(model, batch):
@@ -158,3 +158,36 @@ def test_no_patience_never_stops():
     for _ in range(50):
         stopping.consider(1.0)
     assert not stopping.is_reached
+
+
+def test_a_mean_that_is_given_now_and_then_is_divided_by_the_samples_it_was_given_for():
+    """Only each tenth step gives it, always 1.0: so it is 1.0 over the epoch, in its steps, and after a resume."""
+    model = linear()
+    calls = []
+
+    def loss(model, batch):
+        calls.append(batch)
+        found = squares(model, batch)
+        return (found, {"accuracy": torch.tensor(1.0)}) if len(calls) % 10 == 1 else found
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = Schedule(optimizer, Plan(1, 100, 0), kind="constant")
+    totals = EpochTotals()
+    step = Step(model, optimizer, schedule, loss, progress=Progress(), totals=totals)
+    batch = Batch((torch.ones(4, 4).double(), torch.ones(4, 1).double()), 4)
+    for _ in range(11):
+        step([batch, batch])
+    rows = totals.take_rows()
+    assert [row["accuracy"] for row in rows if "accuracy" in row] == [1.0, 1.0, 1.0]
+    resumed = EpochTotals()
+    resumed.load_state_dict(totals.state_dict())
+    assert totals.means()["train_accuracy"] == resumed.means()["train_accuracy"] == 1.0
+    losses = [row["loss"] for row in rows]
+    assert totals.means()["train_loss"] == pytest.approx(sum(losses) / len(losses))
+
+
+def test_a_mean_of_the_validation_is_divided_by_the_samples_it_was_given_for():
+    evaluation = Evaluation(None)
+    evaluation.add({"loss": torch.tensor(2.0), "accuracy": torch.tensor(1.0)}, 3)
+    evaluation.add({"loss": torch.tensor(6.0)}, 1)
+    assert evaluation.result() == {"val_loss": 3.0, "val_accuracy": 1.0}

@@ -9,21 +9,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import psutil
 import pytest
 
+from heimdall.trainer import protocol
 from heimdall.trainer.forkserver import WarmLauncher
-from heimdall.trainer.process import (
-    ColdLauncher,
-    Launcher,
-    Process,
-    Trainer,
-    TrainerSpec,
-    _Log,
-    base_environment,
-    to_line,
+from heimdall.trainer.handle import LogBuffer, Trainer
+from heimdall.trainer.launch import ColdLauncher, Launcher, Process, base_environment
+from heimdall.trainer.protocol import Exit, FromTrainer, StepsDone, TrainerSpec
+from tests.engine.standin_messages import (
+    ChildFiles,
+    ChildForked,
+    Echo,
+    Echoed,
+    ForkChild,
+    Left,
+    ListChildFiles,
+    MakeRows,
+    Print,
+    Printed,
+    RaiseSignal,
+    Ready,
+    RowsMade,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
@@ -70,13 +79,16 @@ def start(tmp_path: Path, launcher: Launcher) -> Iterator[Callable[..., Trainer]
         trainer.close()
 
 
-def wait_for(trainer: Trainer, kind: str, seconds: float = 20) -> dict:
+M = TypeVar("M", bound=FromTrainer)
+
+
+def wait_for(trainer: Trainer, kind: type[M], seconds: float = 20) -> M:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         message = trainer.receive(0.5)
-        if message is not None and message["kind"] == kind:
+        if isinstance(message, kind):
             return message
-    raise AssertionError(f"no message {kind!r}; log: {trainer.read_log()}")
+    raise AssertionError(f"no {kind.__name__}; log: {trainer.read_log()}")
 
 
 def until(condition: Callable[[], object], seconds: float = 10) -> None:
@@ -101,7 +113,7 @@ def test_it_starts_in_its_own_session_with_its_own_environment(
     monkeypatch.setenv("HEIMDALL_TEXT_FOLDERS", "/some/folder")
     monkeypatch.setenv("DATABASE_URL", "postgres://user:secret@host/db")
     trainer = start(gpu=1, threads=1, name_title="heimdall trainer job 12")
-    started = wait_for(trainer, "started")
+    started = wait_for(trainer, Ready).facts
     assert started["pid"] == trainer.pid == started["session"] != os.getsid(0)
     assert started["config"] == {"x": 1}
     assert started["environment"] == {
@@ -119,33 +131,32 @@ def test_it_starts_in_its_own_session_with_its_own_environment(
 
 def test_messages_go_both_ways_in_order_and_the_exit_comes_last(start: Callable[..., Trainer]) -> None:
     trainer = start()
-    wait_for(trainer, "started")
+    wait_for(trainer, Ready)
     for value in range(200):
-        trainer.send({"kind": "echo", "value": value})
-    trainer.send({"kind": "exit"})
+        trainer.send(Echo(value))
+    trainer.send(Exit())
     until(lambda: not is_alive(trainer.pid))
     assert trainer.exit_status() is None  # there are messages left
-    values = [wait_for(trainer, "echo")["value"] for _ in range(200)]
+    values = [wait_for(trainer, Echoed).value for _ in range(200)]
     assert values == list(range(200))
-    assert wait_for(trainer, "finished")["heard"] == ["echo"] * 200 + ["exit"]
+    assert wait_for(trainer, Left).heard == ["echo"] * 200 + ["exit"]
     until(lambda: trainer.exit_status() == 3)
     assert trainer.receive(0) is None
 
 
 def read_rows(trainer: Trainer) -> int:
     rows = 0
-    while (message := trainer.receive(10)) is not None and message["kind"] == "steps":
-        rows += len(message["rows"])
-    assert message is not None
-    assert message["kind"] == "rows sent"
+    while isinstance(message := trainer.receive(10), StepsDone):
+        rows += len(message.rows)
+    assert isinstance(message, RowsMade)
     return rows
 
 
 def test_a_supervisor_that_does_not_read_for_a_while_holds_up_no_step(start: Callable[..., Trainer]) -> None:
     trainer = start(most_messages=10)
-    wait_for(trainer, "started")
+    wait_for(trainer, Ready)
     # Twice what the pipe and the queue take in.
-    trainer.send({"kind": "rows", "count": 100_000})
+    trainer.send(MakeRows(100_000))
     log: list[str] = []
     until(lambda: log.append(trainer.read_log()) or "every step is made" in "".join(log), seconds=30)
     assert read_rows(trainer) == 100_000
@@ -153,8 +164,8 @@ def test_a_supervisor_that_does_not_read_for_a_while_holds_up_no_step(start: Cal
 
 def test_one_that_does_not_read_for_long_fills_no_memory(start: Callable[..., Trainer]) -> None:
     trainer = start(most_messages=10)
-    wait_for(trainer, "started")
-    trainer.send({"kind": "rows", "count": 300_000})
+    wait_for(trainer, Ready)
+    trainer.send(MakeRows(300_000))
     until(lambda: trainer._inbox.full() and rests(trainer.pid), seconds=30)
     assert trainer.read_log() == ""  # it waits with its steps
     assert read_rows(trainer) == 300_000
@@ -170,23 +181,23 @@ def test_messages_that_a_dead_trainer_left_in_the_pipe_come_before_its_end(
     start: Callable[..., Trainer],
 ) -> None:
     trainer = start(most_messages=10)
-    wait_for(trainer, "started")
-    trainer.send({"kind": "rows", "count": 20_000})
-    trainer.send({"kind": "exit"})
+    wait_for(trainer, Ready)
+    trainer.send(MakeRows(20_000))
+    trainer.send(Exit())
     until(lambda: not is_alive(trainer.pid))
     time.sleep(1.2)  # longer than its end is waited for where nothing comes any more
-    kinds = []
+    received = []
     while trainer.exit_status() is None:
         if message := trainer.receive(0):
-            kinds.append(message["kind"])
-    assert kinds[-1] == "finished"
+            received.append(message)
+    assert isinstance(received[-1], Left)
 
 
 def test_the_log_is_what_was_printed(start: Callable[..., Trainer]) -> None:
     trainer = start()
-    wait_for(trainer, "started")
-    trainer.send({"kind": "print", "text": "gr\u00fc\u00df dich\n"})
-    wait_for(trainer, "printed")
+    wait_for(trainer, Ready)
+    trainer.send(Print("gr\u00fc\u00df dich\n"))
+    wait_for(trainer, Printed)
     text = ""
     deadline = time.monotonic() + 5
     while text.count("\n") < 2 and time.monotonic() < deadline:
@@ -196,7 +207,7 @@ def test_the_log_is_what_was_printed(start: Callable[..., Trainer]) -> None:
 
 
 def test_a_long_log_keeps_its_beginning_and_its_end() -> None:
-    log = _Log(most=1000)
+    log = LogBuffer(most=1000)
     log.add(b"begin ")
     for number_ in range(1000):
         log.add(f"line {number_}\n".encode())
@@ -214,26 +225,26 @@ def test_a_long_log_keeps_its_beginning_and_its_end() -> None:
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT"])
 def test_a_death_by_signal_is_told(name: str, start: Callable[..., Trainer]) -> None:
     trainer = start()
-    wait_for(trainer, "started")
-    trainer.send({"kind": "raise", "signal": name})
+    wait_for(trainer, Ready)
+    trainer.send(RaiseSignal(name))
     until(lambda: trainer.exit_status() is not None)
     assert trainer.exit_status() == -getattr(signal, name)
-    trainer.send({"kind": "exit"})  # to nobody, without harm
+    trainer.send(Exit())  # to nobody, without harm
     assert trainer.receive(0.2) is None
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_to_everybody_does_not_end_it(name: str, start: Callable[..., Trainer]) -> None:
     trainer = start()
-    wait_for(trainer, "started")
-    trainer.send({"kind": "raise", "signal": name})
-    trainer.send({"kind": "echo", "value": 1})
-    wait_for(trainer, "echo")
+    wait_for(trainer, Ready)
+    trainer.send(RaiseSignal(name))
+    trainer.send(Echo(1))
+    wait_for(trainer, Echoed)
 
 
 def test_closing_ends_it_at_once(start: Callable[..., Trainer]) -> None:
     trainer = start()
-    wait_for(trainer, "started")
+    wait_for(trainer, Ready)
     begin = time.monotonic()
     trainer.close()
     assert time.monotonic() - begin < 1
@@ -242,9 +253,9 @@ def test_closing_ends_it_at_once(start: Callable[..., Trainer]) -> None:
 
 def test_one_that_is_stopped_is_killed_with_all_of_its_session(start: Callable[..., Trainer]) -> None:
     trainer = start()
-    wait_for(trainer, "started")
-    trainer.send({"kind": "fork", "keep": True})
-    worker = wait_for(trainer, "forked")["pid"]
+    wait_for(trainer, Ready)
+    trainer.send(ForkChild(keep=True))
+    worker = wait_for(trainer, ChildForked).pid
     os.kill(trainer.pid, signal.SIGSTOP)
     trainer.kill()
     until(lambda: trainer.exit_status() == -signal.SIGKILL)
@@ -253,14 +264,14 @@ def test_one_that_is_stopped_is_killed_with_all_of_its_session(start: Callable[.
 
 def test_its_pipe_ends_belong_to_nobody_else(start: Callable[..., Trainer]) -> None:
     first, second = start(), start()
-    fds = [set(wait_for(trainer, "started")["fds"]) for trainer in (first, second)]
+    fds = [set(wait_for(trainer, Ready).facts["fds"]) for trainer in (first, second)]
     assert len(fds[0]) == len(fds[1]) == 3  # control, messages, and the log twice
     assert not fds[0] & fds[1]
-    first.send({"kind": "exec"})
-    assert wait_for(first, "fds")["fds"] == []
+    first.send(ListChildFiles())
+    assert wait_for(first, ChildFiles).fds == []
     # A forked worker that hangs on does not hide the trainer's end: it holds no end of the message pipe.
-    first.send({"kind": "fork", "keep": True})
-    worker = wait_for(first, "forked")["pid"]
+    first.send(ForkChild(keep=True))
+    worker = wait_for(first, ChildForked).pid
     os.kill(first.pid, signal.SIGKILL)
     begin = time.monotonic()
     until(lambda: first.exit_status() is not None)
@@ -270,19 +281,20 @@ def test_its_pipe_ends_belong_to_nobody_else(start: Callable[..., Trainer]) -> N
 
 def test_a_loader_worker_goes_with_its_trainer(start: Callable[..., Trainer]) -> None:
     trainer = start()
-    wait_for(trainer, "started")
-    trainer.send({"kind": "fork", "keep": False})
-    worker = wait_for(trainer, "forked")["pid"]
+    wait_for(trainer, Ready)
+    trainer.send(ForkChild(keep=False))
+    worker = wait_for(trainer, ChildForked).pid
     os.kill(trainer.pid, signal.SIGKILL)
     until(lambda: not is_alive(worker), seconds=1)
 
 
 _SUPERVISOR = """
 import sys, time
-from heimdall.trainer import process
+from heimdall.trainer.handle import Trainer
+from heimdall.trainer.protocol import TrainerSpec
 from tests.engine.test_a_trainer_process_is_started_read_and_ended import cold, warm
-spec = process.TrainerSpec(package="none", config={}, staging=".")
-trainer = process.Trainer.start(spec, launcher={"cold": cold, "warm": warm}[sys.argv[1]]())
+spec = TrainerSpec(package="none", config={}, staging=".")
+trainer = Trainer.start(spec, launcher={"cold": cold, "warm": warm}[sys.argv[1]]())
 while trainer.receive(1) is None:
     pass
 print(trainer.pid, flush=True)
@@ -309,7 +321,7 @@ def test_it_dies_within_a_second_of_its_supervisor(stopped: bool, start_method: 
 def test_the_end_of_the_control_pipe_is_enough(tmp_path: Path, launcher: Launcher) -> None:
     """As on a system without the kernel's help: the parent lives on, the pipe ends."""
     trainer = Trainer.start(spec_of(tmp_path), launcher=launcher)
-    wait_for(trainer, "started")
+    wait_for(trainer, Ready)
     trainer._outbox.put(None)
     until(lambda: trainer.exit_status() == 70, seconds=1)
     trainer.close()
@@ -365,16 +377,14 @@ def test_a_trainer_that_no_thread_can_listen_to_is_ended(
 
 
 def test_what_json_has_no_word_for_travels_all_the_same() -> None:
-    assert (
-        to_line({"a": math.nan, "b": [math.inf, -math.inf], "c": 1.5})
-        == b'{"a":"nan","b":["inf","-inf"],"c":1.5}\n'
-    )
-    assert to_line({"path": Path("/tmp")}) == b'{"path":"/tmp"}\n'
+    rows = [{"a": math.nan, "b": [math.inf, -math.inf], "c": 1.5, "path": Path("/tmp")}]
+    line = protocol.encode(StepsDone(rows))
+    assert line == b'{"kind":"steps","rows":[{"a":"nan","b":["inf","-inf"],"c":1.5,"path":"/tmp"}]}\n'
 
 
 def test_the_spec_comes_through_as_it_was(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, gpu=3, about={"job": 1}, expected={"step": 2}, checkpoint="/a/b")
-    assert TrainerSpec.from_message(spec.to_message()) == spec
+    assert protocol.decode(protocol.encode(spec), TrainerSpec) == spec
 
 
 def test_the_python_path_leads_to_heimdall() -> None:

@@ -40,7 +40,7 @@ def begun(folder, staged, *, carry: str, **changes) -> StoppingWork:
 
 
 def state(staged) -> dict:
-    return codec.load(staged["path"])[0]
+    return codec.load(staged.path)[0]
 
 
 def same(one, other) -> bool:
@@ -52,7 +52,7 @@ def test_more_epochs_at_a_constant_rate_are_bit_identical_to_a_longer_training(p
     work = begun(tmp_path / "extended", parent, carry="training")
     work.work()
     assert work.told.rows == longer.rows[2 * STEPS :]
-    assert work.told.last_staged["digest"] == longer.last_staged["digest"]
+    assert work.told.last_staged.digest == longer.last_staged.digest
 
 
 def test_a_changed_rate_and_decay_are_what_the_first_step_uses(parent, tmp_path):
@@ -62,7 +62,7 @@ def test_a_changed_rate_and_decay_are_what_the_first_step_uses(parent, tmp_path)
     assert (group["lr"], group["weight_decay"]) == (0.003, 0.5)
     moments = work._training.parts["optimizer"].state_dict()["state"]
     assert torch.equal(moments[0]["exp_avg"], state(parent)["optimizer"]["state"][0]["exp_avg"])
-    assert work.told.of("started")[0]["learning_rate"] == 0.003
+    assert work.told.of("started")[0].learning_rate == 0.003
     work.work()
     first = work.told.rows[0]
     assert (first["step"], first["epoch"], first["learning_rate"]) == (2 * STEPS + 1, 3, 0.003)
@@ -71,7 +71,7 @@ def test_a_changed_rate_and_decay_are_what_the_first_step_uses(parent, tmp_path)
 
 def test_the_effective_rate_is_where_the_new_schedule_is_at_that_step(parent, tmp_path):
     work = begun(tmp_path, parent, carry="training", lr_scheduler="cosine", learning_rate=0.02)
-    assert work.told.of("started")[0]["learning_rate"] == pytest.approx(0.01)  # half of the way
+    assert work.told.of("started")[0].learning_rate == pytest.approx(0.01)  # half of the way
 
 
 def test_weights_alone_begin_at_step_0_with_all_else_new(parent, tmp_path):

@@ -11,7 +11,8 @@ import pytest
 
 from heimdall.recipes import registry
 from heimdall.trainer.forkserver import WarmLauncher
-from heimdall.trainer.process import Trainer, TrainerSpec
+from heimdall.trainer.handle import Trainer
+from heimdall.trainer.protocol import Exit, FileStored, Finished, StagedCheckpoint, StepsDone, TrainerSpec
 from tests.recipes.in_process import train
 from tests.support.running import PATIENCE
 
@@ -44,12 +45,12 @@ def finish(launcher: WarmLauncher, folder: Path) -> tuple[str, list[dict], int]:
         while trainer.exit_status() is None:
             assert time.monotonic() < deadline, trainer.read_log()
             match trainer.receive(0.2):
-                case {"kind": "steps", "rows": new}:
+                case StepsDone(rows=new):
                     rows += new
-                case {"kind": "staged", "digest": digest, "path": path}:
-                    trainer.send({"kind": "stored", "path": path})
-                case {"kind": "finished"}:
-                    trainer.send({"kind": "exit"})
+                case StagedCheckpoint(digest=digest, path=path):
+                    trainer.send(FileStored(path))
+                case Finished():
+                    trainer.send(Exit())
         assert trainer.exit_status() == 0, trainer.read_log()
     finally:
         trainer.close()
@@ -60,7 +61,7 @@ def test_the_same_bits_every_time(launcher: WarmLauncher, tmp_path: Path) -> Non
     here = train("tiny", CONFIG, tmp_path / "here")
     for number in range(2):
         digest, rows, server = finish(launcher, tmp_path / str(number))
-        assert digest == here.of("staged")[-1]["digest"]
+        assert digest == here.of("staged")[-1].digest
         assert rows == here.steps
         assert server != os.getpid()
         assert len(os.listdir(f"/proc/{server}/task")) == 1  # whatever it forked, it has run nothing

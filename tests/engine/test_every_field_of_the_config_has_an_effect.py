@@ -29,6 +29,7 @@ CHANGES_THE_WEIGHTS = {
     "ema_decay": 0.9,
 }
 ELSEWHERE = {
+    "drop_last",
     "early_stop_patience",
     "early_stop_delta",
     "validation_split",
@@ -52,11 +53,11 @@ def train(tmp_path, **fields) -> Told:
 
 
 def digest(told: Told) -> str:
-    return told.last_staged["digest"]
+    return told.last_staged.digest
 
 
 def kinds(told: Told) -> list[tuple[int, list[str]]]:
-    return [(each["epoch"], each["kinds"]) for each in told.of("staged")]
+    return [(each.epoch, each.kinds) for each in told.of("staged")]
 
 
 def test_every_field_is_looked_at():
@@ -68,14 +69,23 @@ def test_another_value_gives_another_state(field, tmp_path, base):
     assert digest(train(tmp_path, **{field: CHANGES_THE_WEIGHTS[field]})) != base
 
 
+def test_a_short_last_batch_is_trained_on_or_left_out(tmp_path):
+    steps = []
+    for drop_last in (False, True):
+        fields = {"samples": 35, "grad_accumulation": 1, "drop_last": drop_last}
+        told = train(tmp_path / str(drop_last), **fields)
+        steps.append((told.of("started")[0]["total_steps"], len(told.rows)))
+    assert steps == [(10, 10), (8, 8)]
+
+
 def test_equal_configs_give_equal_states(tmp_path, base):
     assert digest(train(tmp_path)) == base
 
 
 def test_fp16_scales_the_loss_and_leaves_out_steps_that_overflow(tmp_path):
-    loaded, _ = codec.load(train(tmp_path, precision="fp16").last_staged["path"])
+    loaded, _ = codec.load(train(tmp_path, precision="fp16").last_staged.path)
     assert loaded["scaler"]["scale"] >= 1
-    values = train(tmp_path / "more", precision="fp16", overflows=True, epochs=5).of("epoch")[-1]["values"]
+    values = train(tmp_path / "more", precision="fp16", overflows=True, epochs=5).of("epoch")[-1].values
     assert values["steps_skipped"] >= 1
 
 
@@ -83,7 +93,7 @@ def test_fp16_scales_the_loss_and_leaves_out_steps_that_overflow(tmp_path):
 def test_patience_ends_a_training_that_gets_no_better(patience, epochs, tmp_path):
     told = train(tmp_path, worsens=True, epochs=6, early_stop_patience=patience)
     assert len(told.of("epoch")) == epochs
-    assert told.messages[-1]["reason"] == ("early_stopping" if patience else "epochs")
+    assert told.messages[-1].reason == ("early_stopping" if patience else "epochs")
 
 
 def test_delta_is_the_gain_that_patience_wants(tmp_path):
@@ -96,9 +106,9 @@ def test_a_part_of_the_data_is_kept_for_validation(tmp_path):
     split = {"validation_samples": 0}
     for share, steps in ((0.5, 1), (0.0, 2)):
         told = train(tmp_path / str(share), **split, validation_split=share)
-        assert told.of("started")[0]["steps_per_epoch"] == steps
-        assert (told.of("epoch")[0]["values"]["val_loss"] is None) == (share == 0)
-        assert (told.of("epoch")[0]["best_val_loss"] is None) == (share == 0)
+        assert told.of("started")[0].steps_per_epoch == steps
+        assert (told.of("epoch")[0].values["val_loss"] is None) == (share == 0)
+        assert (told.of("epoch")[0].best_val_loss is None) == (share == 0)
 
 
 def test_loader_workers_are_processes_and_change_nothing(tmp_path, base):
@@ -130,20 +140,20 @@ def test_the_first_device_is_kept(monkeypatch):
 def test_deterministic_algorithms_are_used(deterministic, tmp_path):
     told = train(tmp_path, deterministic=deterministic)
     assert torch.are_deterministic_algorithms_enabled() == deterministic
-    assert told.of("started")[0]["environment"]["deterministic"] == deterministic
+    assert told.of("started")[0].environment["deterministic"] == deterministic
 
 
 def test_checkpoints_every_so_many_epochs(tmp_path):
     told = train(tmp_path, epochs=5, checkpoint_every_epochs=2)
-    assert kinds(told) == [(2, ["periodic"]), (4, ["periodic"]), (5, ["final"])]
-    assert kinds(train(tmp_path / "none", checkpoint_every_epochs=0)) == [(2, ["final"])]
+    assert kinds(told) == [(2, ("periodic",)), (4, ("periodic",)), (5, ("final",))]
+    assert kinds(train(tmp_path / "none", checkpoint_every_epochs=0)) == [(2, ("final",))]
 
 
 def test_checkpoints_every_so_many_minutes(tmp_path):
     told = train(tmp_path, checkpoint_every_epochs=0, checkpoint_every_minutes=1e-9)
-    assert any(each["kinds"] == ["periodic"] for each in told.of("staged"))
+    assert any(each.kinds == ("periodic",) for each in told.of("staged"))
 
 
 def test_the_best_are_kept(tmp_path):
     told = train(tmp_path, epochs=3, worsens=True, keep_best=1, checkpoint_every_epochs=0)
-    assert kinds(told) == [(1, ["best"]), (3, ["final"])]
+    assert kinds(told) == [(1, ("best",)), (3, ("final",))]

@@ -73,6 +73,26 @@ def test_groups_hold_as_many_batches_as_the_config_says_and_the_last_one_what_is
     assert (data.batches_per_epoch, data.steps_per_epoch) == (6, 2)
 
 
+@pytest.mark.parametrize("batches", range(6))
+def test_a_short_last_batch_is_left_out_where_that_is_asked_for(batches):
+    data = data_of(drop_last=True)
+    assert seen(data, Position(3, batches)) == seen(data_of(), Position(3, 0))[batches:5]
+    assert (data.batches_per_epoch, data.steps_per_epoch, data.last_batch_samples) == (5, 3, 4)
+    left_out = [
+        set(range(23)) - {index for batch in seen(data, Position(epoch)) for index, _ in batch}
+        for epoch in (0, 1)
+    ]
+    assert left_out[0] != left_out[1]  # each sample has its turn
+    whole = data_of(size=24, drop_last=True)
+    assert (whole.batches_per_epoch, whole.last_batch_samples) == (6, 4)
+
+
+def test_the_last_batch_can_be_looked_at_alone():
+    data = data_of()
+    indices, seeds = data.last_batch()
+    assert list(zip(indices.tolist(), seeds.tolist(), strict=True)) == seen(data, Position())[-1]
+
+
 def test_samples_that_are_made_together_are_the_same():
     assert seen(data_of(kind=Together), Position(2, 1)) == seen(data_of(), Position(2, 1))
 
@@ -129,5 +149,5 @@ def test_the_first_step_after_a_resume_reads_one_batch_wherever_it_is(step, tmp_
     work.start(*load_recipe(spec))
     ACCESSES.clear()
     work.work()
-    assert work.told.last_staged["step"] == step + 1
+    assert work.told.last_staged.step == step + 1
     assert ACCESSES == {"training": 8}

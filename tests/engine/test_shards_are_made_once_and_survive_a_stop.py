@@ -10,7 +10,7 @@ from heimdall.engine.control import Wishes
 from heimdall.engine.generation import MOST_WAITING, Generation
 from heimdall.engine.work import perform
 from heimdall.failpoints import FailpointReached
-from heimdall.trainer.process import TrainerSpec
+from heimdall.trainer.protocol import Exit, FileStored, StopTraining, TrainerSpec
 
 
 class Shards(GenerationRecipe):
@@ -43,9 +43,9 @@ def make(recipe, folder, finished=(), *, send=lambda message: None, wishes=None)
 def test_all_shards_are_made_and_told(recipe, tmp_path):
     told = []
     assert make(recipe, tmp_path, send=told.append)
-    assert [message["done"] for message in told] == [1, 2, 3, 4]
-    assert {message["total"] for message in told} == {4}
-    entry = told[2]["shard"]
+    assert [message.done for message in told] == [1, 2, 3, 4]
+    assert {message.total for message in told} == {4}
+    entry = told[2].entry
     content = (tmp_path / entry["path"]).read_bytes()
     assert content == b"0 2\n"
     assert entry["sha256"] == hashlib.sha256(content).hexdigest()
@@ -56,9 +56,9 @@ def test_a_stop_comes_between_two_shards_and_the_rest_is_made_later(recipe, tmp_
     wishes, recorded = Wishes(), []
 
     def record(message):
-        recorded.append(message["shard"]["shard"])
-        if message["done"] == 2:
-            wishes.receive({"kind": "stop", "at": "epoch"})
+        recorded.append(message.entry["shard"])
+        if message.done == 2:
+            wishes.receive(StopTraining("epoch"))
 
     assert not make(recipe, tmp_path, send=record, wishes=wishes)
     assert make(recipe, tmp_path, recorded)
@@ -69,7 +69,7 @@ def test_a_shard_that_was_not_recorded_is_made_again(recipe, tmp_path):
     recorded = []
     failpoints.configure("shard_made=raise:3")
     with pytest.raises(FailpointReached):
-        make(recipe, tmp_path, send=lambda message: recorded.append(message["shard"]["shard"]))
+        make(recipe, tmp_path, send=lambda message: recorded.append(message.entry["shard"]))
     assert make(recipe, tmp_path, recorded)
     assert recipe.made == [0, 1, 2, 2, 3]
 
@@ -82,10 +82,10 @@ def test_no_more_shards_are_made_than_wait_to_be_stored(tmp_path):
     wishes.on_stored = generation.stored
 
     def store(message):
-        lying.append(message["at"])
+        lying.append(message.path)
         most.append(len(lying))
         if len(lying) == MOST_WAITING:
-            Thread(target=lambda: wishes.receive({"kind": "stored", "path": lying.pop(0)})).start()
+            Thread(target=lambda: wishes.receive(FileStored(lying.pop(0)))).start()
 
     assert generation.make_missing(send=store, wishes=wishes)
     assert recipe.made == list(range(30))
@@ -97,8 +97,8 @@ def test_a_stop_is_honoured_while_the_store_is_away(recipe, tmp_path):
     recipe.config = GenerationConfig(samples=300, samples_per_shard=10)
 
     def stop_at_the_limit(message):
-        if message["done"] == MOST_WAITING:
-            Thread(target=lambda: wishes.receive({"kind": "stop", "at": "step"})).start()
+        if message.done == MOST_WAITING:
+            Thread(target=lambda: wishes.receive(StopTraining("step"))).start()
 
     assert not make(recipe, tmp_path, send=stop_at_the_limit, wishes=wishes)
     assert len(recipe.made) == MOST_WAITING
@@ -109,13 +109,13 @@ def test_the_trainer_makes_them_and_waits_for_its_exit(tmp_path):
 
     def answer(message):
         told.append(message)
-        if message["kind"] == "finished":
-            wishes.receive({"kind": "exit"})
+        if message.kind == "finished":
+            wishes.receive(Exit())
 
     config = {"samples": 20, "samples_per_shard": 10, "seed": 0, "shard_seconds": 0.0}
     package = "tests.support.recipes.shards"
     spec = TrainerSpec(package, config, str(tmp_path), scratch=str(tmp_path), threads=1)
     perform(spec, send=answer, wishes=wishes)
-    assert [message["kind"] for message in told] == ["started", "progress", "progress", "finished"]
-    assert (told[0]["total_epochs"], told[0]["total_steps"]) == (0, 2)
-    assert told[-1]["step"] == 2
+    assert [message.kind for message in told] == ["started", "shard", "shard", "finished"]
+    assert (told[0].total_epochs, told[0].total_steps) == (0, 2)
+    assert told[-1].step == 2

@@ -6,6 +6,7 @@ from heimdall import failpoints
 from heimdall.engine.control import EPOCH, STEP, Wishes
 from heimdall.engine.snapshot import MOST_UNSTORED
 from heimdall.engine.work import load_recipe
+from heimdall.trainer.protocol import Exit, GoOn, StopTraining
 from tests.engine.attempts import Stop, config_of, spec_of
 from tests.engine.stopping import StoppingWork
 
@@ -24,7 +25,7 @@ class Supervisor(StoppingWork):
         super().__init__(spec, stop or Stop())
 
     def answer(self, message):
-        kind = message["kind"]
+        kind = message.kind
         if kind in self.answers:
             self.told.messages.append(message)
             for each in self.answers.pop(kind):
@@ -43,13 +44,13 @@ def train(tmp_path, answers=None, stop=None, *, stores=True, **config):
 
 
 def final_digest(told):
-    return next(each["digest"] for each in told.of("staged") if "final" in each["kinds"])
+    return next(each.digest for each in told.of("staged") if "final" in each.kinds)
 
 
 def test_a_stop_that_is_withdrawn_after_it_was_honoured_changes_nothing(tmp_path):
     alone = train(tmp_path / "alone")
-    told = train(tmp_path / "withdrawn", {"stopped": [{"kind": "go_on"}]}, Stop(after_step=5))
-    assert [message["kind"] for message in told.messages if message["kind"] in ("stopped", "finished")] == [
+    told = train(tmp_path / "withdrawn", {"stopped": [GoOn()]}, Stop(after_step=5))
+    assert [message.kind for message in told.messages if message.kind in ("stopped", "finished")] == [
         "stopped",
         "finished",
     ]
@@ -58,7 +59,7 @@ def test_a_stop_that_is_withdrawn_after_it_was_honoured_changes_nothing(tmp_path
 
 
 def test_a_stop_that_is_withdrawn_before_it_was_honoured_is_never_seen(tmp_path):
-    wish = [{"kind": "stop", "at": "epoch"}, {"kind": "go_on"}]
+    wish = [StopTraining("epoch"), GoOn()]
     told = train(tmp_path, {"started": wish})
     assert told.end == "finished"
     assert not told.of("stopped")
@@ -66,32 +67,32 @@ def test_a_stop_that_is_withdrawn_before_it_was_honoured_is_never_seen(tmp_path)
 
 def test_a_stop_that_is_withdrawn_in_validation_repeats_it_whole(tmp_path):
     alone = train(tmp_path / "alone")
-    answers = {"stopped": [{"kind": "go_on"}]}
+    answers = {"stopped": [GoOn()]}
     told = train(tmp_path / "withdrawn", answers, Stop(in_validation=2), checkpoint_every_epochs=0)
-    assert told.of("stopped")[0]["step"] == 16
+    assert told.of("stopped")[0].step == 16
     assert told.of("epoch") == alone.of("epoch")
     assert final_digest(told) == final_digest(alone)
 
 
 def test_a_stop_at_the_epoch_may_become_one_at_the_step(tmp_path):
-    wishes = [{"kind": "stop", "at": "epoch"}, {"kind": "stop", "at": "step"}]
+    wishes = [StopTraining("epoch"), StopTraining("step")]
     told = train(tmp_path, {"started": wishes})
-    assert told.of("stopped")[0]["step"] == 0
+    assert told.of("stopped")[0].step == 0
 
 
 def test_a_stop_in_the_last_epoch_ends_in_the_end(tmp_path):
     told = train(tmp_path, None, Stop(at_epoch=3))
     assert told.end == "finished"
-    assert "pause" not in told.last_staged["kinds"]
+    assert "pause" not in told.last_staged.kinds
 
 
 def test_one_file_serves_epoch_best_and_pause(tmp_path):
     told = train(tmp_path, None, Stop(at_epoch=1))
-    assert [each["kinds"] for each in told.of("staged")] == [["periodic", "best", "pause"]]
+    assert [each.kinds for each in told.of("staged")] == [("periodic", "best", "pause")]
 
 
 def test_an_exit_in_the_middle_ends_it_without_a_checkpoint(tmp_path):
-    told = train(tmp_path, {"phase": [{"kind": "exit"}]})
+    told = train(tmp_path, {"phase": [Exit()]})
     assert not told.of("staged")
     assert len(told.rows) <= 1
 
@@ -100,21 +101,21 @@ def test_a_failed_periodic_checkpoint_is_told_and_the_training_goes_on(tmp_path)
     alone = train(tmp_path / "alone")
     failpoints.configure("before_write=raise")
     told = train(tmp_path / "failed")
-    assert [each["kinds"] for each in told.of("checkpoint_failed")] == [["periodic", "best"]]
-    assert "failpoint before_write" in told.of("checkpoint_failed")[0]["error"]
+    assert [each.kinds for each in told.of("checkpoint_failed")] == [("periodic", "best")]
+    assert "failpoint before_write" in told.of("checkpoint_failed")[0].error
     assert final_digest(told) == final_digest(alone)
 
 
 def test_a_failed_pause_checkpoint_is_tried_again(tmp_path):
     failpoints.configure("before_write=raise")
     told = train(tmp_path, None, Stop(after_step=2))
-    assert [message["kind"] for message in told.messages[-3:]] == ["checkpoint_failed", "staged", "stopped"]
-    assert told.last_staged["step"] == 2
+    assert [message.kind for message in told.messages[-3:]] == ["checkpoint_failed", "staged", "stopped"]
+    assert told.last_staged.step == 2
 
 
 def test_a_failed_pause_checkpoint_can_be_withdrawn(tmp_path):
     failpoints.configure("before_write=raise")
-    told = train(tmp_path, {"checkpoint_failed": [{"kind": "go_on"}]}, Stop(after_step=2))
+    told = train(tmp_path, {"checkpoint_failed": [GoOn()]}, Stop(after_step=2))
     assert not told.of("stopped")
     assert told.end == "finished"
 
@@ -124,28 +125,28 @@ def test_checkpoints_that_nobody_stores_do_not_fill_the_disk(tmp_path):
     # One or two may be on their way when the limit is reached; the final one is always made.
     assert MOST_UNSTORED < len(told.of("staged")) <= MOST_UNSTORED + 3
     assert len(told.of("checkpoint_failed")) == 1
-    assert told.last_staged["kinds"] == ["periodic", "final"]
+    assert told.last_staged.kinds == ("periodic", "final")
 
 
 def test_the_newest_best_one_is_held_back_and_told_when_there_is_room(tmp_path):
-    stored = {"finished": [{"kind": "exit"}]}
+    stored = {"finished": [Exit()]}
     told = train(tmp_path, stored, stores=False, epochs=30, samples=8, learning_rate=0.01)
-    best = told.of("epoch")[-1]["best_epoch"]
+    best = told.of("epoch")[-1].best_epoch
     staged = told.of("staged")
     assert len(staged) <= MOST_UNSTORED + 3
-    assert max(each["epoch"] for each in staged if "best" in each["kinds"]) == best
+    assert max(each.epoch for each in staged if "best" in each.kinds) == best
     assert len(list(tmp_path.glob("*.safetensors"))) == len(staged)
 
 
 def test_wishes_replace_each_other():
     wishes = Wishes()
     assert wishes.poll() == ""
-    wishes.receive({"kind": "stop", "at": "epoch"})
+    wishes.receive(StopTraining("epoch"))
     assert wishes.poll() == EPOCH
-    wishes.receive({"kind": "stop", "at": "step"})
+    wishes.receive(StopTraining("step"))
     assert wishes.poll() == STEP
-    wishes.receive({"kind": "go_on"})
+    wishes.receive(GoOn())
     assert wishes.poll() == ""
     assert wishes.wait_for_answer()
-    wishes.receive({"kind": "exit"})
+    wishes.receive(Exit())
     assert not wishes.wait_for_answer()

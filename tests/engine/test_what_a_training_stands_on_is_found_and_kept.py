@@ -17,7 +17,7 @@ def first(tmp_path_factory):
 
 
 def pinned(first, **changes):
-    return first.of("started")[0]["environment"] | changes
+    return first.of("started")[0].environment | changes
 
 
 def test_changed_data_is_refused(tmp_path, first):
@@ -33,8 +33,8 @@ def test_nothing_changed_is_exact(tmp_path, first):
     told = attempt(
         spec_of(tmp_path, config_of(epochs=2), pinned=pinned(first), **resumed_from(first.last_staged))
     )
-    assert told.of("started")[0]["approximate"] == []
-    assert told.of("started")[0]["environment"] == pinned(first)
+    assert told.of("started")[0].approximate == []
+    assert told.of("started")[0].environment == pinned(first)
 
 
 def test_a_compiled_model_is_called_approximate(first):
@@ -49,9 +49,9 @@ def test_a_compiled_model_is_called_approximate(first):
 
 def test_the_number_of_threads_is_kept(tmp_path, first):
     spec = spec_of(tmp_path, config_of(epochs=1), pinned=pinned(first, threads=2), threads=2)
-    assert attempt(spec).of("started")[0]["environment"]["threads"] == 2
+    assert attempt(spec).of("started")[0].environment["threads"] == 2
     again = attempt(spec_of(tmp_path / "again", config_of(epochs=1), threads=1))
-    assert again.of("started")[0]["environment"]["threads"] == 1
+    assert again.of("started")[0].environment["threads"] == 1
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_digest_of_the_source_follows_the_source(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_says_where_it_comes_from(first):
-    about = codec.read_about(first.last_staged["path"])
+    about = codec.read_about(first.last_staged.path)
     assert (about["step"], about["epoch"], about["kinds"]) == (3, 0, ["pause"])
     assert about["config"]["epochs"] == 2
     assert about["environment"] == pinned(first)

@@ -236,7 +236,7 @@ def test_a_resumed_training_is_the_same(case, tmp_path):
     assert paused.end == "stopped"
     assert paused.rows + rest.rows == whole.rows
     assert [*paused.of("epoch"), *rest.of("epoch")] == whole.of("epoch")
-    assert rest.last_staged["digest"] == whole.last_staged["digest"]
+    assert rest.last_staged.digest == whole.last_staged.digest
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="loader workers are forked on Linux alone")

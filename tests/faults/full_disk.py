@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from heimdall.engine.work import load_recipe
+from heimdall.trainer.protocol import encode
 from tests.engine.attempts import Stop, config_of, spec_of
 from tests.engine.stopping import StoppingWork
 
@@ -24,7 +25,7 @@ class OnAFullDisk(StoppingWork):
 
     def answer(self, message):
         super().answer(message)
-        if message["kind"] == "checkpoint_failed" and "pause" in message["kinds"]:
+        if message.kind == "checkpoint_failed" and "pause" in message.kinds:
             self.failed_pauses += 1
             if self.failed_pauses == 2:
                 self.balloon.unlink()
@@ -49,7 +50,13 @@ def main() -> None:
     work = OnAFullDisk(spec, Stop(at_epoch=2), balloon)
     work.start(*load_recipe(spec))
     work.work()
-    json.dump({"messages": work.told.messages, "files": sorted(os.listdir(folder))}, sys.stdout)
+    json.dump(
+        {
+            "messages": [encode(message).decode() for message in work.told.messages],
+            "files": sorted(os.listdir(folder)),
+        },
+        sys.stdout,
+    )
     sys.stdout.flush()
     os._exit(0)
 

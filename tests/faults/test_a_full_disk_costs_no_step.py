@@ -10,6 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from heimdall.trainer.protocol import (
+    CheckpointFailed,
+    FromTrainer,
+    StagedCheckpoint,
+    StepsDone,
+    Stopped,
+    decode,
+)
 from training import services
 from training.models import Attempt
 
@@ -43,20 +51,18 @@ def test_a_periodic_checkpoint_fails_and_a_pause_is_tried_until_there_is_room(tm
     done = on_a_small_disk(tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    kinds = [message["kind"] for message in told["messages"]]
-    failed = [message for message in told["messages"] if message["kind"] == "checkpoint_failed"]
-    assert all("No space left on device" in message["error"] for message in failed)
-    assert "periodic" in failed[0]["kinds"]
-    assert [message["kinds"] for message in failed[1:3]] == [failed[1]["kinds"]] * 2
-    assert "pause" in failed[1]["kinds"]
-    assert kinds[-1] == "stopped"
-    steps = [
-        row["step"] for message in told["messages"] if message["kind"] == "steps" for row in message["rows"]
-    ]
+    messages = [decode(line.encode(), FromTrainer) for line in told["messages"]]
+    failed = [message for message in messages if isinstance(message, CheckpointFailed)]
+    assert all("No space left on device" in message.error for message in failed)
+    assert "periodic" in failed[0].kinds
+    assert [message.kinds for message in failed[1:3]] == [failed[1].kinds] * 2
+    assert "pause" in failed[1].kinds
+    assert isinstance(messages[-1], Stopped)
+    steps = [row["step"] for message in messages if isinstance(message, StepsDone) for row in message.rows]
     assert steps == list(range(1, len(steps) + 1))
-    staged = [message for message in told["messages"] if message["kind"] == "staged"]
+    staged = [message for message in messages if isinstance(message, StagedCheckpoint)]
     assert len(staged) == 1
-    assert told["files"] == [Path(staged[0]["path"]).name]  # no balloon, and no temporary file
+    assert told["files"] == [Path(staged[0].path).name]  # no balloon, and no temporary file
 
 
 # What people see of it.

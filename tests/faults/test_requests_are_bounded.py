@@ -9,12 +9,12 @@ from ipaddress import ip_network
 import pytest
 from asgiref.testing import ApplicationCommunicator
 from django.core.exceptions import ImproperlyConfigured
-from rest_framework.authtoken.models import Token
 
 from heimdall.errors import InvalidConfig
 from heimdall.recipes import registry
 from heimdall.site import env
 from heimdall.site.limits import BoundedRequest, bounded_bodies
+from tests.support.tokens import token_of
 from training import hardware, services
 from training.models import TrainingJob
 from training.presentation import throttles
@@ -39,7 +39,7 @@ def test_a_config_that_no_memory_holds_is_refused_by_every_door(settings, client
         "/v1/training/jobs",
         json.dumps({"job_name": "bomb", "recipe": "localization", "config": BIG}),
         content_type="application/json",
-        headers={"Authorization": f"Token {Token.objects.create(user=alice).key}"},
+        headers={"Authorization": f"Token {token_of(alice)}"},
     )
     assert answer.status_code == 400
     assert list(answer.json()["error"]["fields"]) == ["config"]

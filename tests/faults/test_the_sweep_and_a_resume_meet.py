@@ -13,6 +13,7 @@ from django.core.files.base import ContentFile
 from heimdall import codec, failpoints
 from tests.conftest import build_job
 from tests.services.test_races_have_one_winner import at_once, in_turn
+from tests.support.staged import staged
 from training import services
 from training.errors import NoGoodCheckpoint
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
@@ -35,15 +36,10 @@ def _own_store(settings, tmp_path):
     failpoints.configure("")
 
 
-def staged(tmp_path: Path, step: int) -> dict:
-    path = tmp_path / f"staged-{step}"
-    saved = codec.save(path, {"model": torch.full((3,), float(step))}, {"step": step})
-    return {"path": str(path), "step": step, "epoch": 0, "kinds": ["periodic"], "digest": saved.digest,
-            "size": saved.size, "header_sha256": saved.header_sha256}  # fmt: skip
-
-
 def store(attempt: Attempt, tmp_path: Path, step: int) -> checkpoints.StoredCheckpoint:
-    return checkpoints.store(staged(tmp_path, step), job_id=attempt.job_id, attempt=attempt.number)
+    return checkpoints.store(
+        staged(tmp_path, step=step, epoch=0, value=float(step)), job_id=attempt.job_id, attempt=attempt.number
+    )
 
 
 @pytest.fixture

@@ -25,13 +25,12 @@ NAME, PASSWORD = "anna", "long enough for a picture"
 PEOPLE = f"""
 from django.conf import settings
 from django.contrib.auth.models import Group, User
-from rest_framework.authtoken.models import Token
+from tests.support.tokens import token_of
 team = Group.objects.create(name="radio")
 for name in ("{NAME}", "bert"):
     user = User.objects.create_user(name, password="{PASSWORD}", email=name + "@example.org")
     user.groups.add(team)
-    token = Token.objects.create(user=user)
-    (settings.DATA_DIR / ("token-of-" + name)).write_text(token.key)
+    (settings.DATA_DIR / ("token-of-" + name)).write_text(token_of(user))
 User.objects.filter(username="{NAME}").update(is_staff=True, is_superuser=True)
 """
 THEMES = ("light", "dark")

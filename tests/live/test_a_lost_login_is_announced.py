@@ -10,7 +10,6 @@ from channels_redis.core import RedisChannelLayer
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.backends.db import SessionStore
 from redis import Redis
-from rest_framework.authtoken.models import Token
 
 from tests.live.broken_layer import BrokenLayer
 from tests.live.server import Client, Server, Writer, wait_until
@@ -18,6 +17,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.running import PATIENCE
 from training.live import announcements
 from training.live.announcements import ANYBODY, Announcer
+from training.services import tokens
 
 FAR = "tests.live.far_rounds:application"
 
@@ -130,14 +130,14 @@ def test_whatever_takes_a_right_names_its_user(announcer_on, monkeypatch):
     alice, bob, carol, dave = (
         User.objects.create(username=name) for name in ("alice", "bob", "carol", "dave")
     )
-    token = Token.objects.create(user=alice)
+    token, _ = tokens.make_token(alice, name="a script")
     session = SessionStore()
     session["_auth_user_id"] = str(bob.pk)
     session.create()
     User.objects.get(pk=dave.pk).save(update_fields=["last_login"])  # a login takes nothing
     assert heard.users == []
 
-    token.delete()
+    tokens.revoke_token(token)
     heard.until(alice.pk)
     session.delete()
     heard.until(alice.pk, bob.pk)

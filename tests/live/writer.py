@@ -19,10 +19,12 @@ from django.contrib.auth.models import Group, Permission, User  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import transaction  # noqa: E402
-from rest_framework.authtoken.models import Token  # noqa: E402
 
+from heimdall.trainer.protocol import EpochDone  # noqa: E402
+from tests.support.tokens import token_of  # noqa: E402
 from training import services  # noqa: E402
-from training.models import Attempt, LogChunk, TrainingJob  # noqa: E402
+from training.models import ApiToken, Attempt, LogChunk, TrainingJob  # noqa: E402
+from training.services.tokens import digest_of, revoke_token  # noqa: E402
 from training.store.checkpoints import StoredCheckpoint  # noqa: E402
 
 COMMANDS = {}
@@ -53,7 +55,7 @@ def person(name: str, team: str = "", superuser: bool = False, views: bool = Fal
     session["_auth_user_backend"] = "django.contrib.auth.backends.ModelBackend"
     session["_auth_user_hash"] = user.get_session_auth_hash()
     session.create()
-    return {"name": name, "session": session.session_key, "token": Token.objects.create(user=user).key}
+    return {"name": name, "session": session.session_key, "token": token_of(user)}
 
 
 @command
@@ -79,7 +81,7 @@ def beat(
     """Steps first..last of an epoch, a piece of log, and with `closes` the epoch's values."""
     steps = [{"step": step, "epoch": epoch, "loss": 1 / step} for step in range(first, last + 1)]
     values = {"train_loss": 1 / last, "val_loss": 2 / last, "odd": "nan"} if closes else {}
-    epochs = [{"epoch": epoch, "step": last, "values": values}] if closes else []
+    epochs = [EpochDone(last, epoch, values)] if closes else []
     services.beat(_attempt(job), steps=steps, epochs=epochs, log=log)
 
 
@@ -142,7 +144,7 @@ def log_out(session: str) -> None:
 
 @command
 def revoke(token: str) -> None:
-    Token.objects.filter(key=token).delete()
+    revoke_token(ApiToken.objects.get(digest=digest_of(token)))
 
 
 @command

@@ -15,13 +15,42 @@ from training import services
 from training.errors import AddressRefused, NotDelivered
 from training.notifications import addresses, webhook
 
+# One address at least of each range of IANA's registries, and each way in which IPv6 carries an IPv4 address.
 PRIVATE = [
     "127.0.0.1", "127.9.9.9", "10.0.0.3", "172.16.5.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
-    "224.0.0.1", "255.255.255.255", "240.0.0.1", "::1", "::", "fe80::1", "fc00::1", "fec0::1", "ff02::1",
-    "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a00:1",
-    "2001:0:7f00:1::",
+    "0.9.9.9", "192.0.0.9", "192.0.2.1", "192.31.196.7", "192.52.193.1", "192.88.99.1", "192.175.48.6", "198.18.0.1",
+    "198.19.255.255", "198.51.100.1", "203.0.113.9", "224.0.0.1", "239.255.255.250", "255.255.255.255", "240.0.0.1",
+    "::1", "::", "fe80::1", "fc00::1", "fec0::1", "ff02::1", "100::1", "100:0:0:1::1", "5f00::1", "64:ff9b:1::1",
+    "2001::1", "2001:1::1", "2001:20::1", "2001:30::1", "2001:db8::1", "2002::1", "2620:4f:8000::1", "3fff::1",
+    "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:192.88.99.1", "::ffff:0:7f00:1", "::127.0.0.1", "::93.184.216.34",
+    "2002:7f00:1::", "2002:5db8:d822::", "64:ff9b::7f00:1", "64:ff9b::a00:1", "64:ff9b::c058:6301", "2001:0:7f00:1::",
 ]  # fmt: skip
-PUBLIC = ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::5db8:d822"]
+PUBLIC = [
+    "93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::5db8:d822", "::ffff:93.184.216.34",
+    "2001:200::1", "192.88.98.1", "198.17.255.255", "100.128.0.1", "172.32.0.1", "223.255.255.255", "3ffe::1",
+]  # fmt: skip
+NO_WEB_PORTS = [
+    0,
+    1,
+    21,
+    22,
+    23,
+    25,
+    53,
+    81,
+    110,
+    143,
+    445,
+    587,
+    1023,
+    2375,
+    3306,
+    5432,
+    6379,
+    6667,
+    11211,
+    27017,
+]
 NO_URL = [
     "", "hooks", "ftp://example.org/", "http://", "https://anna:pw@example.org/", "http://a b/", "http://x:99999/",
     "http://exa\nmple.org/", "http://example.org\\@127.0.0.1/", "https://" + "x" * 500, "http://[::1/",
@@ -66,6 +95,27 @@ def test_a_name_with_one_private_address_among_public_ones_is_refused(monkeypatc
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: rows)
     with pytest.raises(AddressRefused, match=r"10\.0\.0\.1"):
         addresses.address_of(addresses.read("https://hooks.example.org/"))
+
+
+@pytest.mark.parametrize("port", NO_WEB_PORTS)
+def test_no_port_of_another_service_is_called(port, alice, monkeypatch):
+    named(monkeypatch, "93.184.216.34")
+    with pytest.raises(InvalidInput) as refused:
+        services.subscribe(by=alice, via="webhook", target=f"http://hooks.example.org:{port}/")
+    assert f"do not go to port {port}: use 80, 443" in refused.value.fields["target"][0]
+
+
+@pytest.mark.parametrize("port", [80, 443, 1024, 3000, 8000, 8443, 65535])
+def test_a_port_of_the_web_is_called(port):
+    assert addresses.read(f"https://hooks.example.org:{port}/").port == port
+
+
+def test_an_administrator_may_name_the_ports(monkeypatch, settings):
+    monkeypatch.setenv("HEIMDALL_WEBHOOK_PORTS", "443, 81")
+    settings.WEBHOOK_PORTS = env.ports("HEIMDALL_WEBHOOK_PORTS")
+    assert [addresses.read(f"https://x:{port}/").port for port in (81, 443)] == [81, 443]
+    with pytest.raises(AddressRefused, match="HEIMDALL_WEBHOOK_PORTS names 81, 443"):
+        addresses.read("https://x:8443/")
 
 
 @pytest.mark.parametrize("url", NO_URL)

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from heimdall.trainer.protocol import EpochDone, Started
 from training import services
 from training.models import Checkpoint, Metric, MetricBlock, TrainingJob
 from training.queries.curves import curve
@@ -32,11 +33,11 @@ def rows(first: int, last: int, *, epoch: int = 1, shift: float = 0.0) -> list[d
 def attempt(alice, node):
     services.submit(by=alice, job_name="long", recipe="tiny", config={"epochs": 2})
     attempt = services.claim(node, slot=0, pid=1)
-    services.note_started(attempt, {"pid": 2, "step": 0, "total_steps": 4000})
+    services.note_started(attempt, Started(step=0, epoch=0, total_steps=4000))
     for first in range(1, 2000, 100):  # as beats bring them: no block begins or ends with one
         services.beat(attempt, steps=rows(first, first + 99))
     values = {"train_loss": 0.5, "val_loss": 0.4, "val_accuracy": 0.75}
-    services.beat(attempt, epochs=[{"epoch": 1, "step": 2000, "values": values, "best_epoch": 1}])
+    services.beat(attempt, epochs=[EpochDone(2000, 1, values, best_epoch=1)])
     return attempt
 
 

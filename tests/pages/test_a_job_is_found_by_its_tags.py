@@ -5,10 +5,10 @@ import json
 import pytest
 from django.core.management import call_command
 from django.test import Client
-from rest_framework.authtoken.models import Token
 
 from heimdall.errors import InvalidInput
 from tests.pages.conftest import html
+from tests.support.tokens import token_of
 from training import services
 from training.errors import NotAllowed
 from training.models import Event, TrainingJob
@@ -25,7 +25,7 @@ def by_page(job, alice):
 
 
 def by_rest(job, alice):
-    headers = {"Authorization": f"Token {Token.objects.create(user=alice).key}"}
+    headers = {"Authorization": f"Token {token_of(alice)}"}
     body = json.dumps({"tags": ["night-2", "baseline"]})
     answer = Client().patch(f"/v1/training/jobs/{job.pk}", body, "application/json", headers=headers)
     assert answer.json()["tags"] == ["night-2", "baseline"]

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from heimdall.trainer.protocol import EpochDone
 from tests.pages.conftest import html, words
 from training import services
 from training.models import TrainingJob
@@ -21,7 +22,7 @@ def jobs(alice, node) -> list[TrainingJob]:
         attempt = services.claim(node, slot=0, pid=1, job_id=job.pk)
         rows = [{"step": step, "epoch": 1, "loss": rate / step, "grad_norm": None} for step in (1, 2, 3)]
         values = {"train_loss": rate, "val_loss": rate, "val_accuracy": 0.5 + rate, "val_rmse": 1 - rate}
-        epoch = {"epoch": 1, "step": 3, "values": values, "best_epoch": 1, "best_val_loss": rate}
+        epoch = EpochDone(3, 1, values, best_epoch=1, best_val_loss=rate)
         services.beat(attempt, steps=rows, epochs=[epoch])
         made.append(TrainingJob.objects.get(pk=job.pk))
     return made

@@ -5,10 +5,10 @@ import json
 import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
-from rest_framework.authtoken.models import Token
 
 from heimdall.errors import InvalidInput
 from tests.pages.conftest import html
+from tests.support.tokens import token_of
 from training import services
 from training.errors import NotAllowed, NotFound
 from training.models import SavedView
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 
 def rest(user, method, path="", body=None):
-    headers = {"Authorization": f"Token {Token.objects.get_or_create(user=user)[0].key}"}
+    headers = {"Authorization": f"Token {token_of(user)}"}
     send = getattr(Client(), method)
     options = {"data": json.dumps(body), "content_type": "application/json"} if body is not None else {}
     return send(f"/v1/training/views{path}", headers=headers, **options)

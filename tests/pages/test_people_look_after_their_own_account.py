@@ -1,16 +1,17 @@
-"""A person changes the password and makes the token that programs use, without an administrator."""
+"""A person changes the password and makes the tokens that programs use, without an administrator."""
 
 import re
 
 import pytest
 from django.test import Client
-from rest_framework.authtoken.models import Token
 
 from tests.pages.conftest import html, words
+from tests.support.tokens import token_of
+from training.models import ApiToken
 from training.presentation import throttles
 
 pytestmark = pytest.mark.django_db
-PAGE, TOKEN = "/settings/account/", "/settings/account/token/"
+PAGE, TOKENS = "/settings/account/", "/settings/account/tokens/"
 OLD, NEW = "long enough for a test", "another one, as long"
 
 
@@ -64,17 +65,40 @@ def test_who_has_only_the_session_cannot_try_passwords(browse, alice, settings):
     throttles.logins.forget()
 
 
-def test_a_token_is_shown_once_and_the_one_before_is_refused(browse, alice, bob):
-    client, others = browse(alice), Token.objects.create(user=bob)
+def test_a_token_is_shown_once_listed_without_its_value_and_revoked(browse, alice, bob):
+    client, others = browse(alice), token_of(bob)
     assert "You have none." in words(html(client.get(PAGE)))
-    keys = []
-    for _ in range(2):
-        answer = client.post(f"{TOKEN}new/")
-        assert (answer.status_code, answer["Cache-Control"]) == (201, "no-store")
-        keys.append(re.search(r'id="key">(\w+)<', html(answer))[1])
-    assert [knows(key) for key in keys] == [401, 200]
-    assert keys[1] not in html(client.get(PAGE))
-    assert "Make a new token?" in words(html(client.get(f"{TOKEN}new/")))
-    assert client.post(f"{TOKEN}delete/").status_code == 302
-    assert [knows(keys[1]), knows(others.key)] == [401, 200]
-    assert client.get(f"{TOKEN}nonsense/").status_code == 404
+    answer = client.post(TOKENS, {"name": "night sweep", "scope": "read", "days": "30"})
+    assert (answer.status_code, answer["Cache-Control"]) == (201, "no-store")
+    value = re.search(r'id="key">(\w+)<', html(answer))[1]
+    assert knows(value) == 200
+    page = html(client.get(PAGE))
+    assert value not in page
+    assert all(said in words(page) for said in ("night sweep", "read only"))
+    assert ApiToken.objects.get(user=alice).last_used_at is not None
+
+    revoke = f"{TOKENS}{ApiToken.objects.get(user=alice).pk}/revoke/"
+    assert "Revoke the token night sweep?" in words(html(client.get(revoke)))
+    assert browse(bob).post(revoke).status_code == 404
+    assert knows(value) == 200
+    assert client.post(revoke).status_code == 302
+    assert [knows(value), knows(others)] == [401, 200]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"name": " ", "scope": "full"}, "This field is required."),
+        ({"name": "a\u202eb", "scope": "full"}, "control character"),
+        ({"name": "taken", "scope": "full"}, "There is a token called taken"),
+        ({"name": "x", "scope": "root"}, "not one of the available choices"),
+        ({"name": "x", "scope": "full", "days": "99999"}, "not one of the available choices"),
+    ],
+)
+def test_a_token_that_is_refused_says_why_beside_its_field(browse, alice, given, says):
+    client = browse(alice)
+    assert client.post(TOKENS, {"name": "taken", "scope": "full", "days": ""}).status_code == 201
+    answer = client.post(TOKENS, given)
+    assert answer.status_code == 400
+    assert says in words(html(answer))
+    assert ApiToken.objects.filter(user=alice).count() == 1

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from heimdall.trainer.protocol import EpochDone, Started
 from tests.pages.conftest import html, words
 from training import services
 from training.models import Checkpoint, TrainingJob
@@ -18,12 +19,10 @@ def attempt(alice, node):
         by=alice, job_name=HOSTILE, description=HOSTILE, recipe="tiny", config={"epochs": 4}
     ).job
     attempt = services.claim(node, slot=0, pid=1)
-    services.note_started(
-        attempt, {"pid": 2, "step": 0, "total_steps": 16, "approximate": [f"because {HOSTILE}"]}
-    )
+    services.note_started(attempt, Started(0, 0, 16, approximate=[f"because {HOSTILE}"]))
     rows = [{"step": step, "epoch": 1 + (step - 1) // 4, "loss": 1 / step} for step in range(1, 6)]
     values = {"train_loss": 0.5, "val_loss": 0.4, "val_accuracy": 0.75, HOSTILE: 1.0}
-    epoch = {"epoch": 1, "step": 4, "values": values, "best_epoch": 1, "best_val_loss": 0.4}
+    epoch = EpochDone(4, 1, values, best_epoch=1, best_val_loss=0.4)
     services.beat(
         attempt, steps=rows, epochs=[epoch], log=f"hello {HOSTILE}\n", phase="training", step_seconds=2.0
     )

@@ -15,30 +15,30 @@ from heimdall import codec
 from heimdall.engine.control import Wishes
 from heimdall.engine.work import perform
 from heimdall.recipes import registry
-from heimdall.trainer.process import TrainerSpec
+from heimdall.trainer.protocol import Exit, FileStored, FromTrainer, TrainerSpec
 
 
 @dataclass
 class Run:
-    messages: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[Any] = field(default_factory=list)
     parts: dict[str, Any] = field(default_factory=dict)
     loader_workers: int = 0
     was_deterministic: bool = False
 
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [message for message in self.messages if message["kind"] == kind]
+    def of(self, kind: str) -> list[Any]:
+        return [message for message in self.messages if message.kind == kind]
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        return [row for message in self.of("steps") for row in message["rows"]]
+        return [row for message in self.of("steps") for row in message.rows]
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
-        return [message["values"] for message in self.of("epoch")]
+        return [message.values for message in self.of("epoch")]
 
     @property
     def staged(self) -> list[str]:
-        return [kind for message in self.of("staged") for kind in message["kinds"]]
+        return [kind for message in self.of("staged") for kind in message.kinds]
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
@@ -59,9 +59,9 @@ def train(recipe: str, raw: dict[str, Any], folder: Path) -> Run:
     )
     run, wishes = Run(), Wishes()
     others = set(psutil.Process().children())  # servers that other tests of this process share
-    told: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    told: queue.SimpleQueue[FromTrainer | None] = queue.SimpleQueue()
 
-    def hear(message: dict[str, Any]) -> None:
+    def hear(message: FromTrainer) -> None:
         run.loader_workers = max(run.loader_workers, len(set(psutil.Process().children()) - others))
         run.was_deterministic |= torch.are_deterministic_algorithms_enabled()
         told.put(message)
@@ -69,13 +69,13 @@ def train(recipe: str, raw: dict[str, Any], folder: Path) -> Run:
     def answer() -> None:
         while (message := told.get()) is not None:
             run.messages.append(message)
-            if message["kind"] == "staged":
-                if "final" in message["kinds"]:
-                    run.parts, _ = codec.load(message["path"])
-                Path(message["path"]).unlink()
-                wishes.receive({"kind": "stored", "path": message["path"]})
-            if message["kind"] == "finished":
-                wishes.receive({"kind": "exit"})
+            if message.kind == "staged":
+                if "final" in message.kinds:
+                    run.parts, _ = codec.load(message.path)
+                Path(message.path).unlink()
+                wishes.receive(FileStored(message.path))
+            if message.kind == "finished":
+                wishes.receive(Exit())
 
     supervisor = threading.Thread(target=answer)
     supervisor.start()

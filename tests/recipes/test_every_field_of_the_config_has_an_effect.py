@@ -59,6 +59,9 @@ def losses(run: Run) -> list[float]:
 CHANGES = {
     "epochs": Change(3, lambda before, after: (len(before.epochs), len(after.epochs)) == (2, 3)),
     "batch_size": Change(8, lambda before, after: (len(before.steps), len(after.steps)) == (8, 4)),
+    "drop_last": Change(
+        True, lambda before, after: (len(before.steps), len(after.steps)) == (8, 6), {"batch_size": 5}
+    ),
     "learning_rate": Change(0.01, lambda before, after: after.steps[0]["learning_rate"] == 0.01),
     "weight_decay": Change(0.5, weights_differ),
     "optimizer": Change("sgd", weights_differ),
@@ -73,8 +76,7 @@ CHANGES = {
     "early_stop_patience": Change(
         1,
         lambda before, after: (
-            (before.of("finished")[0]["reason"], after.of("finished")[0]["reason"])
-            == ("epochs", "early_stopping")
+            (before.of("finished")[0].reason, after.of("finished")[0].reason) == ("epochs", "early_stopping")
         ),
         {"epochs": 4, "early_stop_delta": 1000.0},
     ),
@@ -173,9 +175,9 @@ def test_another_folder_is_other_text(trained: Callable[..., Run], tmp_path: Pat
 
 
 def test_a_device_that_is_not_there_is_refused(trained: Callable[..., Run]) -> None:
-    assert trained(device="cpu").of("started")[0]["environment"]["device"] == "cpu"
+    assert trained(device="cpu").of("started")[0].environment["device"] == "cpu"
     if torch.cuda.is_available():
-        assert trained(device="cuda").of("started")[0]["environment"]["device"] == "cuda"
+        assert trained(device="cuda").of("started")[0].environment["device"] == "cuda"
     else:
         with pytest.raises(Refused, match="CUDA"):
             trained(device="cuda")

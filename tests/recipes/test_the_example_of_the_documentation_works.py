@@ -10,7 +10,18 @@ import pytest
 
 from heimdall.recipes import registry
 from heimdall.trainer.forkserver import WarmLauncher
-from heimdall.trainer.process import Launcher, Trainer, TrainerSpec
+from heimdall.trainer.handle import Trainer
+from heimdall.trainer.launch import Launcher
+from heimdall.trainer.protocol import (
+    Exit,
+    Finished,
+    StagedCheckpoint,
+    Started,
+    StepsDone,
+    Stopped,
+    StopTraining,
+    TrainerSpec,
+)
 from tests.support.running import PATIENCE
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
@@ -42,7 +53,7 @@ def launcher(wave: str) -> Iterator[Launcher]:
 
 def _train(
     folder: Path, launcher: Launcher, *, stop: bool = False, **resumed: Any
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[StagedCheckpoint, list[dict[str, Any]]]:
     """The last staged checkpoint, and the steps that led to it."""
     folder.mkdir(exist_ok=True)
     spec = TrainerSpec(
@@ -55,24 +66,23 @@ def _train(
         **resumed,
     )
     trainer = Trainer.start(spec, launcher=launcher)
-    staged: dict[str, Any] = {}
+    staged: list[StagedCheckpoint] = []
     steps: list[dict[str, Any]] = []
     try:
         deadline = time.monotonic() + 90 * PATIENCE
         while trainer.exit_status() is None:
             assert time.monotonic() < deadline, trainer.read_log()
-            message = trainer.receive(0.2) or {"kind": ""}
-            match message["kind"]:
-                case "started" if stop:
-                    trainer.send({"kind": "stop", "at": "step"})
-                case "steps":
-                    steps += message["rows"]
-                case "staged":
-                    staged = message
-                case "stopped" | "finished":
-                    trainer.send({"kind": "exit"})
+            match trainer.receive(0.2):
+                case Started() if stop:
+                    trainer.send(StopTraining("step"))
+                case StepsDone(rows=rows):
+                    steps += rows
+                case StagedCheckpoint() as message:
+                    staged.append(message)
+                case Stopped() | Finished():
+                    trainer.send(Exit())
         assert trainer.exit_status() == 0, trainer.read_log()
-        return staged, steps
+        return staged[-1], steps
     finally:
         trainer.close()
 
@@ -93,12 +103,12 @@ def test_it_is_listed_with_a_form(wave: str) -> None:
 
 def test_it_trains_and_a_resumed_one_ends_alike(tmp_path: Path, launcher: Launcher) -> None:
     whole, steps = _train(tmp_path / "whole", launcher)
-    assert whole["epoch"] == 4
+    assert whole.epoch == 4
     assert steps[-1]["loss"] < steps[0]["loss"]
     paused, first = _train(tmp_path / "paused", launcher, stop=True)
-    assert paused["step"] < whole["step"]
-    expected = {name: paused[name] for name in ("step", "epoch", "digest")}
-    resumed, rest = _train(tmp_path / "resumed", launcher, checkpoint=paused["path"], expected=expected)
-    assert resumed["digest"] == whole["digest"]
+    assert paused.step < whole.step
+    expected = {name: getattr(paused, name) for name in ("step", "epoch", "digest")}
+    resumed, rest = _train(tmp_path / "resumed", launcher, checkpoint=paused.path, expected=expected)
+    assert resumed.digest == whole.digest
     assert [row["step"] for row in first + rest] == [row["step"] for row in steps]
     assert [row["loss"] for row in first + rest] == [row["loss"] for row in steps]

@@ -40,8 +40,9 @@ def every(choices: dict) -> list[dict]:
 
 @pytest.mark.parametrize("drawn", every(NODES), ids=str)
 def test_a_job_is_next_where_a_free_slot_can_claim_it_and_nowhere_else(drawn, make_job):
-    taken = drawn.pop("taken")
-    node = Node.objects.create(name="node", slots=2, last_seen_at=Now(), **drawn)
+    taken = drawn["taken"]
+    of_node = {name: value for name, value in drawn.items() if name != "taken"}
+    node = Node.objects.create(name="node", slots=2, last_seen_at=Now(), **of_node)
     node.refresh_from_db()
     for slot in taken:
         other = make_job(status="running")

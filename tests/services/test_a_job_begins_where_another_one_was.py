@@ -6,6 +6,7 @@ from django.test import Client
 
 from heimdall import codec
 from heimdall.errors import InvalidInput
+from heimdall.trainer.protocol import Started
 from tests.pages.conftest import html, words
 from training import services
 from training.errors import BadCheckpoint, NoGoodCheckpoint, NotAllowed, NotFound, TransitionRefused
@@ -161,7 +162,7 @@ def test_a_restarted_fork_begins_where_it_began_and_retention_keeps_that(parent,
     start = job.latest_checkpoint
     attempt = services.claim(node, slot=0, pid=1, job_id=job.pk)
     assert (attempt.started_from, attempt.started_step) == (start, 24)
-    started = {"pid": 2, "step": 24, "total_steps": 72, "learning_rate": 0.25}
+    started = Started(step=24, epoch=4, total_steps=72, learning_rate=0.25)
     services.note_started(attempt, started)
     assert "0.001 asked, 0.25 effective" in job.events.get(kind="carried").message
     services.beat(attempt, steps=[{"step": 25, "epoch": 4, "loss": 1.0, "learning_rate": 0.25}])

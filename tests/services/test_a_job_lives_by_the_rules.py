@@ -1,7 +1,10 @@
 """Submit, claim, beat, checkpoint, land, complete: the life of a job on the real database."""
 
+from dataclasses import replace
+
 import pytest
 
+from heimdall.trainer.protocol import EpochDone, Started
 from training import services
 from training.errors import NotFound, StaleAttempt, TransitionRefused
 from training.lifecycle import Answer
@@ -26,14 +29,8 @@ def steps(first, last, epoch=1):
 
 
 def epoch_message(epoch, step, **values):
-    return {
-        "epoch": epoch,
-        "step": step,
-        "values": {"train_loss": 0.5, "val_loss": 0.4, **values},
-        "best_epoch": epoch,
-        "best_val_loss": 0.4,
-        "is_best": True,
-    }
+    values = {"train_loss": 0.5, "val_loss": 0.4, **values}
+    return EpochDone(step, epoch, values, best_epoch=epoch, best_val_loss=0.4, is_best=True)
 
 
 @pytest.fixture
@@ -81,14 +78,14 @@ def test_beats_write_metrics_progress_and_one_event_an_epoch(attempt):
 
 
 def test_an_epoch_without_validation_tells_the_loss_of_training(attempt):
-    message = epoch_message(1, 4) | {"values": {"train_loss": 0.0, "val_loss": None}}
+    message = replace(epoch_message(1, 4), values={"train_loss": 0.0, "val_loss": None})
     services.beat(attempt, steps=steps(1, 4), epochs=[message])
     assert Event.objects.get(kind="epoch").message.endswith("finished, loss 0.")
 
 
 def test_the_trainers_process_stays_known(attempt):
     services.beat(attempt, trainer_pid=7)
-    services.note_started(attempt, {"kind": "started", "step": 0, "total_steps": 12})
+    services.note_started(attempt, Started(step=0, epoch=0, total_steps=12))
     attempt.refresh_from_db()
     assert attempt.trainer_pid == 7
 
@@ -208,7 +205,7 @@ def test_a_stale_worker_changes_nothing(attempt, node):
         lambda: services.fail(attempt, code="x", message="y"),
         lambda: services.crash(attempt, exit_code=1),
         lambda: services.note(attempt, "x", "y"),
-        lambda: services.note_started(attempt, {}),
+        lambda: services.note_started(attempt, Started(0, 0, 12)),
     ):
         with pytest.raises(StaleAttempt):
             verb()
@@ -343,7 +340,7 @@ def test_what_no_database_can_hold_is_stored_as_escapes(job, node):
     services.beat(
         attempt,
         steps=steps(1, 1),
-        epochs=[{"epoch": 1, "step": 1, "values": values, "artifact": {"said": bad}}],
+        epochs=[EpochDone(1, 1, values, artifact={"said": bad})],
         log=bad,
     )
     services.fail(attempt, code="recipe_error", message=bad)

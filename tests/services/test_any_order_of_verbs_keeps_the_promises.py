@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from heimdall.trainer.protocol import EpochDone
 from training import lifecycle, services
 from training.errors import NoGoodCheckpoint, StaleAttempt, TransitionRefused
 from training.lifecycle import Status, Stop, Verb
@@ -112,7 +113,7 @@ class JobLife(RuleBasedStateMachine):
                 for n in range(first, last + 1)
             ]
             epochs = [
-                {"epoch": n // STEPS_AN_EPOCH, "step": n, "values": {"val_loss": 1.0 / n}, "best_epoch": 1}
+                EpochDone(n, n // STEPS_AN_EPOCH, {"val_loss": 1.0 / n}, best_epoch=1)
                 for n in range(first, last + 1)
                 if n % STEPS_AN_EPOCH == 0
             ]

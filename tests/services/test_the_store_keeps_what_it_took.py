@@ -5,12 +5,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import torch
 from django.core.files.base import ContentFile
 from django.utils import timezone
 
 from heimdall import codec
 from tests.conftest import give_checkpoint
+from tests.support.staged import staged
 from training import services
 from training.errors import BadCheckpoint, StorageUnavailable
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
@@ -34,20 +34,6 @@ def attempt(make_job):
     return Attempt.objects.get(job=make_job(status="running"))
 
 
-def staged(tmp_path, *, step=4, kinds=("periodic",), value=1.0, **about) -> dict:
-    path = tmp_path / f"staged-{step}-{value}.safetensors"
-    info = codec.save(path, {"model": {"weight": torch.full((3,), value)}}, {"step": step} | about)
-    return {
-        "path": str(path),
-        "step": step,
-        "epoch": 1,
-        "kinds": list(kinds),
-        "digest": info.digest,
-        "size": path.stat().st_size,
-        "header_sha256": info.header_sha256,
-    }
-
-
 def record(attempt, tmp_path, **facts) -> Checkpoint:
     stored = checkpoints.store(staged(tmp_path, **facts), job_id=attempt.job_id, attempt=attempt.number)
     return services.record_checkpoint(attempt, stored)
@@ -57,7 +43,7 @@ def record(attempt, tmp_path, **facts) -> Checkpoint:
 def test_a_staged_file_is_taken_over_and_comes_back_verified(attempt, tmp_path):
     message = staged(tmp_path)
     stored = checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number)
-    assert not os.path.exists(message["path"])
+    assert not os.path.exists(message.path)
     row = services.record_checkpoint(attempt, stored)
     copy = checkpoints.fetch(row, tmp_path / "scratch")
     assert codec.verify(copy).digest == row.digest
@@ -96,7 +82,7 @@ def test_a_damaged_file_is_noticed_when_it_is_fetched(attempt, tmp_path, damage)
     elif damage == "empty":
         content = bytearray()
     elif damage == "other":
-        content = bytearray(Path(staged(tmp_path, value=2.0)["path"]).read_bytes())
+        content = bytearray(Path(staged(tmp_path, value=2.0).path).read_bytes())
     checkpoints.leave_mark("of these tests")
     path.unlink()
     checkpoints.leave_mark("ours")  # without it the whole store would seem to be away
@@ -114,7 +100,7 @@ def test_a_file_whose_row_names_no_header_is_checked_by_itself(attempt, tmp_path
     row.header_sha256 = ""
     copy = checkpoints.fetch(row, tmp_path / "scratch")
     copy.unlink()
-    other = Path(staged(tmp_path, value=2.0)["path"]).read_bytes()
+    other = Path(staged(tmp_path, value=2.0).path).read_bytes()
     Path(checkpoint_storage().path(row.file.name)).write_bytes(other)
     with pytest.raises(BadCheckpoint, match="another state"):
         checkpoints.fetch(row, tmp_path / "scratch")
@@ -124,8 +110,8 @@ def test_a_file_whose_row_names_no_header_is_checked_by_itself(attempt, tmp_path
 def test_the_same_state_in_another_file_is_not_the_file_that_was_stored(attempt, tmp_path):
     row = record(attempt, tmp_path, told="one")
     other = staged(tmp_path, told="two")
-    assert (other["digest"], other["size"]) == (row.digest, row.size)
-    os.replace(other["path"], checkpoint_storage().path(row.file.name))
+    assert (other.digest, other.size) == (row.digest, row.size)
+    os.replace(other.path, checkpoint_storage().path(row.file.name))
     with pytest.raises(BadCheckpoint, match="was changed after it was stored"):
         checkpoints.fetch(row, tmp_path / "scratch")
 
@@ -211,7 +197,7 @@ def test_orphaned_files_go_after_their_grace_and_known_ones_stay(attempt, tmp_pa
 def test_a_file_that_was_staged_long_ago_is_no_orphan_the_moment_it_is_taken(attempt, tmp_path):
     message = staged(tmp_path)
     past = (timezone.now() - timedelta(hours=2)).timestamp()
-    os.utime(message["path"], (past, past))
+    os.utime(message.path, (past, past))
     checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number)
     assert services.delete_orphaned_files() == []
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from heimdall import codec
 from tests.storage.servers import BUCKET, CREDENTIALS, moto, rclone
+from tests.support.staged import staged
 from training import services
 from training.models import Attempt, Checkpoint, checkpoint_storage
 from training.store import checkpoints
@@ -104,21 +103,6 @@ def put(store: Any, name: str, content: bytes | None) -> None:
 def content_of(store: Any, name: str) -> bytes:
     with store.open(name, "rb") as file:
         return file.read()
-
-
-def staged(folder, *, step=4, kinds=("periodic",), value=1.0, numbers=3) -> dict:
-    folder.mkdir(exist_ok=True)
-    path = folder / f"staged-{step}-{value}.safetensors"
-    saved = codec.save(path, {"model": {"weight": torch.full((numbers,), value)}}, {"step": step})
-    return {
-        "path": str(path),
-        "step": step,
-        "epoch": 1,
-        "kinds": list(kinds),
-        "digest": saved.digest,
-        "size": saved.size,
-        "header_sha256": saved.header_sha256,
-    }
 
 
 def record(attempt, folder, **facts) -> Checkpoint:

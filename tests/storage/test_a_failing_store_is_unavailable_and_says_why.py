@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.conftest import record, s3_backend, staged, use_store
+from tests.storage.conftest import record, s3_backend, use_store
 from tests.storage.servers import Failing, Wire, free_port
 from tests.support.running import PATIENCE
+from tests.support.staged import staged
 from training.errors import StorageRefused, StorageUnavailable
 from training.store import checkpoints, s3
 
@@ -76,7 +77,7 @@ def test_an_error_keeps_the_staged_file_and_is_no_verdict_on_a_stored_one(
         assert type(refused.value) is kind
     with pytest.raises(StorageUnavailable, match=sentence):
         list(checkpoints.stored_names())  # the one whose answer has a body, from which the reason is read
-    assert Path(message["path"]).exists()
+    assert Path(message.path).exists()
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
@@ -114,10 +115,10 @@ def test_an_upload_that_breaks_off_is_repeated_under_the_same_name(wire, attempt
     if when == "upload":
         wire.cut_after = wire.num_bytes + 700  # with the answer to the question whether it is there already
     else:
-        wire.cut_after = wire.num_bytes + message["size"] // 2  # while it is read again
+        wire.cut_after = wire.num_bytes + message.size // 2  # while it is read again
     with pytest.raises(StorageUnavailable):
         store(attempt, message)
-    assert Path(message["path"]).exists()
+    assert Path(message.path).exists()
     wire.mode, wire.cut_after = "pass", None
     stored = store(attempt, message)
     assert list(checkpoints.stored_names()) == [stored.name]

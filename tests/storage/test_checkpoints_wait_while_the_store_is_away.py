@@ -5,9 +5,11 @@ import time
 
 import pytest
 
-from tests.storage.conftest import s3_backend, staged, use_store
+from heimdall.trainer.protocol import StagedCheckpoint
+from tests.storage.conftest import s3_backend, use_store
 from tests.storage.servers import Wire
 from tests.support.running import PATIENCE
+from tests.support.staged import staged
 from training.errors import StorageUnavailable
 from training.runner.storing import Storing
 from training.store import checkpoints, s3
@@ -31,8 +33,8 @@ def storing(attempt):
     storing.close()
 
 
-def add(storing, folder, step, *kinds) -> dict:
-    message = {"kind": "staged"} | staged(folder, step=step, kinds=kinds or ("periodic",), value=float(step))
+def add(storing, folder, step, *kinds) -> StagedCheckpoint:
+    message = staged(folder, step=step, kinds=kinds or ("periodic",), value=float(step))
     storing.add(message)
     return message
 
@@ -44,7 +46,7 @@ def fail_once(storing) -> list[int]:
     while storing.failures == before:
         assert time.monotonic() < deadline
         done = storing.advance()
-        left_out += [] if done is None else [done[0]["step"]]
+        left_out += [] if done is None else [done[0].step]
         time.sleep(0.01)
     return left_out
 
@@ -55,7 +57,7 @@ def settle(storing) -> list[int]:
     left_out = []
     while (done := storing.advance()) is not None:
         assert done[1] is None
-        left_out.append(done[0]["step"])
+        left_out.append(done[0].step)
     return left_out
 
 
@@ -66,7 +68,7 @@ def land(storing) -> list[int]:
     while not storing.is_idle:
         assert time.monotonic() < deadline, storing.error
         if (done := storing.advance()) is not None and done[1] is not None:
-            stored.append(done[0]["step"])
+            stored.append(done[0].step)
         time.sleep(0.01)
     return stored
 
@@ -141,7 +143,7 @@ def test_while_the_wire_is_silent_nobody_waits_for_the_store(wire, storing, tmp_
     assert wire.swallowed.wait(20 * PATIENCE)  # the store was asked, and says nothing
     left_out += [storing.advance() for _ in range(20)]
     assert not answered.is_set()
-    assert [done[0]["step"] for done in left_out if done is not None] == [1]
+    assert [done[0].step for done in left_out if done is not None] == [1]
     wire.cut()
     assert answered.wait(20 * PATIENCE)
     assert storing.advance() is None

@@ -12,8 +12,9 @@ from django.core.exceptions import SuspiciousOperation
 from django.utils import timezone
 
 from heimdall import codec
-from tests.storage.conftest import content_of, put, record, staged
+from tests.storage.conftest import content_of, put, record
 from tests.support.running import PATIENCE
+from tests.support.staged import staged
 from training import services
 from training.errors import BadCheckpoint, StorageUnavailable
 from training.models import Attempt, Dataset, dataset_storage
@@ -26,13 +27,13 @@ def test_a_staged_file_is_taken_over_and_comes_back_verified(store, attempt, tmp
     message = staged(tmp_path / "staging")
     before = timezone.now() - timedelta(seconds=5)
     stored = checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number)
-    assert not os.path.exists(message["path"])
+    assert not os.path.exists(message.path)
     row = services.record_checkpoint(attempt, stored)
     copy = checkpoints.fetch(row, tmp_path / "scratch")
     assert codec.verify(copy).digest == row.digest
     assert [*(tmp_path / "scratch").iterdir()] == [copy]
     assert store.exists(stored.name)
-    assert store.size(stored.name) == message["size"] == row.size
+    assert store.size(stored.name) == message.size == row.size
     assert before < store.get_modified_time(stored.name) < timezone.now() + timedelta(seconds=5)
     assert list(checkpoints.stored_names()) == [stored.name]
 
@@ -40,7 +41,7 @@ def test_a_staged_file_is_taken_over_and_comes_back_verified(store, attempt, tmp
 def test_what_lies_under_a_name_is_never_replaced(store, attempt, tmp_path):
     message = staged(tmp_path / "staging")
     names = checkpoints.storage_names(
-        attempt.job_id, attempt.number, 4, message["digest"], message["header_sha256"]
+        attempt.job_id, attempt.number, 4, message.digest, message.header_sha256
     )
     first, second = next(names), next(names)
     put(store, first, b"what somebody else has left")
@@ -54,12 +55,12 @@ def test_what_lies_under_a_name_is_never_replaced(store, attempt, tmp_path):
 def test_a_file_that_arrived_in_an_earlier_try_is_not_sent_again(store, attempt, tmp_path, monkeypatch):
     """As after a kill between the upload and the row."""
     message = staged(tmp_path / "staging")
-    content = Path(message["path"]).read_bytes()
+    content = Path(message.path).read_bytes()
     stored = checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number)
-    Path(message["path"]).write_bytes(content)
+    Path(message.path).write_bytes(content)
     monkeypatch.setattr(type(store), "take", None)
     assert checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number) == stored
-    assert not os.path.exists(message["path"])
+    assert not os.path.exists(message.path)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone", "other"])
@@ -72,7 +73,7 @@ def test_a_damaged_file_is_noticed_when_it_is_fetched(store, attempt, tmp_path, 
     elif damage == "cut":
         del content[-1:]
     elif damage == "other":
-        content = bytearray(Path(staged(tmp_path / "staging", value=2.0)["path"]).read_bytes())
+        content = bytearray(Path(staged(tmp_path / "staging", value=2.0).path).read_bytes())
     put(store, row.file.name, None if damage == "gone" else b"" if damage == "empty" else bytes(content))
     with pytest.raises(BadCheckpoint):
         checkpoints.fetch(row, tmp_path / "scratch")
@@ -84,7 +85,7 @@ def test_a_large_file_comes_back_as_it_was(store, attempt, tmp_path, monkeypatch
     parts = TransferConfig(multipart_threshold=5 * s3.MIB, multipart_chunksize=5 * s3.MIB, max_concurrency=3)
     monkeypatch.setattr(s3, "TRANSFER", parts)
     message = staged(tmp_path / "staging", numbers=3 * 10**6)
-    sent = hashlib.sha256(Path(message["path"]).read_bytes()).digest()
+    sent = hashlib.sha256(Path(message.path).read_bytes()).digest()
     stored = checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number)
     row = services.record_checkpoint(attempt, stored)
     assert row.size > 12 * 10**6
@@ -202,16 +203,16 @@ def test_a_shard_goes_in_comes_back_and_is_checked(store, alice, tmp_path, node)
 )
 def test_what_arrives_damaged_is_removed_and_sent_again(s3_store, attempt, tmp_path, monkeypatch, damage):
     """A server that keeps something else than it was sent. (A folder takes files by their names, whole.)"""
-    kept = bytearray(Path(staged(tmp_path / "other", value=2.0)["path"]).read_bytes())
+    kept = bytearray(Path(staged(tmp_path / "other", value=2.0).path).read_bytes())
     message = staged(tmp_path / "staging")
     if damage != "another state":
-        kept = bytearray(Path(message["path"]).read_bytes())
+        kept = bytearray(Path(message.path).read_bytes())
     if damage == "a bit of the header":
         kept[100] ^= 1
     if damage == "a bit of the last tensor":
         kept[-1] ^= 1
     damaged = bytes(len(kept)) if damage == "zeros" else bytes(kept)
-    assert len(damaged) == message["size"]
+    assert len(damaged) == message.size
     take = type(s3_store).take
 
     def take_badly(self, name, path):
@@ -222,9 +223,9 @@ def test_what_arrives_damaged_is_removed_and_sent_again(s3_store, attempt, tmp_p
     with pytest.raises(StorageUnavailable, match="otherwise than it was sent"):
         checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number)
     assert list(checkpoints.stored_names()) == []
-    assert os.path.exists(message["path"])
+    assert os.path.exists(message.path)
     monkeypatch.setattr(type(s3_store), "take", take)
-    assert checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number).size == message["size"]
+    assert checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number).size == message.size
 
 
 def test_the_bucket_of_another_database_is_refused(s3_store):

@@ -65,6 +65,7 @@ def main() -> None:
 
 def send_through(folder: Path, megabytes: int) -> None:
     from heimdall import codec
+    from heimdall.trainer.protocol import StagedCheckpoint
     from training.models import Checkpoint
     from training.store import checkpoints
 
@@ -74,11 +75,12 @@ def send_through(folder: Path, megabytes: int) -> None:
     )
     digest, size, sha256 = json.loads(made.stdout)
     (folder / "staged.safetensors.raw").unlink()
-    staged = {"path": str(path), "step": 1, "epoch": 1, "kinds": ["pause"], "digest": digest, "size": size}
+    facts = {"digest": digest, "size": size, "header_sha256": sha256}
+    staged = StagedCheckpoint(path=str(path), step=1, epoch=1, kinds=("pause",), **facts)
     with weighed("before"):
         checkpoints.mark()
     with weighed("store"):
-        stored = checkpoints.store(staged | {"header_sha256": sha256}, job_id=1, attempt=1)
+        stored = checkpoints.store(staged, job_id=1, attempt=1)
     row = Checkpoint(pk=1, job_id=1, file=stored.name, size=size, digest=digest, header_sha256=sha256)
     with weighed("fetch"):
         copy = checkpoints.fetch(row, folder / "fetched")

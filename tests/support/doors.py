@@ -13,8 +13,8 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.http import HttpResponseBase
 from django.test import Client
-from rest_framework.authtoken.models import Token
 
+from tests.support.tokens import bearer
 from training.management.commands import job as command
 from training.models import TrainingJob
 
@@ -25,10 +25,13 @@ BY_STATUS = {401: "login", 403: "not_allowed", 404: "not_found", 409: "refused"}
 class RestDoor:
     name = "rest"
 
+    def __init__(self, scope: str = "full") -> None:
+        self.scope = scope
+
     def ask(self, verb: str, job: TrainingJob, user: User | None) -> str:
         headers = {}
         if user is not None:
-            headers["Authorization"] = f"Token {Token.objects.get_or_create(user=user)[0].key}"
+            headers = bearer(user, self.scope)
         answer = self._send(verb, f"/v1/training/jobs/{job.pk}", headers)
         if answer.status_code in BY_STATUS:
             assert answer.json()["error"]["code"]
@@ -61,7 +64,7 @@ class BulkDoor(RestDoor):
     def ask(self, verb: str, job: TrainingJob, user: User | None) -> str:
         if verb == SEE or user is None:
             return super().ask(verb, job, user)
-        headers = {"Authorization": f"Token {Token.objects.get_or_create(user=user)[0].key}"}
+        headers = bearer(user, self.scope)
         body = {"verb": verb, "ids": [job.pk]}
         answer = Client().post(
             "/v1/training/jobs/bulk", body, content_type="application/json", headers=headers

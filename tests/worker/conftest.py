@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.worker.standin import Trainer
-from training.runner.attempt import Supervision
+from training.runner.context import AttemptContext
 from training.runner.landing import Training
 
 
@@ -15,7 +15,7 @@ def training(make_job, request) -> Iterator[Training]:
     """A running job's, whose trainer is a stand-in; the parameter is what else the job is."""
     wanted = getattr(request, "param", {})
     attempt = make_job(status="running", **wanted).attempts.select_related("job").get()
-    training = Training(Supervision(attempt, slot=0), SimpleNamespace())
+    training = Training(AttemptContext(attempt, slot=0), SimpleNamespace())
     training.trainer = Trainer()
     yield training
     training.storing.close()

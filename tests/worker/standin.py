@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from heimdall.trainer.protocol import FromTrainer, Started, StepsDone, ToTrainer
 
 
 class Trainer:
     pid = 1
 
     def __init__(self) -> None:
-        self.waiting: list[dict[str, Any]] = [{"kind": "started", "step": 0}]
+        self.waiting: list[FromTrainer] = [Started(step=0, epoch=0, total_steps=1000)]
         self.steps_at_a_time = 1
         self.step = 0
         self.is_killed = False
         self.told: list[str] = []
 
-    def receive(self, seconds: float) -> dict[str, Any] | None:
+    def receive(self, seconds: float) -> FromTrainer | None:
         if seconds and not self.waiting and not self.is_killed:
             self._step()
         return self.waiting.pop(0) if self.waiting else None
@@ -24,7 +24,7 @@ class Trainer:
         first, self.step = self.step + 1, self.step + self.steps_at_a_time
         rows = [{"step": step, "epoch": 1, "loss": 1.0} for step in range(first, self.step + 1)]
         if rows:
-            self.waiting.append({"kind": "steps", "rows": rows})
+            self.waiting.append(StepsDone(rows))
 
     def read_log(self) -> str:
         return ""
@@ -32,8 +32,8 @@ class Trainer:
     def exit_status(self) -> int | None:
         return -9 if self.is_killed and not self.waiting else None
 
-    def send(self, message: dict[str, Any]) -> None:
-        self.told.append(message["kind"])
+    def send(self, message: ToTrainer) -> None:
+        self.told.append(message.kind)
 
     def nudge(self) -> None:
         pass

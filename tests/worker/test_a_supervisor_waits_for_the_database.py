@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, transaction
 
+from heimdall.trainer.protocol import EpochDone, Stopped
 from tests.support.running import PATIENCE
 from training import services
 from training.lifecycle import Stop
@@ -63,7 +64,7 @@ def test_a_trainer_that_was_let_go_is_landed_whatever_is_asked_before_the_next_t
     job, land, tries = training.attempt.job, services.land, []
     facts = {"digest": "d" * 64, "size": 5, "header_sha256": "f" * 64}
     training.ending = StoredCheckpoint(name="jobs/1/a1/s4", step=4, epoch=0, kinds=("pause",), **facts)
-    training.stopped = {"kind": "stopped", "step": 4, "epoch": 0}
+    training.stopped = Stopped(step=4, epoch=0)
     training.wish, training.told = Wish(Stop.PAUSE, "step"), "step"
 
     def lost_once(*args: Any, **asked: Any) -> services.Landing:
@@ -101,8 +102,8 @@ def test_what_an_outage_left_is_written_in_pieces_and_in_order(training, setting
     training.trainer.steps_at_a_time = 7
     for _ in range(5):
         assert not training.turn()
-    training.news.epochs.append({"step": 14, "epoch": 1, "values": {"train_loss": 1.0, "val_loss": None}})
-    training.news.epochs.append({"step": 28, "epoch": 2, "values": {"train_loss": 0.5, "val_loss": None}})
+    training.news.epochs.append(EpochDone(14, 1, {"train_loss": 1.0, "val_loss": None}))
+    training.news.epochs.append(EpochDone(28, 2, {"train_loss": 0.5, "val_loss": None}))
     is_away, training.ask_again_at = False, 0.0
     training.flush()
     steps = [step for piece in written for step in piece]

@@ -12,10 +12,12 @@ from django.db import OperationalError
 
 from heimdall import codec
 from tests.support.running import PATIENCE
+from tests.support.staged import staged_as
 from training import host, services
 from training.errors import StorageUnavailable
 from training.models import Attempt, Checkpoint, Dataset, Event, Node, TrainingJob, checkpoint_storage
 from training.runner import attempt
+from training.runner.context import AttemptContext
 from training.store import checkpoints, datasets
 from training.store.file_system import AtomicFileSystemStorage
 
@@ -47,8 +49,8 @@ def begun(settings, tmp_path, monkeypatch) -> list[dict]:
     specs: list[dict] = []
 
     class Training:
-        def __init__(self, supervision, spec):
-            self.attempt = supervision.attempt
+        def __init__(self, context, spec):
+            self.attempt = context.attempt
             content = codec.load(spec.checkpoint)[0] if spec.checkpoint else {}
             specs.append({"from": content.get("step"), "expected": spec.expected.get("step")})
 
@@ -67,8 +69,7 @@ def claimed(alice, node, tmp_path) -> Attempt:
     for step in (2, 4):
         path = tmp_path / f"staged-{step}"
         saved = codec.save(path, {"model": torch.full((9,), float(step)), "step": step}, {})
-        staged = {"path": str(path), "step": step, "epoch": 0, "kinds": ["periodic"], "digest": saved.digest,
-                  "size": saved.size, "header_sha256": saved.header_sha256}  # fmt: skip
+        staged = staged_as(saved, step=step, epoch=0, kinds=("periodic",))
         stored = checkpoints.store(staged, job_id=first.job_id, attempt=1)
         services.record_checkpoint(first, stored)
     services.crash(first, exit_code=-9)
@@ -84,7 +85,7 @@ def damage(row: Checkpoint, how: str) -> None:
 
 
 def supervised(claimed: Attempt) -> TrainingJob:
-    attempt.Supervision(claimed, slot=0).run()
+    attempt.Supervision(AttemptContext(claimed, slot=0)).run()
     return TrainingJob.objects.get(pk=claimed.job_id)
 
 

@@ -5,14 +5,14 @@ import ctypes.util
 import pynvml
 import pytest
 
-from heimdall.trainer import process
+from heimdall.trainer import launch
 from training import hardware
 from training.runner import start
 
 
 @pytest.mark.parametrize("gpu", [1, "MIG-5c5a7f7d-0c4c-5b1f-8d0f-5d5b6b3e0b1a"])
 def test_a_trainer_sees_its_gpu_alone_in_the_order_of_the_driver(gpu, tmp_path):
-    own = process.own_environment(process.TrainerSpec("some.recipe", {}, str(tmp_path), gpu=gpu))
+    own = launch.own_environment(launch.TrainerSpec("some.recipe", {}, str(tmp_path), gpu=gpu))
     assert (own["CUDA_VISIBLE_DEVICES"], own["CUDA_DEVICE_ORDER"]) == (str(gpu), "PCI_BUS_ID")
 
 
@@ -23,7 +23,7 @@ def test_a_slot_beyond_the_last_gpu_takes_no_other_slots(gpus, slot, seen, setti
     attempt = make_job(status="running").attempts.select_related("job").get()
     folders = {"staging": tmp_path, "scratch": tmp_path}
     spec = start.spec(attempt, slot=slot, package="some.recipe", checkpoint=None, **folders)
-    own = process.own_environment(spec)
+    own = launch.own_environment(spec)
     assert own.get("CUDA_VISIBLE_DEVICES") == seen
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from heimdall.trainer.protocol import Failed, StagedCheckpoint
 from tests.support.running import PATIENCE
 from training.errors import StorageUnavailable
 from training.models import TrainingJob
@@ -17,7 +18,9 @@ from training.store import checkpoints
 from training.store.checkpoints import StoredCheckpoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
-STAGED = {"kind": "staged", "path": "/nowhere/s4", "step": 4, "kinds": ["periodic"], "size": 5}
+STAGED = StagedCheckpoint(
+    path="/nowhere/s4", step=4, epoch=0, kinds=("periodic",), digest="d" * 64, size=5, header_sha256="f" * 64
+)
 
 
 @pytest.fixture
@@ -25,11 +28,11 @@ def store(monkeypatch) -> Iterator[threading.Event]:
     """Set when the store has the file."""
     has_it = threading.Event()
 
-    def slowly(staged: dict[str, Any], **_: Any) -> StoredCheckpoint:
+    def slowly(staged: StagedCheckpoint, **_: Any) -> StoredCheckpoint:
         if not has_it.wait(30 * PATIENCE):
             raise StorageUnavailable("nobody said that it has it")
         facts = {"digest": "d" * 64, "size": 5, "header_sha256": "f" * 64}
-        return StoredCheckpoint(name="jobs/1/a1/s4", step=4, epoch=0, kinds=tuple(staged["kinds"]), **facts)
+        return StoredCheckpoint(name="jobs/1/a1/s4", step=4, epoch=0, kinds=staged.kinds, **facts)
 
     monkeypatch.setattr(checkpoints, "store", slowly)
     yield has_it
@@ -63,7 +66,7 @@ def test_a_training_that_fails_keeps_the_checkpoint_that_was_made_before(trainin
     training.trainer.steps_at_a_time = 0
     training.trainer.waiting += [
         STAGED,
-        {"kind": "failed", "code": "recipe_error", "error": "ValueError: no"},
+        Failed("recipe_error", "ValueError: no"),
     ]
     assert turns(training, 3) == [False] * 3
     store.set()

@@ -1,4 +1,4 @@
-"""Users, groups and tokens: Django's and the REST framework's own, in the same clothes."""
+"""Users and groups, Django's own in the same clothes, and the tokens of their programs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.db.models import Model
 from django.http import HttpRequest
-from rest_framework.authtoken.admin import TokenAdmin as RestTokenAdmin
-from rest_framework.authtoken.models import TokenProxy
 from unfold.admin import ModelAdmin
-from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-for _model in (User, Group, TokenProxy):
+from training.models import ApiToken
+
+for _model in (User, Group):
     admin.site.unregister(_model)
 
 
@@ -49,12 +48,18 @@ class ForSuperusers(ModelAdmin):
         return self.has_module_permission(request) and super().has_delete_permission(request, obj)
 
 
-@admin.register(TokenProxy)
-class TokenAdmin(ForSuperusers, RestTokenAdmin):
-    list_display = ("user", "beginning", "created")
-    readonly_fields = ("key", "created")
-    fields = ("user", "key", "created")
+@admin.register(ApiToken)
+class ApiTokenAdmin(ForSuperusers):
+    """To be read and deleted, which revokes; people make theirs on the page Account."""
 
-    @display(description="Key")
-    def beginning(self, token: TokenProxy) -> str:
-        return f"{token.key[:6]}..."
+    list_display = ("name", "user", "scope", "created_at", "last_used_at", "expires_at")
+    list_filter = ("scope",)
+    list_select_related = ("user",)
+    search_fields = ("name", "user__username")
+    fields = readonly_fields = list_display
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False

@@ -23,7 +23,8 @@ from django.contrib.auth.models import Group
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
-from rest_framework.authtoken.models import Token
+
+from training.models import ApiToken
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ def connect_signals() -> None:
     user = get_user_model()
     post_save.connect(_user_saved, sender=user, dispatch_uid="announcements")
     post_delete.connect(_user_deleted, sender=user, dispatch_uid="announcements")
-    post_delete.connect(_token_deleted, sender=Token, dispatch_uid="announcements")
+    post_delete.connect(_token_deleted, sender=ApiToken, dispatch_uid="announcements")
     post_delete.connect(_session_deleted, sender=Session, dispatch_uid="announcements")
     post_delete.connect(_group_changed, sender=Group, dispatch_uid="announcements")
     m2m_changed.connect(_group_changed, sender=Group.permissions.through, dispatch_uid="announcements")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Literal
 
 from django.conf import settings
 from django.contrib.auth import get_user
-from rest_framework.authtoken.models import Token
 
 from training import policy
+from training.services import tokens
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Credential:
     """What a socket came with."""
 
     kind: Literal["session", "token"]
-    key: str
+    key: str = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +35,8 @@ def credential_of(scope: dict[str, Any]) -> Credential | None:
     """The token, where there is an Authorization header, else the session."""
     header = authorization(scope)
     if header is not None:
-        word, _, key = header.partition(" ")
-        return Credential("token", key.strip()) if word.lower() == "token" and key.strip() else None
+        value = tokens.value_in(header)
+        return Credential("token", value) if value else None
     key = getattr(scope.get("session"), "session_key", None)
     return Credential("session", key) if key else None
 
@@ -52,14 +52,12 @@ def look_up(credential: Credential | None) -> Login | None:
     if credential is None or user is None or not user.is_active:
         return None
     groups = tuple(sorted(user.groups.values_list("pk", flat=True)))
-    return Login(
-        credential, user, (user.pk, user.is_superuser, groups, user.has_perm(policy.VIEW_PERMISSION))
-    )
+    sees_all, scope = user.has_perm(policy.VIEW_PERMISSION), policy.rights_of(user)
+    return Login(credential, user, (user.pk, user.is_superuser, groups, sees_all, scope))
 
 
 def _user(credential: Credential) -> Any:
     if credential.kind == "token":
-        token = Token.objects.select_related("user").filter(key=credential.key).first()
-        return token.user if token else None
+        return tokens.person_with(credential.key)
     store = import_module(settings.SESSION_ENGINE).SessionStore
     return get_user(SimpleNamespace(session=store(credential.key)))

@@ -10,6 +10,7 @@ output.py         what a training shows beside its metrics: the newest artifact,
 nodes.py          the hosts that jobs run on, and what happened to each
 notifications.py  watches, subscriptions, and the outbox of messages
 saved_views.py    lists of jobs that people gave names to
+tokens.py         what programs log in with: of each the hash of its value
 installation.py   the one row of the installation itself
 
 storages.py       where the files of checkpoints and datasets lie
@@ -28,10 +29,12 @@ from training.models.notifications import Delivery, Subscription, Watch
 from training.models.output import Artifact, LogChunk
 from training.models.saved_views import SavedView
 from training.models.storages import checkpoint_storage, dataset_storage
+from training.models.tokens import ApiToken
 
 __all__ = [
     "JOB_ORDERS",
     "WAIT_BUCKETS",
+    "ApiToken",
     "Artifact",
     "Attempt",
     "Checkpoint",

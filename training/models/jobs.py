@@ -139,6 +139,7 @@ class TrainingJob(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("urgent_priority", "Can give training jobs a priority above the ceiling")]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=list(Status)), name="status_is_known"),
             models.CheckConstraint(

@@ -20,8 +20,27 @@ from training.errors import AddressRefused
 URL_LENGTH = 500
 LOOK_UP_SECONDS = 5.0
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PORTS = {"http": 80, "https": 443}
+# Every range of IANA's two registries of special-purpose addresses, those that are globally reachable too: none of
+# them is somebody's web server. Of IPv6 nothing but the global unicast space is public in the first place.
+_SPECIAL = [
+    ipaddress.ip_network(one)
+    for one in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+        "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
+        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+        "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
+    )
+]  # fmt: skip
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_CARRIES_IPV4 = [ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::ffff:0:0/96")]  # NAT64; mapped
+# Below 1024 only the web's own. Above, what speaks no HTTP: what browsers refuse too (https://fetch.spec.whatwg.org,
+# "bad port"), databases, caches, queues, and remote control of machines.
+_NO_WEB_PORTS = frozenset({
+    1433, 1521, 1719, 1720, 1723, 1883, 2049, 2181, 2375, 2376, 2377, 2379, 2380, 3306, 3389, 3659, 4045, 4190, 4369,
+    5060, 5061, 5432, 5671, 5672, 5900, 5901, 5985, 5986, 6000, 6379, 6432, 6566, *range(6665, 6670), 6679, 6697,
+    7000, 7001, 9042, 9092, 10080, 10250, 11211, 25672, 26379, 27017,
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,7 +75,9 @@ def read(url: str) -> Endpoint:
     if "@" in parts.netloc:
         raise AddressRefused("Leave name and password out of the URL; messages are signed instead.")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Endpoint(parts.scheme, parts.hostname.rstrip("."), port or _PORTS[parts.scheme], path)
+    port = _PORTS[parts.scheme] if port is None else port
+    _require_web_port(port)
+    return Endpoint(parts.scheme, parts.hostname.rstrip("."), port, path)
 
 
 def address_of(endpoint: Endpoint) -> str:
@@ -73,14 +94,27 @@ def address_of(endpoint: Endpoint) -> str:
 
 
 def is_public(address: IP) -> bool:
-    """Reachable from everywhere, and no way to an address that is not: IPv6 may carry an IPv4 address."""
-    if address in _NAT64:  # a translator leads to this IPv4 address and to no other
-        return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return all(
-        one.is_global
-        and not (one.is_multicast or one.is_reserved or one.is_unspecified)
-        and not getattr(one, "is_site_local", False)
-        for one in (address, *_carried(address))
+    """Somebody's address in the internet, and no way to one that is not: IPv6 may carry an IPv4 address."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if any(address in network for network in _CARRIES_IPV4):
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if address not in _GLOBAL_UNICAST:
+            return False
+    return not any(address in network for network in _SPECIAL)
+
+
+def _require_web_port(port: int) -> None:
+    named = settings.WEBHOOK_PORTS
+    if port in named if named else port in _PORTS.values() or (port >= 1024 and port not in _NO_WEB_PORTS):
+        return
+    raise AddressRefused(
+        f"Webhooks do not go to port {port}: "
+        + (
+            f"HEIMDALL_WEBHOOK_PORTS names {', '.join(map(str, sorted(named)))}."
+            if named
+            else "use 80, 443 or a port from 1024 that no other service is known by; an administrator may name "
+            "others in HEIMDALL_WEBHOOK_PORTS."
+        )
     )
 
 
@@ -88,13 +122,6 @@ def _may_call(host: str, address: IP) -> bool:
     names, networks = settings.WEBHOOK_ALLOW
     own = getattr(address, "ipv4_mapped", None) or address
     return host.lower() in names or any(own in network for network in networks) or is_public(address)
-
-
-def _carried(address: IP) -> list[IP]:
-    if isinstance(address, ipaddress.IPv4Address):
-        return []
-    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    return [one for one in found if one is not None]
 
 
 def _look_up(host: str, port: int) -> list[str]:

@@ -225,14 +225,13 @@ def _end_of(config: dict[str, Any]) -> int:
 
 
 def dataset_summary(dataset: Dataset) -> dict[str, Any]:
-    """What the recipe said of the shards, together: histograms added up, and what the first shard shows."""
+    """What the recipe said of the shards: `histograms` added up, and `shown` of the first shard, for its drawing."""
     entries = list(dataset.shards.order_by("id").values_list("entry", flat=True))
     histograms: dict[str, Any] = {}
     for entry in entries:
         for name, found in (entry.get("histograms") or {}).items():
             _add_up(histograms, name, found)
-    first = entries[0] if entries else {}
-    shown = {name: first[name] for name in ("kind", "centre", "receivers", "examples") if name in first}
+    shown = (entries[0].get("shown") or {}) if entries else {}
     return shown | {"histograms": histograms, "samples": dataset.samples, "shards": len(entries)}
 
 

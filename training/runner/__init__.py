@@ -1,6 +1,7 @@
 """One attempt, from its claim to its landing: the only package that knows both the database's side and the trainer's.
 
 slots.py     a process that was woken: it takes a free slot of the host, claims the best job, and the next
+context.py   what the parts below share of one attempt
 attempt.py   an attempt from its claim on: the checkpoint it starts from, its data, its trainer, its failures
 start.py     how trainers are started here, and what one is told
 relay.py     while there is a trainer: what goes up to the database and the store, and down to the trainer

@@ -20,10 +20,10 @@ from training.errors import BadCheckpoint, NoGoodCheckpoint, StaleAttempt, Stora
 from training.lifecycle import JobType, StopAt
 from training.models import Attempt
 from training.runner import start
-from training.runner.grace import AWAY, Grace, GraceIsOver, aside
+from training.runner.context import AttemptContext
+from training.runner.grace import AWAY, GraceIsOver, aside
 from training.runner.landing import BadStart, Training
-from training.runner.relay import NOTHING_WISHED, WISH_SECONDS, retire, wanted, why_it_lands
-from training.runner.storing import Storing
+from training.runner.relay import NOTHING_WISHED, WISH_SECONDS, retire, wanted
 from training.services import Wish
 from training.store import checkpoints, datasets
 from training.store.datasets import BadDataset
@@ -46,16 +46,10 @@ class StoppedEarly(Exception):
 class Supervision:
     """Holds one attempt. `run` returns when the attempt is over, whoever ended it."""
 
-    def __init__(self, attempt: Attempt, slot: int):
-        self.attempt = attempt
-        self.job = attempt.job
-        self.slot = slot
-        self.staging = settings.STAGING_DIR / f"{attempt.job_id}-a{attempt.number}"
-        self.scratch = settings.SCRATCH_DIR / str(attempt.job_id)
-        self.storing = Storing(attempt)
-        self.grace = Grace(attempt.job_id)
-        self.persist = self.grace.persist
-        self.has_stored = False
+    def __init__(self, context: AttemptContext):
+        self.context = context
+        self.attempt, self.job = context.attempt, context.job
+        self.persist = context.persist
         self._beaten_at = self._heard_at = time.monotonic()
 
     def run(self) -> None:
@@ -63,26 +57,22 @@ class Supervision:
             try:
                 self._run()
             finally:
-                self.storing.close()
+                self.context.storing.close()
 
     def tidy_up(self) -> None:
         """What is left to do after the attempt: it holds up nobody, whenever and in whichever thread it is done."""
-        shutil.rmtree(self.staging, ignore_errors=True)
-        if self.has_stored:
+        shutil.rmtree(self.context.staging, ignore_errors=True)
+        if self.context.has_stored:
             retire(self.attempt)
 
-    def log(self, what: str) -> None:
-        number, job = self.attempt.number, self.job.pk
-        logger.info("Attempt %d of job %d %s", number, job, what, extra={"verb": what})
-
     def _run(self) -> None:
-        self.log("started")
+        self.context.log("started")
         try:
             self._supervise()
         except StaleAttempt as error:
-            self.log(f"dropped: {error}")
+            self.context.log(f"dropped: {error}")
         except GraceIsOver:
-            self.log("left without landing: the grace of the drain is over")
+            self.context.log("left without landing: the grace of the drain is over")
         except StoppedEarly as stopped:
             self._leave(stopped.wish)
         except StorageUnavailable as error:
@@ -91,7 +81,7 @@ class Supervision:
             self._fail(error.code, str(error))
         except AWAY as error:
             # Where nothing could be tried again. The lease runs out; the job goes on from its last checkpoint.
-            self.log(f"left without landing: the database does not answer: {error}")
+            self.context.log(f"left without landing: the database does not answer: {error}")
         except OSError as error:
             # A full disk, no memory, too many processes: the job is good, and may run later or elsewhere.
             self._give_back(f"{self.attempt.node_name} cannot run it now: {error}.")
@@ -101,8 +91,8 @@ class Supervision:
 
     def _supervise(self) -> None:
         """Find what it starts from and follow its trainer; once more where that cannot be loaded."""
-        self.staging.mkdir(parents=True, exist_ok=True)
-        self.scratch.mkdir(parents=True, exist_ok=True)
+        self.context.staging.mkdir(parents=True, exist_ok=True)
+        self.context.scratch.mkdir(parents=True, exist_ok=True)
         while True:
             checkpoint = self._fetch_start()
             self._bring_dataset()
@@ -111,7 +101,7 @@ class Supervision:
             spec = self.persist(self._spec, package, checkpoint)
             self._stop_early_in_a_drain()
             try:
-                return Training(self, spec).follow()
+                return Training(self.context, spec).follow()
             except BadStart as error:
                 self._set_aside(str(error))
 
@@ -123,7 +113,7 @@ class Supervision:
             raise NoGoodCheckpoint("Every checkpoint of this job failed its check; restart begins at step 0.")
         while self.attempt.started_from is not None:
             try:
-                return self._wait_for(checkpoints.fetch, self.attempt.started_from, self.staging)
+                return self._wait_for(checkpoints.fetch, self.attempt.started_from, self.context.staging)
             except BadCheckpoint as error:
                 self._set_aside(str(error))
         return None
@@ -138,24 +128,24 @@ class Supervision:
         """The dataset that a training reads, as a local folder beside its scratch files."""
         dataset = self.persist(lambda: self.job.dataset)
         if self.job.job_type == JobType.TRAINING and dataset is not None:
-            folder = self.scratch / "datasets"
+            folder = self.context.scratch / "datasets"
             self.persist(lambda: self._wait_for(aside, datasets.bring, dataset, folder))
 
     def _spec(self, package: str, checkpoint: Path | None) -> Any:
         return start.spec(
             self.attempt,
-            slot=self.slot,
+            slot=self.context.slot,
             package=package,
             checkpoint=checkpoint,
-            staging=self.staging,
-            scratch=self.scratch,
+            staging=self.context.staging,
+            scratch=self.context.scratch,
         )
 
     # While it waits for that, it keeps its lease and hears whether it is to stop.
 
     def _wait_for(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do slow work in a thread. Where a stop comes first, nobody waits for it any more."""
-        future = self.storing.submit(work, *args, **kwargs)
+        future = self.context.storing.submit(work, *args, **kwargs)
         self._hold_until(future.done)
         return future.result()
 
@@ -178,20 +168,13 @@ class Supervision:
         return self.persist(services.beat, self.attempt)
 
     def _stop_early_in_a_drain(self) -> None:
-        if self.grace.has_begun():
+        if self.context.grace.has_begun():
             raise StoppedEarly
 
     # What becomes of it where there is no trainer.
 
     def _leave(self, wish: Wish) -> None:
-        self._end(self.leave, wish)
-
-    def leave(self, wish: Wish) -> None:
-        """Nothing was executed yet: there is nothing to store."""
-        drains = self.grace.has_begun()
-        reason = why_it_lands(self.attempt, wish, drains)
-        landing = services.land(self.attempt, draining=drains or wish.node_drains, final=True, reason=reason)
-        self.log(f"landed before its first step: {landing}")
+        self._end(self.context.land_unstarted, wish)
 
     def _give_back(self, reason: str) -> None:
         """Back into the queue for a while, which grows each time."""
@@ -204,7 +187,7 @@ class Supervision:
         try:
             self.persist(write, *args, **kwargs)
         except (StaleAttempt, GraceIsOver):
-            self.log("dropped")
+            self.context.log("dropped")
 
     def _delay(self) -> float:
         """Twice as long each time that it could not start."""

@@ -10,12 +10,13 @@ from dataclasses import replace
 from django.conf import settings
 
 from heimdall.failpoints import failpoint
-from heimdall.trainer.process import Message, Trainer
+from heimdall.trainer.handle import Trainer
+from heimdall.trainer.protocol import Exit, Failed, Finished, Stopped
 from training import services
 from training.lifecycle import JobType, Stop, StopAt
 from training.runner import start
 from training.runner.grace import GraceIsOver
-from training.runner.relay import NOTHING_WISHED, Relay, why_it_lands
+from training.runner.relay import NOTHING_WISHED, Relay
 from training.services import Landing
 from training.store.checkpoints import StoredCheckpoint
 
@@ -85,10 +86,10 @@ class Training(Relay):
     def _has_landing_place(self) -> bool:
         return self.stopped is not None and (self._stands_at(self.stopped) or self._has_all_shards())
 
-    def _stands_at(self, place: Message) -> bool:
+    def _stands_at(self, place: Finished | Stopped) -> bool:
         """Whether the checkpoint of this very place is stored: the one of a withdrawn pause may come later."""
-        kind = "final" if place["kind"] == "finished" else "pause"
-        return self.ending is not None and self.ending.step == place["step"] and kind in self.ending.kinds
+        kind = "final" if isinstance(place, Finished) else "pause"
+        return self.ending is not None and self.ending.step == place.step and kind in self.ending.kinds
 
     def _has_all_shards(self) -> bool:
         """Synthetic data has no checkpoint: what was made is recorded."""
@@ -129,7 +130,7 @@ class Training(Relay):
                 news=services.News(**self.take_news()),
                 draining=self.drains() or self.wish.node_drains,
                 final=self.exit_code is not None or self.is_let_go,  # then the trainer cannot go on
-                reason=self._why_it_lands(),
+                reason=self.context.why_it_lands(self.wish),
                 when_decided=self._release,
             )
         )
@@ -150,11 +151,8 @@ class Training(Relay):
 
     def _leave(self) -> bool:
         self._stop_at_once()
-        self.persist(self.supervision.leave, self.wish)
+        self.persist(self.context.land_unstarted, self.wish)
         return True
-
-    def _why_it_lands(self) -> str:
-        return why_it_lands(self.attempt, self.wish, self.drains())
 
     # It ends here. What it had staged is durable and counts.
 
@@ -165,18 +163,18 @@ class Training(Relay):
             return self._mind_the_grace()
         stored, self.ending = self.ending, None
         self.persist(services.land, self.attempt, stored, final=True)
-        self.supervision.log("cancelled")
+        self.context.log("cancelled")
         return True
 
-    def _fail(self, message: Message) -> bool:
+    def _fail(self, failed: Failed) -> bool:
         if self._waits_for_the_store():
             return self._mind_the_grace()
         self.flush()
-        if message["code"] == "bad_checkpoint" and self.attempt.started_from is not None:
-            raise BadStart(message["error"])
+        if failed.code == "bad_checkpoint" and self.attempt.started_from is not None:
+            raise BadStart(failed.error)
         self.record_ending()
-        text = f"{message['error']}\n{message.get('traceback', '')}".strip()
-        self.persist(services.fail, self.attempt, code=message["code"], message=text)
+        text = f"{failed.error}\n{failed.traceback}".strip()
+        self.persist(services.fail, self.attempt, code=failed.code, message=text)
         self._let_go("failed")
         return True
 
@@ -187,7 +185,7 @@ class Training(Relay):
         self.record_ending()
         detail = f"{self.why_killed}\n{self.log_tail}".strip()
         status = self.persist(services.crash, self.attempt, exit_code=exit_code, detail=detail)
-        self.supervision.log(f"crashed with {exit_code}, now {status}")
+        self.context.log(f"crashed with {exit_code}, now {status}")
         return True
 
     def _end_stalled(self) -> bool:
@@ -201,7 +199,7 @@ class Training(Relay):
 
     def _mind_the_grace(self) -> bool:
         """While draining, an upload may take only so long; then the job goes back to its last checkpoint."""
-        if not self.supervision.grace.is_over():
+        if not self.context.grace.is_over():
             return False
         self._stop_at_once()
         reason = f"Its checkpoint was not stored within {settings.DRAIN_GRACE_SECONDS:g} s of the drain."
@@ -219,11 +217,11 @@ class Training(Relay):
         self.flush()
 
     def _let_go(self, what: str) -> None:
-        self.supervision.log(what)
+        self.context.log(what)
         self._release()
         self.trainer.wait(EXIT_SECONDS)  # whoever is left then is killed
 
     def _release(self) -> None:
         if not self.is_let_go:
             self.is_let_go = True
-            self.trainer.send({"kind": "exit"})
+            self.trainer.send(Exit())

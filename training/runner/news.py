@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from heimdall.trainer.protocol import EpochDone
+
 MOST_STEPS_AT_ONCE = 5_000  # in one transaction: others wait for the database meanwhile, and the lease runs
 MOST_STEPS = 100_000  # while the database is away; what comes after them stays where it is
 MOST_LOG_CHARACTERS = 256 * 1024
@@ -14,7 +16,7 @@ _GAP = "\n[... a part of the log was left out ...]\n"
 @dataclass
 class News:
     steps: list[dict[str, Any]] = field(default_factory=list)
-    epochs: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[EpochDone] = field(default_factory=list)
     phase: str | None = None
     log: str = ""
 
@@ -40,7 +42,7 @@ class News:
         """All, or of many the oldest steps, with the epochs that they closed and whatever else there is."""
         steps, epochs = self.steps[:MOST_STEPS_AT_ONCE], self.epochs
         if self.are_many:
-            epochs = [epoch for epoch in epochs if epoch["step"] <= steps[-1]["step"]]
+            epochs = [epoch for epoch in epochs if epoch.step <= steps[-1]["step"]]
         return {"steps": steps, "epochs": epochs, "phase": self.phase, "log": self.log}
 
     def without_first_piece(self) -> News:

@@ -7,26 +7,41 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.db import connection
 
 from heimdall.errors import HeimdallError
 from heimdall.failpoints import failpoint
-from heimdall.trainer.process import Message, Trainer, TrainerSpec
+from heimdall.trainer.handle import Trainer
+from heimdall.trainer.protocol import (
+    CheckpointFailed,
+    EpochDone,
+    Failed,
+    FileStored,
+    Finished,
+    FromTrainer,
+    GoOn,
+    PhaseChanged,
+    StagedCheckpoint,
+    StagedShard,
+    Started,
+    StepsDone,
+    Stopped,
+    StopTraining,
+    TrainerSpec,
+)
 from training import services
 from training.lifecycle import Stop, StopAt
 from training.models import Attempt
 from training.queue import commits
+from training.runner.context import AttemptContext
 from training.runner.grace import AWAY, aside
 from training.runner.news import News
 from training.services import Wish
 from training.store.checkpoints import StoredCheckpoint
 from training.store.datasets import StoredShard
-
-if TYPE_CHECKING:
-    from training.runner.attempt import Supervision
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -45,10 +60,10 @@ class Relay:
 
     trainer: Trainer
 
-    def __init__(self, supervision: Supervision, spec: TrainerSpec):
-        self.supervision = supervision
-        self.attempt = supervision.attempt
-        self.storing = supervision.storing
+    def __init__(self, context: AttemptContext, spec: TrainerSpec):
+        self.context = context
+        self.attempt = context.attempt
+        self.storing = context.storing
         self.spec = spec
         self.news = News()
         self.log_tail = ""
@@ -56,9 +71,9 @@ class Relay:
         self.may_be_wished = False
         self.told = ""
         self.has_started = self.has_stepped = False
-        self.stopped: Message | None = None  # the trainer waits at this place
-        self.finished: Message | None = None
-        self.failed: Message | None = None
+        self.stopped: Stopped | None = None  # the trainer waits at this place
+        self.finished: Finished | None = None
+        self.failed: Failed | None = None
         self.ending: StoredCheckpoint | None = None  # stored, and to be recorded by the landing
         self.exit_code: int | None = None
         self.beaten_at = self.heard_at = self.ask_again_at = 0.0
@@ -86,33 +101,32 @@ class Relay:
         self.exit_code = self.trainer.exit_status()
         self.listened_at = time.monotonic()
 
-    def _hear(self, message: Message) -> None:
-        match message["kind"]:
-            case "started":
+    def _hear(self, message: FromTrainer) -> None:
+        match message:
+            case Started():
                 self.has_started = True
                 self.persist(services.note_started, self.attempt, message)
                 self.stepped_at = time.monotonic()
-            case "steps":
-                self.news.steps.extend(message["rows"])
-                self._measure_pace(len(message["rows"]))
-            case "epoch":
+            case StepsDone():
+                self.news.steps.extend(message.rows)
+                self._measure_pace(len(message.rows))
+            case EpochDone():
                 self.news.epochs.append(message)
-            case "phase":
-                self.news.phase = message["phase"]
-            case "progress":
+            case PhaseChanged():
+                self.news.phase = message.phase
+            case StagedShard():
                 self.storing.add(message)
                 self._measure_pace(1)
-            case "staged":
+            case StagedCheckpoint():
                 self.storing.add(message)
-            case "stopped" if self.told:  # else it was on its way when the wish was withdrawn
+            case Stopped() if self.told:  # else it was on its way when the wish was withdrawn
                 self.stopped = message
-            case "finished":
+            case Finished():
                 self.finished = message
-            case "failed":
+            case Failed():
                 self.failed = message
-            case "checkpoint_failed":
-                kinds = ", ".join(message.get("kinds", []))
-                said = f"A checkpoint ({kinds}) could not be written: {message['error']}"
+            case CheckpointFailed():
+                said = f"A checkpoint ({', '.join(message.kinds)}) could not be written: {message.error}"
                 self.persist(services.note, self.attempt, "checkpoint_failed", said)
                 return  # no progress
         self.moved_at = time.monotonic()
@@ -134,11 +148,16 @@ class Relay:
         if done is None:
             return
         staged, stored = done
-        if isinstance(stored, StoredShard):
-            self.persist(services.record_shard, self.attempt, stored, total=staged["total"])
+        if isinstance(staged, StagedShard):
+            assert isinstance(stored, StoredShard)  # a shard is never left out
+            self.persist(services.record_shard, self.attempt, stored, total=staged.total)
             failpoint("recorded")
-            self.trainer.send({"kind": "stored", "path": staged["at"]})
-            return
+        else:
+            assert not isinstance(stored, StoredShard)
+            self._take_checkpoint(staged, stored)
+        self.trainer.send(FileStored(staged.path))
+
+    def _take_checkpoint(self, staged: StagedCheckpoint, stored: StoredCheckpoint | None) -> None:
         if stored is None:
             self._note_left_out(staged)
         elif "final" in stored.kinds or ("pause" in stored.kinds and self.told):
@@ -146,12 +165,11 @@ class Relay:
             self.ending = stored
         else:
             self._record(stored)
-        self.supervision.has_stored = True
-        self.trainer.send({"kind": "stored", "path": staged["path"]})
+        self.context.has_stored = True
 
-    def _note_left_out(self, staged: Message) -> None:
-        Path(staged["path"]).unlink(missing_ok=True)
-        said = f"The checkpoint at step {staged['step']} was left out: newer ones wait for the store."
+    def _note_left_out(self, staged: StagedCheckpoint) -> None:
+        Path(staged.path).unlink(missing_ok=True)
+        said = f"The checkpoint at step {staged.step} was left out: newer ones wait for the store."
         self.persist(services.note, self.attempt, "checkpoint_left_out", said)
 
     def _record(self, stored: StoredCheckpoint) -> None:
@@ -234,21 +252,21 @@ class Relay:
             return
         if self.told and asked != StopAt.STEP:  # withdrawn, or asked again for later
             self.stopped = None
-            self.trainer.send({"kind": "go_on"})
+            self.trainer.send(GoOn())
             if self.ending is not None and "final" not in self.ending.kinds:
                 self.record_ending()
         if asked:
-            self.trainer.send({"kind": "stop", "at": asked})
+            self.trainer.send(StopTraining(at=asked))
         self.told = asked
 
     def wanted(self) -> str:
         return StopAt.STEP if self.drains() else wanted(self.wish)
 
     def drains(self) -> bool:
-        return self.supervision.grace.has_begun()
+        return self.context.grace.has_begun()
 
     def persist(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.supervision.persist(write, *args, **kwargs)
+        return self.context.persist(write, *args, **kwargs)
 
 
 def wanted(wish: Wish) -> str:
@@ -256,13 +274,6 @@ def wanted(wish: Wish) -> str:
     if wish.node_drains or wish.stop in (Stop.PREEMPT, Stop.CANCEL):
         return StopAt.STEP
     return str(wish.stop_at) if wish.stop is Stop.PAUSE else ""
-
-
-def why_it_lands(attempt: Attempt, wish: Wish, drains: bool) -> str:
-    """Said to people beside where the job went."""
-    if wish.node_drains:
-        return f"Node {attempt.node_name} was drained."
-    return f"The worker of {attempt.node_name} stops." if drains else ""
 
 
 def retire(attempt: Attempt) -> None:

@@ -13,6 +13,7 @@ from setproctitle import setproctitle
 from training import host, services
 from training.models import Node
 from training.runner.attempt import Supervision
+from training.runner.context import AttemptContext
 from training.runner.grace import aside
 
 
@@ -57,7 +58,7 @@ def _run_in(node: Node, slot: int) -> Supervision | None:
         if last is not None:
             threading.Thread(target=aside, args=(last.tidy_up,), name="tidy").start()
         setproctitle(f"heimdall supervisor slot {slot} job {attempt.job_id}")
-        last = Supervision(attempt, slot)
+        last = Supervision(AttemptContext(attempt, slot))
         last.run()
         setproctitle(f"heimdall supervisor slot {slot}")
     return last

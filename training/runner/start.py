@@ -9,7 +9,8 @@ from typing import Any
 from django.conf import settings
 
 from heimdall.trainer.forkserver import WarmLauncher
-from heimdall.trainer.process import Launcher, TrainerSpec
+from heimdall.trainer.launch import Launcher
+from heimdall.trainer.protocol import TrainerSpec
 from training import services
 from training.models import Attempt, Checkpoint, TrainingJob
 

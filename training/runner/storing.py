@@ -13,13 +13,14 @@ from typing import ParamSpec, TypeVar
 from django.conf import settings
 
 from heimdall.failpoints import failpoint
-from heimdall.trainer.process import Message
+from heimdall.trainer.protocol import StagedCheckpoint, StagedShard
 from training.errors import StorageUnavailable
 from training.models import Attempt
 from training.store import checkpoints, datasets
 from training.store.checkpoints import StoredCheckpoint
 from training.store.datasets import StoredShard
 
+Staged = StagedCheckpoint | StagedShard
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ class Storing:
     def __init__(self, attempt: Attempt):
         self._attempt = attempt
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="storing")
-        self._waiting: deque[Message] = deque()
+        self._waiting: deque[Staged] = deque()
         self._future: Future[StoredCheckpoint | StoredShard] | None = None
         self._retry_at = 0.0
         self.failures = 0
@@ -43,13 +44,13 @@ class Storing:
     def is_idle(self) -> bool:
         return not self._waiting
 
-    def add(self, staged: Message) -> None:
+    def add(self, staged: Staged) -> None:
         self._waiting.append(staged)
 
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         return self._thread.submit(work, *args, **kwargs)
 
-    def advance(self) -> tuple[Message, StoredCheckpoint | StoredShard | None] | None:
+    def advance(self) -> tuple[Staged, StoredCheckpoint | StoredShard | None] | None:
         """A file that is done with: stored, or (None) left out because a newer one exists. Never waits."""
         if self._future is not None and self._future.done():
             future, self._future = self._future, None
@@ -74,40 +75,40 @@ class Storing:
         delay = 0.5 * 2 ** min(self.failures, 10)  # however many days it has been away
         self._retry_at = time.monotonic() + min(delay, LONGEST_DELAY_SECONDS)
 
-    def _to_be_left_out(self) -> Message | None:
+    def _to_be_left_out(self) -> StagedCheckpoint | None:
         """The checkpoint that goes, where more wait than the staging folder may hold, or an end waits behind it.
 
         The oldest, and a best one only after all others; never the newest, the newest that ends the attempt (one
         before it was withdrawn), or the one that is just being stored.
         """
-        staged = [message for message in self._waiting if message["kind"] == "staged"]
-        endings = [message for message in staged if ENDINGS & set(message["kinds"])]
+        staged = [one for one in self._waiting if isinstance(one, StagedCheckpoint)]
+        endings = [one for one in staged if ENDINGS & set(one.kinds)]
         is_full = len(staged) > settings.STAGING_MAX_FILES or _gigabytes(staged) > settings.STAGING_MAX_GB
         if not is_full and not (endings and self.failures):
             return None
         kept = [*staged[-1:], *endings[-1:], *([self._waiting[0]] if self._future else [])]
-        may_go = [message for message in staged if message not in kept]
-        return min(may_go, key=lambda message: "best" in message["kinds"], default=None)
+        may_go = [one for one in staged if one not in kept]
+        return min(may_go, key=lambda one: "best" in one.kinds, default=None)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _gigabytes(staged: list[Message]) -> float:
-    return sum(message["size"] for message in staged) / 1e9
+def _gigabytes(staged: list[StagedCheckpoint]) -> float:
+    return sum(one.size for one in staged) / 1e9
 
 
-def _store(message: Message, attempt: Attempt) -> StoredCheckpoint | StoredShard:
+def _store(staged: Staged, attempt: Attempt) -> StoredCheckpoint | StoredShard:
     failpoint("before_upload")
     stored: StoredCheckpoint | StoredShard
-    if message["kind"] == "progress":
+    if isinstance(staged, StagedShard):
         name = attempt.job.dataset.name if attempt.job.dataset else str(attempt.job_id)
         stored = datasets.store(
-            Path(message["at"]), message["shard"], dataset=name, job_id=attempt.job_id, attempt=attempt.number
+            Path(staged.path), staged.entry, dataset=name, job_id=attempt.job_id, attempt=attempt.number
         )
     else:
         began = time.monotonic()
-        stored = checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number)
+        stored = checkpoints.store(staged, job_id=attempt.job_id, attempt=attempt.number)
         stored = replace(stored, seconds=time.monotonic() - began)
     failpoint("after_upload")
     return stored

@@ -36,14 +36,13 @@ waking.py         who is woken for the jobs that wait
 notifications.py  who is told of what: watches and subscriptions
 outbox.py         messages, written with the transition that they tell of and sent later
 saved_views.py    lists of jobs that people gave names to
+tokens.py         what programs log in with: made, looked up by its hash, revoked
 """
 
-from training.policy import may_change_dataset as may_change
 from training.services.bundles import import_bundle
 from training.services.checkpoints import quarantine, record_checkpoint
 from training.services.claiming import claim
 from training.services.datasets import (
-    dataset_named,
     delete_dataset,
     finished_shards,
     record_shard,
@@ -103,7 +102,6 @@ __all__ = [
     "clone",
     "complete",
     "crash",
-    "dataset_named",
     "delete",
     "delete_dataset",
     "delete_orphaned_files",
@@ -122,7 +120,6 @@ __all__ = [
     "jobs_for",
     "join_installation",
     "land",
-    "may_change",
     "note",
     "note_delivered",
     "note_failed",

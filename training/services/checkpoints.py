@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from training.errors import NoGoodCheckpoint
 from training.models import Attempt, Checkpoint, Event, TrainingJob
-from training.services.leases import WORKER, count, note_event, renew
+from training.services.leases import WORKER, add_to_attempt, note_event, renew
 from training.services.rollback import to_checkpoint
 from training.services.storable import MAX_DETAIL_CHARACTERS, finite, shortened
 from training.services.transition import add_events, new_event, write
@@ -25,7 +25,7 @@ def record_checkpoint(attempt: Attempt, stored: StoredCheckpoint) -> Checkpoint:
         kept = keep_stored(job, attempt, stored)
         write(job, kept.changes, num_events=len(kept.events))
         add_events(job, *kept.events)
-        count(attempt, kept.facts)
+        add_to_attempt(attempt, kept.facts)
         assert kept.row
         return kept.row
 

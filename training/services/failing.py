@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from django.conf import settings
@@ -11,8 +12,8 @@ from training.models import (
     Attempt,
     TrainingJob,
 )
-from training.services.landing import back
-from training.services.leases import WORKER, close
+from training.services.landing import back_to_checkpoint
+from training.services.leases import WORKER, end_attempt
 from training.services.storable import MAX_DETAIL_CHARACTERS, MAX_SENTENCE_CHARACTERS, shortened
 from training.services.transition import move
 
@@ -25,12 +26,11 @@ def fail(attempt: Attempt, *, code: str, message: str, exit_code: int | None = N
     def act(job: TrainingJob) -> None:
         move(job, Verb.FAIL, by=WORKER, message=f"Failed: {first}", changes=changes, data={"code": code})
 
-    close(attempt, Verb.FAIL, act, exit_code=exit_code, detail=message)
+    end_attempt(attempt, Verb.FAIL, act, exit_code=exit_code, detail=message)
 
 
 def crash(attempt: Attempt, *, exit_code: int | None, detail: str = "") -> Status:
     """The trainer died under us. Back to the last checkpoint, or failed where it dies again and again."""
-    ended: list[str] = []
 
     def act(job: TrainingJob) -> None:
         again = job.crash_step is not None and job.current_step <= job.crash_step
@@ -43,11 +43,11 @@ def crash(attempt: Attempt, *, exit_code: int | None, detail: str = "") -> Statu
             _fail_for_crashing(job, exit_code, detail, deaths)
         else:
             said = f"The trainer died ({how_it_died(exit_code)})."
-            back(job, Verb.CRASH, said, by=WORKER, changes=deaths, data={"exit_code": exit_code})
-        ended.append(job.status)
+            back_to_checkpoint(
+                job, Verb.CRASH, said, by=WORKER, changes=deaths, data={"exit_code": exit_code}
+            )
 
-    close(attempt, Verb.CRASH, act, exit_code=exit_code, detail=detail)
-    return Status(ended[0])
+    return Status(end_attempt(attempt, Verb.CRASH, act, exit_code=exit_code, detail=detail).status)
 
 
 def how_it_died(exit_code: int | None) -> str:
@@ -56,8 +56,6 @@ def how_it_died(exit_code: int | None) -> str:
         return "unknown how"
     if exit_code >= 0:
         return f"exit code {exit_code}"
-    import signal
-
     try:
         return f"signal {-exit_code}, {signal.Signals(-exit_code).name}"
     except ValueError:

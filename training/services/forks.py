@@ -32,6 +32,7 @@ CARRIES = (TRAINING, WEIGHTS)
 # The shared settings that the state is made for: with another value it would not fit, or mean something else.
 _BOUND_TO_STATE = {
     "batch_size": "the place in the data is counted in batches",
+    "drop_last": "the place in the data is counted in batches",
     "grad_accumulation": "the schedule counts steps of that many batches",
     "validation_split": "the data would be divided anew",
     "seed": "the order of the data follows from it",

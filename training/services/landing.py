@@ -13,7 +13,7 @@ from training.lifecycle import JobType, Status, Stop, Verb
 from training.models import Attempt, TrainingJob
 from training.services.checkpoints import NOTHING_KEPT, keep_stored
 from training.services.clock import in_seconds
-from training.services.leases import WORKER, close, close_attempt, count, lock_held, renew
+from training.services.leases import WORKER, add_to_attempt, close_attempt, end_attempt, lock_held_job, renew
 from training.services.reporting import News, columns_of, write_down
 from training.services.rollback import rolled_back, to_checkpoint
 from training.services.transition import Raced, move
@@ -51,7 +51,7 @@ def land(
     while True:
         try:
             with transaction.atomic():
-                job = renew(attempt, columns_of(news)) if news else lock_held(attempt)
+                job = renew(attempt, columns_of(news)) if news else lock_held_job(attempt)
                 is_over = bool(job.stop or draining or final)
                 if is_over:
                     when_decided()
@@ -73,9 +73,9 @@ def complete(attempt: Attempt, stored: StoredCheckpoint | None) -> None:
         if job.stop:
             said += f" It was at its end before the {job.stop} came."
         move(job, Verb.COMPLETE, by=WORKER, message=said, changes=changes, before=kept.events)
-        count(attempt, kept.facts)
+        add_to_attempt(attempt, kept.facts)
 
-    close(attempt, Verb.COMPLETE, act)
+    end_attempt(attempt, Verb.COMPLETE, act)
 
 
 def release(attempt: Attempt, *, reason: str, delay_seconds: float) -> Landing:
@@ -117,7 +117,7 @@ def _landing_words(job: TrainingJob) -> str:
     return "Preempted: back in the queue." if job.stop == Stop.PREEMPT else "Back in the queue."
 
 
-def back(
+def back_to_checkpoint(
     job: TrainingJob,
     verb: Verb,
     message: str,

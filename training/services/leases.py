@@ -6,10 +6,11 @@ StaleAttempt and changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from training.errors import StaleAttempt
@@ -26,17 +27,19 @@ WORKER = System("worker")
 
 def renew(attempt: Attempt, changes: dict[str, Any]) -> TrainingJob:
     """The fenced UPDATE that every worker's transaction begins with. It renews the lease and locks the row."""
-    renewed = update_and_read(held(attempt), {"lease_expires_at": lease_end(), "updated_at": Now()} | changes)
+    renewed = update_and_read(
+        held_job(attempt), {"lease_expires_at": lease_end(), "updated_at": Now()} | changes
+    )
     if not renewed:
         raise StaleAttempt(f"{attempt} is over: another attempt owns the job, or it has ended.")
     return renewed[0]
 
 
-def held(attempt: Attempt):
+def held_job(attempt: Attempt) -> QuerySet[TrainingJob]:
     return TrainingJob.objects.filter(pk=attempt.job_id, attempt=attempt.number, status=Status.RUNNING)
 
 
-def lock_held(attempt: Attempt) -> TrainingJob:
+def lock_held_job(attempt: Attempt) -> TrainingJob:
     jobs = TrainingJob.objects.select_related("latest_checkpoint").select_for_update(of=("self",))
     job = jobs.filter(pk=attempt.job_id).first()
     if job is None or job.attempt != attempt.number or job.status != Status.RUNNING:
@@ -50,26 +53,28 @@ def close_attempt(job: TrainingJob, number: int, verb: str, **facts: Any) -> Non
     )
 
 
-def close(attempt: Attempt, verb: Verb, act, *, exit_code: int | None = None, detail: str = "") -> None:
-    """Run a transition that ends the attempt, again if a stop request came in between."""
+def end_attempt(
+    attempt: Attempt,
+    verb: Verb,
+    act: Callable[[TrainingJob], None],
+    *,
+    exit_code: int | None = None,
+    detail: str = "",
+) -> TrainingJob:
+    """Run a transition that ends the attempt, again if a stop request came in between; the job as it is then."""
     while True:
         try:
             with transaction.atomic():
-                job = lock_held(attempt)
+                job = lock_held_job(attempt)
                 act(job)
-                close_attempt(
-                    job,
-                    attempt.number,
-                    verb,
-                    exit_code=exit_code,
-                    detail=shortened(detail, MAX_DETAIL_CHARACTERS),
-                )
-                return
+                shown = shortened(detail, MAX_DETAIL_CHARACTERS)
+                close_attempt(job, attempt.number, verb, exit_code=exit_code, detail=shown)
+                return job
         except Raced:
             continue
 
 
-def count(attempt: Attempt, facts: dict[str, Any]) -> None:
+def add_to_attempt(attempt: Attempt, facts: dict[str, Any]) -> None:
     if facts:
         Attempt.objects.filter(pk=attempt.pk).update(**facts)
 

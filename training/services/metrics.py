@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from heimdall.trainer.protocol import EpochDone
 from training.models import (
     Metric,
     MetricBlock,
@@ -18,7 +19,7 @@ from training.services.storable import finite
 SPAN = MetricBlock.SPAN
 
 
-def add_metrics(job: TrainingJob, steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]]) -> None:
+def add_metrics(job: TrainingJob, steps: Sequence[dict[str, Any]], epochs: Sequence[EpochDone]) -> None:
     rows = [
         Metric(
             job=job,
@@ -33,8 +34,8 @@ def add_metrics(job: TrainingJob, steps: Sequence[dict[str, Any]], epochs: Seque
     Metric.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
     if steps:
         fold_metrics(job, steps[0]["step"], steps[-1]["step"])
-    for message in epochs:
-        Metric.objects.filter(job=job, step=message["step"]).update(epoch_values=finite(message["values"]))
+    for epoch in epochs:
+        Metric.objects.filter(job=job, step=epoch.step).update(epoch_values=finite(epoch.values))
 
 
 def fold_metrics(job: TrainingJob, first: int, last: int) -> None:

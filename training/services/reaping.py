@@ -17,7 +17,7 @@ from training.models import (
 )
 from training.policy import System
 from training.services.clock import in_seconds
-from training.services.landing import back
+from training.services.landing import back_to_checkpoint
 from training.services.leases import close_attempt
 from training.services.transition import Raced
 
@@ -58,7 +58,7 @@ def reap(attempt: Attempt, *, reason: str = "", even_if_leased: bool = False) ->
             if job is None or not _still_leased_so(job):
                 return False
             reason = reason or _why(job)
-            back(job, Verb.REAP, f"The worker was lost. {reason}", by=REAPER)
+            back_to_checkpoint(job, Verb.REAP, f"The worker was lost. {reason}", by=REAPER)
             close_attempt(job, attempt.number, Verb.REAP, detail=reason)
             return True
     except Raced:

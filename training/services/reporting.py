@@ -10,10 +10,11 @@ from django.db import transaction
 from django.db.models import Exists, F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
+from heimdall.trainer.protocol import EpochDone, Started
 from training.errors import StaleAttempt
 from training.lifecycle import Stop
 from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
-from training.services.leases import held, note_event, renew
+from training.services.leases import held_job, note_event, renew
 from training.services.metrics import add_metrics
 from training.services.rollback import newest_of
 from training.services.storable import MAX_LOG_CHARACTERS, finite, shortened
@@ -24,7 +25,7 @@ class News:
     """What the trainer said and the database does not know yet."""
 
     steps: Sequence[dict[str, Any]] = ()  # its step rows
-    epochs: Sequence[dict[str, Any]] = ()  # its `epoch` messages
+    epochs: Sequence[EpochDone] = ()
     log: str = ""
     phase: str | None = None
     trainer_pid: int | None = None
@@ -44,7 +45,7 @@ class Wish:
 
 def wish(attempt: Attempt) -> Wish:
     """What the job is asked to do. One read, cheap enough to be done several times a second."""
-    seen = held(attempt).values_list("stop", "stop_at", Exists(drained(attempt))).first()
+    seen = held_job(attempt).values_list("stop", "stop_at", Exists(drained(attempt))).first()
     if seen is None:
         raise StaleAttempt(f"{attempt} is over.")
     return Wish(Stop(seen[0]), seen[1], seen[2])
@@ -66,26 +67,23 @@ def note(attempt: Attempt, kind: str, message: str, data: dict[str, Any] | None 
         note_event(renew(attempt, {}), kind, message, data=data)
 
 
-def note_started(attempt: Attempt, message: dict[str, Any]) -> None:
+def note_started(attempt: Attempt, started: Started) -> None:
     """The trainer has built everything and stands at `step`: keep what it resolved, say how exact the resume is."""
     with transaction.atomic():
-        total = message.get("total_steps")
-        job = renew(attempt, {"phase": "training", "approximate": message.get("approximate") or []})
-        environment = message.get("environment") or {}
-        resolved = {"environment": environment | job.environment, "total_steps": total}
-        if message.get("learning_rate") is not None:
-            resolved["learning_rate"] = finite(message["learning_rate"])
+        job = renew(attempt, {"phase": "training", "approximate": started.approximate})
+        environment = started.environment
+        resolved = {"environment": environment | job.environment, "total_steps": started.total_steps}
+        if started.learning_rate is not None:
+            resolved["learning_rate"] = finite(started.learning_rate)
         TrainingJob.objects.filter(pk=job.pk).update(**resolved)
         job.refresh_from_db(fields=list(resolved))
         device = environment.get("device_name") or environment.get("device") or "unknown device"
-        note_event(
-            job, "start", f"Training on {device} from step {message.get('step', 0)}.", data=environment
-        )
+        note_event(job, "start", f"Training on {device} from step {started.step}.", data=environment)
         if job.origin and attempt.started_from and Checkpoint.Kind.START in attempt.started_from.kinds:
             note_event(
                 job, "carried", _carried_words(job), data=job.origin | {"learning_rate": job.learning_rate}
             )
-        for sentence in message.get("approximate") or []:
+        for sentence in started.approximate:
             note_event(job, "approximate", f"Approximate: {sentence}")
 
 
@@ -98,8 +96,8 @@ def write_down(news: News, job: TrainingJob, attempt: Attempt) -> None:
     num_written = _num_written(attempt, news.steps) if news.is_again else 0
     log = _not_written(attempt, news.log) if news.is_again else news.log
     add_metrics(job, news.steps, news.epochs)
-    for message in news.epochs:
-        _add_epoch_event(job, message)
+    for epoch in news.epochs:
+        _add_epoch_event(job, epoch)
     _keep_artifact(job, news.epochs)
     if log:
         LogChunk.objects.create(job=job, attempt=attempt.number, text=shortened(log, MAX_LOG_CHARACTERS))
@@ -117,10 +115,10 @@ def columns_of(news: News) -> dict[str, Any]:
         }
     if epochs:
         last = epochs[-1]
-        changes |= newest_of(finite(last["values"])) | {
-            "current_epoch": last["epoch"],
-            "best_epoch": last.get("best_epoch"),
-            "best_val_loss": finite(last.get("best_val_loss")),
+        changes |= newest_of(finite(last.values)) | {
+            "current_epoch": last.epoch,
+            "best_epoch": last.best_epoch,
+            "best_val_loss": finite(last.best_val_loss),
         }
     if news.phase is not None:
         changes["phase"] = news.phase[:20]
@@ -151,33 +149,30 @@ def _not_written(attempt: Attempt, log: str) -> str:
     return log.removeprefix(pieces.values_list("text", flat=True).first() or "")
 
 
-def _add_epoch_event(job: TrainingJob, message: dict[str, Any]) -> None:
+def _add_epoch_event(job: TrainingJob, done: EpochDone) -> None:
     """One event an epoch, however often it was repeated after a crash; a repetition must give the same values."""
-    values = finite(message["values"])
-    job.current_epoch, job.current_step = (
-        message["epoch"],
-        message["step"],
-    )  # the event's place; news came together
+    values = finite(done.values)
+    job.current_epoch, job.current_step = done.epoch, done.step  # the event's place; they came together
     before = Event.objects.filter(
-        job=job, kind="epoch", epoch=message["epoch"], data__generation=job.generation
+        job=job, kind="epoch", epoch=done.epoch, data__generation=job.generation
     ).first()
     if before is None:
         losses = [values[name] for name in ("val_loss", "train_loss") if values.get(name) is not None]
-        said = f"Epoch {message['epoch']} of {job.total_epochs} finished" + (
+        said = f"Epoch {done.epoch} of {job.total_epochs} finished" + (
             f", loss {losses[0]:.6g}." if losses else "."
         )
         note_event(job, "epoch", said, data={"generation": job.generation, "values": values})
     elif before.data.get("values") != values and not job.approximate:
-        said = f"Epoch {message['epoch']} was repeated and gave other values than before."
+        said = f"Epoch {done.epoch} was repeated and gave other values than before."
         note_event(job, "replay_differs", said, data={"before": before.data.get("values"), "values": values})
 
 
-def _keep_artifact(job: TrainingJob, epochs: Sequence[dict[str, Any]]) -> None:
+def _keep_artifact(job: TrainingJob, epochs: Sequence[EpochDone]) -> None:
     """The newest one replaces the one before."""
-    shown = [message for message in epochs if isinstance(message.get("artifact"), dict)]
+    shown = [epoch for epoch in epochs if epoch.artifact is not None]
     if shown:
         last = shown[-1]
-        facts = {"step": last["step"], "epoch": last["epoch"], "content": finite(last["artifact"])}
+        facts = {"step": last.step, "epoch": last.epoch, "content": finite(last.artifact)}
         Artifact.objects.update_or_create(job=job, defaults=facts | {"created_at": Now()})
 
 

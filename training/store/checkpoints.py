@@ -19,6 +19,7 @@ from django.core.files.base import ContentFile
 
 from heimdall import codec
 from heimdall.errors import HeimdallError
+from heimdall.trainer.protocol import StagedCheckpoint
 from training.errors import BadCheckpoint, StorageRefused, StorageUnavailable
 from training.models import Checkpoint, checkpoint_storage
 from training.store.file_system import Check
@@ -61,20 +62,20 @@ def storage_names(job_id: int, attempt: int, step: int, digest: str, header_sha2
     yield from (f"{stem}-{number}.safetensors" for number in count(2))
 
 
-def store(staged: dict, *, job_id: int, attempt: int) -> StoredCheckpoint:
-    """Take the staged file of a trainer's `staged` message into the store and verify it there."""
-    names = storage_names(job_id, attempt, staged["step"], staged["digest"], staged["header_sha256"])
-    check = is_checkpoint(staged["size"], staged["header_sha256"])
-    name = keep(checkpoint_storage(), names, Path(staged["path"]), size=staged["size"], check=check)
+def store(staged: StagedCheckpoint, *, job_id: int, attempt: int) -> StoredCheckpoint:
+    """Take the staged file of a trainer into the store and verify it there."""
+    names = storage_names(job_id, attempt, staged.step, staged.digest, staged.header_sha256)
+    check = is_checkpoint(staged.size, staged.header_sha256)
+    name = keep(checkpoint_storage(), names, Path(staged.path), size=staged.size, check=check)
     return StoredCheckpoint(
         name=name,
-        step=staged["step"],
-        epoch=staged["epoch"],
-        kinds=tuple(staged["kinds"]),
-        digest=staged["digest"],
-        size=staged["size"],
-        header_sha256=staged["header_sha256"],
-        val_loss=staged.get("val_loss"),
+        step=staged.step,
+        epoch=staged.epoch,
+        kinds=staged.kinds,
+        digest=staged.digest,
+        size=staged.size,
+        header_sha256=staged.header_sha256,
+        val_loss=staged.val_loss,
     )
 
 

@@ -1,23 +1,28 @@
-"""One's own account: the password, and the token with which programs ask in one's name."""
+"""One's own account: the password, and the tokens with which programs act in one's name."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import password_validators_help_texts
-from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods
-from rest_framework.authtoken.models import Token
+from django.views.decorators.http import require_http_methods, require_POST
 
+from heimdall.errors import InvalidInput
+from training.errors import NotFound
+from training.models import ApiToken
 from training.presentation.form_fields import Shown
-from training.presentation.throttles import throttle_login
+from training.presentation.throttles import throttle_login, throttle_verbs
+from training.services import tokens
 from training.views.page import page
+
+LIFETIMES = (("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("365", "a year"), ("", "never expires"))
 
 
 class PasswordForm(PasswordChangeForm):
@@ -41,6 +46,18 @@ class PasswordForm(PasswordChangeForm):
         return [Shown(self[name]) for name in self.fields]
 
 
+class TokenForm(forms.Form):
+    name = forms.CharField(max_length=80, help_text="What it is for, such as: night sweep on gpu-2.")
+    scope = forms.ChoiceField(label="May", choices=ApiToken.Scope.choices, initial=ApiToken.Scope.FULL)
+    days = forms.TypedChoiceField(
+        label="Expires", choices=LIFETIMES, initial="90", required=False, coerce=int, empty_value=None
+    )
+
+    @property
+    def shown(self) -> list[Shown]:
+        return [Shown(self[name]) for name in self.fields]
+
+
 @throttle_login  # whoever has the session has not got the password
 @page
 @require_http_methods(["GET", "POST"])
@@ -54,44 +71,54 @@ def overview(request: HttpRequest) -> HttpResponse:
     return _page_of(request, form, status=400 if form.errors else 200)
 
 
+@throttle_verbs
 @page
-@require_http_methods(["GET", "POST"])
-def token(request: HttpRequest, act: str) -> HttpResponse:
-    """GET asks, POST does it. The answer to `new` is the only page that ever shows the token."""
-    if act not in _QUESTIONS:
-        raise Http404("There is no such thing to do.")
-    if request.method == "GET":
-        return render(request, "account_ask.html", {"section": "account", "ask": _QUESTIONS[act]})
-    with transaction.atomic():
-        Token.objects.filter(user=request.user).delete()
-        made = Token.objects.create(user=request.user) if act == "new" else None
-    if made is None:
-        messages.success(request, "The token is deleted; nobody can ask with it any more.")
-        return redirect("account")
-    response = _page_of(request, PasswordForm(request.user), key=made.key, status=201)
+@require_POST
+def new_token(request: HttpRequest) -> HttpResponse:
+    """The answer is the only page that ever shows the token's value."""
+    form = TokenForm(request.POST)
+    if not form.is_valid():
+        return _page_of(request, PasswordForm(request.user), token_form=form, status=400)
+    try:
+        made, value = tokens.make_token(request.user, **form.cleaned_data)
+    except InvalidInput as error:
+        for name, sentences in error.fields.items():
+            form.add_error(name, sentences)
+        return _page_of(request, PasswordForm(request.user), token_form=form, status=400)
+    response = _page_of(request, PasswordForm(request.user), made=made, key=value, status=201)
     response["Cache-Control"] = "no-store"
     return response
 
 
-_QUESTIONS = {
-    "new": {
-        "title": "Make a new token?",
-        "text": "Programs that ask with the one before are refused from now on, until they learn the new one.",
-        "button": "Make a new token",
-    },
-    "delete": {
-        "title": "Delete your token?",
-        "text": "Programs that ask with it are refused from now on.",
-        "button": "Delete",
-    },
-}
+@page
+@require_http_methods(["GET", "POST"])
+def revoke_token(request: HttpRequest, pk: int) -> HttpResponse:
+    """GET asks, POST does it."""
+    token = ApiToken.objects.filter(user=request.user, pk=pk).first()
+    if token is None:
+        raise NotFound(f"You have no token {pk}.")
+    if request.method == "GET":
+        return render(request, "account_ask.html", {"section": "account", "token": token})
+    tokens.revoke_token(token)
+    messages.success(request, f"The token {token.name} is revoked; nobody can log in with it any more.")
+    return redirect("account")
 
 
-def _page_of(request: HttpRequest, form: PasswordForm, *, key: str = "", status: int = 200) -> HttpResponse:
+def _page_of(
+    request: HttpRequest,
+    form: PasswordForm,
+    *,
+    token_form: TokenForm | None = None,
+    made: ApiToken | None = None,
+    key: str = "",
+    status: int = 200,
+) -> HttpResponse:
     context = {
         "section": "account",
         "form": form,
-        "token": Token.objects.filter(user=request.user).first(),
+        "token_form": token_form or TokenForm(),
+        "tokens": tokens.tokens_of(request.user),
+        "made": made,
         "key": key,
         "teams": request.user.groups.order_by("name"),
     }

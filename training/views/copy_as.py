@@ -26,7 +26,7 @@ def _curl(job: TrainingJob, server: str) -> str:
     body |= {name: value for name, value in about.items() if value}
     return (
         f"curl -X POST {shlex.quote(server + 'v1/training/jobs')} \\\n"
-        '  -H "Authorization: Token $TOKEN" -H "Content-Type: application/json" \\\n'
+        '  -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\\n'
         f"  -d {shlex.quote(json.dumps(body))}"
     )
 

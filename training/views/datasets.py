@@ -23,8 +23,6 @@ from training.views.page import PAGE_SIZE, page
 
 MAX_SHARDS = 200
 MAX_JOBS = 50
-# What can be trained on the data of which recipe.
-READERS = {"rf_dataset": "localization"}
 
 
 @page
@@ -49,7 +47,7 @@ def datasets(request: HttpRequest) -> HttpResponse:
 def dataset(request: HttpRequest, name: str) -> HttpResponse:
     seen = _visible(request, name)
     shown = queries.dataset_dicts([seen])[0]
-    reader = READERS.get(seen.recipe, "")
+    reader = registry.reader_of(seen.recipe)
     context = {
         "section": "datasets",
         "dataset": shown,
@@ -59,9 +57,9 @@ def dataset(request: HttpRequest, name: str) -> HttpResponse:
         "num_shards": seen.shards.count(),
         "jobs": _jobs(request, seen),
         "config": config_groups(TrainingJob(recipe=seen.recipe, config=seen.config)),
-        "may_change": services.may_change(request.user, seen),
+        "may_change": policy.may_change_dataset(request.user, seen),
         "may_extend": "first_sample" in seen.config,
-        "train_url": _train_url(reader, shown) if reader in registry.names() else "",
+        "train_url": _train_url(reader, shown) if reader else "",
     }
     return render(request, "dataset.html", context)
 

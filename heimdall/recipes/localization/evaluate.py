@@ -27,7 +27,7 @@ from heimdall.recipes.localization.score import (
 )
 from heimdall.recipes.localization.settings import RadioSettings
 
-PACKAGE = "training.recipes.localization"
+PACKAGE = __name__.rpartition(".")[0]
 BATCH = 1024
 NETWORK = "network"
 PLAIN = "Gauss-Newton on timing, plain"

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from heimdall import Evaluation, Part, Plan, Samples, TrainingRecipe
-from heimdall.engine.schedule import Schedule
 from heimdall.recipes.localization import dataset
 from heimdall.recipes.localization.artifact import artifact
 from heimdall.recipes.localization.calibration import Calibration, unseen_coverage
@@ -29,6 +28,7 @@ from heimdall.recipes.localization.network import (
 )
 from heimdall.recipes.localization.score import mahalanobis_squared, score
 from heimdall.recipes.localization.settings import RadioSettings
+from heimdall.recipes.schedule import Schedule
 
 LOWEST_RATE = 0.01
 

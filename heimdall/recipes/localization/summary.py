@@ -26,8 +26,8 @@ def summary(
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"histograms": _histograms(settings, network, arrays)}
     if start == 0:
-        found |= {"kind": KIND, **scene(network, [receiver.name for receiver in settings.receivers])}
-        found["examples"] = _examples(arrays)
+        names = [receiver.name for receiver in settings.receivers]
+        found["shown"] = {"kind": KIND, **scene(network, names), "examples": _examples(arrays)}
     return found
 
 

@@ -8,6 +8,7 @@ from heimdall.recipes.localization.settings import RadioSettings
 TITLE = "RF localization dataset"
 DESCRIPTION = "Simulates transmitters that a network of receivers hears, for the localization recipe."
 JOB_TYPE = "synthetic_data"
+READ_BY = "localization"
 MAX_SAMPLES = 5_000_000
 
 

@@ -1,6 +1,7 @@
 """The sizes of the ellipses: from the validation, true for unseen samples, exact across a pause, in every export."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from heimdall.recipes.localization import evaluate, export, kinds
 from heimdall.recipes.localization.calibration import SHARES, Calibration, radii_squared, unseen_coverage
 from heimdall.recipes.localization.recipe import RadioSamples
 from heimdall.recipes.localization.score import ellipse_radius_squared, mahalanobis_squared, score
+from heimdall.trainer.protocol import StagedCheckpoint
 from tests.engine.attempts import Stop, attempt, resumed_from, spec_of
 
 torch.set_num_threads(1)
@@ -103,12 +105,12 @@ def unstopped(folder):
     return attempt(spec(folder / "unstopped"))
 
 
-def sizes_in(staged) -> dict:
-    return codec.load(staged["path"])[0]["recipe_calibration"]
+def sizes_in(staged: StagedCheckpoint) -> dict:
+    return codec.load(staged.path)[0]["recipe_calibration"]
 
 
 def test_a_checkpoint_holds_the_sizes_of_the_newest_validation_and_none_before_the_first(folder, unstopped):
-    best = [message for message in unstopped.of("staged") if "best" in message["kinds"]]
+    best = [message for message in unstopped.of("staged") if "best" in message.kinds]
     of_epochs = [sizes_in(message) for message in best]
     assert of_epochs[0]["samples"] > 60
     assert len({json.dumps(sizes) for sizes in of_epochs}) == len(best)  # each epoch's own
@@ -121,22 +123,22 @@ def test_a_pause_changes_no_size(stop, folder, unstopped):
     place = folder / str(stop)
     paused = attempt(spec(place), stop).last_staged
     resumed = attempt(spec(place, **resumed_from(paused)))
-    assert resumed.last_staged["digest"] == unstopped.last_staged["digest"]
+    assert resumed.last_staged.digest == unstopped.last_staged.digest
 
 
 @pytest.fixture(scope="module")
 def old(folder):
     """A checkpoint of before there was a calibration, in the middle of the second epoch."""
     staged = attempt(spec(folder / "old"), Stop(after_step=5)).last_staged
-    parts, about = codec.load(staged["path"])
+    parts, about = codec.load(staged.path)
     del parts["recipe_calibration"]
     saved = codec.save(folder / "old.safetensors", parts, about)
-    return staged | {"path": saved.path, "digest": saved.digest}
+    return replace(staged, path=saved.path, digest=saved.digest)
 
 
 def test_a_checkpoint_of_before_is_resumed_to_the_same_end(folder, old, unstopped):
     resumed = attempt(spec(folder / "resumed", **resumed_from(old)))
-    assert resumed.last_staged["digest"] == unstopped.last_staged["digest"]
+    assert resumed.last_staged.digest == unstopped.last_staged.digest
 
 
 def test_an_evaluation_says_whose_ellipses_it_counts(folder, old, unstopped):
@@ -146,9 +148,9 @@ def test_an_evaluation_says_whose_ellipses_it_counts(folder, old, unstopped):
         found = evaluate.evaluate(trained.network, trained.settings, arrays, calibration=trained.calibration)
         return evaluate.about_ellipses(found)
 
-    assert "holds no calibration" in said(old["path"])
+    assert "holds no calibration" in said(old.path)
     sizes = sizes_in(unstopped.last_staged)
-    assert f"as large as {sizes['samples']} validation samples ask for" in said(unstopped.last_staged["path"])
+    assert f"as large as {sizes['samples']} validation samples ask for" in said(unstopped.last_staged.path)
 
 
 def test_kinds_of_stations_are_counted_apart():
@@ -175,7 +177,7 @@ def test_kinds_of_stations_are_counted_apart():
 
 
 def test_an_export_answers_with_the_ellipses_that_the_checkpoint_holds(unstopped):
-    trained = evaluate.open_checkpoint(unstopped.last_staged["path"])
+    trained = evaluate.open_checkpoint(unstopped.last_staged.path)
     sizes = dict(sizes_in(unstopped.last_staged)["radii_squared"])
     arrays = evaluate.fresh_samples(trained.settings, seed=9, samples=20)
     reports = RadioSamples(evaluate.Network.of(trained.settings), arrays).all().reports

@@ -1,26 +1,19 @@
-"""The localization recipe on the command line: make datasets, weigh a trained network, take it away."""
+"""The localization recipe on the command line: make datasets, measure a trained network, export it."""
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
 from heimdall.recipes import registry
-from training import policy, services
-from training.errors import NotFound
 from training.management import config_options
 from training.management.base import VerbCommand, whole, whole_from_1
 from training.models import Dataset
-from training.store import bundles, datasets
-
-RECIPE = "localization"
+from training.store import datasets
 
 FRESH_SEED = 2026
 """Not the default seed of any dataset: samples that a network has not seen."""
@@ -38,13 +31,6 @@ class Command(VerbCommand):
         export = self.add_verb_for_all("export", does, self._export)
         export.add_argument("checkpoint", type=Path, help="a checkpoint file of the localization recipe")
         export.add_argument("file", type=Path, help="the ONNX file to write")
-        does = "Write a job's best network with all that belongs to it as one file"
-        bundle = self.add_verb("bundle", does, self._bundle)
-        bundle.add_argument("job", type=whole, help="the number of a job of the localization recipe")
-        bundle.add_argument("file", type=Path, help="the file to write")
-        does = "Take a bundle of another Heimdall in, as a completed job"
-        take = self.add_verb("import", does, self._import)
-        take.add_argument("file", type=Path, help="the bundle; it stays where it is")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -110,43 +96,6 @@ class Command(VerbCommand):
 
         parity = export.export(_trained(options["checkpoint"]), options["file"])
         self.stdout.write(f"Wrote {options['file']}. {parity}")
-
-    def _bundle(self, options: dict[str, Any]) -> None:
-        target = options["file"]
-        job = policy.visible_jobs(self.user).filter(pk=options["job"], recipe=RECIPE).first()
-        if job is None:
-            raise NotFound(f"There is no job {options['job']} of the recipe {RECIPE}.")
-        checkpoint = bundles.best_checkpoint(job)
-        if checkpoint is None:
-            raise NotFound(f"Job {job.pk} has no checkpoint yet.")
-        written = bundles.write(checkpoint, settings.SCRATCH_DIR)
-        try:
-            shutil.copyfile(written, target)
-        finally:
-            written.unlink()
-        size = target.stat().st_size
-        self.say(
-            {
-                "job": job.pk,
-                "step": checkpoint.step,
-                "epoch": checkpoint.epoch,
-                "file": str(target),
-                "size": size,
-            },
-            f"Wrote {target}: job {job.pk} at step {checkpoint.step}, epoch {checkpoint.epoch}, {size} bytes.",
-        )
-
-    def _import(self, options: dict[str, Any]) -> None:
-        settings.SCRATCH_DIR.mkdir(parents=True, exist_ok=True)
-        copy = settings.SCRATCH_DIR / f"import-{uuid.uuid4().hex}.safetensors"
-        try:
-            shutil.copyfile(options["file"], copy)
-            result = services.import_bundle(copy, by=self.user)
-        finally:
-            copy.unlink(missing_ok=True)
-        self.say(
-            {"id": result.job.pk, "answer": str(result.answer), "message": result.message}, result.message
-        )
 
 
 def _evaluate_options(parser: CommandParser) -> None:

@@ -21,24 +21,22 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
-from rest_framework.authtoken.models import Token
 from setproctitle import setproctitle
 
 from heimdall.files import write_whole
-from heimdall.recipes import registry
-from heimdall.site import env
-from training import host, services
+from heimdall.recipes import demo, registry
+from heimdall.site import env, private_files
+from training import host, policy, services
 from training.management.base import one_line
 from training.management.commands.worker import FOLDER_IS_GONE, RUNS_ALREADY
-from training.models import Node, TrainingJob
+from training.models import ApiToken, Node, TrainingJob
+from training.services import tokens
 
 ADMIN = "admin"
+TOKEN_NAME = "first start"
 READY_SECONDS = 60.0
 WEB_EXIT_SECONDS = 5.0
 MOST_DEATHS = 5  # of web server and worker together in a minute: one more, and everything is given up
-DEMO_MAKER, DEMO_RECIPE = "rf_dataset", "localization"
-DEMO_DATA = {"samples": 20_000, "samples_per_shard": 2_000, "seed": 1}  # a few seconds
-DEMO_TRAINING = {"epochs": 40, "batch_size": 128, "learning_rate": 0.003}  # a few minutes on two cores
 
 
 class Command(BaseCommand):
@@ -54,6 +52,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         setproctitle("heimdall start")
+        private_files.close_to_others(settings.DATA_DIR)
         if options["prepare_only"]:
             self._prepare()
             return
@@ -156,33 +155,32 @@ def _keep_token() -> str:
     user = superusers.filter(username=ADMIN).first() or superusers.first()
     if user is None:
         return ""
-    token, _ = Token.objects.get_or_create(user=user)
-    path = token_file()
-    if not path.exists() or path.read_text().strip() != token.key:
-        write_whole(path, token.key + "\n")
-    return token.key
+    kept = token_file().read_text(errors="replace").strip() if token_file().is_file() else ""
+    holder = tokens.person_with(kept, notes_use=False)
+    if holder and holder.is_superuser and policy.Right.CHANGE in policy.rights_of(holder):
+        return kept
+    return _make_token(user)
+
+
+def _make_token(user: User) -> str:
+    ApiToken.objects.filter(user=user, name=TOKEN_NAME).delete()
+    _, value = tokens.make_token(user, name=TOKEN_NAME)
+    write_whole(token_file(), value + "\n")
+    return value
 
 
 def _queue_demo() -> None:
     """Data are made, and then a network is trained on them: the second job waits for the first one's dataset."""
-    shipped = {DEMO_MAKER, DEMO_RECIPE} <= set(registry.names())
+    shipped = {one.recipe for one in demo.JOBS} <= set(registry.names())
     if not settings.DEMO or not shipped or TrainingJob.objects.exists():
         return
-    admin = User.objects.get(username=ADMIN)
-    made = services.submit(
-        by=admin,
-        job_name="Northern Italy",
-        description="Transmitters that seven web receivers in northern Italy hear: the data of the demo.",
-        recipe=DEMO_MAKER,
-        config=DEMO_DATA,
-    )
-    services.submit(
-        by=admin,
-        job_name="Demo: where is the transmitter?",
-        description="Learns to say where a transmitter is, and how sure that is. Pause it, resume it, break it.",
-        recipe=DEMO_RECIPE,
-        config=DEMO_TRAINING | {"dataset": made.job.dataset.name, "samples": DEMO_DATA["samples"]},
-    )
+    admin, dataset = User.objects.get(username=ADMIN), ""
+    for one in demo.JOBS:
+        config = one.config | ({"dataset": dataset} if one.reads_the_one_before else {})
+        queued = services.submit(
+            by=admin, job_name=one.job_name, description=one.description, recipe=one.recipe, config=config
+        ).job
+        dataset = queued.dataset.name if queued.dataset else ""
 
 
 class Site:

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand
 from setproctitle import setproctitle
 
 from heimdall.processes import die_with_parent
+from heimdall.site import private_files
 
 
 class Command(BaseCommand):
@@ -29,6 +30,7 @@ class Command(BaseCommand):
         if options["parent"]:
             die_with_parent(options["parent"], signal.SIGTERM)
         setproctitle("heimdall web")
+        private_files.close_to_others(settings.DATA_DIR)
         bound_daphne()
         where = ["-b", settings.HOST, "-p", str(settings.PORT)]
         if options["fd"] is not None:

@@ -8,6 +8,7 @@ import signal
 import time
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 from setproctitle import setproctitle
@@ -15,7 +16,7 @@ from setproctitle import setproctitle
 from heimdall.errors import HeimdallError
 from heimdall.processes import die_with_parent
 from heimdall.recipes import registry
-from heimdall.site import database
+from heimdall.site import database, private_files
 from training import host, queue, services
 from training.checks import shortcomings
 from training.errors import StorageRefused, StorageUnavailable
@@ -45,6 +46,7 @@ class Command(BaseCommand):
         if options["parent"]:
             die_with_parent(options["parent"], signal.SIGTERM)
         setproctitle("heimdall worker")
+        private_files.close_to_others(settings.DATA_DIR)
         lock = host.worker_lock()
         if not lock.acquire():
             raise CommandError(

@@ -9,7 +9,11 @@ from heimdall.recipes.base import Plan
 
 
 class Schedule:
-    """Warms up from zero, then stays (constant) or falls to zero along a cosine. A part with one number."""
+    """Warms up from zero, then stays (constant) or falls to zero along a cosine. A part with one number.
+
+    Groups of weights that the optimizer was built with follow it. One that came later keeps the rate that it came
+    with: whoever adds it has the say.
+    """
 
     def __init__(self, optimizer: Optimizer, plan: Plan, *, kind: str) -> None:
         self._optimizer = optimizer
@@ -33,7 +37,7 @@ class Schedule:
     def _apply(self) -> None:
         factor = self._factor()
         # Loading an optimizer gives it new groups: they are looked up each time.
-        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=False):
             group["lr"] = peak * factor
 
     def _factor(self) -> float:

@@ -1,0 +1,142 @@
+"""A Lightning Trainer as a job: `trainer = heimdall.attach(trainer)`, then `trainer.fit(...)` as ever.
+
+Lightning asks its loader for the next batch when the step before, its schedule, its validation and its callbacks are
+done: that is the boundary, also before an epoch's first batch. What its own checkpoint holds (weights, optimizers,
+schedulers, callbacks, the progress of its loops) is one part; a resume hands that to Lightning as the checkpoint that
+it loads. It holds neither generators nor a position in the data: those are the job's.
+
+Private and guarded by a test: `fit_loop.setup_data`, `_combined_loader`, `_data_fetcher`, and the connector's
+`dump_checkpoint`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from heimdall.attached.loop import Job
+
+TESTED = "2.6"
+_RESUMED = "heimdall"  # in the place of a checkpoint's path
+
+
+def attach_trainer(trainer: Any, job: Job) -> Any:
+    """Make the trainer's `fit()` the job's. Returns the trainer. Raises RuntimeError for a version not known."""
+    package = __import__(type(trainer).__module__.partition(".")[0])
+    if not package.__version__.startswith(f"{TESTED}."):
+        raise RuntimeError(
+            f"heimdall.attach(trainer) knows Lightning {TESTED}, and {package.__version__} is installed: install "
+            f"lightning=={TESTED}.6, or write the loop with job.epochs() and job.batches()"
+        )
+    part = LightningPart(trainer)
+    job.keep(lightning=part)
+    trainer.callbacks.append(_callback_class(trainer)(job))
+    trainer.fit = _fit(trainer, job, part)
+    trainer.fit_loop.setup_data = _setup_data(trainer.fit_loop, job)
+    return trainer
+
+
+def _fit(trainer: Any, job: Job, part: "LightningPart") -> Any:
+    original = trainer.fit
+
+    def fit(*args: Any, **kwargs: Any) -> Any:
+        job.begin(total_epochs=trainer.max_epochs if (trainer.max_epochs or -1) > 0 else 1_000_000)
+        if part.restored is None:
+            return original(*args, **kwargs)
+        load = trainer.strategy.load_checkpoint
+        trainer.strategy.load_checkpoint = lambda path, *rest, **options: (
+            part.take() if path == _RESUMED else load(path, *rest, **options)
+        )
+        return original(*args, **kwargs | {"ckpt_path": _RESUMED})
+
+    return fit
+
+
+def _setup_data(fit_loop: Any, job: Job) -> Any:
+    original = fit_loop.setup_data
+
+    def setup_data() -> None:
+        original()
+        combined = fit_loop._combined_loader
+        if combined is None or any(isinstance(one, EpochBatches) for one in combined.flattened):
+            return
+        if len(combined.flattened) > 1:
+            raise RuntimeError(
+                "heimdall.attach(trainer) reads one training loader: combine the datasets instead of the loaders"
+            )
+        combined.flattened = [EpochBatches(job, one) for one in combined.flattened]
+        fit_loop._data_fetcher.setup(combined)
+        iter(fit_loop._data_fetcher)
+
+    return setup_data
+
+
+class EpochBatches:
+    """The training loader, read through the job. Whatever else is asked of it, the loader answers."""
+
+    def __init__(self, job: Job, loader: Any) -> None:
+        self._job, self._loader = job, loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._job.read(self._loader, begins_at_a_boundary=True)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("state_dict", "load_state_dict"):
+            raise AttributeError(name)  # the position is the job's
+        return getattr(self._loader, name)
+
+
+class LightningPart:
+    """What Lightning would write to a checkpoint file."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+        self.restored: dict[str, Any] | None = None
+        """What was loaded, until Lightning has taken it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        if self.restored is not None:
+            return self.restored
+        dumped = self._trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        # What the module was built with is the script's to say.
+        return {
+            name: value
+            for name, value in dumped.items()
+            if not name.startswith(("hparams", "hyper_parameters"))
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.restored = state
+
+    def take(self) -> dict[str, Any]:
+        state, self.restored = self.restored, None
+        assert state is not None
+        return state
+
+
+def _callback_class(trainer: Any) -> type:
+    package = type(trainer).__module__.partition(".")[0]
+    module = __import__(f"{package}.pytorch" if package == "lightning" else package, fromlist=["Callback"])
+
+    class HeimdallEpochs(module.Callback):  # type: ignore[misc, name-defined]
+        """Closes the job's epochs and passes on what is logged. The last of the callbacks."""
+
+        def __init__(self, job: Job) -> None:
+            self._job = job
+
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            for optimizer in trainer.optimizers:
+                self._job.watch(optimizer)
+
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
+            loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+            if loss is not None:
+                self._job.log(loss=loss.detach() * getattr(trainer, "accumulate_grad_batches", 1))
+
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            values = {name: value for name, value in trainer.callback_metrics.items() if value.numel() == 1}
+            self._job.log_to_epoch(**values)
+            self._job.close_epoch(is_boundary=False)
+
+    return HeimdallEpochs

@@ -1,0 +1,71 @@
+"""What a test and the trainer that stands in for a real one say to each other, beside the real messages."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from heimdall.trainer.protocol import FromTrainer, ToTrainer
+
+
+@dataclass(frozen=True)
+class Echo(ToTrainer, kind="echo"):
+    value: int
+
+
+@dataclass(frozen=True)
+class Print(ToTrainer, kind="print"):
+    text: str
+
+
+@dataclass(frozen=True)
+class MakeRows(ToTrainer, kind="make rows"):
+    count: int
+
+
+@dataclass(frozen=True)
+class RaiseSignal(ToTrainer, kind="raise signal"):
+    name: str
+
+
+@dataclass(frozen=True)
+class ForkChild(ToTrainer, kind="fork child"):
+    keep: bool
+
+
+@dataclass(frozen=True)
+class ListChildFiles(ToTrainer, kind="list child files"):
+    pass
+
+
+@dataclass(frozen=True)
+class Ready(FromTrainer, kind="standin ready"):
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Echoed(FromTrainer, kind="echoed"):
+    value: int
+
+
+@dataclass(frozen=True)
+class Printed(FromTrainer, kind="printed"):
+    pass
+
+
+@dataclass(frozen=True)
+class RowsMade(FromTrainer, kind="rows made"):
+    pass
+
+
+@dataclass(frozen=True)
+class ChildForked(FromTrainer, kind="child forked"):
+    pid: int
+
+
+@dataclass(frozen=True)
+class ChildFiles(FromTrainer, kind="child files"):
+    fds: list[str]
+
+
+@dataclass(frozen=True)
+class Left(FromTrainer, kind="left"):
+    heard: list[str]

@@ -1,0 +1,45 @@
+"""What the parts of a supervisor share of one attempt: its rows, folders, uploads, and how long it may wait."""
+
+from __future__ import annotations
+
+import logging
+
+from django.conf import settings
+
+from training import services
+from training.models import Attempt
+from training.runner.grace import Grace
+from training.runner.storing import Storing
+from training.services import Wish
+
+logger = logging.getLogger(__name__)
+
+
+class AttemptContext:
+    def __init__(self, attempt: Attempt, slot: int):
+        self.attempt = attempt
+        self.job = attempt.job
+        self.slot = slot
+        self.staging = settings.STAGING_DIR / f"{attempt.job_id}-a{attempt.number}"
+        self.scratch = settings.SCRATCH_DIR / str(attempt.job_id)
+        self.storing = Storing(attempt)
+        self.grace = Grace(attempt.job_id)
+        self.persist = self.grace.persist
+        self.has_stored = False
+
+    def log(self, what: str) -> None:
+        number, job = self.attempt.number, self.job.pk
+        logger.info("Attempt %d of job %d %s", number, job, what, extra={"verb": what})
+
+    def land_unstarted(self, wish: Wish) -> None:
+        """Land where nothing was executed yet: there is nothing to store."""
+        drains = self.grace.has_begun()
+        draining = drains or wish.node_drains
+        landing = services.land(self.attempt, draining=draining, final=True, reason=self.why_it_lands(wish))
+        self.log(f"landed before its first step: {landing}")
+
+    def why_it_lands(self, wish: Wish) -> str:
+        """Said to people beside where the job went."""
+        if wish.node_drains:
+            return f"Node {self.attempt.node_name} was drained."
+        return f"The worker of {self.attempt.node_name} stops." if self.grace.has_begun() else ""
