@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 FRONT_TO_BACK_DB = 20.0
+"""How much weaker a Yagi hears what is behind it; common data sheets say 15 to 25 dB."""
 
 
 @dataclass(frozen=True)

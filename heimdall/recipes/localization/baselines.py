@@ -23,16 +23,19 @@ Arrays = Mapping[str, NDArray]
 
 STRENGTH_ERROR_DB = 11.0
 """What shadowing, fading, obstacles and the unknown exponent together do to a received power."""
-GRID_POINTS = 15
+GRID_POINTS = 15  # a side of the grid of starting points
 MARGIN_DEGREES = 0.6
 """Positions are looked for so far round the receivers' box."""
+# Steps of descent of each estimator: strength says less than time, and its way down is longer.
 TIMING_STEPS = 25
 STRENGTH_STEPS = 40
-APART_KM = 25.0
-RINGS_KM = (0.5, 3.0, 8.0)
+APART_KM = 25.0  # from one starting point to the other, so that they may lead to two minima
+RINGS_KM = (0.5, 3.0, 8.0)  # of further starting points round each receiver
 LONGEST_STEP_KM = 50.0
-LOST_KM = 1e4
-_CHUNK = 1024
+LOST_KM = (
+    1e4  # plain Gauss-Newton may run away; its positions are kept within this, so that errors are numbers
+)
+_CHUNK = 1024  # samples at a time, for their memory's sake
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,10 @@ REASONS = ("too_few_receivers", "too_weak", "too_diluted")
 """Why samples are refused: fewer receivers than asked for, heard too weakly, or standing badly round the
 transmitter."""
 
-RICIAN_K_DB = (6.0, 10.0)
-EXPONENTS = (2.0, 3.5)
-OBSTACLE_AT = (0.2, 0.8)
+RICIAN_K_DB = (6.0, 10.0)  # the direct wave over the scattered ones, where there is a line of sight
+EXPONENTS = (2.0, 3.5)  # of distance: free space to suburbs (Rappaport 2002, table 4.2)
+OBSTACLE_AT = (0.2, 0.8)  # of the way from the transmitter to the receiver
+# Counters that a sample uses, each good for four random numbers: for the sample itself, and for each link.
 _SAMPLE_PLACES = 2
 _LINK_PLACES = 3
 

@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 KM_PER_DEGREE_NORTH = 110.574
 KM_PER_DEGREE_EAST = 111.320
-"""At the equator; times the cosine of the latitude elsewhere."""
+"""Of WGS 84 at the equator; east-west times the cosine of the latitude elsewhere."""
 
 
 @dataclass(frozen=True)

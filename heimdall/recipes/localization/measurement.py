@@ -7,8 +7,8 @@ from heimdall.recipes.localization.propagation import LIGHT_KM_PER_S, from_db
 
 Floats = NDArray[np.float64]
 
-BOLTZMANN = 1.380649e-23
-TEMPERATURE_K = 290.0
+BOLTZMANN = 1.380649e-23  # J/K, exact since the SI of 2019
+TEMPERATURE_K = 290.0  # the standard noise temperature (Friis 1944, IEEE)
 KM_PER_NS = LIGHT_KM_PER_S * 1e-9
 
 

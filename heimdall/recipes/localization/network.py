@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heimdall.recipes.localization.measurement import KM_PER_NS
+from heimdall.recipes.localization.propagation import EARTH_FACTOR, EARTH_RADIUS_KM
 
 VALUES = ("snr_db", "rss_dbm", "frequency_offset_hz", "arrival_ns", "error_ns")
 """What a receiver reports, in the order of the last dimension of `Reports.values`."""
@@ -25,15 +26,45 @@ PLACES = ("east_km", "north_km", "rise_km")
 _SNR, _RSS, _OFFSET, _ARRIVAL, _ERROR = range(len(VALUES))
 _FEATURES = len(VALUES) + len(PLACES)
 _RESIDUAL_FEATURES = 13
-_EARTH_KM = 8.0 * 4.0 / 3.0 * 6371.0
-_PLAIN_STEPS = 8
-_STEPS_EACH = 2
-_LARGEST_STEP_KM = 20.0
-_SPREAD = 1.5
-_WEIGHT_RANGE = 6.0
-_TEMPERED_FROM = 100.0
-_LATENESS_KM = 0.1
-_TINY = 1e-6
+
+# The physics. Half way along a link of d km the earth stands d^2 / (8 k R) km above the straight line: R is its mean
+# radius (IUGG, 6371 km), k = 4/3 the bending of rays in the standard atmosphere (ITU-R P.453, P.530).
+_EARTH_BULGE_KM = 8.0 * EARTH_FACTOR * EARTH_RADIUS_KM
+
+# The descent. Figures without a source were set by hand for scenes of this size, with receivers 20 to
+# 200 km apart.
+_PLAIN_STEPS = 8  # with the receivers' own weights, from each of five starts
+_STEPS_EACH = 2  # after each judgement; Gauss-Newton near its minimum squares the error at each step
+_LARGEST_STEP_KM = 20.0  # a plain step from far away may lead out of the field
+_SPREAD = 1.5  # standard deviations of the first guess from the middle to the four other starts
+_FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-9, 1e6  # of Marquardt (1963), shares of the diagonal
+_EASED, _TIGHTENED = 0.1, 10.0  # Marquardt's factor of ten, after a step downhill and after one that was not
+_LEARNED_DAMPING = 1e-6  # as good as none: it keeps the determinant of two equal directions from zero
+
+# The outputs' bounds.
+_WEIGHT_RANGE = 6.0  # nepers: a weight is between e^-6 and e^6 (1/400 to 400) times the receiver's own
+_LATENESS_KM = 0.1  # km that an output of 1 means: a detour of 100 m, 334 ns
+_LOG_SPREAD = (-12.0, 4.0)  # nepers, about the scene's own spread of 50 km or so: 0.3 m to some 3000 km
+_CORRECTION = 6.0  # nepers, as the weights
+_TEMPERED_FROM = 100.0  # squared standard deviations: from ten on an error is a mistake and not noise
+
+# The features' scales, so that each is about 1 in size: typical values of the default scene.
+_TYPICAL_ERROR_KM = 100.0 * KM_PER_NS  # 100 ns, the default clock jitter
+_TYPICAL_RANGE_KM = 50.0
+_TYPICAL_SNR_DB, _SNR_SPREAD_DB = 30.0, 15.0
+_STRENGTH_SPREAD_DB = 12.0  # the 11 dB of baselines.STRENGTH_ERROR_DB, about
+_BULGES_A_KM = 10.0  # the earth's bulge in units of 100 m
+
+# The numbers' limits.
+_TINY = 1e-6  # beside weights of 100 and more per km^2; beside squared ranges it is 1 m^2, 0.05 mm at 10 km
+_LEAST_WEIGHT = 1e-12  # whose logarithm is taken
+_LEAST_FREEDOM = 0.01  # of an arrival that alone decides where the position is: its residual is 0 over 0
+_LEAST_DETERMINANT = 1e-10  # of the product of the diagonal: receivers on one line
+_LEAST_SCALE = 1e-3  # of a feature that is the same in every sample
+_LEAST_ERROR_NS = 1e-3
+_UNEXPLAINED = 0.1  # a cost of ten times what the errors explain begins to widen the ellipse
+_CLOCK_AND_POSITION = 3  # unknowns: east, north, time
+_ABSENT = -1e4  # the score of a receiver that is not there; finite in float16 too, and exp of it is 0
 
 
 class Reports(NamedTuple):
@@ -75,7 +106,7 @@ def negative_log_likelihood(estimate: Estimate, truth: Tensor) -> Tensor:
 
 
 def tempered_loss(estimate: Estimate, truth: Tensor) -> Tensor:
-    """The same up to ten standard deviations; beyond, the error counts by its logarithm.
+    """negative_log_likelihood up to ten standard deviations; beyond, the error counts by its logarithm.
 
     One sample in thousands takes the wrong one of two crossings, a thousand standard deviations off. Untempered,
     those few are all that the mean of the loss is made of.
@@ -118,9 +149,9 @@ class LocalizationNetwork(nn.Module):
         """From the training split, once. It is a part of the model: every checkpoint and every export has it."""
         features = _features(reports)[reports.detected]
         self.feature_mean.copy_(features.mean(dim=0))
-        self.feature_scale.copy_(features.std(dim=0).clamp_min(1e-3))
+        self.feature_scale.copy_(features.std(dim=0).clamp_min(_LEAST_SCALE))
         self.position_mean.copy_(truth.mean(dim=0))
-        self.position_scale.copy_(truth.std(dim=0).clamp_min(1e-3))
+        self.position_scale.copy_(truth.std(dim=0).clamp_min(_LEAST_SCALE))
 
     def forward(self, reports: Reports) -> Answer:
         unrefined = self._unrefined(reports)
@@ -134,7 +165,7 @@ class LocalizationNetwork(nn.Module):
         found = pooled.double()
         scale = self.position_scale.double()
         mean = self.position_mean.double() + scale * found[:, :2]
-        logs = scale.log() + found[:, 2:4].clamp(-12.0, 4.0)
+        logs = scale.log() + found[:, 2:4].clamp(*_LOG_SPREAD)
         return Estimate(mean, torch.stack([logs[:, 0], scale[1] * found[:, 4], logs[:, 1]], dim=1))
 
 
@@ -207,7 +238,7 @@ class Arrivals:
     def descend(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """Damped Gauss-Newton steps with the receivers' own weights, only downhill. Where they end, at what cost."""
         late = torch.zeros_like(self.weights)
-        damping = torch.full_like(position[:, :1], 1e-2)
+        damping = torch.full_like(position[:, :1], _FIRST_DAMPING)
         terms = self._terms(position, self.weights, late)
         for _ in range(_PLAIN_STEPS):
             tried = position + _solved(terms, damping)
@@ -217,11 +248,12 @@ class Arrivals:
             terms = _Terms(
                 *(torch.where(better, new, old) for new, old in zip(tried_terms, terms, strict=True))
             )
-            damping = torch.where(better[:, None], damping * 0.1, damping * 10.0).clamp(1e-9, 1e6)
+            damping = torch.where(better[:, None], damping * _EASED, damping * _TIGHTENED)
+            damping = damping.clamp(_LEAST_DAMPING, _MOST_DAMPING)
         return position, terms.cost
 
     def step(self, position: Tensor, weights: Tensor, late: Tensor) -> Tensor:
-        return _solved(self._terms(position, weights, late), 1e-6)
+        return _solved(self._terms(position, weights, late), _LEARNED_DAMPING)
 
     def residual_features(self, reports: Reports, position: Tensor, weights: Tensor, late: Tensor) -> Tensor:
         """What each receiver leaves unexplained, and what could explain it; (samples, receivers, 13), float32."""
@@ -230,16 +262,16 @@ class Arrivals:
         leverage = self._leverage(position, weights, late)
         features = [
             _asinh(left),
-            _asinh(left / (1.0 - leverage).clamp_min(0.01)) / 2.0,
+            _asinh(left / (1.0 - leverage).clamp_min(_LEAST_FREEDOM)) / 2.0,
             left / (1.0 + left.abs()),
             leverage,
-            torch.log(self.errors / (100.0 * KM_PER_NS)),
-            torch.log(weights.clamp_min(1e-12) * self.errors**2),
-            reports.values[..., _SNR].double() / 15.0 - 2.0,
-            self._strength(reports, ranges) / 12.0,
-            torch.log(ranges / 50.0),
-            # The earth over the line of sight half way, but for the transmitter's height, in 100 m.
-            10.0 * (ranges * ranges / _EARTH_KM - 0.5 * self._rise),
+            torch.log(self.errors / _TYPICAL_ERROR_KM),
+            torch.log(weights.clamp_min(_LEAST_WEIGHT) * self.errors**2),
+            reports.values[..., _SNR].double() / _SNR_SPREAD_DB - _TYPICAL_SNR_DB / _SNR_SPREAD_DB,
+            self._strength(reports, ranges) / _STRENGTH_SPREAD_DB,
+            torch.log(ranges / _TYPICAL_RANGE_KM),
+            # The earth over the line of sight half way, but for the transmitter's height.
+            _BULGES_A_KM * (ranges * ranges / _EARTH_BULGE_KM - 0.5 * self._rise),
             east,
             north,
             late / _LATENESS_KM,
@@ -268,14 +300,14 @@ class Arrivals:
         """The root of the covariance: that of the weights, times a learned triangular correction."""
         terms = self._terms(position, weights, late)
         # A fit that leaves far more than its errors explain has missed the minimum or a wrong arrival.
-        freedom = (self._detected.sum(dim=1) - 3).clamp_min(1)
-        unexplained = (0.1 * terms.cost / freedom).clamp_min(1.0)
+        freedom = (self._detected.sum(dim=1) - _CLOCK_AND_POSITION).clamp_min(1)
+        unexplained = (_UNEXPLAINED * terms.cost / freedom).clamp_min(1.0)
         determinant = _determinant(terms.east, terms.cross, terms.north)
         log_first = 0.5 * (terms.north.log() - determinant.log() + unexplained.log())
         first = log_first.exp()
         cross = -terms.cross / determinant * unexplained / first
         log_second = 0.5 * (unexplained.log() - terms.north.log())
-        a, b, c = correction.clamp(-6.0, 6.0).unbind(dim=1)
+        a, b, c = correction.clamp(-_CORRECTION, _CORRECTION).unbind(dim=1)
         # [[f, 0], [x, s]] [[e^a, 0], [b, e^c]] = [[f e^a, 0], [x e^a + s b, s e^c]]
         return torch.stack([log_first + a, cross * a.exp() + log_second.exp() * b, log_second + c], dim=1)
 
@@ -340,7 +372,7 @@ def _asinh(values: Tensor) -> Tensor:
 
 
 def _determinant(east: Tensor, cross: Tensor, north: Tensor) -> Tensor:
-    return torch.maximum(east * north - cross * cross, 1e-10 * east * north)
+    return torch.maximum(east * north - cross * cross, _LEAST_DETERMINANT * east * north)
 
 
 class SetNetwork(nn.Module):
@@ -380,7 +412,7 @@ class SetNetwork(nn.Module):
         each = None if self.each is None else torch.where(present[..., None], self.each(hidden), 0.0)
         counted = present[..., None].to(hidden.dtype)
         mean = (hidden * counted).sum(dim=1) / counted.sum(dim=1).clamp_min(1.0)
-        most = torch.where(present[..., None], hidden, -1e4).amax(dim=1)
+        most = torch.where(present[..., None], hidden, _ABSENT).amax(dim=1)
         return each, self.whole(torch.cat([mean, most], dim=1))
 
 
@@ -405,7 +437,7 @@ class AttentionLayer(nn.Module):
         )
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(dim=0)
         scores = query @ key.transpose(2, 3) / math.sqrt(width // self.heads)
-        scores = torch.where(present[:, None, None, :], scores, -1e4)
+        scores = torch.where(present[:, None, None, :], scores, _ABSENT)
         mixed = functional.softmax(scores, dim=3) @ value
         hidden = hidden + self.join(mixed.transpose(1, 2).reshape(samples, members, width))
         return hidden + self.feed(self.second_norm(hidden))
@@ -422,6 +454,6 @@ def _features(reports: Reports) -> Tensor:
         values[..., _RSS],
         values[..., _OFFSET],
         arrival,
-        values[..., _ERROR].clamp_min(1e-3).log(),
+        values[..., _ERROR].clamp_min(_LEAST_ERROR_NS).log(),
     ]
     return torch.cat([torch.stack(columns, dim=2), reports.places], dim=2)

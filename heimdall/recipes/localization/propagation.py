@@ -5,10 +5,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-LIGHT_KM_PER_S = 299_792.458
-EARTH_RADIUS_KM = 6371.0
+LIGHT_KM_PER_S = 299_792.458  # exact: the metre is defined by it
+EARTH_RADIUS_KM = 6371.0  # the mean radius of the IUGG
 EARTH_FACTOR = 4.0 / 3.0
-"""Refraction bends waves round the earth as if it were larger by this."""
+"""Refraction bends waves round the earth as if it were larger by this: the standard atmosphere of ITU-R P.453."""
+# Where Hata (1980) holds: distance, height of the base station, height of the mobile one.
 HATA_KM = (1.0, 20.0)
 HATA_BASE_M = (30.0, 200.0)
 HATA_MOBILE_M = (1.0, 10.0)

@@ -14,11 +14,12 @@ from heimdall.recipes.localization import counter
 from heimdall.recipes.localization.antennas import Antennas
 from heimdall.recipes.localization.settings import RadioSettings, Receiver
 
+# Ranges of what amateurs use, drawn evenly: web receivers with their front ends, whips, Yagis of 5 to 12 elements.
 NOISE_FIGURE_DB = (8.0, 13.0)
-YAGI_SHARE = 0.3
+YAGI_SHARE = 0.3  # of the receivers; the others have a whip
 WHIP_GAIN_DBI = (0.0, 2.0)
 YAGI_GAIN_DBI = (10.0, 15.0)
-YAGI_BEAM_DEGREES = (30.0, 60.0)
+YAGI_BEAM_DEGREES = (30.0, 60.0)  # between the half-power points
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ MIN_RECEIVERS = 3
 MAX_RECEIVERS = 15
 FIELD_DEGREES = 4.0
 """A flat plane stands for the earth, which is good for this many degrees round the network's centre."""
-HATA_MHZ = (150.0, 1500.0)
+HATA_MHZ = (150.0, 1500.0)  # where Hata (1980) holds
 
 
 def _printable(text: str) -> str:
