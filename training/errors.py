@@ -46,6 +46,12 @@ class StaleAttempt(HeimdallError):
     code = "stale_attempt"
 
 
+class KeyReused(HeimdallError):
+    """An idempotency key came back with another request."""
+
+    code = "idempotency_key_reused"
+
+
 class StorageUnavailable(HeimdallError):
     """The store of checkpoints cannot be reached or written now. Trying again later may help."""
 

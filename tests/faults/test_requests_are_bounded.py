@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from ipaddress import ip_network
 
 import pytest
@@ -74,6 +75,18 @@ def test_the_limit_is_what_the_machine_has_unless_it_is_said(monkeypatch, settin
 
 
 # Bodies.
+
+
+@pytest.mark.parametrize("body", [{}, {"config": {}}, {"config": {"inner": [{}, {}]}}])
+def test_a_body_with_very_many_names_is_refused_by_their_number(client, alice, body):
+    many = {f"field{number}": 1 for number in range(60_000)}
+    text = json.dumps(body).replace("{}", json.dumps(many), 1)
+    headers = {"Authorization": f"Token {token_of(alice)}"}
+    started = time.process_time()
+    answer = client.post("/v1/training/jobs", text, content_type="application/json", headers=headers)
+    assert time.process_time() - started < 0.5
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "The body holds more than 2,000 names of fields. Send fewer."
 
 
 async def echo(scope, receive, send):

@@ -41,6 +41,19 @@ def test_submitting_queues_the_job_with_what_was_entered(browse, alice, team):
     assert (job.config["epochs"], job.config["deterministic"], job.total_epochs) == (7, False, 7)
 
 
+@pytest.mark.parametrize("name", registry.names())
+def test_what_a_program_leaves_empty_takes_the_default(browse, alice, name):
+    """A browser cannot choose nothing; a program may send `optimizer=`."""
+    empty = {f"config.{field}": "" for field in registry.schema(name)["properties"]}
+    browse(alice).post(f"/jobs/new/?recipe={name}", {"job_name": "from a program", "priority": "0"} | empty)
+    booleans = {
+        field: False
+        for field, schema in registry.schema(name)["properties"].items()
+        if schema.get("type") == "boolean"
+    }
+    assert TrainingJob.objects.get().config == registry.validate(name, booleans)
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from training import policy, queries
-from training.api import bodies
+from training.api import bodies, idempotency
 from training.api.renderers import JsonNegotiation, JsonRenderer
 from training.api.serializers import Input
 from training.errors import NotFound
@@ -29,11 +29,14 @@ class ApiView(APIView):
     renderer_classes = (JsonRenderer,)
     parser_classes = (bodies.UnparsedBody,)
     content_negotiation_class = JsonNegotiation
+    takes_key = False  # whether its POST is done once for each Idempotency-Key
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method not in self.allowed_methods:
             raise MethodNotAllowed(str(request.method))  # before the login: it is so for everybody
         super().initial(request, *args, **kwargs)
+        if request.method == "POST" and not self.takes_key:
+            idempotency.refuse_key(request)
 
     def get_throttles(self) -> list[Any]:
         return [] if self.request.method in SAFE else [VerbThrottle()]
@@ -61,7 +64,8 @@ class UnknownAddressView(ApiView):
 def given(request: Request, shape: type[Input]) -> dict[str, Any]:
     """The body, checked for its form. Query parameters have no meaning beside a body and are refused."""
     params.read(request, ())
-    serializer = shape(data=bodies.read_object(request))
+    request.parsed_body = bodies.read_object(request)
+    serializer = shape(data=request.parsed_body)
     serializer.is_valid(raise_exception=True)
     return serializer.validated_data
 

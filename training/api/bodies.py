@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from training.api.errors import TooLarge
 
 MAX_DEPTH = 32
+MAX_NAMES = 2_000  # of all objects in a body; the largest config of a shipped recipe has some hundred
 
 
 class UnparsedBody(BaseParser):
@@ -55,7 +56,9 @@ def _read(request: Request) -> bytes:
 
 def _decode(raw: bytes) -> Any:
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_once_each)
+        return json.loads(
+            raw.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_Names().take
+        )
     except RecursionError:
         raise ParseError(f"The body is nested more than {MAX_DEPTH} deep.") from None
     except UnicodeDecodeError:
@@ -64,11 +67,20 @@ def _decode(raw: bytes) -> Any:
         raise ParseError(f"The body is not JSON: {str(error)[:200]}.") from None
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
+class _Names:
+    """Builds the objects of one body: each name once in its object, and no more in all than anybody needs."""
+
+    def __init__(self) -> None:
+        self._left = MAX_NAMES
+
+    def take(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        self._left -= len(pairs)
+        if self._left < 0:
+            raise ParseError(f"The body holds more than {MAX_NAMES:,} names of fields. Send fewer.")
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a name stands twice in one object")
+        return found
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -23,6 +23,7 @@ STATUS_OF: dict[type[errors.HeimdallError], int] = {
     errors.NotFound: 404,
     errors.TransitionRefused: 409,
     errors.StaleAttempt: 409,
+    errors.KeyReused: 422,
     errors.BadCheckpoint: 410,
     errors.NoGoodCheckpoint: 410,
     BadDataset: 410,

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from training import policy, services
 from training.api import serializers
 from training.api.base import ApiView, find_job, given
+from training.api.idempotency import answer_once
 from training.api.schema import answers, document
 from training.api.verbs import created
 from training.services.forks import CARRIES, TRAINING
@@ -54,15 +55,22 @@ class NewJobFromOldView(ApiView):
         job, fields = find_job(request, pk), given(request, shape)
         if "team" in fields:
             fields["team"] = policy.team_named(fields["team"], request.user)
-        return created(verb(job, by=request.user, **fields), request)
+
+        def act() -> Response:
+            return created(verb(job, by=request.user, **fields), request)
+
+        return answer_once(request, act) if self.takes_key else act()
 
 
 class CloneView(NewJobFromOldView):
+    takes_key = True
+
     @document(
         "clone_job",
         "Begin a job like this one from nothing",
         body=Copy,
-        answers=answers(201, serializers.VerbAnswer, 403, 404, 413, 415, 429),
+        takes_key=True,
+        answers=answers(201, serializers.VerbAnswer, 403, 404, 413, 415, 422, 429),
     )
     def post(self, request: Request, pk: int) -> Response:
         return self.answer(request, pk, services.clone, Copy)

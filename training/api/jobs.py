@@ -8,6 +8,7 @@ from rest_framework.response import Response
 from training import policy, queries, services
 from training.api import pagination, serializers
 from training.api.base import ApiView, find_job, given
+from training.api.idempotency import answer_once
 from training.api.schema import answers, document
 from training.api.verbs import created
 from training.presentation import params
@@ -19,6 +20,8 @@ LIST = (*FILTERS, CURSOR, PAGE, PAGE_SIZE)
 
 
 class JobListView(ApiView):
+    takes_key = True
+
     @document(
         "list_jobs",
         "Find jobs",
@@ -40,13 +43,14 @@ class JobListView(ApiView):
         "submit_job",
         "Submit a job",
         body=serializers.NewJob,
-        answers=answers(201, serializers.VerbAnswer, 413, 415, 429),
+        takes_key=True,
+        answers=answers(201, serializers.VerbAnswer, 413, 415, 422, 429),
     )
     def post(self, request: Request) -> Response:
         fields = given(request, serializers.NewJob)
         team = policy.team_named(fields.pop("team", None), request.user)
-        result = services.submit(by=request.user, team=team, **{"config": {}} | fields)
-        return created(result, request)
+        fields = {"config": {}} | fields | {"team": team}
+        return answer_once(request, lambda: created(services.submit(by=request.user, **fields), request))
 
 
 class JobDetailView(ApiView):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,27 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 
 from heimdall.recipes import registry
-from training.api import serializers
+from training.api import idempotency, serializers
+from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
+from training.models import Checkpoint, Delivery, Subscription
+from training.placement import REASON_CODES
 from training.presentation import params
+from training.services.forks import CARRIES
 
+COMPONENTS = "#/components/schemas/"
+ENUMS: dict[str, tuple[str, ...]] = {
+    "JobStatus": tuple(map(str, Status)),
+    "JobType": tuple(map(str, JobType)),
+    "JobVerb": tuple(map(str, USER_VERBS)),
+    "StopKind": tuple(str(stop) for stop in Stop if stop),
+    "StepOrEpoch": tuple(str(moment) for moment in StopAt if moment),
+    "VerbOutcome": tuple(map(str, Answer)),
+    "CheckpointKind": tuple(map(str, Checkpoint.Kind)),
+    "WaitingReason": tuple(REASON_CODES),
+    "CarriedOver": tuple(CARRIES),
+    "SubscriptionChannel": tuple(Subscription.Via.values),
+    "DeliveryState": tuple(Delivery.State.values),
+}
 SENTENCES = {
     400: "A field or a parameter was refused.",
     401: "No token, or a wrong one.",
@@ -22,6 +41,7 @@ SENTENCES = {
     410: "The file is gone.",
     413: "The body is too large.",
     415: "The body is not application/json.",
+    422: "The Idempotency-Key came with another request before.",
     416: "The file has no such part.",
     429: "Too many requests.",
     503: "The store or the database cannot be reached now.",
@@ -29,7 +49,7 @@ SENTENCES = {
 FINE = {
     200: "Done, or already so.",
     201: "Made.",
-    202: "A wish was noted, or the job was queued.",
+    202: "Accepted: the request takes effect later, or the job was queued.",
     204: "Gone.",
 }
 
@@ -65,12 +85,13 @@ def document(
     answers: dict[Any, Any],
     params: tuple[params.Param, ...] = (),
     body: Any = None,
+    takes_key: bool = False,
 ) -> Callable[..., Any]:
     return extend_schema(
         operation_id=name,
         summary=summary,
         description="",
-        parameters=[param.declare() for param in params],
+        parameters=[*(param.declare() for param in params), *([idempotency.PARAMETER] if takes_key else [])],
         request=body,
         responses=answers,
         tags=[
@@ -91,8 +112,9 @@ def complete(result: dict[str, Any], generator: Any, request: Any, public: bool)
     schemas = result["components"]["schemas"]
     _bound_paths(result)
     _close(schemas)
+    schemas |= _name_enums(schemas)
     if "NewJobRequest" in schemas:
-        schemas["NewJobRequest"] = _new_job(schemas["NewJobRequest"], getattr(request, "user", None))
+        _add_recipes(schemas, getattr(request, "user", None))
     return result
 
 
@@ -112,44 +134,90 @@ def _close(schemas: dict[str, Any]) -> None:
             schema.pop("description", None)
 
 
-def _new_job(schema: dict[str, Any], user: Any) -> dict[str, Any]:
-    """One alternative for each recipe, with the recipe's own config."""
+def _name_enums(schemas: dict[str, Any]) -> dict[str, Any]:
+    """Known sets of choices as components of their own, so that a client has one type for each. Returns these."""
+    names = {frozenset(values): name for name, values in ENUMS.items()}
+    for name, schema in schemas.items():
+        schemas[name] = _with_named_enums(schema, names)
+    return {name: {"type": "string", "enum": list(values)} for name, values in ENUMS.items()}
+
+
+def _with_named_enums(value: Any, names: dict[frozenset[str], str]) -> Any:
+    if isinstance(value, list):
+        return [_with_named_enums(item, names) for item in value]
+    if not isinstance(value, dict):
+        return value
+    choices = value.get("enum")
+    known = isinstance(choices, list) and names.get(
+        tuple(sorted(choice for choice in choices if choice is not None))
+    )
+    if not known:
+        return {key: _with_named_enums(inner, names) for key, inner in value.items()}
+    link = {"$ref": f"{COMPONENTS}{known}"}
+    beside = {key: inner for key, inner in value.items() if key not in {"type", "enum"}}
+    if None in choices:
+        return {"oneOf": [link, {"type": "null"}]} | beside
+    return {"allOf": [link]} | beside if beside else link
+
+
+def _add_recipes(schemas: dict[str, Any], user: Any) -> None:
+    """NewJobRequest becomes one alternative for each recipe, with the recipe's own config, all of them named."""
+    names = registry.names()
+    if not names:
+        return
     teams = [group.name for group in user.groups.all()] if user is not None and user.is_authenticated else []
-    alternatives = [_alternative(schema, registry.get(name), teams) for name in registry.names()]
-    return {"oneOf": alternatives} if len(alternatives) > 1 else alternatives[0] if alternatives else schema
+    any_recipe = schemas["NewJobRequest"]
+    components = {name: f"{_camel(name)}JobRequest" for name in names}
+    for name, component in components.items():
+        config = f"{_camel(name)}Config"
+        schemas |= _config(name, config)
+        schemas[component] = _alternative(any_recipe, registry.get(name), config, teams)
+    links = {name: f"{COMPONENTS}{component}" for name, component in components.items()}
+    schemas["NewJobRequest"] = {
+        "oneOf": [{"$ref": link} for link in links.values()],
+        "discriminator": {"propertyName": "recipe", "mapping": links},
+    }
 
 
-def _alternative(schema: dict[str, Any], info: registry.RecipeInfo, teams: list[str]) -> dict[str, Any]:
-    found = copy.deepcopy(schema) | {"title": info.title, "description": info.description}
+def _alternative(
+    schema: dict[str, Any], info: registry.RecipeInfo, config: str, teams: list[str]
+) -> dict[str, Any]:
+    found = copy.deepcopy(schema) | {"description": f"{info.title}. {info.description}"}
     fields = found["properties"]
-    fields["recipe"] = {"type": "string", "enum": [info.name]}
-    fields["config"] = _config(info.name)
+    fields["recipe"] = {"type": "string", "const": info.name}
+    fields["config"] = {"$ref": f"{COMPONENTS}{config}"}
     fields["team"] = {"enum": [*teams, None]} | {
         "description": schema["properties"]["team"].get("description", "")
     }
     return found
 
 
-def _config(name: str) -> dict[str, Any]:
-    """The recipe's schema with its own definitions put in place, for a reference would point elsewhere here."""
-    schema = registry.schema(name)
+def _config(recipe: str, component: str) -> dict[str, Any]:
+    """The schema of the recipe's config, and those that it is made of, as components. A title would rename them."""
+    schema = copy.deepcopy(registry.schema(recipe))
     definitions = schema.pop("$defs", {})
-    found = _in_place(schema, definitions)
-    for field in found["properties"].values():
+    links = {f"#/$defs/{name}": f"{COMPONENTS}{_camel(recipe)}{name}" for name in definitions}
+    found = {component: schema} | {f"{_camel(recipe)}{name}": inner for name, inner in definitions.items()}
+    for one in found.values():
+        one.pop("title", None)
+    for field in schema["properties"].values():
         field.pop("group", None)
         if field.get("type") == "string" and "enum" not in field and "pattern" not in field:
             field |= {"pattern": "^[^\\u0000]*$", "maxLength": field.get("maxLength", 1000)}
-    return found
+    return _linked(found, links)
 
 
-def _in_place(value: Any, definitions: dict[str, Any]) -> Any:
+def _linked(value: Any, links: dict[str, str]) -> Any:
+    """References that point into the recipe's own schema, pointed at the components instead."""
     if isinstance(value, list):
-        return [_in_place(item, definitions) for item in value]
+        return [_linked(item, links) for item in value]
     if not isinstance(value, dict):
         return value
-    if "$ref" in value:
-        name = value["$ref"].rpartition("/")[2]
-        return _in_place(
-            definitions[name] | {key: inner for key, inner in value.items() if key != "$ref"}, definitions
-        )
-    return {key: _in_place(inner, definitions) for key, inner in value.items()}
+    return {
+        key: links.get(inner, inner) if key == "$ref" else _linked(inner, links)
+        for key, inner in value.items()
+    }
+
+
+def _camel(name: str) -> str:
+    return "".join(word.capitalize() for word in re.split(r"[^0-9a-zA-Z]+", name))

@@ -11,21 +11,30 @@ from rest_framework.response import Response
 from training import queries, services
 from training.api import serializers
 from training.api.base import ApiView, find_job, given
+from training.api.idempotency import answer_once
 from training.api.schema import answers, document
 from training.lifecycle import Answer, Verb
 
-ANSWERS = answers(200, serializers.VerbAnswer, 202, 403, 404, 409, 413, 415, 429)
+ANSWERS = answers(200, serializers.VerbAnswer, 202, 403, 404, 409, 413, 415, 422, 429)
 
 
 class VerbView(ApiView):
-    """Asks a verb of a job: 202 where it only was noted, else 200."""
+    """Asks a verb of a job: 202 where it takes effect later, else 200."""
+
+    takes_key = True
 
     def ask(
         self, request: Request, pk: int, verb: Verb, options: type[serializers.Input] = serializers.NoOptions
     ) -> Response:
         job, fields = find_job(request, pk), given(request, options)
-        result = services.VERBS[verb](job, by=request.user, **fields)
-        return Response(verb_answer(result, request), status=202 if result.answer is Answer.NOTED else 200)
+
+        def act() -> Response:
+            result = services.VERBS[verb](job, by=request.user, **fields)
+            return Response(
+                verb_answer(result, request), status=202 if result.answer is Answer.NOTED else 200
+            )
+
+        return answer_once(request, act)
 
 
 class PauseView(VerbView):
@@ -33,6 +42,7 @@ class PauseView(VerbView):
         "pause_job",
         "Pause a job",
         body=serializers.PauseOptions,
+        takes_key=True,
         answers=ANSWERS,
     )
     def post(self, request: Request, pk: int) -> Response:
@@ -44,6 +54,7 @@ class ResumeView(VerbView):
         "resume_job",
         "Resume a job, or withdraw its pause",
         body=serializers.ResumeOptions,
+        takes_key=True,
         answers=ANSWERS,
     )
     def post(self, request: Request, pk: int) -> Response:
@@ -54,6 +65,7 @@ class RestartView(VerbView):
     @document(
         "restart_job",
         "Begin again at step 0",
+        takes_key=True,
         answers=ANSWERS,
     )
     def post(self, request: Request, pk: int) -> Response:
@@ -64,6 +76,7 @@ class CancelView(VerbView):
     @document(
         "cancel_job",
         "Cancel a job",
+        takes_key=True,
         answers=ANSWERS,
     )
     def post(self, request: Request, pk: int) -> Response:
@@ -74,6 +87,7 @@ class DiscardView(VerbView):
     @document(
         "discard_job",
         "Give a paused job up",
+        takes_key=True,
         answers=ANSWERS,
     )
     def post(self, request: Request, pk: int) -> Response:

@@ -11,12 +11,14 @@ nodes.py          the hosts that jobs run on, and what happened to each
 notifications.py  watches, subscriptions, and the outbox of messages
 saved_views.py    lists of jobs that people gave names to
 tokens.py         what programs log in with: of each the hash of its value
+answers.py        answers that are kept, so that a request sent twice is done once
 installation.py   the one row of the installation itself
 
 storages.py       where the files of checkpoints and datasets lie
 choices.py        the choices of a field, from an enumeration of the lifecycle
 """
 
+from training.models.answers import KEY_LENGTH, KeptAnswer
 from training.models.attempts import WAIT_BUCKETS, Attempt
 from training.models.checkpoints import Checkpoint
 from training.models.datasets import Dataset, Shard
@@ -33,6 +35,7 @@ from training.models.tokens import ApiToken
 
 __all__ = [
     "JOB_ORDERS",
+    "KEY_LENGTH",
     "WAIT_BUCKETS",
     "ApiToken",
     "Artifact",
@@ -43,6 +46,7 @@ __all__ = [
     "Delivery",
     "Event",
     "Installation",
+    "KeptAnswer",
     "LogChunk",
     "Metric",
     "MetricBlock",

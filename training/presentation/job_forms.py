@@ -105,7 +105,7 @@ class NewJobForm(JobForm):
         return {
             name.removeprefix(PREFIX): value
             for name, value in self.cleaned_data.items()
-            if name.startswith(PREFIX) and value is not None
+            if name.startswith(PREFIX) and value is not None and value != ""
         }
 
     def submission(self) -> dict[str, Any]:

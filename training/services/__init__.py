@@ -37,6 +37,7 @@ notifications.py  who is told of what: watches and subscriptions
 outbox.py         messages, written with the transition that they tell of and sent later
 saved_views.py    lists of jobs that people gave names to
 tokens.py         what programs log in with: made, looked up by its hash, revoked
+idempotency.py    a request that is sent twice is done once
 """
 
 from training.services.bundles import import_bundle
@@ -53,6 +54,7 @@ from training.services.editing import edit, pin
 from training.services.extending import about_the_schedule, extend, extend_dataset, why_not_extendable
 from training.services.failing import crash, fail
 from training.services.forks import clone, fork
+from training.services.idempotency import answer_once, forget_answers
 from training.services.installation import NotOurs, join_installation
 from training.services.landing import Landing, complete, land, release
 from training.services.many import MOST_AT_ONCE, Asked, ask, ask_each
@@ -90,6 +92,7 @@ __all__ = [
     "Result",
     "Wish",
     "about_the_schedule",
+    "answer_once",
     "ask",
     "ask_each",
     "beat",
@@ -114,6 +117,7 @@ __all__ = [
     "extend_dataset",
     "fail",
     "finished_shards",
+    "forget_answers",
     "forget_deliveries",
     "fork",
     "import_bundle",

@@ -56,6 +56,7 @@ def sweep_scratch() -> None:
 def retire() -> None:
     """What is done now and then: messages of long ago, retention, and files that no row names."""
     services.forget_deliveries()
+    services.forget_answers()
     try:
         services.retire_all_checkpoints()
         services.delete_orphaned_files()
