@@ -40,6 +40,12 @@ class TransitionRefused(HeimdallError):
         self.verbs = verbs
 
 
+class LimitReached(InvalidInput):
+    """One person has as much as one person may have."""
+
+    code = "limit_reached"
+
+
 class StaleAttempt(HeimdallError):
     """Another attempt owns the job by now: the worker that asks must drop everything."""
 

@@ -24,6 +24,7 @@ SEE = "see"
 EDIT = "edit"  # name, description, priority; pins of checkpoints
 TEAM_VERBS = frozenset({SEE, Verb.PAUSE, Verb.RESUME, Verb.CANCEL})
 VIEW_PERMISSION = "training.view_trainingjob"
+URGENT_PERMISSION = "training.urgent_priority"
 NODE_PERMISSION = "training.change_node"  # to drain nodes and to take them out; superusers may without it
 
 
@@ -110,6 +111,11 @@ def require_steering_nodes(actor: Actor) -> None:
             "Nodes are drained and taken out by administrators and by users with the permission "
             "'Can change node'."
         )
+
+
+def may_be_urgent(actor: Actor) -> bool:
+    """Whether the actor may give a job any priority, not only those up to the ceiling."""
+    return isinstance(actor, System) or (actor.is_active and actor.has_perm(URGENT_PERMISSION))
 
 
 def visible_jobs(actor: Actor) -> QuerySet[TrainingJob]:

@@ -11,7 +11,7 @@ import zoneinfo
 from collections.abc import Callable
 from email.utils import parseaddr
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -109,6 +109,10 @@ def seconds(name: str, default: float, *, low: float, high: float = 86_400.0) ->
     return _number(name, default, float, low, high)
 
 
+@overload
+def gigabytes(name: str, default: float) -> float: ...
+@overload
+def gigabytes(name: str, default: None = None) -> float | None: ...
 def gigabytes(name: str, default: float | None = None) -> float | None:
     given = text(name, "" if default is None else str(default))
     return _in_range(name, given, float, 0.001, 1_000_000) if given else None

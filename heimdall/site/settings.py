@@ -169,6 +169,13 @@ ORPHAN_GRACE_SECONDS = env.seconds("HEIMDALL_ORPHAN_GRACE_SECONDS", 3_600, low=1
 DISCARDED_KEEP_SECONDS = env.seconds("HEIMDALL_DISCARDED_KEEP_SECONDS", 604_800, low=0, high=31_536_000)
 # None: the memory of this machine or of its largest GPU, whichever is more.
 MAX_JOB_MEMORY_GB = env.gigabytes("HEIMDALL_MAX_JOB_MEMORY_GB")
+# What one person may ask for and keep.
+MAX_PRIORITY = env.integer("HEIMDALL_MAX_PRIORITY", 10, low=0, high=fields.HIGHEST_PRIORITY)
+MAX_UNFINISHED_JOBS = env.integer("HEIMDALL_MAX_UNFINISHED_JOBS", 200, low=1, high=1_000_000)
+MIN_CHECKPOINT_SECONDS = env.seconds("HEIMDALL_MIN_CHECKPOINT_SECONDS", 10, low=0)
+MAX_CHECKPOINT_GB_PER_JOB = env.gigabytes("HEIMDALL_MAX_CHECKPOINT_GB_PER_JOB", 500)
+MAX_CHECKPOINT_GB_PER_PERSON = env.gigabytes("HEIMDALL_MAX_CHECKPOINT_GB_PER_PERSON", 2_000)
+MIN_FREE_DISK_GB = env.gigabytes("HEIMDALL_MIN_FREE_DISK_GB", 1)
 CRASHES_AT_ONE_STEP = 3  # trainer deaths in succession at one step that fail a job
 CRASHES_WITHOUT_CHECKPOINT = 10  # ... and deaths without a newer checkpoint
 NODE_NAME = env.name("HEIMDALL_NODE_NAME", os.uname().nodename)

@@ -31,6 +31,42 @@ class Group:
 
 V = Variable
 
+PEOPLE = Group(
+    "What one person may ask for and keep",
+    (
+        V(
+            "HEIMDALL_MAX_PRIORITY",
+            "10",
+            "the highest priority that a job gets without the permission `urgent_priority`",
+        ),
+        V(
+            "HEIMDALL_MAX_UNFINISHED_JOBS",
+            "200",
+            "jobs of one person that may be queued or running; administrators have no bound",
+        ),
+        V(
+            "HEIMDALL_MIN_CHECKPOINT_SECONDS",
+            "10",
+            "the least that `checkpoint_every_minutes` may come to",
+        ),
+        V(
+            "HEIMDALL_MAX_CHECKPOINT_GB_PER_JOB",
+            "500",
+            "gigabytes of checkpoints that one job keeps, whatever its `keep_last` says; the newest always stays",
+        ),
+        V(
+            "HEIMDALL_MAX_CHECKPOINT_GB_PER_PERSON",
+            "2000",
+            "gigabytes of checkpoints of all jobs of one person, beyond which only pauses and ends are stored",
+        ),
+        V(
+            "HEIMDALL_MIN_FREE_DISK_GB",
+            "1",
+            "gigabytes that stay free in the folder of checkpoints: below, only pauses and ends are stored",
+        ),
+    ),
+)
+
 WEB = Group(
     "The web server",
     (
@@ -279,5 +315,5 @@ MESSAGES = Group(
     ),
 )
 
-GROUPS = (WEB, STORE, WORKER, RECIPES, MESSAGES)
+GROUPS = (WEB, PEOPLE, STORE, WORKER, RECIPES, MESSAGES)
 BY_NAME = {variable.name: variable for group in GROUPS for variable in group.variables}

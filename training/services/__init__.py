@@ -9,6 +9,7 @@ A job, by what people and programs ask of it:
 submitting.py     new jobs
 forks.py          new jobs from others: clone, fork
 extending.py      more of the same: epochs of a training, samples of a dataset
+limits.py         how much one person may ask for and keep
 editing.py        name, description, tags, priority, pool, pinned checkpoints
 verbs.py          pause, resume, restart, cancel, discard, delete; and preempt, for the scheduler
 resuming.py       how a stopped job goes back into the queue
@@ -57,6 +58,7 @@ from training.services.forks import clone, fork
 from training.services.idempotency import answer_once, forget_answers
 from training.services.installation import NotOurs, join_installation
 from training.services.landing import Landing, complete, land, release
+from training.services.limits import why_not_stored
 from training.services.many import MOST_AT_ONCE, Asked, ask, ask_each
 from training.services.nodes import NODE_VERBS, beat_node, drain, register_node, remove, set_draining, undrain
 from training.services.notifications import (
@@ -163,5 +165,6 @@ __all__ = [
     "wake",
     "watch",
     "why_not_extendable",
+    "why_not_stored",
     "wish",
 ]

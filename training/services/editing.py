@@ -14,6 +14,7 @@ from training.models import (
     Tag,
     TrainingJob,
 )
+from training.services import limits
 from training.services.transition import (
     add_event,
     raise_event_seq,
@@ -40,6 +41,7 @@ def edit(
         changes["description"] = fields.clean_description(description)
     if priority is not None:
         changes["priority"] = fields.clean_priority(priority)
+        limits.require_priority(priority, by=by, before=job.priority)
     if pool is not None:
         changes["pool"] = fields.clean_pool(pool)
     if tags is not None:

@@ -23,6 +23,7 @@ from training.models import (
     TrainingJob,
     checkpoint_storage,
 )
+from training.services import limits
 from training.services.submitting import submit
 from training.services.transition import Result
 from training.store import checkpoints
@@ -74,6 +75,7 @@ def fork(
     wanted = job.config | (config if isinstance(config, dict) else {})
     if carry == TRAINING:
         _refuse_what_the_state_is_made_for(job, wanted, start)
+    limits.require_room_in_store(by, start.size)
     copied = _copy(start, carry)
     try:
         with transaction.atomic():

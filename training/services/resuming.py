@@ -16,6 +16,7 @@ from training.models import (
     Metric,
     TrainingJob,
 )
+from training.services import limits
 from training.services.metrics import forget_blocks
 from training.services.rollback import rolled_back, start_again, to_checkpoint
 from training.services.transition import Result, move
@@ -32,6 +33,7 @@ def apply_resume(job: TrainingJob, rule: Rule, by: Any, checkpoint: int | None) 
         return Result(
             job, Answer.DONE, f"Job {job.pk} goes on: its pause was withdrawn.", resumes_from=_place(job)
         )
+    limits.require_room_in_queue(job.owner)
     changes |= start_again(job) | to_checkpoint(job, start)
     changes |= {"crashes_at_step": 0, "crashes_since_checkpoint": 0}
     step, epoch = (start.step, start.epoch) if start else (0, 0)
@@ -47,6 +49,7 @@ def apply_resume(job: TrainingJob, rule: Rule, by: Any, checkpoint: int | None) 
 
 
 def apply_restart(job: TrainingJob, by: Any) -> Result:
+    limits.require_room_in_queue(job.owner)
     beginning = _beginning(job)
     Metric.objects.filter(job_id=job.pk).delete()
     forget_blocks(job, after=-1)

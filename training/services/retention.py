@@ -128,10 +128,22 @@ def _kept(job: TrainingJob, rows: list[Checkpoint], old: set[int]) -> set[int]:
         (row for row in good if "best" in row.kinds and row.val_loss is not None),
         key=lambda row: (row.val_loss, row.step),
     )
-    stays = {row.pk for row in good[: job.config.get("keep_last", 3)]}
-    stays |= {row.pk for row in by_loss[: job.config.get("keep_best", 1)]}
+    newest, best = good[: job.config.get("keep_last", 3)], by_loss[: job.config.get("keep_best", 1)]
+    stays = {row.pk for row in _that_fit([*newest[:1], *best, *newest[1:]])}
     stays |= {row.pk for row in rows if row.pinned or _KEPT_KINDS & set(row.kinds)}
     return stays | ({row.pk for row in rows if row not in good} - old)
+
+
+def _that_fit(rows: list[Checkpoint]) -> Iterator[Checkpoint]:
+    """The first of them, and of the others those that a job may keep beside it. A row may stand there twice."""
+    total, seen = 0, set[int]()
+    for row in rows:
+        if row.pk in seen:
+            continue
+        if not seen or total + row.size <= settings.MAX_CHECKPOINT_GB_PER_JOB * 1e9:
+            total += row.size
+            seen.add(row.pk)
+            yield row
 
 
 def _delete_checkpoint(row: Checkpoint) -> bool:

@@ -15,6 +15,11 @@ def storable(text: str) -> str:
     return text.replace("\x00", "\\0").encode(errors="backslashreplace").decode()
 
 
+def gigabytes(size: float) -> str:
+    """A size in words."""
+    return f"{size / 1e9:.3g} GB"
+
+
 def finite(value: Any) -> Any:
     """The value with NaN and the infinities (numbers or the trainer's words for them) as null."""
     if isinstance(value, dict):

@@ -16,7 +16,7 @@ from training.models import (
     Dataset,
     TrainingJob,
 )
-from training.services import outbox
+from training.services import limits, outbox
 from training.services.datasets import dataset_named, name_dataset
 from training.services.editing import index_tags
 from training.services.transition import Result, add_event, hold
@@ -43,15 +43,19 @@ def submit(
     info = registry.get(recipe)
     resolved = registry.validate(recipe, config)
     _refuse_what_does_not_fit(info, resolved)
+    limits.require_rare_checkpoints(resolved)
+    priority = fields.clean_priority(priority)
+    limits.require_priority(priority, by=by)
     about = {
         "job_name": fields.clean_name(job_name),
         "description": fields.clean_description(description),
-        "priority": fields.clean_priority(priority),
+        "priority": priority,
         "pool": fields.clean_pool(pool),
         "team": policy.clean_team(team, by),
         "tags": fields.clean_tags(tags),
     }
     with transaction.atomic():
+        limits.require_room_in_queue(by)
         if parent is not None:
             hold(parent)
         job = TrainingJob.objects.create(

@@ -197,6 +197,11 @@ def leave_mark(text: str) -> str:
     return mark()
 
 
+def free_bytes() -> int | None:
+    """What the store's disk has left; None where that cannot be known, as of a bucket."""
+    return checkpoint_storage().free_bytes()
+
+
 def can_be_shared() -> bool:
     """Whether the store may be another installation's too."""
     return bool(checkpoint_storage().can_be_shared)

@@ -42,6 +42,9 @@ class Store(Protocol):
     def names(self, folder: str) -> Iterator[str]:
         """All files below a folder."""
 
+    def free_bytes(self) -> int | None:
+        """What is left for more; None where nobody can say."""
+
 
 @deconstructible(path="training.store.file_system.AtomicFileSystemStorage")
 class AtomicFileSystemStorage(FileSystemStorage):
@@ -66,6 +69,10 @@ class AtomicFileSystemStorage(FileSystemStorage):
     def holds(self, name: str, *, size: int, check: Check) -> bool:
         """The size tells: a file comes whole or not at all. Its content is checked whenever it is read."""
         return self.size(name) == size
+
+    def free_bytes(self) -> int:
+        folder = Path(self.location)
+        return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
 
     def fetch(self, name: str, target: Path) -> None:
         with self.open(name, "rb") as source, open(target, "xb") as file:

@@ -73,6 +73,9 @@ class S3Storage(s3.S3Storage):
 
     can_be_shared = True
 
+    def free_bytes(self) -> None:
+        """A bucket does not say."""
+
     def __init__(
         self,
         *,
