@@ -100,7 +100,7 @@ def test_what_a_job_or_a_person_has_too_much_of_is_not_stored(attempt, alice, se
     assert "the pinned checkpoints of this job hold" in services.why_not_stored(attempt, 30)
     assert services.why_not_stored(attempt, 19) == ""
     settings.MAX_CHECKPOINT_GB_PER_PERSON = 90e-9
-    assert "one person may keep" in services.why_not_stored(attempt, 20)
+    assert "one person may keep" in services.why_not_stored(attempt, 19)
     assert services.why_not_stored(attempt, 9) == ""
     with pytest.raises(LimitReached, match="Nothing was copied"):
         services.fork(attempt.job, by=alice, checkpoint=Checkpoint.objects.latest("id").pk)
