@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from heimdall.engine.control import Wishes
-from heimdall.engine.work import TrainingWork
+from heimdall.engine.control import StopRequests
+from heimdall.engine.recipe_job import RecipeJob
 from heimdall.recipes.config import TrainingConfig
 from heimdall.trainer.protocol import Exit, FileStored, FromTrainer, GoOn, StopTraining, TrainerSpec
 from tests.engine import overhead
@@ -36,11 +36,11 @@ class Recipe(overhead.Recipe):
         return Points()
 
 
-class Until(TrainingWork):
+class Until(RecipeJob):
     """Notes when each step was finished, and asks to stop after some of them."""
 
-    def prepare(self, wishes: Wishes, places: list[int], *, exit_after: int | None = None) -> None:
-        self.asking, self.places, self.exit_after, self.moments = wishes, places, exit_after, []
+    def prepare(self, requests: StopRequests, places: list[int], *, exit_after: int | None = None) -> None:
+        self.asking, self.places, self.exit_after, self.moments = requests, places, exit_after, []
 
     def step_finished(self) -> None:
         super().step_finished()
@@ -65,30 +65,30 @@ def main() -> None:
 
 def pauses(folder: Path) -> dict[str, str]:
     """Train once through the epoch and pause at each place."""
-    wishes, staged = Wishes(), []
+    requests, staged = StopRequests(), []
 
     def hear(message: FromTrainer) -> None:
         if message.kind == "staged":
             staged.append(message.path)
-            wishes.receive(FileStored(message.path))
+            requests.receive(FileStored(message.path))
         if message.kind == "stopped":
-            wishes.receive(Exit() if len(staged) == len(PLACES) else GoOn())
+            requests.receive(Exit() if len(staged) == len(PLACES) else GoOn())
 
-    work = Until(_spec(folder), send=hear, wishes=wishes)
+    work = Until(_spec(folder), send=hear, requests=requests)
     work.start(Recipe(_config(), folder), "")
-    work.prepare(wishes, list(PLACES.values()))
-    work.work()
+    work.prepare(requests, list(PLACES.values()))
+    work.train()
     return dict(zip(PLACES, staged, strict=True))
 
 
 def first_step(path: str, folder: Path) -> float:
     """Seconds from the loaded state to the end of the first step."""
-    wishes = Wishes()
-    work = Until(_spec(folder, checkpoint=path), send=lambda message: None, wishes=wishes)
+    requests = StopRequests()
+    work = Until(_spec(folder, checkpoint=path), send=lambda message: None, requests=requests)
     work.start(Recipe(_config(), folder), "")
-    work.prepare(wishes, [], exit_after=1)
+    work.prepare(requests, [], exit_after=1)
     began = time.perf_counter()
-    work.work()
+    work.train()
     return work.moments[0] - began
 
 

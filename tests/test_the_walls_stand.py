@@ -215,7 +215,7 @@ def test_the_web_process_and_the_supervisor_import_no_torch():
 
 def test_a_trainer_imports_no_django_and_nothing_of_the_app():
     code = (
-        "import sys; import heimdall.engine.work;"
+        "import sys; import heimdall.engine.recipe_job;"
         "print(sorted({name.split('.')[0] for name in sys.modules} & {'django', 'training'}))"
     )
     assert run_python(code) == "[]"

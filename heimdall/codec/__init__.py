@@ -3,7 +3,6 @@
 from heimdall.codec.file import extract, header_sha256, load, part_names, read_about, verify, verify_stream
 from heimdall.codec.header import MAX_HEADER_BYTES, BadCheckpoint, FileInfo, Saved
 from heimdall.codec.writing import save
-from heimdall.files import sync_folder as fsync_folder
 
 __all__ = [
     "MAX_HEADER_BYTES",
@@ -11,7 +10,6 @@ __all__ = [
     "FileInfo",
     "Saved",
     "extract",
-    "fsync_folder",
     "header_sha256",
     "load",
     "part_names",

@@ -23,6 +23,7 @@ from heimdall.codec.tensors import (
     array_of,
     blob_of_array,
     blob_of_tensor,
+    bytes_of,
     check_tensor_is_kept,
     facts_of_array,
     facts_of_tensor,
@@ -67,8 +68,25 @@ def decode(text: str, blobs: dict[str, Blob]) -> Any:
         raise CannotDecode(f"{type(error).__name__}: {error}") from error
 
 
+def check(value: Any) -> None:
+    """Raise CannotEncode for what encode() would refuse. No tensor is copied, from no device."""
+    to_json(Encoder(keeps_blobs=False).encode(value, ()))
+
+
+def copied(value: Any) -> Any:
+    """What a file would give back, without the file."""
+    encoded = encode(value)
+    blobs = {}
+    for name, blob in encoded.blobs.items():
+        data = torch.empty(memoryview(blob.data).nbytes, dtype=torch.uint8)
+        bytes_of(data)[:] = memoryview(blob.data)
+        blobs[name] = Blob(blob.dtype, blob.shape, data)
+    return decode(encoded.text, blobs)
+
+
 class Encoder:
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_blobs: bool = True) -> None:
+        self._keeps_blobs = keeps_blobs
         self.blobs: dict[str, Blob] = {}
         self.aliases: dict[str, str] = {}
         self._names: set[str] = {"__metadata__"}
@@ -115,14 +133,15 @@ class Encoder:
         plain = value.detach()
         check_tensor_is_kept(plain, path)
         name, is_new = self._place(identity_of(plain), value, path)
-        if is_new:
+        if is_new and self._keeps_blobs:
             self.blobs[name] = blob_of_tensor(plain)
         return {TAG: "tensor", "v": name} | facts_of_tensor(value)
 
     def _array(self, value: "np.ndarray[Any, Any]", path: Path) -> Node:
         facts = facts_of_array(value, path)
         name, _ = self._place(None, value, path)
-        self.blobs[name] = blob_of_array(value)
+        if self._keeps_blobs:
+            self.blobs[name] = blob_of_array(value)
         return {TAG: "array", "v": name} | facts
 
     def _place(self, identity: tuple[Any, ...] | None, value: Any, path: Path) -> tuple[str, bool]:

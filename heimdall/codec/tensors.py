@@ -37,8 +37,14 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
 
 
 def check_tensor_is_kept(tensor: torch.Tensor, path: Path) -> None:
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta":
-        raise CannotEncode(f"{where(path)}: a checkpoint keeps dense tensors only, not {tensor.layout}")
+    if tensor.layout is not torch.strided:
+        raise CannotEncode(
+            f"{where(path)} is a sparse tensor, and a checkpoint keeps dense ones: for sparse gradients take an "
+            "optimizer without momentum, or torch.optim.SparseAdam; in a part of your own, give to_dense()"
+        )
+    if tensor.is_quantized or tensor.device.type == "meta":
+        kind = "quantized" if tensor.is_quantized else "meta"
+        raise CannotEncode(f"{where(path)} is a {kind} tensor, and a checkpoint keeps none of these")
     if tensor.dtype not in _AS_REAL and tensor.dtype not in _TORCH_NAMES:
         raise CannotEncode(f"{where(path)}: a checkpoint does not keep tensors of {tensor.dtype}")
 

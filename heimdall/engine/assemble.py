@@ -32,6 +32,7 @@ class Training:
     """In the order in which they are loaded: the generators last."""
     parameters: int
     fingerprint: str
+    modules: ModuleState
 
     @property
     def learning_rate(self) -> float:
@@ -76,7 +77,8 @@ def assemble(
     passing = PassingBuffers(models)
     if passing:
         parts[BUFFERS] = passing
-    parts[MODULES] = ModuleState(models)
+    modules = ModuleState(models)
+    parts[MODULES] = modules
     parts |= own_parts(recipe.parts())
     parts |= {"progress": progress, "position": position, "totals": totals, "best": best}
     parts |= {"early_stopping": early_stopping, GENERATORS: generators}
@@ -106,7 +108,7 @@ def assemble(
         model, step, validation_pass, data, progress, position, totals, best, early_stopping, each_epoch
     )
     parameters = sum(weight.numel() for weight in model.parameters())
-    return Training(loop, plan, parts, parameters, recipe.fingerprint(training, validation))
+    return Training(loop, plan, parts, parameters, recipe.fingerprint(training, validation), modules)
 
 
 def _why_no_batch(config: Any, samples: int) -> str:

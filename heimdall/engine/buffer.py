@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from heimdall.codec.tensors import check_tensor_is_kept
 from heimdall.engine.copying import Piece, cut
 
 _PLAIN = frozenset({int, float, str, bool, bytes, type(None)})
@@ -138,8 +139,7 @@ class _Walk:
         return copy.deepcopy(value)
 
     def _place_for(self, tensor: Tensor, path: _Path) -> Tensor:
-        if tensor.layout is not torch.strided:
-            raise TypeError(_words_about_sparse(path))
+        check_tensor_is_kept(tensor, path)
         identity = _identity(tensor)
         # What is not contiguous may overlap with others; on its own it has none of that.
         is_its_own = not tensor.numel() or not tensor.is_contiguous()
@@ -155,14 +155,6 @@ class _Walk:
         self.sources.append(tensor)
         self.used[path] = self._found[same] = place
         return place
-
-
-def _words_about_sparse(path: _Path) -> str:
-    where = "/".join(str(piece) for piece in path)
-    return (
-        f"{where} is a sparse tensor, and a checkpoint keeps dense ones: for sparse gradients take an optimizer "
-        "without momentum, or torch.optim.SparseAdam; in a part of your own, give to_dense()"
-    )
 
 
 def _copy_from_cuda(targets: list[Tensor], sources: list[Tensor]) -> None:

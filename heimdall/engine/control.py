@@ -14,7 +14,7 @@ class Control(Protocol):
         """ "" to go on; STEP to stop before the next step; EPOCH to stop when the epoch is closed."""
 
 
-class Wishes:
+class StopRequests:
     """What the supervisor wants, as its messages say it. One thread fills it, the training reads it."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Wishes:
             self._changed.notify_all()
 
     def wait_for_answer(self) -> bool:
-        """Wait, stopped, until the wish is withdrawn (True) or the process may go (False)."""
+        """Wait, stopped, until the request is withdrawn (True) or the process may go (False)."""
         with self._changed:
             self._changed.wait_for(lambda: self._exiting or not self._stop)
             return not self._exiting

@@ -11,7 +11,7 @@ import torch
 import torch._dynamo
 from torch import nn
 
-from heimdall.engine.refused import Refused
+from heimdall.engine.errors import Refused
 
 
 def choose_device(asked: str, pinned: Mapping[str, Any]) -> torch.device:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from heimdall.codec import fsync_folder
-from heimdall.engine.control import Wishes
+from heimdall.engine.control import StopRequests
 from heimdall.failpoints import failpoint
+from heimdall.files import sync_folder
 from heimdall.recipes.base import GenerationRecipe
 from heimdall.trainer.protocol import FromTrainer, StagedShard
 
@@ -32,16 +32,16 @@ class Generation:
         """A shard's file has been taken over."""
         self._waiting.discard(path)
 
-    def make_missing(self, *, send: Callable[[FromTrainer], None], wishes: Wishes) -> bool:
+    def make_missing(self, *, send: Callable[[FromTrainer], None], requests: StopRequests) -> bool:
         """Make the shards that are missing. True when all are there, False when a stop came between two."""
         total = self.recipe.shards
         for shard in range(total):
             if shard in self.finished:
                 continue
             # A slow store must not fill the disk; and whoever stops loses little that was made.
-            while len(self._waiting) >= MOST_WAITING and not wishes.poll():
-                wishes.wait_for_change(0.2)
-            if wishes.poll():
+            while len(self._waiting) >= MOST_WAITING and not requests.poll():
+                requests.wait_for_change(0.2)
+            if requests.poll():
                 return False
             path, summary = self.recipe.generate(shard, self.folder)
             failpoint("shard_made")
@@ -59,5 +59,5 @@ def _finished(shard: int, path: Path, summary: dict[str, Any]) -> dict[str, Any]
         os.fsync(file.fileno())
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size = os.fstat(file.fileno()).st_size
-    fsync_folder(path.parent)
+    sync_folder(path.parent)
     return {"shard": shard, "path": path.name, "size": size, "sha256": sha256, **summary}

@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from heimdall.engine.control import STEP, Control
 from heimdall.engine.data import Batch, Data
 from heimdall.engine.ema import WeightAverage
+from heimdall.engine.errors import Refused
 from heimdall.engine.progress import Best, EarlyStopping, EpochTotals, Position, Progress, StepRecord
-from heimdall.engine.refused import Refused
 from heimdall.engine.rng import Generators, mix
 from heimdall.failpoints import failpoint
 from heimdall.recipes.base import Evaluation, Loss, split_loss

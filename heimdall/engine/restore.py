@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from heimdall.engine.ema import WeightAverage
+from heimdall.engine.errors import Refused
 from heimdall.engine.parts import OWN
-from heimdall.engine.refused import Refused
 from heimdall.engine.snapshot import state_of
 from heimdall.recipes.base import Part
 

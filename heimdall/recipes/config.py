@@ -192,6 +192,15 @@ class TrainingConfig(RecipeConfig):
         description="Use only algorithms that give the same bits each time. Else a resume is approximate.",
         json_schema_extra=in_group("Reproducibility"),
     )
+    try_resume: bool = Field(
+        True,
+        title="Try a resume after the first step",
+        description=(
+            "Builds everything a second time beside the training and loads its state there: what could not be "
+            "resumed fails at once. Turn it off where a second build has side effects."
+        ),
+        json_schema_extra=in_group("Reproducibility"),
+    )
     checkpoint_every_epochs: int = Field(
         1,
         ge=0,

@@ -19,7 +19,7 @@ from types import NoneType
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 VERSION = 1
-RECIPE_DRIVER = "heimdall.engine.work"  # the module that trains by a recipe
+RECIPE_DRIVER = "heimdall.engine.recipe_job"  # the module that trains by a recipe
 
 M = TypeVar("M", bound="WireMessage")
 

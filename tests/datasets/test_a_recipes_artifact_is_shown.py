@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from heimdall.engine import work
+from heimdall.engine import recipe_job
 from heimdall.engine.loop import ClosedEpoch
 from heimdall.trainer.protocol import EpochDone
 from tests.pages.conftest import html
@@ -51,11 +51,11 @@ def test_a_localization_shows_where_it_places_its_validation_samples(run):
 
 def test_an_artifact_that_is_too_large_is_left_out_and_the_log_says_so(capfd):
     closed = ClosedEpoch(
-        3, {"val_loss": 1.0}, 1.0, True, {"kind": "x", "text": "x" * work.MOST_ARTIFACT_BYTES}
+        3, {"val_loss": 1.0}, 1.0, True, {"kind": "x", "text": "x" * recipe_job.MOST_ARTIFACT_BYTES}
     )
-    assert work._shown(closed) is None
+    assert recipe_job._shown(closed) is None
     assert "The artifact of epoch 3 is left out" in capfd.readouterr().err
-    assert work._shown(ClosedEpoch(3, {}, 1.0, True)) is None
+    assert recipe_job._shown(ClosedEpoch(3, {}, 1.0, True)) is None
 
 
 @dataclass

@@ -79,12 +79,12 @@ def resumed_from(staged: StagedCheckpoint) -> dict[str, Any]:
 
 def attempt(spec: Any, stop: Stop | None = None) -> Told:
     """Train in this process until the stop or the end."""
-    from heimdall.engine.work import load_recipe
-    from tests.engine.stopping import StoppingWork
+    from heimdall.engine.recipe_job import load_recipe
+    from tests.engine.stopping import StoppingJob
 
-    work = StoppingWork(spec, stop or Stop())
+    work = StoppingJob(spec, stop or Stop())
     work.start(*load_recipe(spec))
-    work.work()
+    work.train()
     return work.told
 
 

@@ -17,8 +17,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from heimdall import TrainingConfig, TrainingRecipe
-from heimdall.engine.control import Wishes
-from heimdall.engine.work import TrainingWork
+from heimdall.engine.control import StopRequests
+from heimdall.engine.recipe_job import RecipeJob
 from heimdall.trainer.protocol import Exit, TrainerSpec, encode
 
 SAMPLES, BATCH, BLOCK = 6400, 32, 100
@@ -62,11 +62,11 @@ def bare_steps() -> Iterator[None]:
             yield
 
 
-class TakingTurns(TrainingWork):
+class TakingTurns(RecipeJob):
     """After each step of the trainer comes one of the bare loop."""
 
-    def prepare(self, steps: int, wishes: Wishes) -> None:
-        self.left, self.wishes = steps, wishes
+    def prepare(self, steps: int, requests: StopRequests) -> None:
+        self.left, self.requests = steps, requests
         self.bare, self.ours, self.theirs = bare_steps(), [0.0], [0.0]
         next(self.bare)
         self.since = time.thread_time()
@@ -80,7 +80,7 @@ class TakingTurns(TrainingWork):
         self.theirs.append(end - between)
         self.left -= 1
         if not self.left:
-            self.wishes.receive(Exit())
+            self.requests.receive(Exit())
         self.since = time.thread_time()
 
 
@@ -104,12 +104,12 @@ def measure(steps: int) -> tuple[list[float], list[float]]:
         keep_best=0,
     )
     with tempfile.TemporaryDirectory() as folder:
-        wishes = Wishes()
+        requests = StopRequests()
         spec = TrainerSpec("overhead", {}, folder, scratch=folder, threads=1, device="cpu")
-        work = TakingTurns(spec, send=encode, wishes=wishes)
+        work = TakingTurns(spec, send=encode, requests=requests)
         work.start(Recipe(config, Path(folder)), "")
-        work.prepare(steps, wishes)
-        work.work()
+        work.prepare(steps, requests)
+        work.train()
     return blocks(work.ours), blocks(work.theirs)
 
 

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from heimdall.engine.control import Wishes
-from heimdall.engine.work import TrainingWork
+from heimdall.engine.control import StopRequests
+from heimdall.engine.recipe_job import RecipeJob
 from heimdall.trainer.protocol import Exit, FileStored, FromTrainer, StopTraining
 from tests.engine.attempts import Stop, Told
 
 
-class StoppingWork(TrainingWork):
+class StoppingJob(RecipeJob):
     def __init__(self, spec: Any, stop: Stop) -> None:
-        self.wishes, self.told, self.stop = Wishes(), Told(), stop
+        self.requests, self.told, self.stop = StopRequests(), Told(), stop
         self.questions_left = 0
-        super().__init__(spec, send=self.answer, wishes=self.wishes)
+        super().__init__(spec, send=self.answer, requests=self.requests)
 
     @property
     def progress(self) -> Any:
@@ -22,14 +22,14 @@ class StoppingWork(TrainingWork):
         """Take what the work tells, as a supervisor would."""
         self.told.messages.append(message)
         if message.kind == "staged":
-            self.wishes.receive(FileStored(message.path))
+            self.requests.receive(FileStored(message.path))
         elif message.kind in ("stopped", "finished"):
-            self.wishes.receive(Exit())
+            self.requests.receive(Exit())
 
     def phase(self, name: str) -> None:
         super().phase(name)
         if self.progress.epochs_completed + 1 == self.stop.at_epoch:
-            self.wishes.receive(StopTraining("epoch"))
+            self.requests.receive(StopTraining("epoch"))
         # Asked for the first time before the first batch: the second time is in the middle.
         is_there = name == "validating" and self.progress.epochs_completed + 1 == self.stop.in_validation
         self.questions_left = 2 if is_there and not self.told.of("stopped") else 0
@@ -38,15 +38,15 @@ class StoppingWork(TrainingWork):
         if self.questions_left:
             self.questions_left -= 1
             if not self.questions_left:
-                self.wishes.receive(StopTraining("step"))
+                self.requests.receive(StopTraining("step"))
         return super().poll()
 
     def step_finished(self) -> None:
         super().step_finished()
         if self.progress.steps_completed == self.stop.after_step:
-            self.wishes.receive(StopTraining("step"))
+            self.requests.receive(StopTraining("step"))
 
     def start(self, *arguments: Any) -> None:
         super().start(*arguments)
         if self.stop.after_step == -1:
-            self.wishes.receive(StopTraining("step"))
+            self.requests.receive(StopTraining("step"))

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from heimdall.engine.refused import Refused
+from heimdall.engine.errors import Crashed, Refused
 from heimdall.engine.restore import restore
-from heimdall.engine.work import Crashed
 from tests.engine.attempts import Stop, attempt, config_of, resumed_from, spec_of
 
 

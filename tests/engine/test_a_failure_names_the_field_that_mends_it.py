@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from heimdall.engine import work
+from heimdall.engine import recipe_job
 
 
 def too_large() -> None:
@@ -45,8 +45,8 @@ def told(fail: Any, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> 
     channel: Any = SimpleNamespace(
         listen=lambda receive: None, send=sent.append, spec=SimpleNamespace(config=config)
     )
-    monkeypatch.setattr(work, "perform", lambda *_, **__: fail())
-    assert work.run(channel) == work.FAILED
+    monkeypatch.setattr(recipe_job, "perform", lambda *_, **__: fail())
+    assert recipe_job.run(channel) == recipe_job.FAILED
     return sent[0]
 
 

@@ -117,4 +117,7 @@ def test_a_loader_worker_that_dies_is_a_crash_and_a_killed_trainer_leaves_none_b
 
 
 def workers_of(talk: Talk) -> list[psutil.Process]:
-    return psutil.Process(talk.trainer.pid).children(recursive=True)
+    children = psutil.Process(talk.trainer.pid).children(recursive=True)
+    return [
+        child for child in children if child.name() == "pt_data_worker"
+    ]  # a resume may be tried beside them

@@ -5,10 +5,10 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
 from heimdall import codec
-from heimdall.engine.refused import Refused
-from heimdall.engine.work import load_recipe
+from heimdall.engine.errors import Refused
+from heimdall.engine.recipe_job import load_recipe
 from tests.engine.attempts import attempt, config_of, resumed_from, spec_of
-from tests.engine.stopping import Stop, StoppingWork
+from tests.engine.stopping import Stop, StoppingJob
 from tests.engine.tiny.recipe import Recipe
 
 STEPS = 3  # in an epoch
@@ -28,13 +28,13 @@ def parent(tmp_path_factory):
     return attempt(spec_of(folder, config_of(**BASE, epochs=2))).last_staged
 
 
-def begun(folder, staged, *, carry: str, **changes) -> StoppingWork:
+def begun(folder, staged, *, carry: str, **changes) -> StoppingJob:
     """A training that has taken the state over and made no step yet."""
     where = resumed_from(staged)
     if carry == "weights":
         where["expected"] |= {"step": 0, "epoch": 0}
     spec = spec_of(folder, config_of(**(BASE | {"epochs": 4} | changes)), carry=carry, **where)
-    work = StoppingWork(spec, Stop())
+    work = StoppingJob(spec, Stop())
     work.start(*load_recipe(spec))
     return work
 
@@ -50,7 +50,7 @@ def same(one, other) -> bool:
 def test_more_epochs_at_a_constant_rate_are_bit_identical_to_a_longer_training(parent, tmp_path):
     longer = attempt(spec_of(tmp_path / "longer", config_of(**BASE, epochs=4)))
     work = begun(tmp_path / "extended", parent, carry="training")
-    work.work()
+    work.train()
     assert work.told.rows == longer.rows[2 * STEPS :]
     assert work.told.last_staged.digest == longer.last_staged.digest
 
@@ -63,7 +63,7 @@ def test_a_changed_rate_and_decay_are_what_the_first_step_uses(parent, tmp_path)
     moments = work._training.parts["optimizer"].state_dict()["state"]
     assert torch.equal(moments[0]["exp_avg"], state(parent)["optimizer"]["state"][0]["exp_avg"])
     assert work.told.of("started")[0].learning_rate == 0.003
-    work.work()
+    work.train()
     first = work.told.rows[0]
     assert (first["step"], first["epoch"], first["learning_rate"]) == (2 * STEPS + 1, 3, 0.003)
     assert state(work.told.last_staged)["optimizer"]["param_groups"][0]["weight_decay"] == 0.5
@@ -75,7 +75,7 @@ def test_the_effective_rate_is_where_the_new_schedule_is_at_that_step(parent, tm
 
 
 def test_weights_alone_begin_at_step_0_with_all_else_new(parent, tmp_path):
-    fresh = StoppingWork(spec_of(tmp_path / "fresh", config_of(**BASE, epochs=4, seed=5)), Stop())
+    fresh = StoppingJob(spec_of(tmp_path / "fresh", config_of(**BASE, epochs=4, seed=5)), Stop())
     fresh.start(*load_recipe(fresh._spec))
     work = begun(
         tmp_path / "fork", parent, carry="weights", seed=5, optimizer="sgd", batch_size=4, ema_decay=0.9
@@ -87,7 +87,7 @@ def test_weights_alone_begin_at_step_0_with_all_else_new(parent, tmp_path):
     assert vars(training.loop.progress) == vars(fresh._training.loop.progress)
     own, other = training.parts["rng"].state_dict(), fresh._training.parts["rng"].state_dict()
     assert torch.equal(own["torch"], other["torch"])
-    work.work()
+    work.train()
     assert (work.told.rows[0]["step"], work.told.end) == (1, "finished")
 
 

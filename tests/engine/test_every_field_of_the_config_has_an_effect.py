@@ -7,11 +7,11 @@ import torch
 
 from heimdall import codec
 from heimdall.engine import environment
-from heimdall.engine.refused import Refused
-from heimdall.engine.work import load_recipe
+from heimdall.engine.errors import Refused
+from heimdall.engine.recipe_job import load_recipe
 from heimdall.recipes.config import TrainingConfig
 from tests.engine.attempts import Stop, Told, attempt, config_of, spec_of
-from tests.engine.stopping import StoppingWork
+from tests.engine.stopping import StoppingJob
 
 BASE = {"epochs": 2, "samples": 32, "grad_accumulation": 2, "keep_best": 0}
 CHANGES_THE_WEIGHTS = {
@@ -36,6 +36,7 @@ ELSEWHERE = {
     "num_workers",
     "device",
     "deterministic",
+    "try_resume",  # test_what_cannot_be_resumed_fails_at_once
     "checkpoint_every_epochs",
     "checkpoint_every_minutes",
     "keep_best",
@@ -74,7 +75,7 @@ def test_a_short_last_batch_is_trained_on_or_left_out(tmp_path):
     for drop_last in (False, True):
         fields = {"samples": 35, "grad_accumulation": 1, "drop_last": drop_last}
         told = train(tmp_path / str(drop_last), **fields)
-        steps.append((told.of("started")[0]["total_steps"], len(told.rows)))
+        steps.append((told.of("started")[0].total_steps, len(told.rows)))
     assert steps == [(10, 10), (8, 8)]
 
 
@@ -113,9 +114,9 @@ def test_a_part_of_the_data_is_kept_for_validation(tmp_path):
 
 def test_loader_workers_are_processes_and_change_nothing(tmp_path, base):
     before = set(multiprocessing.active_children())
-    work = StoppingWork(spec_of(tmp_path, config_of(**BASE, num_workers=2)), Stop())
+    work = StoppingJob(spec_of(tmp_path, config_of(**BASE, num_workers=2)), Stop())
     work.start(*load_recipe(work._spec))
-    work.work()
+    work.train()
     assert len(set(multiprocessing.active_children()) - before) == 2
     assert digest(work.told) == base
 

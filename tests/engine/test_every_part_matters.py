@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from heimdall import codec
-from heimdall.engine.refused import Refused
+from heimdall.engine.errors import Refused
+from heimdall.engine.recipe_job import load_recipe
 from heimdall.engine.restore import restore
 from heimdall.engine.snapshot import state_of
-from heimdall.engine.work import load_recipe
 from tests.engine.attempts import Stop, Told, attempt, config_of, resumed_from, spec_of
 from tests.engine.journeys import FP16
 from tests.engine.sameness import difference
-from tests.engine.stopping import StoppingWork
+from tests.engine.stopping import StoppingJob
 
 # Every epoch is worse than the first one, and the stop is in the middle of the third.
 CONFIG = FP16 | {"epochs": 5, "worsens": True, "early_stop_patience": 4}
@@ -83,8 +83,8 @@ def test_a_checkpoint_without_it_is_refused(part, folder, paused):
         restore(work._training.parts, loaded)
 
 
-def built(folder, paused) -> StoppingWork:
-    work = StoppingWork(spec_of(folder, config_of(**CONFIG)), Stop())
+def built(folder, paused) -> StoppingJob:
+    work = StoppingJob(spec_of(folder, config_of(**CONFIG)), Stop())
     work.start(*load_recipe(work._spec))
     return work
 
@@ -100,7 +100,7 @@ def go_on_without(part: str | None, piece: str | None, folder: Any, paused: Told
         loaded[part] = fresh[part]
     parts = {name: each for name, each in work._training.parts.items() if part != "optimizer" or name != part}
     restore(parts, {name: loaded[name] for name in parts})
-    work.work()
+    work.train()
     return work.told
 
 

@@ -6,10 +6,10 @@ from torch.utils.data import default_collate
 
 from heimdall.engine.data import Data, split
 from heimdall.engine.progress import Position
+from heimdall.engine.recipe_job import load_recipe
 from heimdall.engine.rng import Generators, mix, mix_range
-from heimdall.engine.work import load_recipe
 from tests.engine.attempts import Stop, attempt, config_of, resumed_from, spec_of
-from tests.engine.stopping import StoppingWork
+from tests.engine.stopping import StoppingJob
 from tests.engine.tiny.recipe import ACCESSES
 
 
@@ -145,9 +145,9 @@ def test_the_first_step_after_a_resume_reads_one_batch_wherever_it_is(step, tmp_
     config = config_of(epochs=1, samples=800, validation_samples=0, validation_split=0.0)
     paused = attempt(spec_of(tmp_path, config), Stop(after_step=step))
     spec = spec_of(tmp_path / "rest", config, **resumed_from(paused.last_staged))
-    work = StoppingWork(spec, Stop(after_step=step + 1))
+    work = StoppingJob(spec, Stop(after_step=step + 1))
     work.start(*load_recipe(spec))
     ACCESSES.clear()
-    work.work()
+    work.train()
     assert work.told.last_staged.step == step + 1
     assert ACCESSES == {"training": 8}

@@ -6,9 +6,9 @@ from threading import Thread
 import pytest
 
 from heimdall import GenerationConfig, GenerationRecipe, failpoints
-from heimdall.engine.control import Wishes
+from heimdall.engine.control import StopRequests
 from heimdall.engine.generation import MOST_WAITING, Generation
-from heimdall.engine.work import perform
+from heimdall.engine.recipe_job import perform
 from heimdall.failpoints import FailpointReached
 from heimdall.trainer.protocol import Exit, FileStored, StopTraining, TrainerSpec
 
@@ -36,8 +36,10 @@ def disarmed():
     failpoints.configure("")
 
 
-def make(recipe, folder, finished=(), *, send=lambda message: None, wishes=None) -> bool:
-    return Generation(recipe, folder, finished=finished).make_missing(send=send, wishes=wishes or Wishes())
+def make(recipe, folder, finished=(), *, send=lambda message: None, requests=None) -> bool:
+    return Generation(recipe, folder, finished=finished).make_missing(
+        send=send, requests=requests or StopRequests()
+    )
 
 
 def test_all_shards_are_made_and_told(recipe, tmp_path):
@@ -53,14 +55,14 @@ def test_all_shards_are_made_and_told(recipe, tmp_path):
 
 
 def test_a_stop_comes_between_two_shards_and_the_rest_is_made_later(recipe, tmp_path):
-    wishes, recorded = Wishes(), []
+    requests, recorded = StopRequests(), []
 
     def record(message):
         recorded.append(message.entry["shard"])
         if message.done == 2:
-            wishes.receive(StopTraining("epoch"))
+            requests.receive(StopTraining("epoch"))
 
-    assert not make(recipe, tmp_path, send=record, wishes=wishes)
+    assert not make(recipe, tmp_path, send=record, requests=requests)
     assert make(recipe, tmp_path, recorded)
     assert recipe.made == [0, 1, 2, 3]
 
@@ -76,46 +78,46 @@ def test_a_shard_that_was_not_recorded_is_made_again(recipe, tmp_path):
 
 def test_no_more_shards_are_made_than_wait_to_be_stored(tmp_path):
     """Each is stored when the next ones have been made: never more than so many lie in the folder."""
-    wishes, lying, most = Wishes(), [], []
+    requests, lying, most = StopRequests(), [], []
     recipe = Shards(GenerationConfig(samples=300, samples_per_shard=10), tmp_path)
     generation = Generation(recipe, tmp_path, finished=())
-    wishes.on_stored = generation.stored
+    requests.on_stored = generation.stored
 
     def store(message):
         lying.append(message.path)
         most.append(len(lying))
         if len(lying) == MOST_WAITING:
-            Thread(target=lambda: wishes.receive(FileStored(lying.pop(0)))).start()
+            Thread(target=lambda: requests.receive(FileStored(lying.pop(0)))).start()
 
-    assert generation.make_missing(send=store, wishes=wishes)
+    assert generation.make_missing(send=store, requests=requests)
     assert recipe.made == list(range(30))
     assert max(most) == MOST_WAITING
 
 
 def test_a_stop_is_honoured_while_the_store_is_away(recipe, tmp_path):
-    wishes = Wishes()
+    requests = StopRequests()
     recipe.config = GenerationConfig(samples=300, samples_per_shard=10)
 
     def stop_at_the_limit(message):
         if message.done == MOST_WAITING:
-            Thread(target=lambda: wishes.receive(StopTraining("step"))).start()
+            Thread(target=lambda: requests.receive(StopTraining("step"))).start()
 
-    assert not make(recipe, tmp_path, send=stop_at_the_limit, wishes=wishes)
+    assert not make(recipe, tmp_path, send=stop_at_the_limit, requests=requests)
     assert len(recipe.made) == MOST_WAITING
 
 
 def test_the_trainer_makes_them_and_waits_for_its_exit(tmp_path):
-    told, wishes = [], Wishes()
+    told, requests = [], StopRequests()
 
     def answer(message):
         told.append(message)
         if message.kind == "finished":
-            wishes.receive(Exit())
+            requests.receive(Exit())
 
     config = {"samples": 20, "samples_per_shard": 10, "seed": 0, "shard_seconds": 0.0}
     package = "tests.support.recipes.shards"
     spec = TrainerSpec(package, config, str(tmp_path), scratch=str(tmp_path), threads=1)
-    perform(spec, send=answer, wishes=wishes)
+    perform(spec, send=answer, requests=requests)
     assert [message.kind for message in told] == ["started", "shard", "shard", "finished"]
     assert (told[0].total_epochs, told[0].total_steps) == (0, 2)
     assert told[-1].step == 2

@@ -3,12 +3,12 @@
 import pytest
 
 from heimdall import failpoints
-from heimdall.engine.control import EPOCH, STEP, Wishes
+from heimdall.engine.control import EPOCH, STEP, StopRequests
+from heimdall.engine.recipe_job import load_recipe
 from heimdall.engine.snapshot import MOST_UNSTORED
-from heimdall.engine.work import load_recipe
 from heimdall.trainer.protocol import Exit, GoOn, StopTraining
 from tests.engine.attempts import Stop, config_of, spec_of
-from tests.engine.stopping import StoppingWork
+from tests.engine.stopping import StoppingJob
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def disarmed():
     failpoints.configure("")
 
 
-class Supervisor(StoppingWork):
+class Supervisor(StoppingJob):
     """Answers with what a test says; `answers` maps a kind of message to the messages that follow it, once."""
 
     def __init__(self, spec, answers=None, stop=None, *, stores=True):
@@ -29,7 +29,7 @@ class Supervisor(StoppingWork):
         if kind in self.answers:
             self.told.messages.append(message)
             for each in self.answers.pop(kind):
-                self.wishes.receive(each)
+                self.requests.receive(each)
         elif self.stores or kind != "staged":
             super().answer(message)
         else:
@@ -39,7 +39,7 @@ class Supervisor(StoppingWork):
 def train(tmp_path, answers=None, stop=None, *, stores=True, **config):
     work = Supervisor(spec_of(tmp_path, config_of(**({"epochs": 3} | config))), answers, stop, stores=stores)
     work.start(*load_recipe(work._spec))
-    work.work()
+    work.train()
     return work.told
 
 
@@ -75,8 +75,8 @@ def test_a_stop_that_is_withdrawn_in_validation_repeats_it_whole(tmp_path):
 
 
 def test_a_stop_at_the_epoch_may_become_one_at_the_step(tmp_path):
-    wishes = [StopTraining("epoch"), StopTraining("step")]
-    told = train(tmp_path, {"started": wishes})
+    requests = [StopTraining("epoch"), StopTraining("step")]
+    told = train(tmp_path, {"started": requests})
     assert told.of("stopped")[0].step == 0
 
 
@@ -139,14 +139,14 @@ def test_the_newest_best_one_is_held_back_and_told_when_there_is_room(tmp_path):
 
 
 def test_wishes_replace_each_other():
-    wishes = Wishes()
-    assert wishes.poll() == ""
-    wishes.receive(StopTraining("epoch"))
-    assert wishes.poll() == EPOCH
-    wishes.receive(StopTraining("step"))
-    assert wishes.poll() == STEP
-    wishes.receive(GoOn())
-    assert wishes.poll() == ""
-    assert wishes.wait_for_answer()
-    wishes.receive(Exit())
-    assert not wishes.wait_for_answer()
+    requests = StopRequests()
+    assert requests.poll() == ""
+    requests.receive(StopTraining("epoch"))
+    assert requests.poll() == EPOCH
+    requests.receive(StopTraining("step"))
+    assert requests.poll() == STEP
+    requests.receive(GoOn())
+    assert requests.poll() == ""
+    assert requests.wait_for_answer()
+    requests.receive(Exit())
+    assert not requests.wait_for_answer()

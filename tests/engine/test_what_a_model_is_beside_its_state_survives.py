@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from heimdall.engine.assemble import assemble
-from tests.engine.attempts import resumed_from
+from tests.engine.attempts import Stop, resumed_from
 from tests.engine.test_whatever_a_recipe_holds_is_resumed_exactly import STOP, Plain, train
 from tests.engine.tiny.config import Config
 
@@ -81,7 +81,7 @@ def test_a_resumed_training_is_the_same(recipe, fields, tmp_path):
 
     rest = train(Rest, tmp_path / "rest", resumed=resumed_from(paused.last_staged), **fields)
     assert paused.rows + rest.rows == whole.rows
-    assert rest.last_staged["digest"] == whole.last_staged["digest"]
+    assert rest.last_staged.digest == whole.last_staged.digest
 
 
 class Frozen(Plain):
@@ -129,6 +129,32 @@ def test_a_module_whose_own_train_keeps_it_in_eval_mode_has_its_way(tmp_path):
     training = assemble(Overriding(Config(batch_size=4), tmp_path))
     assert not training.loop.model[1].training
     assert training.parts["modules"].state_dict() == {}
+
+
+class Opaque(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.helper = Helper()
+
+    def forward(self, inputs):
+        if self.training:
+            self.helper = Helper()
+        return inputs
+
+
+class Helper:
+    pass
+
+
+def test_what_no_checkpoint_keeps_is_named_at_the_resume(tmp_path):
+    class Holding(Plain):
+        def model(self):
+            return nn.Sequential(Opaque(), *super().model())
+
+    paused = train(Holding, tmp_path / "paused", Stop(after_step=4))
+    rest = train(Holding, tmp_path / "rest", resumed=resumed_from(paused.last_staged))
+    (why,) = rest.of("started")[0].approximate
+    assert why == "model.0.helper (Helper) had changed while the model trained, and no checkpoint keeps it"
 
 
 def test_a_model_that_changes_nothing_of_this_has_an_empty_part(tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from heimdall import codec
 from heimdall.engine import environment
-from heimdall.engine.refused import Refused
+from heimdall.engine.errors import Refused
 from tests.engine.attempts import Stop, attempt, config_of, resumed_from, spec_of
 
 

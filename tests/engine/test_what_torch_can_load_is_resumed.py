@@ -6,7 +6,7 @@ from torch import nn
 from torch.ao.quantization import MovingAverageMinMaxObserver, PerChannelMinMaxObserver
 from torch.optim import SGD, AdamW, Muon, Optimizer
 
-from heimdall.engine.refused import Refused
+from heimdall.engine.errors import Refused
 from tests.engine.attempts import resumed_from
 from tests.engine.test_whatever_a_recipe_holds_is_resumed_exactly import STOP, Plain, train
 
@@ -159,7 +159,7 @@ def test_a_resumed_training_is_the_same(case, fields, tmp_path):
     rest = train(CASES[case], tmp_path / "rest", resumed=resumed_from(paused.last_staged), **fields)
     assert paused.end == "stopped"
     assert paused.rows + rest.rows == whole.rows
-    assert rest.last_staged["digest"] == whole.last_staged["digest"]
+    assert rest.last_staged.digest == whole.last_staged.digest
 
 
 class Adding(Plain):
@@ -210,4 +210,4 @@ def test_an_optimizer_that_loads_more_groups_may_have_them_and_clipping_covers_t
 
     rest = train(Rest, tmp_path / "rest", resumed=resumed_from(paused.last_staged), max_grad_norm=0.01)
     assert paused.rows + rest.rows == whole.rows
-    assert rest.last_staged["digest"] == whole.last_staged["digest"]
+    assert rest.last_staged.digest == whole.last_staged.digest

@@ -12,9 +12,9 @@ from torch.nn.functional import mse_loss
 from torch.optim.lr_scheduler import ExponentialLR
 
 from heimdall import Evaluation, TrainingRecipe
-from heimdall.engine.refused import Refused
+from heimdall.engine.errors import Refused
 from tests.engine.attempts import Stop, Told, config_of, resumed_from, spec_of
-from tests.engine.stopping import StoppingWork
+from tests.engine.stopping import StoppingJob
 from tests.engine.tiny.config import Config
 
 STOP = Stop(after_step=4)  # in the second of three epochs
@@ -215,15 +215,15 @@ class Words(nn.Module):
 
 
 def test_a_sparse_state_is_refused_by_name(tmp_path):
-    with pytest.raises(TypeError, match="optimizer/state/0/momentum_buffer is a sparse tensor"):
+    with pytest.raises(Refused, match="optimizer/state/0/momentum_buffer is a sparse tensor"):
         train(SparseMoments, tmp_path, Stop(after_step=1), max_grad_norm=0.0, deterministic=False)
 
 
 def train(recipe: type[TrainingRecipe], folder, stop: Stop | None = None, *, resumed=None, **fields) -> Told:
     fields = {"epochs": 3, "batch_size": 4, "validation_split": 0.2, **fields}
-    work = StoppingWork(spec_of(folder, config_of(**fields), **(resumed or {})), stop or Stop())
+    work = StoppingJob(spec_of(folder, config_of(**fields), **(resumed or {})), stop or Stop())
     work.start(recipe(Config(**fields), folder), "")
-    work.work()
+    work.train()
     return work.told
 
 

@@ -12,13 +12,13 @@ import os
 import sys
 from pathlib import Path
 
-from heimdall.engine.work import load_recipe
+from heimdall.engine.recipe_job import load_recipe
 from heimdall.trainer.protocol import encode
 from tests.engine.attempts import Stop, config_of, spec_of
-from tests.engine.stopping import StoppingWork
+from tests.engine.stopping import StoppingJob
 
 
-class OnAFullDisk(StoppingWork):
+class OnAFullDisk(StoppingJob):
     def __init__(self, spec, stop, balloon: Path):
         self.balloon, self.failed_pauses = balloon, 0
         super().__init__(spec, stop)
@@ -49,7 +49,7 @@ def main() -> None:
     spec = spec_of(folder, config_of(epochs=3), scratch="/tmp")
     work = OnAFullDisk(spec, Stop(at_epoch=2), balloon)
     work.start(*load_recipe(spec))
-    work.work()
+    work.train()
     json.dump(
         {
             "messages": [encode(message).decode() for message in work.told.messages],

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ import psutil
 import torch
 
 from heimdall import codec
-from heimdall.engine.control import Wishes
-from heimdall.engine.work import perform
+from heimdall.engine.control import StopRequests
+from heimdall.engine.recipe_job import perform
 from heimdall.recipes import registry
 from heimdall.trainer.protocol import Exit, FileStored, FromTrainer, TrainerSpec
 
@@ -57,12 +57,12 @@ def train(recipe: str, raw: dict[str, Any], folder: Path) -> Run:
         device=config["device"],
         threads=1,
     )
-    run, wishes = Run(), Wishes()
-    others = set(psutil.Process().children())  # servers that other tests of this process share
+    run, requests = Run(), StopRequests()
+    others = _loader_workers()  # servers that other tests of this process share
     told: queue.SimpleQueue[FromTrainer | None] = queue.SimpleQueue()
 
     def hear(message: FromTrainer) -> None:
-        run.loader_workers = max(run.loader_workers, len(set(psutil.Process().children()) - others))
+        run.loader_workers = max(run.loader_workers, len(_loader_workers() - others))
         run.was_deterministic |= torch.are_deterministic_algorithms_enabled()
         told.put(message)
 
@@ -73,15 +73,15 @@ def train(recipe: str, raw: dict[str, Any], folder: Path) -> Run:
                 if "final" in message.kinds:
                     run.parts, _ = codec.load(message.path)
                 Path(message.path).unlink()
-                wishes.receive(FileStored(message.path))
+                requests.receive(FileStored(message.path))
             if message.kind == "finished":
-                wishes.receive(Exit())
+                requests.receive(Exit())
 
     supervisor = threading.Thread(target=answer)
     supervisor.start()
     try:
         with as_it_was():
-            perform(spec, send=hear, wishes=wishes)
+            perform(spec, send=hear, requests=requests)
     finally:
         told.put(None)
         supervisor.join()
@@ -99,3 +99,12 @@ def as_it_was() -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)
         torch.backends.cudnn.benchmark = benchmark
+
+
+def _loader_workers() -> set[psutil.Process]:
+    found = set()
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if child.name() == "pt_data_worker":
+                found.add(child)
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from heimdall.engine.refused import Refused
+from heimdall.engine.errors import Refused
 from heimdall.recipes import registry
 from tests.conftest import give_checkpoint
 from tests.recipes.in_process import Run, train
@@ -128,7 +128,7 @@ CHANGES = {
     "dropout": Change(0.5, weights_differ),
 }
 # These have tests of their own below.
-OF_THEIR_OWN = {"text_folder", "device", "keep_last", "keep_best"}
+OF_THEIR_OWN = {"text_folder", "device", "keep_last", "keep_best", "try_resume"}
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
-"""Begin a training with the state of another one: what is carried over, and where the new config has its say.
+"""Begin a training with the state of another job: what is taken over, and where the new config has its say.
 
-TRAINING carries everything, the counts and generators too, and goes on at the checkpoint's step. The optimizer's
+TRAINING takes over everything, the counts and generators too, and goes on at the checkpoint's step. The optimizer's
 moments are the checkpoint's; its hyperparameters and the schedule are those of the new config.
-WEIGHTS carries the model's weights and the recipe's own parts, and begins at step 0 with all else new.
+WEIGHTS takes over the model's weights and the recipe's own parts, and begins at step 0 with all else new.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,8 +10,8 @@ from typing import Any
 
 from heimdall.engine.assemble import Training
 from heimdall.engine.ema import WeightAverage
+from heimdall.engine.errors import Refused
 from heimdall.engine.parts import OWN
-from heimdall.engine.refused import Refused
 from heimdall.engine.restore import restore
 from heimdall.recipes.schedule import Schedule
 
@@ -24,7 +24,7 @@ _COUNTED = {"last_epoch", "_step_count", "_last_lr", "_is_initial", "_get_lr_cal
             "best", "num_bad_epochs", "cooldown_counter", "_initial_step"}  # fmt: skip
 
 
-def carry(
+def begin_with(
     training: Training,
     loaded: Mapping[str, Any],
     *,
@@ -32,23 +32,23 @@ def carry(
     asked: Mapping[str, Any],
     before: Mapping[str, Any],
 ) -> None:
-    """Load what is carried. asked and before: the config of this training and that of the checkpoint."""
+    """Load what is taken over. asked and before: the config of this training and that of the checkpoint."""
     if what == WEIGHTS:
-        _carry_weights(training, loaded)
+        _begin_with_weights(training, loaded)
     else:
-        _carry_training(training, loaded, asked, before)
+        _begin_with_training(training, loaded, asked, before)
 
 
-def _carry_weights(training: Training, loaded: Mapping[str, Any]) -> None:
+def _begin_with_weights(training: Training, loaded: Mapping[str, Any]) -> None:
     wanted = {name: part for name, part in training.parts.items() if name == "model" or name.startswith(OWN)}
-    carried = {name: part for name, part in wanted.items() if name == "model" or name in loaded}
-    restore(carried, {name: loaded[name] for name in carried if name in loaded})
+    taken = {name: part for name, part in wanted.items() if name == "model" or name in loaded}
+    restore(taken, {name: loaded[name] for name in taken if name in loaded})
     average = training.parts.get("ema")
     if isinstance(average, WeightAverage):
         average.model.load_state_dict(training.loop.model.state_dict())
 
 
-def _carry_training(
+def _begin_with_training(
     training: Training, loaded: Mapping[str, Any], asked: Mapping[str, Any], before: Mapping[str, Any]
 ) -> None:
     parts: Any = training.parts
@@ -68,7 +68,10 @@ def _refuse_what_its_schedule_ignores(
 ) -> None:
     """A schedule of the recipe's own goes on with its state: what was asked of it anew would be ignored silently."""
     changed = [name for name in _ASKED_OF_SCHEDULES if name in before and asked.get(name) != before[name]]
-    built, kept = dict(_said(schedule.state_dict())), dict(_said(loaded.get("scheduler", {})))
+    built, kept = (
+        dict(_told_at_build(schedule.state_dict())),
+        dict(_told_at_build(loaded.get("scheduler", {}))),
+    )
     if not changed and asked.get("epochs") != before.get("epochs") and built != kept:
         changed = ["epochs"]
     if changed:
@@ -79,14 +82,14 @@ def _refuse_what_its_schedule_ignores(
         )
 
 
-def _said(state: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+def _told_at_build(state: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """What a scheduler was told when it was built, as leaves of its state."""
     if isinstance(state, Mapping):
         for key, value in state.items():
             if key not in _COUNTED:
-                yield from _said(value, (*path, key))
+                yield from _told_at_build(value, (*path, key))
     elif isinstance(state, list | tuple):
         for number, value in enumerate(state):
-            yield from _said(value, (*path, number))
+            yield from _told_at_build(value, (*path, number))
     elif isinstance(state, int | float | str | bool | None):
         yield path, state
