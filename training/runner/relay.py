@@ -39,6 +39,7 @@ from training.queue import commits
 from training.runner.context import AttemptContext
 from training.runner.grace import AWAY, aside
 from training.runner.news import News
+from training.runner.storing import ENDINGS
 from training.services import Wish
 from training.store.checkpoints import StoredCheckpoint
 from training.store.datasets import StoredShard
@@ -80,6 +81,7 @@ class Relay:
         self.is_unsure = False  # whether the last news were written: their answer was lost
         self.moved_at = self.stepped_at = self.listened_at = time.monotonic()
         self.step_seconds: float | None = None
+        self.has_said_why_not = False  # that a bound keeps checkpoints out of the store
 
     # 1. What the trainer said.
 
@@ -118,7 +120,7 @@ class Relay:
                 self.storing.add(message)
                 self._measure_pace(1)
             case StagedCheckpoint():
-                self.storing.add(message)
+                self._take_staged(message)
             case Stopped() if self.told:  # else it was on its way when the wish was withdrawn
                 self.stopped = message
             case Finished():
@@ -130,6 +132,20 @@ class Relay:
                 self.persist(services.note, self.attempt, "checkpoint_failed", said)
                 return  # no progress
         self.moved_at = time.monotonic()
+
+    def _take_staged(self, staged: StagedCheckpoint) -> None:
+        """On its way to the store, unless a bound is met; what the attempt ends with always is."""
+        why_not = "" if ENDINGS & set(staged.kinds) else why_not_stored(self.attempt, staged.size)
+        if not why_not:
+            self.storing.add(staged)
+            self.has_said_why_not = False
+            return
+        if self.has_said_why_not:  # one event, and not one for each
+            Path(staged.path).unlink(missing_ok=True)
+        else:
+            self._note_left_out(staged, why_not)
+            self.has_said_why_not = True
+        self.trainer.send(FileStored(staged.path))
 
     def _measure_pace(self, steps: int) -> None:
         now = time.monotonic()
@@ -159,7 +175,7 @@ class Relay:
 
     def _take_checkpoint(self, staged: StagedCheckpoint, stored: StoredCheckpoint | None) -> None:
         if stored is None:
-            self._note_left_out(staged)
+            self._note_left_out(staged, "newer ones wait for the store")
         elif "final" in stored.kinds or ("pause" in stored.kinds and self.told):
             self.record_ending()  # an older one, whose pause was withdrawn
             self.ending = stored
@@ -167,9 +183,9 @@ class Relay:
             self._record(stored)
         self.context.has_stored = True
 
-    def _note_left_out(self, staged: StagedCheckpoint) -> None:
+    def _note_left_out(self, staged: StagedCheckpoint, why: str) -> None:
         Path(staged.path).unlink(missing_ok=True)
-        said = f"The checkpoint at step {staged.step} was left out: newer ones wait for the store."
+        said = f"The checkpoint at step {staged.step} was left out: {why}."
         self.persist(services.note, self.attempt, "checkpoint_left_out", said)
 
     def _record(self, stored: StoredCheckpoint) -> None:
@@ -274,6 +290,14 @@ def wanted(wish: Wish) -> str:
     if wish.node_drains or wish.stop in (Stop.PREEMPT, Stop.CANCEL):
         return StopAt.STEP
     return str(wish.stop_at) if wish.stop is Stop.PAUSE else ""
+
+
+def why_not_stored(attempt: Attempt, size: int) -> str:
+    """What keeps a checkpoint out of the store. A database that is away keeps none."""
+    try:
+        return services.why_not_stored(attempt, size)
+    except AWAY:
+        return ""
 
 
 def retire(attempt: Attempt) -> None:
