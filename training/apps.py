@@ -9,8 +9,8 @@ class TrainingConfig(AppConfig):
 
     def ready(self) -> None:
         from training import checks  # noqa: F401  (registers itself)
-        from training.live import announcements
+        from training.live import login_changes
         from training.queries import texts
 
         post_migrate.connect(texts.prepare, sender=self, dispatch_uid="training.queries.texts")
-        announcements.connect_signals()
+        login_changes.connect_signals()

@@ -215,7 +215,7 @@ Q_CLUSTER = {
 }
 # Nothing of ours is cached; django-q2 would leave pickles with its statistics here.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
-# Carries lost logins to open sockets at once; see training/live/announcements.py. A receiver waits 5 s at a time.
+# Carries lost logins to open sockets at once; see training/live/login_changes.py. A receiver waits 5 s at a time.
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 1_000}}
 }

@@ -14,7 +14,7 @@ from django.core.management import CommandError
 
 from training import host, services
 from training.management.commands import start, worker
-from training.worker.guard import TICK_SECONDS, Guard
+from training.worker.guard import TICK_SECONDS, WorkerGuard
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,9 @@ def test_who_started_a_worker_that_can_never_work_starts_no_other(code, sentence
 
 
 @pytest.fixture
-def guard(db, settings, tmp_path) -> Guard:
+def guard(db, settings, tmp_path) -> WorkerGuard:
     settings.DATA_DIR = tmp_path
-    return Guard(services.register_node(), host.worker_lock())
+    return WorkerGuard(services.register_node(), host.worker_lock())
 
 
 def test_clusters_that_die_at_once_are_started_ever_more_slowly(guard, monkeypatch):

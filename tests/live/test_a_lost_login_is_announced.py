@@ -15,21 +15,21 @@ from tests.live.broken_layer import BrokenLayer
 from tests.live.server import Client, Server, Writer, wait_until
 from tests.support.redis_server import RedisServer
 from tests.support.running import PATIENCE
-from training.live import announcements
-from training.live.announcements import ANYBODY, Announcer
+from training.live import login_changes
+from training.live.login_changes import ANYBODY, LoginChanges
 from training.services import tokens
 
 FAR = "tests.live.far_rounds:application"
 
 
 class Heard:
-    """What an announcer told."""
+    """What an channel told."""
 
-    def __init__(self, announcer: Announcer) -> None:
+    def __init__(self, channel: LoginChanges) -> None:
         self.users: list[int] = []
         self._news = threading.Condition()
-        announcer.listen(self.hear)
-        assert announcer.has_joined.wait(10 * PATIENCE)
+        channel.subscribe(self.hear)
+        assert channel.has_joined.wait(10 * PATIENCE)
 
     def hear(self, user: int) -> None:
         with self._news:
@@ -53,16 +53,16 @@ def announcer_on():
     """announcer_on(layer): one more, that ends with the test."""
     made = []
 
-    def make(layer) -> Announcer:
-        made.append(Announcer(layer))
+    def make(layer) -> LoginChanges:
+        made.append(LoginChanges(layer))
         return made[-1]
 
     yield make
-    for announcer in made:
-        asyncio.run_coroutine_threadsafe(cancel_all(), announcer._loop).result(10 * PATIENCE)
-        announcer._loop.call_soon_threadsafe(announcer._loop.stop)
-        announcer._thread.join(10 * PATIENCE)
-        announcer._loop.close()
+    for channel in made:
+        asyncio.run_coroutine_threadsafe(cancel_all(), channel._loop).result(10 * PATIENCE)
+        channel._loop.call_soon_threadsafe(channel._loop.stop)
+        channel._thread.join(10 * PATIENCE)
+        channel._loop.close()
 
 
 async def cancel_all() -> None:
@@ -125,7 +125,7 @@ def num_listening(redis: RedisServer) -> int:
 def test_whatever_takes_a_right_names_its_user(announcer_on, monkeypatch):
     mine = announcer_on(InMemoryChannelLayer())
     heard = Heard(mine)
-    monkeypatch.setattr(announcements, "_announcers", {announcements.os.getpid(): mine})
+    monkeypatch.setattr(login_changes, "_of_processes", {login_changes.os.getpid(): mine})
     team = Group.objects.create(name="radar")
     alice, bob, carol, dave = (
         User.objects.create(username=name) for name in ("alice", "bob", "carol", "dave")
@@ -161,21 +161,21 @@ def test_whatever_takes_a_right_names_its_user(announcer_on, monkeypatch):
 
 @pytest.mark.parametrize("away", ["down", "emptied"])
 def test_announcements_go_on_when_redis_is_back(redis, announcer_on, monkeypatch, away):
-    monkeypatch.setattr(announcements, "RETRY_SECONDS", 0.1)
-    monkeypatch.setattr(announcements, "REJOIN_SECONDS", 0.1)
+    monkeypatch.setattr(login_changes, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(login_changes, "REJOIN_SECONDS", 0.1)
     here, there = announcer_on(layer_of(redis)), announcer_on(layer_of(redis))
     heard = Heard(there)
-    here.announce(1)
+    here.publish(1)
     heard.until(1)
     if away == "down":
         redis.stop()
-        here.announce(2)
+        here.publish(2)
         redis.start()
     else:
         with Redis.from_url(redis.url) as client:
             client.flushall()
     for user in range(3, 3 + int(100 * PATIENCE)):
-        here.announce(user)
+        here.publish(user)
         if len(heard.users) > 1:
             return
         time.sleep(0.1)
@@ -183,13 +183,13 @@ def test_announcements_go_on_when_redis_is_back(redis, announcer_on, monkeypatch
 
 
 def test_a_layer_that_raises_or_hangs_holds_nobody_up(announcer_on, monkeypatch):
-    monkeypatch.setattr(announcements, "MOST_UNSENT", 10)
+    monkeypatch.setattr(login_changes, "MOST_UNSENT", 10)
     for layer in (BrokenLayer(), Silent()):
-        announcer = announcer_on(layer)
-        announcer.listen(lambda user: pytest.fail("nothing was sent"))
+        channel = announcer_on(layer)
+        channel.subscribe(lambda user: pytest.fail("nothing was sent"))
         began = time.monotonic()
         for user in range(1_000):
-            announcer.announce(user)
+            channel.publish(user)
         assert time.monotonic() - began < 1 * PATIENCE
 
 

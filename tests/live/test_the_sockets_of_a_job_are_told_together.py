@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from training.live.audience import Audience
-from training.live.board import Changes
+from training.live.backpressure import framed
+from training.live.broadcast import JobBroadcast
 from training.live.feeds import Message, Place
-from training.live.flow import framed
+from training.live.subscriptions import Changes
 
 HERE, NEXT = Place(after=1), Place(after=2)
 NEWS = Message('{"type":"changes"}', "running", NEXT)
@@ -53,12 +53,12 @@ class Feed:
 def tell(monkeypatch):
     """Have these sockets told; `meanwhile` happens while what is new is being read."""
     monkeypatch.setattr(
-        "training.live.audience.board", lambda: SimpleNamespace(follow=_nothing, unfollow=_nothing)
+        "training.live.broadcast.subscriptions", lambda: SimpleNamespace(follow=_nothing, unfollow=_nothing)
     )
-    monkeypatch.setattr("training.live.audience.JobFeed", lambda job: Feed())
+    monkeypatch.setattr("training.live.broadcast.JobFeed", lambda job: Feed())
 
     async def tell(*sockets: Socket, meanwhile=lambda audience: None) -> Feed:
-        audience = Audience(7)
+        audience = JobBroadcast(7)
         feed = audience.feed
         for socket in sockets:
             audience.join(socket)

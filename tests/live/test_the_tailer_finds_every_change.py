@@ -21,7 +21,7 @@ from django.db import connection, connections, transaction
 from training import services
 from training.live import tailer
 from training.models import TrainingJob
-from training.live.board import Board
+from training.live.subscriptions import Subscriptions
 
 from django.contrib.auth.models import User
 owner = User.objects.create(username="tailed")
@@ -48,7 +48,7 @@ def tailers(): return [one for one in threading.enumerate() if one.name == "tail
 
 async def main():
     loop = asyncio.get_running_loop()
-    board, ear = Board(), Ear()
+    board, ear = Subscriptions(), Ear()
     assert not tailers()
     board.follow(ear, jobs[:2])
     await ear.until(lambda one: set(one.jobs) == set(jobs[:2]))      # once soon, in any case
@@ -110,7 +110,7 @@ def lock_for_a_while():
 async def hear_each_sign():
     # No look is due anyway for an hour: only a sign of the change can have led to it.
     tailer.FULL_LOOK_SECONDS = tailer.AGAIN_SECONDS = 3600.0
-    board, ear = Board(), Ear()
+    board, ear = Subscriptions(), Ear()
     board.follow(ear, jobs[1:2])
     await ear.until(lambda one: True)
     for number in range(10):

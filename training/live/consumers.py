@@ -20,13 +20,13 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import Error
 
 from training.live import feeds
-from training.live.announcements import ANYBODY, announcer
-from training.live.audience import Audience
-from training.live.bell import Bell
-from training.live.board import Changes, board
+from training.live.backpressure import SocketWriter
+from training.live.broadcast import JobBroadcast
+from training.live.debounce import DebouncedEvent
 from training.live.feeds import ListFeed, Message, Place, in_database
-from training.live.flow import Pipe
+from training.live.login_changes import ANYBODY, login_changes
 from training.live.logins import Credential, Login, credential_of, look_up
+from training.live.subscriptions import Changes, subscriptions
 from training.live.tailer import LATE_NUMBERS
 
 logger = logging.getLogger(__name__)
@@ -46,17 +46,15 @@ class BadQuery(ValueError):
 
 
 class LiveConsumer(AsyncWebsocketConsumer):
-    """A socket: opened for a login, woken by the board, closed when the login holds no more."""
+    """A socket: opened for a login, woken by its subscription, closed when the login holds no more."""
 
-    channel_layer_alias = (
-        None  # nobody sends to a socket: it is woken and reads, and its desk hears announcements
-    )
+    channel_layer_alias = None  # nobody sends to a socket: it is woken, and reads
 
     def __init__(self) -> None:
         super().__init__()
         self.login: Login | None = None
         self.credential: Credential | None = None
-        self._bell = Bell()
+        self._wake_up = DebouncedEvent()
         self._writer: asyncio.Task | None = None
         self._pong: asyncio.Task | None = None
         self._window, self._num_received = 0.0, 0
@@ -71,7 +69,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
             self.begin(parse_qs(self.scope["query_string"].decode("latin1"), keep_blank_values=True))
         except BadQuery:
             return await self.close(NOT_ALLOWED)
-        desk().join(self)
+        open_sockets().join(self)
         self.hurry()
         self._writer = asyncio.ensure_future(self._write())
 
@@ -112,15 +110,15 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self.login = login
 
     def hurry(self) -> None:
-        self._bell.ring(urgent=True)
+        self._wake_up.set(urgent=True)
 
     def soon(self) -> None:
-        self._bell.ring(urgent=False)
+        self._wake_up.set(urgent=False)
 
     async def _write(self) -> None:
         try:
             while True:
-                await self._bell.heard()
+                await self._wake_up.wait()
                 if not await self._try_to_tell():
                     return
         except Exception:
@@ -139,7 +137,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
     def _end(self) -> None:
         if self.login:
             self.end()
-            desk().leave(self)
+            open_sockets().leave(self)
 
 
 class JobConsumer(LiveConsumer):
@@ -151,22 +149,22 @@ class JobConsumer(LiveConsumer):
         self.shown: str | None = None
         names = {"after", "step", "row", "epoch", "closed", "log"}
         self.asked = tuple((name, _number(query[name])) for name in sorted(names & query.keys()))
-        self.audience = desk().audience(self.job)
+        self.broadcast = open_sockets().broadcast(self.job)
         if self.job <= MAX_NUMBER:
-            self.audience.join(self)
+            self.broadcast.join(self)
 
     def end(self) -> None:
-        self.audience.leave(self)
+        self.broadcast.leave(self)
 
     @property
     def is_idle(self) -> bool:
-        return self._bell.is_quiet
+        return self._wake_up.is_idle
 
     def take(self, message: Message, frame: bytes | None) -> bool:
-        pipe: Pipe | None = self.scope["pipe"]
-        if message.shown is None or message.has_more or pipe is None:
+        writer: SocketWriter | None = self.scope["writer"]
+        if message.shown is None or message.has_more or writer is None:
             return False
-        if frame is not None and not pipe.put(frame):
+        if frame is not None and not writer.put(frame):
             return False
         self.place, self.shown = message.place, message.shown
         return True
@@ -176,7 +174,7 @@ class JobConsumer(LiveConsumer):
         has_more = self.job <= MAX_NUMBER
         while has_more:
             asked = self.asked if self.place is None else ()
-            message = await self.audience.feed.message(self.place, asked, self.shown, self.login)
+            message = await self.broadcast.feed.message(self.place, asked, self.shown, self.login)
             if message.shown is None:
                 break
             if message.text:
@@ -205,12 +203,12 @@ class ListConsumer(LiveConsumer):
         self.newest = 0
         self.dirty: set[int] = set()
         self.has_new = False
-        self.feed: ListFeed = desk().lists
+        self.feed: ListFeed = open_sockets().lists
         if self.ids is None:
-            board().follow(self, (), new=True)
+            subscriptions().follow(self, (), new=True)
 
     def end(self) -> None:
-        board().unfollow(self, self.shown or (), new=True)
+        subscriptions().unfollow(self, self.shown or (), new=True)
         self.shown = {}
 
     def wake(self, changes: Changes) -> None:
@@ -239,7 +237,7 @@ class ListConsumer(LiveConsumer):
     async def _show_picture(self, login: Login) -> None:
         self.newest, jobs = await in_database(feeds.picture_of_list)(login.user, self.ids)
         self.shown = {job: hash(text) for job, text in jobs.items()}
-        board().follow(self, jobs, new=self.ids is None)
+        subscriptions().follow(self, jobs, new=self.ids is None)
         await self.send(f'{{"type":"picture","jobs":[{",".join(jobs.values())}]}}')
 
     async def _show_changes(self, login: Login, shown: dict[int, int]) -> None:
@@ -262,8 +260,8 @@ class ListConsumer(LiveConsumer):
         changed = [str(jobs[job]) for job in sorted(now, reverse=True) if now[job] != shown.get(job)]
         gone = sorted(shown.keys() - now.keys())
         self.shown = now
-        board().follow(self, now.keys() - shown.keys(), new=self.ids is None)
-        board().unfollow(self, gone)
+        subscriptions().follow(self, now.keys() - shown.keys(), new=self.ids is None)
+        subscriptions().unfollow(self, gone)
         if changed or gone:
             await self.send(f'{{"type":"jobs","jobs":[{",".join(changed)}],"gone":{json.dumps(gone)}}}')
 
@@ -277,46 +275,46 @@ class NowhereConsumer(AsyncWebsocketConsumer):
         await self.close()
 
 
-class Desk:
+class OpenSockets:
     """The open sockets of one event loop: their shared reads, and the rounds that look logins up again."""
 
     def __init__(self) -> None:
         self.sockets: set[LiveConsumer] = set()
         self.lists = ListFeed()
-        self._audiences: weakref.WeakValueDictionary[int, Audience] = weakref.WeakValueDictionary()
+        self._broadcasts: weakref.WeakValueDictionary[int, JobBroadcast] = weakref.WeakValueDictionary()
         self._rounds: asyncio.Task | None = None
         self._loop = asyncio.get_running_loop()
         self._announced: set[int] = set()
         self._early_round: asyncio.Task | None = None
         self._lock = asyncio.Lock()
 
-    def audience(self, job: int) -> Audience:
-        return self._audiences.setdefault(job, Audience(job))
+    def broadcast(self, job: int) -> JobBroadcast:
+        return self._broadcasts.setdefault(job, JobBroadcast(job))
 
     def join(self, socket: LiveConsumer) -> None:
         self.sockets.add(socket)
         if self._rounds is None or self._rounds.done():
-            self._rounds = asyncio.ensure_future(self._go_round())
-            announcer().listen(self.hear)
+            self._rounds = asyncio.ensure_future(self._check_in_rounds())
+            login_changes().subscribe(self.on_login_change)
 
     def leave(self, socket: LiveConsumer) -> None:
         self.sockets.discard(socket)
         if not self.sockets and self._rounds:
             self._rounds.cancel()
             self._rounds = None
-            announcer().unlisten(self.hear)
+            login_changes().unsubscribe(self.on_login_change)
 
-    def hear(self, user: int) -> None:
+    def on_login_change(self, user: int) -> None:
         """That somebody's rights may have changed; from any thread."""
         with contextlib.suppress(RuntimeError):  # the loop was closed under us
-            self._loop.call_soon_threadsafe(self._hurry, user)
+            self._loop.call_soon_threadsafe(self._check_soon, user)
 
-    def _hurry(self, user: int) -> None:
+    def _check_soon(self, user: int) -> None:
         self._announced.add(user)
         if self._early_round is None or self._early_round.done():
-            self._early_round = asyncio.ensure_future(self._go_early_round())
+            self._early_round = asyncio.ensure_future(self._check_named_users())
 
-    async def _go_early_round(self) -> None:
+    async def _check_named_users(self) -> None:
         """For those who were named, and again for who was named meanwhile."""
         while self._announced:
             users, self._announced = self._announced, set()
@@ -325,14 +323,17 @@ class Desk:
             except Error as error:
                 logger.warning("Logins that may have changed cannot be looked up now: %s", error)
 
-    async def _go_round(self) -> None:
+    async def _check_in_rounds(self) -> None:
         """1. wait  2. skip the round if nothing was written since the last  3. look each login up once."""
         num_commits, checked_at, took = -1, time.monotonic(), 0.0
         while True:
             await asyncio.sleep(min(max(took / CHECK_SHARE, CHECK_SECONDS[0]), CHECK_SECONDS[1]))
-            if num_commits == board().num_commits and time.monotonic() - checked_at < CHECK_ANYWAY_SECONDS:
+            if (
+                num_commits == subscriptions().num_commits
+                and time.monotonic() - checked_at < CHECK_ANYWAY_SECONDS
+            ):
                 continue
-            num_commits, checked_at = board().num_commits, time.monotonic()
+            num_commits, checked_at = subscriptions().num_commits, time.monotonic()
             try:
                 await self._check()
             except Error as error:
@@ -352,12 +353,12 @@ class Desk:
                     await (socket.check(login) if login else socket.leave(NO_LOGIN))
 
 
-_desks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Desk] = weakref.WeakKeyDictionary()
+_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, OpenSockets] = weakref.WeakKeyDictionary()
 
 
-def desk() -> Desk:
-    """The desk of the running event loop."""
-    return _desks.setdefault(asyncio.get_running_loop(), Desk())
+def open_sockets() -> OpenSockets:
+    """Those of the running event loop."""
+    return _of_loops.setdefault(asyncio.get_running_loop(), OpenSockets())
 
 
 def _is_ping(text: str | None) -> bool:

@@ -18,8 +18,8 @@ from django.db.models.functions import Length
 
 from heimdall.plain_json import with_nulls
 from training import policy, queries
-from training.live.board import board
 from training.live.logins import Login
+from training.live.subscriptions import subscriptions
 from training.models import LogChunk, Metric, TrainingJob
 
 NUM_EVENTS, NUM_STEPS, NUM_EPOCHS, NUM_CHUNKS = 200, 1_000, 1_000, 20  # of one message
@@ -54,7 +54,7 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class JobUpdate:
     """What one read of a job found. `job` is None where the job is gone."""
 
     kind: str
@@ -68,7 +68,7 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FoundJobs:
     """What one read of several jobs found."""
 
     jobs: tuple[TrainingJob, ...]
@@ -89,7 +89,7 @@ class JobFeed:
 
     def __init__(self, job: int) -> None:
         self.job = job
-        here = board()
+        here = subscriptions()
         self._batches = Shared(lambda: here.tick(job), limit=4)
         self._jobs = Shared(lambda: here.tick(job), limit=64)
         self._messages = Shared(lambda: here.tick(job), limit=4)
@@ -121,13 +121,13 @@ class ListFeed:
     """The reads of lists of jobs."""
 
     def __init__(self) -> None:
-        here = board()
+        here = subscriptions()
         self._shared = Shared(lambda: here.num_wakes, limit=64)
 
-    async def changed(self, jobs: frozenset[int], newer_than: int | None) -> Found:
+    async def changed(self, jobs: frozenset[int], newer_than: int | None) -> FoundJobs:
         return await self._shared.get((jobs, newer_than), lambda: in_database(read_jobs)(jobs, newer_than))
 
-    async def jsons(self, found: Found, login: Login) -> dict[int, str | None]:
+    async def jsons(self, found: FoundJobs, login: Login) -> dict[int, str | None]:
         """Each job as the login sees it; None for one that it cannot see."""
         return await self._shared.get(
             (found, login.rights), lambda: in_database(_seen_jsons)(found.jobs, login.user)
@@ -158,7 +158,7 @@ class Shared:
             raise
 
 
-def read_job(job_id: int, place: Place | None, asked: dict[str, int]) -> Batch:
+def read_job(job_id: int, place: Place | None, asked: dict[str, int]) -> JobUpdate:
     """What lies beyond the place, all of one instant; a picture where there is no place yet.
 
     asked: the positions a new socket came with. `after` beyond the job's events is answered by a picture too.
@@ -166,18 +166,18 @@ def read_job(job_id: int, place: Place | None, asked: dict[str, int]) -> Batch:
     with snapshot():
         job = queries.with_relations(TrainingJob.objects.filter(pk=job_id)).first()
         if job is None:
-            return Batch("gone", None)
+            return JobUpdate("gone", None)
         if place is None and 0 <= asked.get("after", -1) <= job.event_seq:
             place = _asked_place(job, asked)
         return _changes(job, place) if place else _picture(job)
 
 
-def read_jobs(jobs: frozenset[int], newer_than: int | None) -> Found:
+def read_jobs(jobs: frozenset[int], newer_than: int | None) -> FoundJobs:
     found = list(queries.with_relations(TrainingJob.objects.filter(pk__in=jobs)))
     if newer_than is not None:
         newer = TrainingJob.objects.filter(pk__gt=newer_than).exclude(pk__in=jobs).order_by("-pk")
         found += queries.with_relations(newer)[:PAGE]
-    return Found(tuple(found))
+    return FoundJobs(tuple(found))
 
 
 def page_of(actor: Any, ids: tuple[int, ...] | None) -> list[int]:
@@ -216,7 +216,7 @@ def to_json(value: Any) -> str:
         return json.dumps(with_nulls(value), cls=DjangoJSONEncoder, allow_nan=False, separators=(",", ":"))
 
 
-def _picture(job: TrainingJob) -> Batch:
+def _picture(job: TrainingJob) -> JobUpdate:
     events = queries.newest_events(job.pk, PICTURE_EVENTS)
     steps = queries.newest_steps(job.pk, PICTURE_STEPS)
     epochs = _closed(job).order_by("-step")[:NUM_EPOCHS]
@@ -224,7 +224,7 @@ def _picture(job: TrainingJob) -> Batch:
     return _batch("picture", job, Place(), events, steps, list(epochs)[::-1], log)
 
 
-def _changes(job: TrainingJob, place: Place) -> Batch:
+def _changes(job: TrainingJob, place: Place) -> JobUpdate:
     kept = _kept(job, place)
     events = queries.events_after(job.pk, place.after, NUM_EVENTS)
     steps = queries.steps_after(job.pk, kept.step, NUM_STEPS)
@@ -247,7 +247,7 @@ def _batch(
     log: list[LogChunk],
     *,
     is_rolled_back: bool = False,
-) -> Batch:
+) -> JobUpdate:
     if events:
         place = replace(place, after=events[-1].seq)
     rows: dict[str, Any] = {"seq": place.after}
@@ -265,7 +265,7 @@ def _batch(
         place = replace(place, log=log[-1].pk)
     rows["next"] = place.as_query()
     is_empty = not (events or steps or epochs or log or is_rolled_back)
-    return Batch(kind, job, to_json(rows)[1:-1], is_empty, place=place)
+    return JobUpdate(kind, job, to_json(rows)[1:-1], is_empty, place=place)
 
 
 def _asked_place(job: TrainingJob, asked: dict[str, int]) -> Place:

@@ -10,8 +10,8 @@ from django.conf import settings
 from django.http.request import is_same_domain, split_domain_port, validate_host
 from django.urls import path, re_path
 
+from training.live.backpressure import writer_of
 from training.live.consumers import JobConsumer, ListConsumer, NowhereConsumer
-from training.live.flow import pipe_of
 from training.live.logins import authorization
 
 FORBIDDEN = 4403
@@ -36,8 +36,8 @@ def allowed_origins(application: Application) -> Application:
         if not is_allowed(scope):
             await send({"type": "websocket.close", "code": FORBIDDEN})
             return
-        pipe = pipe_of(send)
-        await application(scope | {"pipe": pipe}, receive, pipe.send if pipe else send)
+        writer = writer_of(send)
+        await application(scope | {"writer": writer}, receive, writer.send if writer else send)
 
     return guarded
 

@@ -35,7 +35,7 @@ class DataFolderIsGone(Exception):
         )
 
 
-class Guard:
+class WorkerGuard:
     """The loop of the worker's main process."""
 
     def __init__(self, node: Node, lock: host.FileLock):

@@ -22,7 +22,7 @@ from training.checks import shortcomings
 from training.errors import StorageRefused, StorageUnavailable
 from training.management.base import database_is_away
 from training.models import Node
-from training.worker.guard import DataFolderIsGone, Guard
+from training.worker.guard import DataFolderIsGone, WorkerGuard
 
 logger = logging.getLogger(__name__)
 FOLDER_IS_GONE = 4  # an exit code
@@ -53,7 +53,7 @@ class Command(BaseCommand):
                 f"A worker runs on this host already (process {lock.holder()}).", returncode=RUNS_ALREADY
             )
         try:
-            Guard(_join(), lock).run()
+            WorkerGuard(_join(), lock).run()
         except DataFolderIsGone as error:
             raise CommandError(str(error), returncode=FOLDER_IS_GONE) from error
         finally:

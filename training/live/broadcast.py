@@ -1,4 +1,4 @@
-"""The sockets that show one job. They are told together, for most of them stand at the same place.
+"""One message to all sockets that show a job, for most of them stand at the same place.
 
 What is new is read once and framed once, and each of them is handed the same bytes without being waited for. One that
 cannot take them now, because its client does not read or because it is being told something already, is woken instead
@@ -14,18 +14,18 @@ from typing import NamedTuple, Protocol
 
 from django.db import Error
 
-from training.live.bell import Bell
-from training.live.board import Changes, board
+from training.live.backpressure import framed
+from training.live.debounce import DebouncedEvent
 from training.live.feeds import JobFeed, Message, Place
-from training.live.flow import framed
 from training.live.logins import Login
+from training.live.subscriptions import Changes, subscriptions
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 
 
-class Listener(Protocol):
+class JobSocket(Protocol):
     """A socket that shows the job."""
 
     login: Login | None
@@ -43,72 +43,72 @@ class Listener(Protocol):
         """Wake it: it reads what lies beyond its place."""
 
 
-class Audience:
-    """Follows the job while somebody listens."""
+class JobBroadcast:
+    """Follows the job while a socket shows it."""
 
     def __init__(self, job: int) -> None:
         self.feed = JobFeed(job)
         self._job = job
-        self._listeners: set[Listener] = set()
-        self._bell = Bell()
+        self._sockets: set[JobSocket] = set()
+        self._wake_up = DebouncedEvent()
         self._newest = -1  # the number of the newest event that they were told
-        self._teller: asyncio.Task | None = None
+        self._sender: asyncio.Task | None = None
 
-    def join(self, listener: Listener) -> None:
-        if not self._listeners:
-            board().follow(self, [self._job])
-            self._teller = asyncio.ensure_future(self._tell_on())
-        self._listeners.add(listener)
+    def join(self, socket: JobSocket) -> None:
+        if not self._sockets:
+            subscriptions().follow(self, [self._job])
+            self._sender = asyncio.ensure_future(self._keep_telling())
+        self._sockets.add(socket)
 
-    def leave(self, listener: Listener) -> None:
+    def leave(self, socket: JobSocket) -> None:
         """May be called twice."""
-        self._listeners.discard(listener)
-        if not self._listeners and self._teller:
-            board().unfollow(self, [self._job])
-            self._teller.cancel()
-            self._teller = None
+        self._sockets.discard(socket)
+        if not self._sockets and self._sender:
+            subscriptions().unfollow(self, [self._job])
+            self._sender.cancel()
+            self._sender = None
 
     def wake(self, changes: Changes) -> None:
         seq = changes.jobs.get(self._job)
-        self._bell.ring(urgent=seq is None or seq > self._newest)
+        self._wake_up.set(urgent=seq is None or seq > self._newest)
 
-    async def _tell_on(self) -> None:
+    async def _keep_telling(self) -> None:
         while True:
-            await self._bell.heard()
+            await self._wake_up.wait()
             try:
                 await self._tell()
             except Error as error:
                 logger.warning("The sockets of job %s wait for the database: %s", self._job, error)
                 await asyncio.sleep(RETRY_SECONDS)
-                self._bell.ring(urgent=True)
+                self._wake_up.set(urgent=True)
             except Exception:
                 logger.exception("Job %s cannot be told to all at once.", self._job)
-                for listener in list(self._listeners):
-                    listener.hurry()
+                for socket in list(self._sockets):
+                    socket.hurry()
 
     async def _tell(self) -> None:
         """1. part those who stand at one place  2. read what is next there  3. hand it to who still stands there."""
-        for spot, listeners in self._by_spot().items():
-            login = listeners[0].login
+        for spot, sockets in self._by_spot().items():
+            login = sockets[0].login
             assert login
             message = await self.feed.message(spot.place, (), spot.shown, login)
             self._newest = max(self._newest, message.place.after)
             frame = framed(message.text) if message.text else None
-            for listener in listeners:
-                if listener not in self._listeners:
+            for socket in sockets:
+                if socket not in self._sockets:
                     continue
-                is_there = listener.is_idle and _spot(listener) == spot
-                if not (is_there and listener.take(message, frame)):
-                    listener.hurry()
+                is_there = socket.is_idle and _spot(socket) == spot
+                if not (is_there and socket.take(message, frame)):
+                    socket.hurry()
 
-    def _by_spot(self) -> dict[Spot, list[Listener]]:
+    def _by_spot(self) -> dict[Spot, list[JobSocket]]:
         """Those who are idle. The others look by themselves when they are done."""
         parted = defaultdict(list)
-        for listener in self._listeners:
-            if listener.is_idle and listener.place is not None:
-                parted[_spot(listener)].append(listener)
+        for socket in self._sockets:
+            if socket.is_idle and socket.place is not None:
+                parted[_spot(socket)].append(socket)
             else:
-                listener.hurry()
+                socket.hurry()
         return parted
 
 
@@ -120,5 +120,5 @@ class Spot(NamedTuple):
     rights: tuple
 
 
-def _spot(listener: Listener) -> Spot:
-    return Spot(listener.place, listener.shown, listener.login.rights if listener.login else ())
+def _spot(socket: JobSocket) -> Spot:
+    return Spot(socket.place, socket.shown, socket.login.rights if socket.login else ())

@@ -1,4 +1,4 @@
-"""Says to every web process at once that somebody's rights may have changed: a logout, a user made inactive, a
+"""Tells every web process at once that somebody's rights may have changed: a logout, a user made inactive, a
 revoked token, a team that was left. Open sockets then look their logins up, and do not wait for their next round.
 
 The channel layer carries it: in memory within this process, with REDIS_URL between all of them. It is best effort.
@@ -33,41 +33,41 @@ ANYBODY = 0  # in place of a user's id
 SEND_SECONDS = 2.0  # a layer that takes longer is not waited for
 REJOIN_SECONDS = 60.0  # a layer that was emptied knows us again after this time
 RETRY_SECONDS = 5.0
-MOST_UNSENT = 1_000  # announcements, where the layer is slower than they come
+MOST_UNSENT = 1_000  # of them, where the layer is slower than they come
 
-Hear = Callable[[int], None]
+OnChange = Callable[[int], None]
 
 
-class Announcer:
+class LoginChanges:
     """The thread between one process and a channel layer."""
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
         self._loop = asyncio.new_event_loop()
-        self._listeners: set[Hear] = set()
+        self._subscribers: set[OnChange] = set()
         self._num_unsent = 0
         self._is_receiving = self._is_away = False
         self.has_joined = threading.Event()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="announcer", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="login-changes", daemon=True)
         self._thread.start()
 
     @property
-    def has_listeners(self) -> bool:
-        return bool(self._listeners)
+    def has_subscribers(self) -> bool:
+        return bool(self._subscribers)
 
-    def announce(self, user: int) -> None:
+    def publish(self, user: int) -> None:
         """Returns at once."""
         asyncio.run_coroutine_threadsafe(self._send(user), self._loop)
 
-    def listen(self, hear: Hear) -> None:
-        """Call `hear`, in the announcer's thread, for what any process announces from now on."""
-        self._listeners.add(hear)
+    def subscribe(self, on_change: OnChange) -> None:
+        """Call `on_change`, in a thread of its own, for what any process publishes from now on."""
+        self._subscribers.add(on_change)
         if not self._is_receiving:
             self._is_receiving = True
             asyncio.run_coroutine_threadsafe(self._receive(), self._loop)
 
-    def unlisten(self, hear: Hear) -> None:
-        self._listeners.discard(hear)
+    def unsubscribe(self, on_change: OnChange) -> None:
+        self._subscribers.discard(on_change)
 
     async def _send(self, user: int) -> None:
         if self._num_unsent >= MOST_UNSENT:
@@ -102,8 +102,8 @@ class Announcer:
     async def _hand_on(self, channel: str) -> None:
         while True:
             user = (await self._layer.receive(channel)).get("user")
-            for hear in list(self._listeners):
-                hear(user if isinstance(user, int) else ANYBODY)
+            for on_change in list(self._subscribers):
+                on_change(user if isinstance(user, int) else ANYBODY)
 
     def _miss(self, error: Exception) -> None:
         if not self._is_away:
@@ -111,71 +111,71 @@ class Announcer:
             logger.warning("Lost logins are found some seconds later: the channel layer says %r", error)
 
 
-_announcers: dict[int, Announcer] = {}
+_of_processes: dict[int, LoginChanges] = {}
 _lock = threading.Lock()
 
 
-def announcer() -> Announcer:
+def login_changes() -> LoginChanges:
     """The one of this process; a thread does not outlive a fork."""
     with _lock:
-        if os.getpid() not in _announcers:
-            _announcers.clear()
-            _announcers[os.getpid()] = Announcer(get_channel_layer())
-        return _announcers[os.getpid()]
+        if os.getpid() not in _of_processes:
+            _of_processes.clear()
+            _of_processes[os.getpid()] = LoginChanges(get_channel_layer())
+        return _of_processes[os.getpid()]
 
 
-def announce(user: int) -> None:
+def publish(user: int) -> None:
     """With the commit, so that who hears it finds it."""
-    transaction.on_commit(lambda: _announce(user), robust=True)
+    transaction.on_commit(lambda: _publish(user), robust=True)
 
 
-def _announce(user: int) -> None:
-    here = _announcers.get(os.getpid())
-    if settings.REDIS_URL or (here and here.has_listeners):  # else nobody can hear it
-        announcer().announce(user)
+def _publish(user: int) -> None:
+    here = _of_processes.get(os.getpid())
+    if settings.REDIS_URL or (here and here.has_subscribers):  # else nobody is told
+        login_changes().publish(user)
 
 
 def connect_signals() -> None:
     """Every door that changes a login goes through these models. An `update()` of rows sends no signal."""
     user = get_user_model()
-    post_save.connect(_user_saved, sender=user, dispatch_uid="announcements")
-    post_delete.connect(_user_deleted, sender=user, dispatch_uid="announcements")
-    post_delete.connect(_token_deleted, sender=ApiToken, dispatch_uid="announcements")
-    post_delete.connect(_session_deleted, sender=Session, dispatch_uid="announcements")
-    post_delete.connect(_group_changed, sender=Group, dispatch_uid="announcements")
-    m2m_changed.connect(_group_changed, sender=Group.permissions.through, dispatch_uid="announcements")
+    post_save.connect(_user_saved, sender=user, dispatch_uid="login_changes")
+    post_delete.connect(_user_deleted, sender=user, dispatch_uid="login_changes")
+    post_delete.connect(_token_deleted, sender=ApiToken, dispatch_uid="login_changes")
+    post_delete.connect(_session_deleted, sender=Session, dispatch_uid="login_changes")
+    post_delete.connect(_group_changed, sender=Group, dispatch_uid="login_changes")
+    m2m_changed.connect(_group_changed, sender=Group.permissions.through, dispatch_uid="login_changes")
     for rights in (user.groups.through, user.user_permissions.through):
-        m2m_changed.connect(_rights_changed, sender=rights, dispatch_uid="announcements")
+        m2m_changed.connect(_rights_changed, sender=rights, dispatch_uid="login_changes")
 
 
 def _user_saved(instance: Any, created: bool, update_fields: Any = None, **_: Any) -> None:
     is_login = update_fields is not None and set(update_fields) == {"last_login"}
     if not created and not is_login:
-        announce(instance.pk)
+        publish(instance.pk)
 
 
 def _user_deleted(instance: Any, **_: Any) -> None:
-    announce(instance.pk)
+    publish(instance.pk)
 
 
 def _token_deleted(instance: Any, **_: Any) -> None:
-    announce(instance.user_id)
+    publish(instance.user_id)
 
 
 def _session_deleted(instance: Any, **_: Any) -> None:
     """A logout, or the end of an old session."""
     user = str(instance.get_decoded().get(SESSION_KEY, ""))
     if user.isdigit():
-        announce(int(user))
+        publish(int(user))
 
 
 def _rights_changed(action: str, instance: Any, reverse: bool, pk_set: Any = None, **_: Any) -> None:
     """Seen from the user, or (`reverse`) from the group or the permission."""
     if action.startswith("post_"):
         for user in (pk_set or [ANYBODY]) if reverse else [instance.pk]:
-            announce(user)
+            publish(user)
 
 
 def _group_changed(action: str = "post_delete", **_: Any) -> None:
     if action.startswith("post_"):
-        announce(ANYBODY)
+        publish(ANYBODY)

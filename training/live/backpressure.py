@@ -1,8 +1,8 @@
-"""How bytes go to one socket under daphne: bounded in both directions, and at once where that is possible.
+"""Backpressure: how bytes go to one socket under daphne, bounded in both directions, and at once where possible.
 
 Daphne's `send` returns before the bytes are on their way, so a client that does not read would fill the memory of
 the server. Twisted tells a producer when a connection's buffer is full (64 KB) and when it is empty again: sends wait
-for that. Under a server whose `send` waits by itself there is no pipe, and nothing is done here.
+for that. Under a server whose `send` waits by itself there is no writer, and nothing is done here.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ MAX_MESSAGE_BYTES = 4_096  # of one message from a client
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-def pipe_of(send: Send) -> Pipe | None:
-    """The pipe under a socket's `send`, where there is one."""
+def writer_of(send: Send) -> SocketWriter | None:
+    """The writer under a socket's `send`, where there is one."""
     protocol = send.args[0] if isinstance(send, partial) and send.args else None
     transport = getattr(protocol, "transport", None)
     if transport is None or not hasattr(transport, "registerProducer"):
         return None
-    return Pipe(send, protocol)
+    return SocketWriter(send, protocol)
 
 
 def framed(text: str) -> bytes:
@@ -36,7 +36,7 @@ def framed(text: str) -> bytes:
     return PreparedMessage(text.encode(), isBinary=False, applyMask=False, doNotCompress=True).payloadHybi
 
 
-class Pipe:
+class SocketWriter:
     """Waits while the client does not read. Long messages from it are refused."""
 
     def __init__(self, send: Send, protocol: Any) -> None:
