@@ -29,7 +29,7 @@ class Crashed(Exception):
     """Something gave way that is not the recipe's fault: the attempt counts as a crash, and another one is made."""
 
 
-def code_of(error: Exception) -> str | None:
+def code_of(error: BaseException) -> str | None:
     """What to call the failure; None for a crash."""
     if isinstance(error, Refused):
         return error.code
@@ -42,11 +42,14 @@ def code_of(error: Exception) -> str | None:
     return "recipe_error"
 
 
-def sentence_of(error: Exception, code: str, config: Mapping[str, Any]) -> str:
+def sentence_of(error: BaseException, code: str, config: Mapping[str, Any]) -> str:
     """What a person reads, with the setting that mends it."""
     if isinstance(error, Refused):
         return str(error)
-    said = f"{type(error).__name__}: {_text_of(error)}"
+    if isinstance(error, SystemExit):
+        how = "exit without an error" if error.code in (None, 0) else _text_of(error)
+        return f"The recipe ended the process by itself (SystemExit): {how}"
+    said = f"{type(error).__name__}: {_text_of(error)}".removesuffix(": ")
     if code == OUT_OF_MEMORY and "batch_size" in config:
         said += (
             f"\nIt did not fit with batch_size={config['batch_size']}. A smaller one needs less memory; with "
@@ -61,7 +64,7 @@ def sentence_of(error: Exception, code: str, config: Mapping[str, Any]) -> str:
     return said
 
 
-def is_about_one_sample(error: Exception) -> bool:
+def is_about_one_sample(error: BaseException) -> bool:
     """Whether batch normalization was given a batch that has no variance."""
     return isinstance(error, ValueError) and _ONE_VALUE_FOR_A_NORM in str(error)
 
@@ -73,8 +76,8 @@ def about_one_sample(batch_size: int) -> str:
     )
 
 
-def _text_of(error: Exception) -> str:
+def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # what a recipe raises may be of any kind
+    except BaseException:  # what a recipe raises may be of any kind
         return "(its text cannot be made)"

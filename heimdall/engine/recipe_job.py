@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,15 @@ FAILED, CRASHED = 1, 71
 
 
 def run(channel: Channel) -> int:
-    """Do what the spec says, and return the exit code. A failure is told; a crash is only seen in the code."""
+    """Do what the spec says, and return the exit code. A failure is told; a crash is only seen in the code.
+
+    What a recipe raises to end the process (SystemExit, KeyboardInterrupt) is a failure of it like any other.
+    """
     requests = StopRequests()
     channel.listen(requests.receive)
     try:
         perform(channel.spec, send=channel.send, requests=requests)
-    except Exception as error:
+    except BaseException as error:
         # torch's handler raises for each loader worker that ends by a signal; one time is enough.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         code = code_of(error)
@@ -112,8 +116,9 @@ class RecipeJob:
                     return
                 if not self.session.stop():
                     return
-        except Exception:
-            self.session.send_last_rows()
+        except BaseException:
+            with suppress(Exception):  # the reason of the failure counts, not that they cannot be read
+                self.session.send_last_rows()
             raise
 
     # What the session asks.

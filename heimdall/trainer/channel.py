@@ -170,8 +170,12 @@ def set_title(title: str) -> None:
 
 
 def ignore_signals() -> None:
-    """Ctrl-C and SIGTERM are meant for the worker, which knows how to drain."""
-    _set_signals(signal.SIG_IGN)
+    """Ctrl-C and SIGTERM are meant for the worker, which knows how to drain.
+
+    A handler that does nothing, and not SIG_IGN: what a recipe starts would inherit that, and could not be
+    terminated.
+    """
+    _set_signals(lambda *_: None)
 
 
 def _set_signals(action: Any) -> None:

@@ -29,6 +29,7 @@ from heimdall.processes import die_with_parent
 from heimdall.trainer import channel as trainer_channel
 from heimdall.trainer import launch
 from heimdall.trainer.channel import Channel
+from heimdall.trainer.family import Family
 from heimdall.trainer.launch import ChildEnds, ColdLauncher, Launcher, Process
 from heimdall.trainer.protocol import (
     RECIPE_DRIVER,
@@ -45,6 +46,7 @@ from heimdall.trainer.protocol import (
 
 READY_SECONDS = 60
 FORK_SECONDS = 10
+SUPERVISOR_DIED = signal.SIGUSR1
 MOST_FAILURES = 3  # of servers in a row; from then on every start is cold
 
 _PACKET_BYTES = 65_536
@@ -262,7 +264,7 @@ def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
 def main(run: Callable[[Channel], int] = trainer_channel.drive, *, needed: Sequence[str] = _ENGINE) -> None:
     parent_socket, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     parent_socket.set_inheritable(False)
-    die_with_parent(parent)
+    die_with_parent(parent, SUPERVISOR_DIED)  # not at once: what trainers have started is to go first
     trainer_channel.ignore_signals()
     trainer_channel.set_title("heimdall fork server")
     preload([*needed, *sys.argv[3:]])
@@ -312,29 +314,32 @@ def gather_into_large_pages() -> None:
 
 def serve(parent: socket.socket, run: Callable[[Channel], int]) -> NoReturn:
     """Fork when asked, and tell of each end. A loop: 1 what ended, 2 what is asked, 3 wait."""
+    family = Family()
     wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(SUPERVISOR_DIED, lambda *_: family.end())
     _tell(parent, ServerReady())
     while True:
         sources: list[Any] = [parent, wake_reader]
         readable = select.select(sources, [], [])[0]
         if wake_reader in readable:
             os.read(wake_reader, 4096)
-            _tell_ends(parent)
+            for ended in family.ended():
+                _tell(parent, ended)
         if parent in readable:
-            _fork_if_asked(parent, run, keep_out=(wake_reader, wake_writer))
+            _fork_if_asked(parent, run, family, keep_out=(wake_reader, wake_writer))
 
 
 def _fork_if_asked(
-    parent: socket.socket, run: Callable[[Channel], int], *, keep_out: tuple[int, ...]
+    parent: socket.socket, run: Callable[[Channel], int], family: Family, *, keep_out: tuple[int, ...]
 ) -> None:
     try:
         packet, fds, _, _ = socket.recv_fds(parent, _PACKET_BYTES, 3)
     except ConnectionError:
         packet, fds = b"", []
     if not packet:
-        os._exit(0)  # the supervisor is gone; the trainers see it too
+        family.end()  # the supervisor is gone
     request = decode(packet, ForkTrainer)
     try:
         require_one_thread()
@@ -344,6 +349,7 @@ def _fork_if_asked(
             for fd in (parent.detach(), *keep_out):
                 os.close(fd)
             _be_trainer(run, request.environment, ChildEnds(*fds), server)
+        family.add(pid)
         # Nobody but us waits for it, so that the number is still its own.
         pidfd = os.pidfd_open(pid)
         _tell(parent, TrainerForked(request.request, pid), [pidfd])
@@ -362,10 +368,11 @@ def _be_trainer(
     try:
         die_with_parent(server)
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, SUPERVISOR_DIED):
+            signal.signal(number, signal.SIG_DFL)
         os.setsid()
-        for number in (1, 2):
-            os.dup2(ends.log, number)
+        for stream in (1, 2):
+            os.dup2(ends.log, stream)
         os.close(ends.log)
         os.environ.pop(_NVML_CHECK, None)
         os.environ.update(environment)
@@ -377,17 +384,6 @@ def _be_trainer(
     finally:
         # Never back into the server's loop.
         os._exit(code)
-
-
-def _tell_ends(parent: socket.socket) -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        _tell(parent, TrainerEnded(pid, os.waitstatus_to_exitcode(status)))
 
 
 def _tell(parent: socket.socket, message: FromForkServer, fds: list[int] | None = None) -> None:

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import os
 import queue
+import select
 import threading
 import time
 
@@ -23,6 +24,8 @@ from heimdall.trainer.protocol import (
 
 MOST_UNREAD = 2_000  # messages that a supervisor keeps while it is busy
 MOST_LOG_CHARACTERS = 256 * 1024  # kept until somebody reads the log
+LOG_READ_BYTES = 65_536
+MOST_LOG_READS = 32  # at once: one that prints without end is not waited for
 
 
 class Trainer:
@@ -35,9 +38,11 @@ class Trainer:
         self._inbox: queue.Queue[FromTrainer | None] = queue.Queue(most_messages)
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._log = LogBuffer()
+        self._reading_log = threading.Lock()
         self._last_sign_at = 0.0  # of life: a message, or that the process was there
         self._has_one_in_hand = False  # a message for which there is no room yet
         self._is_closed = False
+        self._log_fd, self._log_is_over = log, False
         self._threads = [
             start_thread("control", self._write_control, control),
             start_thread("messages", self._read_messages, messages),
@@ -90,7 +95,12 @@ class Trainer:
                     return None
 
     def read_log(self) -> str:
-        """What was printed since the last call."""
+        """What was printed since the last call. All that was printed before a received message is there."""
+        with self._reading_log:
+            for _ in range(MOST_LOG_READS):
+                if not self._has_log():
+                    break
+                self._read_log_once()
         return self._log.take()
 
     def exit_status(self) -> int | None:
@@ -149,9 +159,30 @@ class Trainer:
         self._has_one_in_hand = False
 
     def _read_log(self, fd: int) -> None:
-        with os.fdopen(fd, "rb", buffering=0) as pipe:
-            while chunk := pipe.read(65_536):
-                self._log.add(chunk)
+        waiting = select.poll()
+        waiting.register(fd, select.POLLIN)
+        while True:
+            waiting.poll()
+            with self._reading_log:
+                if self._has_log():
+                    self._read_log_once()
+                if self._log_is_over:
+                    os.close(fd)
+                    return
+
+    def _has_log(self) -> bool:
+        if self._log_is_over:
+            return False  # and perhaps closed already
+        there = select.poll()
+        there.register(self._log_fd, select.POLLIN)
+        return bool(there.poll(0))
+
+    def _read_log_once(self) -> None:
+        """With the lock held, and something (or the pipe's end) there to be read."""
+        if chunk := os.read(self._log_fd, LOG_READ_BYTES):
+            self._log.add(chunk)
+        else:
+            self._log_is_over = True
 
 
 class LogBuffer:

@@ -95,6 +95,9 @@ class _ColdProcess:
 
     def poll(self) -> int | None:
         with self._lock:
+            if self._popen.returncode is None and has_ended(self._popen.pid):
+                # Before its number is given back: what it started and left behind goes with it.
+                kill_session(self._popen.pid)
             return self._popen.poll()
 
     def wait(self, timeout: float) -> bool:
@@ -128,6 +131,16 @@ def start_process(command: list[str], **options: Any) -> "subprocess.Popen[bytes
 def _starter(pid: int) -> ThreadPoolExecutor:
     """The thread; a fork has none, and gets its own."""
     return ThreadPoolExecutor(1, f"starter-{pid}")
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child has ended and nobody has waited for it yet."""
+    if not hasattr(os, "waitid"):  # macOS: nobody knows it in time
+        return False
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False
 
 
 def kill_session(pid: int) -> None:

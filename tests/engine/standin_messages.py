@@ -69,3 +69,18 @@ class ChildFiles(FromTrainer, kind="child files"):
 @dataclass(frozen=True)
 class Left(FromTrainer, kind="left"):
     heard: list[str]
+
+
+@dataclass(frozen=True)
+class StartDaemon(ToTrainer, kind="start daemon"):
+    """A process that forked twice, in a session of its own."""
+
+
+@dataclass(frozen=True)
+class TerminateChild(ToTrainer, kind="terminate child"):
+    """Start a program, ask it to end, and wait for it."""
+
+
+@dataclass(frozen=True)
+class ChildTerminated(FromTrainer, kind="child terminated"):
+    code: int

@@ -14,6 +14,7 @@ from heimdall.trainer.protocol import Exit, StepsDone, ToTrainer
 from tests.engine.standin_messages import (
     ChildFiles,
     ChildForked,
+    ChildTerminated,
     Echo,
     Echoed,
     ForkChild,
@@ -25,6 +26,8 @@ from tests.engine.standin_messages import (
     RaiseSignal,
     Ready,
     RowsMade,
+    StartDaemon,
+    TerminateChild,
 )
 
 
@@ -53,6 +56,12 @@ def run(channel: Channel) -> int:
                 os.kill(os.getpid(), getattr(signal, message.name))
             case ForkChild():
                 channel.send(ChildForked(_fork(message.keep)))
+            case StartDaemon():
+                channel.send(ChildForked(_start_daemon()))
+            case TerminateChild():
+                child = subprocess.Popen(["sleep", "60"])
+                child.terminate()
+                channel.send(ChildTerminated(child.wait(10)))
             case ListChildFiles():
                 child = subprocess.Popen(
                     [sys.executable, "-c", _FDS], stdout=subprocess.PIPE, close_fds=False
@@ -93,6 +102,20 @@ def _fork(keep: bool) -> int:
         time.sleep(60)
         os._exit(0)
     return pid
+
+
+def _start_daemon() -> int:
+    reader, writer = os.pipe()
+    first = os.fork()
+    if first == 0:
+        os.setsid()
+        daemon = os.fork()
+        if daemon == 0:
+            time.sleep(600)
+        os.write(writer, str(daemon).encode())
+        os._exit(0)
+    os.waitpid(first, 0)
+    return int(os.read(reader, 20))
 
 
 def _open_fds() -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from heimdall.engine import recipe_job
+from heimdall.trainer.protocol import Failed
 
 
 def too_large() -> None:
@@ -21,7 +22,7 @@ def not_repeatable() -> None:
         torch.use_deterministic_algorithms(False)
 
 
-def raising(error: Exception) -> Any:
+def raising(error: BaseException) -> Any:
     def fail() -> None:
         raise error
 
@@ -39,9 +40,9 @@ NO_MEMORY = {
 }
 
 
-def told(fail: Any, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> dict[str, Any]:
+def told(fail: Any, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> Failed:
     """What the supervisor hears of a trainer whose work fails so."""
-    sent: list[dict[str, Any]] = []
+    sent: list[Failed] = []
     channel: Any = SimpleNamespace(
         listen=lambda receive: None, send=sent.append, spec=SimpleNamespace(config=config)
     )
@@ -75,3 +76,29 @@ def test_an_operation_that_cannot_be_repeated_names_what_allows_it(monkeypatch: 
 def test_another_error_is_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = told(raising(RuntimeError("shapes do not match")), monkeypatch, {"batch_size": 512})
     assert (failed.code, failed.error) == ("recipe_error", "RuntimeError: shapes do not match")
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (SystemExit("the data set is missing"), "(SystemExit): the data set is missing"),
+        (SystemExit(2), "(SystemExit): 2"),
+        (SystemExit(), "(SystemExit): exit without an error"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (GeneratorExit("over"), "GeneratorExit: over"),
+        (Unspeakable(), "Unspeakable: (its text cannot be made)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_a_recipe_raises_fails_the_job_with_a_sentence(
+    error: BaseException, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = told(raising(error), monkeypatch, {})
+    assert failed.code == "recipe_error"
+    assert failed.error.endswith(sentence)
+    assert type(error).__name__ in failed.traceback

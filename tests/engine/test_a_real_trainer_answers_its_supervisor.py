@@ -96,6 +96,13 @@ def test_a_recipe_that_raises_fails_with_its_traceback(talk, tmp_path):
     assert "on purpose" in one.trainer.read_log()
 
 
+def test_the_last_steps_before_an_exception_are_reported_before_it(talk, tmp_path):
+    one = talk(spec_of(tmp_path, config_of(epochs=9, fail_at_step=6)))
+    one.until("failed")
+    steps = [row["step"] for message in one.messages if message.kind == "steps" for row in message.rows]
+    assert steps == [1, 2, 3, 4, 5]
+
+
 def test_a_recipe_that_is_not_there(talk, tmp_path):
     failed = talk(spec_of(tmp_path, {}, package="tests.engine.nowhere")).until("failed")
     assert failed.code == "unknown_recipe"

@@ -22,6 +22,7 @@ from heimdall.trainer.protocol import Exit, FromTrainer, StepsDone, TrainerSpec
 from tests.engine.standin_messages import (
     ChildFiles,
     ChildForked,
+    ChildTerminated,
     Echo,
     Echoed,
     ForkChild,
@@ -33,6 +34,8 @@ from tests.engine.standin_messages import (
     RaiseSignal,
     Ready,
     RowsMade,
+    StartDaemon,
+    TerminateChild,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
@@ -276,7 +279,7 @@ def test_its_pipe_ends_belong_to_nobody_else(start: Callable[..., Trainer]) -> N
     begin = time.monotonic()
     until(lambda: first.exit_status() is not None)
     assert time.monotonic() - begin < 0.9
-    os.kill(worker, signal.SIGKILL)
+    until(lambda: not is_alive(worker))
 
 
 def test_a_loader_worker_goes_with_its_trainer(start: Callable[..., Trainer]) -> None:
@@ -288,16 +291,74 @@ def test_a_loader_worker_goes_with_its_trainer(start: Callable[..., Trainer]) ->
     until(lambda: not is_alive(worker), seconds=1)
 
 
+ENDS = {
+    "exits": lambda trainer: trainer.send(Exit()),
+    "dies": lambda trainer: trainer.send(RaiseSignal("SIGSEGV")),
+    "is killed": lambda trainer: trainer.kill(),
+    "is let go": lambda trainer: trainer.close(),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_nothing_that_it_forked_outlives_it(end: str, start: Callable[..., Trainer]) -> None:
+    trainer = start()
+    trainer.send(ForkChild(keep=True))
+    child = wait_for(trainer, ChildForked).pid
+    assert is_alive(child)
+    ENDS[end](trainer)
+    until(lambda: trainer._process.poll() is not None)
+    until(lambda: not is_alive(child), seconds=2)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_no_daemon_that_it_started_outlives_it(end: str, tmp_path: Path) -> None:
+    """In a session of its own, and with no parent left that is the trainer's."""
+    launcher = warm()
+    trainer = Trainer.start(spec_of(tmp_path), launcher=launcher)
+    trainer.send(StartDaemon())
+    daemon = wait_for(trainer, ChildForked).pid
+    assert is_alive(daemon)
+    ENDS[end](trainer)
+    until(lambda: trainer._process.poll() is not None)
+    until(lambda: not is_alive(daemon), seconds=2)
+    trainer.close()
+    launcher.close()
+
+
+def test_one_trainers_daemon_lives_as_long_as_it_may_be_anothers(tmp_path: Path) -> None:
+    launcher = warm()
+    first, second = (Trainer.start(spec_of(tmp_path), launcher=launcher) for _ in range(2))
+    second.send(StartDaemon())
+    daemon = wait_for(second, ChildForked).pid
+    first.close()
+    until(lambda: first._process.poll() is not None)
+    assert is_alive(daemon)
+    second.close()
+    until(lambda: not is_alive(daemon), seconds=2)
+    launcher.close()
+
+
+def test_what_it_starts_can_be_terminated(start: Callable[..., Trainer]) -> None:
+    """A program inherits which signals are ignored, and would ignore them too."""
+    trainer = start()
+    trainer.send(TerminateChild())
+    assert wait_for(trainer, ChildTerminated).code == -signal.SIGTERM
+
+
 _SUPERVISOR = """
 import sys, time
 from heimdall.trainer.handle import Trainer
 from heimdall.trainer.protocol import TrainerSpec
+from tests.engine.standin_messages import ChildForked, StartDaemon
 from tests.engine.test_a_trainer_process_is_started_read_and_ended import cold, warm
 spec = TrainerSpec(package="none", config={}, staging=".")
 trainer = Trainer.start(spec, launcher={"cold": cold, "warm": warm}[sys.argv[1]]())
 while trainer.receive(1) is None:
     pass
-print(trainer.pid, flush=True)
+trainer.send(StartDaemon())
+while not isinstance(message := trainer.receive(1), ChildForked):
+    pass
+print(trainer.pid, message.pid, flush=True)
 time.sleep(60)
 """
 
@@ -308,7 +369,7 @@ def test_it_dies_within_a_second_of_its_supervisor(stopped: bool, start_method: 
     command = [sys.executable, "-c", _SUPERVISOR, start_method]
     supervisor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert supervisor.stdout is not None
-    pid = int(supervisor.stdout.readline())
+    pid, daemon = (int(number) for number in supervisor.stdout.readline().split())
     if stopped:
         os.kill(pid, signal.SIGSTOP)  # now only the kernel can end it
     supervisor.kill()
@@ -316,6 +377,10 @@ def test_it_dies_within_a_second_of_its_supervisor(stopped: bool, start_method: 
     supervisor.communicate()
     until(lambda: not is_alive(pid), seconds=1)
     assert time.monotonic() - begin < 1
+    if start_method == "warm":
+        until(lambda: not is_alive(daemon), seconds=1)
+    elif is_alive(daemon):
+        os.kill(daemon, signal.SIGKILL)
 
 
 def test_the_end_of_the_control_pipe_is_enough(tmp_path: Path, launcher: Launcher) -> None:
