@@ -148,6 +148,8 @@ SCRATCH_DIR = DATA_DIR / "scratch"
 # How much of one job may wait there for a store that is away; the newest always may. A trainer stages no more than 8.
 STAGING_MAX_FILES = env.integer("HEIMDALL_STAGING_MAX_FILES", 4, low=1, high=8)
 STAGING_MAX_GB = env.gigabytes("HEIMDALL_STAGING_MAX_GB", 50)
+LOG_MB = env.integer("HEIMDALL_LOG_MB", 32, low=1, high=100_000)
+LOG_KB_PER_SECOND = env.integer("HEIMDALL_LOG_KB_PER_SECOND", 32, low=1, high=100_000)
 
 STATIC_URL = "static/"
 STATIC_ROOT = env.folder(

@@ -259,6 +259,18 @@ WORKER = Group(
             "oldest is left out, never the newest",
         ),
         V("HEIMDALL_STAGING_MAX_GB", "50", "gigabytes of one job that may wait there"),
+        V(
+            "HEIMDALL_LOG_MB",
+            "32",
+            "megabytes of one job's log that are kept; beyond them only the end of each attempt's log, and the log "
+            "says how much was left out",
+        ),
+        V(
+            "HEIMDALL_LOG_KB_PER_SECOND",
+            "32",
+            "kilobytes a second of it that are written for long; 256 may come at once, and of what is more the "
+            "newest part is kept",
+        ),
         V("HEIMDALL_SWEEP_SECONDS", "5", "how often a worker looks for lost wake-ups"),
         V("HEIMDALL_CANARY_SECONDS", "30", "after how long a silent cluster of worker processes is replaced"),
         V("HEIMDALL_ORPHAN_GRACE_SECONDS", "3600", "age at which a file that no row names is deleted"),

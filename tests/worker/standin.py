@@ -13,6 +13,7 @@ class Trainer:
         self.steps_at_a_time = 1
         self.step = 0
         self.is_killed = False
+        self.log = ""
         self.told: list[str] = []
 
     def receive(self, seconds: float) -> FromTrainer | None:
@@ -27,7 +28,8 @@ class Trainer:
             self.waiting.append(StepsDone(rows))
 
     def read_log(self) -> str:
-        return ""
+        log, self.log = self.log, ""
+        return log
 
     def exit_status(self) -> int | None:
         return -9 if self.is_killed and not self.waiting else None

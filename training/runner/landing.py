@@ -109,6 +109,7 @@ class Training(Relay):
     # It came to its end, or to a place to land at.
 
     def _complete(self) -> bool:
+        self.take_rest_of_log()
         self.flush()
         self.persist(services.complete, self.attempt, self.ending)
         self._let_go("completed")
@@ -119,6 +120,7 @@ class Training(Relay):
 
         It is let go as soon as nobody can withdraw the stop any more, and leaves while the landing is written.
         """
+        self.take_rest_of_log()
         while self.news.are_many:  # the last go with the landing
             self.persist(self.send_news)
         stored = self._named_by_its_stop()
@@ -169,7 +171,7 @@ class Training(Relay):
     def _fail(self, failed: Failed) -> bool:
         if self._waits_for_the_store():
             return self._mind_the_grace()
-        self.flush()
+        self._hear_out()
         if failed.code == "bad_checkpoint" and self.attempt.started_from is not None:
             raise BadStart(failed.error)
         self.record_ending()
@@ -181,7 +183,7 @@ class Training(Relay):
     def _crash(self, exit_code: int) -> bool:
         if self._waits_for_the_store():
             return self._mind_the_grace()
-        self.flush()
+        self._hear_out()
         self.record_ending()
         detail = f"{self.why_killed}\n{self.log_tail}".strip()
         status = self.persist(services.crash, self.attempt, exit_code=exit_code, detail=detail)
@@ -214,6 +216,14 @@ class Training(Relay):
         deadline = time.monotonic() + EXIT_SECONDS
         while self.exit_code is None and not self.news.are_full and time.monotonic() < deadline:
             self.listen()
+        self.take_rest_of_log()
+        self.flush()
+
+    def _hear_out(self) -> None:
+        """Of one that ends by itself: what it prints until then belongs to the log of this attempt."""
+        self.trainer.wait(EXIT_SECONDS)
+        self.take_log()
+        self.take_rest_of_log()
         self.flush()
 
     def _let_go(self, what: str) -> None:

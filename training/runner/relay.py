@@ -38,6 +38,7 @@ from training.models import Attempt
 from training.queue import commits
 from training.runner.context import AttemptContext
 from training.runner.grace import AWAY, aside
+from training.runner.log_limit import LogLimit
 from training.runner.news import News
 from training.runner.storing import ENDINGS
 from training.services import Wish
@@ -68,6 +69,7 @@ class Relay:
         self.spec = spec
         self.news = News()
         self.log_tail = ""
+        self.log_limit: LogLimit | None = None  # until something is printed
         self.wish = NOTHING_WISHED
         self.may_be_wished = False
         self.told = ""
@@ -97,11 +99,22 @@ class Relay:
         while message is not None:
             self._hear(message)
             message = self.trainer.receive(0) if time.monotonic() < until else None
-        log = self.trainer.read_log()
-        self.news.add_log(log)
-        self.log_tail = (self.log_tail + log)[-LOG_TAIL_CHARACTERS:]
+        self.take_log()
         self.exit_code = self.trainer.exit_status()
         self.listened_at = time.monotonic()
+
+    def take_log(self) -> None:
+        log = self.trainer.read_log()
+        if self.log_limit is None and log:
+            self.log_limit = LogLimit(self.persist(services.num_log_characters, self.attempt.job))
+        if self.log_limit is not None:
+            self.news.add_log(self.log_limit.pass_on(log))
+        self.log_tail = (self.log_tail + log)[-LOG_TAIL_CHARACTERS:]
+
+    def take_rest_of_log(self) -> None:
+        """At the end of the attempt, what was held back of it goes with the last report."""
+        if self.log_limit is not None:
+            self.news.add_log(self.log_limit.rest())
 
     def _hear(self, message: FromTrainer) -> None:
         match message:

@@ -75,7 +75,7 @@ from training.services.notifications import (
 )
 from training.services.outbox import claim_deliveries, forget_deliveries, note_delivered, note_failed
 from training.services.reaping import expired_attempts, orphaned_attempts, reap
-from training.services.reporting import News, Wish, beat, note, note_started, wish
+from training.services.reporting import News, Wish, beat, note, note_started, num_log_characters, wish
 from training.services.retention import delete_orphaned_files, retire_all_checkpoints, retire_checkpoints
 from training.services.saved_views import change_view, delete_view, save_view, visible_views
 from training.services.submitting import submit
@@ -130,6 +130,7 @@ __all__ = [
     "note_delivered",
     "note_failed",
     "note_started",
+    "num_log_characters",
     "orphaned_attempts",
     "pass_on",
     "pause",

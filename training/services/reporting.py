@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, F, QuerySet
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Exists, F, QuerySet, Sum
+from django.db.models.functions import Coalesce, Length, Now
 
 from heimdall.trainer.protocol import EpochDone, Started
 from training.errors import StaleAttempt
@@ -125,6 +125,10 @@ def columns_of(news: News) -> dict[str, Any]:
     if news.step_seconds is not None:
         changes["step_seconds"] = finite(news.step_seconds)
     return changes
+
+
+def num_log_characters(job: TrainingJob) -> int:
+    return LogChunk.objects.filter(job=job).aggregate(sum=Sum(Length("text")))["sum"] or 0
 
 
 def _carried_words(job: TrainingJob) -> str:
