@@ -209,6 +209,16 @@ def test_the_log_is_what_was_printed(start: Callable[..., Trainer]) -> None:
     assert text == "gr\u00fc\u00df dich\n" * 2
 
 
+def test_what_was_printed_before_a_message_is_in_the_log_with_it(start: Callable[..., Trainer]) -> None:
+    """Else the last words of one that fails would miss its attempt."""
+    trainer = start()
+    text = "x" * 9_999 + "\n"
+    for _ in range(20):
+        trainer.send(Print(text))
+        wait_for(trainer, Printed)
+        assert trainer.read_log() == text * 2
+
+
 def test_a_long_log_keeps_its_beginning_and_its_end() -> None:
     log = LogBuffer(most=1000)
     log.add(b"begin ")
