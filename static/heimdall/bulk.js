@@ -1,28 +1,28 @@
-// Ticking jobs of the list, and asking one verb of all that are ticked. Without it the same form is always there.
+// Selecting jobs of the list, and asking one verb of all that are selected. Without it the same form is always there.
 import { ask } from "./pages.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const boxes = () => $$('#rows input[name="job"]');
-let last = null; // the box that was ticked last: shift ticks all from there
+let last = null; // the box that was selected last: shift selects all from there
 
 function show() {
   const bulk = $("#bulk");
   if (!bulk) return;
   const all = boxes(),
-    ticked = all.filter(box => box.checked),
+    selected = all.filter(box => box.checked),
     which = bulk.elements.which;
-  const everything = which.value === "matching" && ticked.length === all.length;
-  bulk.hidden = ticked.length === 0;
-  which.value = everything ? "matching" : "ticked";
+  const everything = which.value === "matching" && selected.length === all.length;
+  bulk.hidden = selected.length === 0;
+  which.value = everything ? "matching" : "selected";
   for (const option of which.options)
-    option.hidden = option.value === "page" || (option.value === "matching" && ticked.length < all.length);
-  which.hidden = ticked.length < all.length;
-  $("#num-ticked").textContent = everything ? "" : `${ticked.length} ticked`;
+    option.hidden = option.value === "page" || (option.value === "matching" && selected.length < all.length);
+  which.hidden = selected.length < all.length;
+  $("#num-selected").textContent = everything ? "" : `${selected.length} selected`;
   const head = $("#tick-all");
-  head.checked = ticked.length === all.length;
-  head.indeterminate = ticked.length > 0 && !head.checked;
-  for (const box of all) box.closest("tr").classList.toggle("ticked", box.checked);
+  head.checked = selected.length === all.length;
+  head.indeterminate = selected.length > 0 && !head.checked;
+  for (const box of all) box.closest("tr").classList.toggle("selected", box.checked);
 }
 
 function tick(wanted, among = boxes()) {

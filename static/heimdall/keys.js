@@ -25,9 +25,9 @@ function tick() {
 }
 
 function press(verb) {
-  const ticked = $(`#bulk:not([hidden]) button[value="${verb}"]`);
+  const selected = $(`#bulk:not([hidden]) button[value="${verb}"]`);
   const root = here() ?? $("#head");
-  const button = ticked ?? (root && $(`button[data-verb="${verb}"]:not(:disabled)`, root));
+  const button = selected ?? (root && $(`button[data-verb="${verb}"]:not(:disabled)`, root));
   if (button) button.click();
   else if (root) say(`This job cannot be ${verb === "pause" ? "paused" : "resumed"} now.`, "warning");
 }

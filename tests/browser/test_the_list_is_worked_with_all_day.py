@@ -83,7 +83,7 @@ def test_ticked_jobs_are_paused_and_resumed_together(site, visit, jobs):
     for _ in range(2):
         page.keyboard.press("j")
         page.keyboard.press("x")
-    assert page.locator("#num-ticked").inner_text() == "2 ticked"
+    assert page.locator("#num-selected").inner_text() == "2 selected"
     page.locator(f"#job-{jobs['training']} input[type=checkbox]").click()
     assert page.locator("#tick-all").is_checked()
     page.locator(f"#job-{jobs['training']} input[type=checkbox]").click()

@@ -70,8 +70,8 @@ def test_what_a_program_leaves_empty_takes_the_default(browse, alice, name):
 def test_what_is_refused_is_said_beside_its_field_and_nothing_is_queued(browse, alice, changes, sentence):
     answer = browse(alice).post("/jobs/new/?recipe=tiny", entered("tiny", **changes))
     assert answer.status_code == 400
-    assert sentence in words(html(answer, 400))
-    assert 'aria-invalid="true"' in html(answer, 400)
+    assert sentence in words(html(answer))
+    assert 'aria-invalid="true"' in html(answer)
     assert not TrainingJob.objects.exists()
 
 

@@ -1,4 +1,4 @@
-"""Ticked jobs, those of a page, or all that match: asked first, each by itself, and told why some were not."""
+"""Selected jobs, those of a page, or all that match: asked first, each by itself, and told why some were not."""
 
 import pytest
 
@@ -95,8 +95,8 @@ def test_more_than_fit_at_once_are_done_in_turns(browse, alice, make_job, monkey
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        ({"verb": "pause"}, "No job is ticked"),
-        ({"verb": "pause", "job": ["x", "0", "99999999999999999999"]}, "No job is ticked"),
+        ({"verb": "pause"}, "No job is selected"),
+        ({"verb": "pause", "job": ["x", "0", "99999999999999999999"]}, "No job is selected"),
         ({"verb": "resume", "which": "matching", "query": "status=queued"}, "No job that matches"),
     ],
 )

@@ -42,7 +42,7 @@ class NewSubscription(serializers.Input):
         max_length=150,
         required=False,
         allow_null=True,
-        help_text="A group of yours: it is told of its jobs, and its members may change this.",
+        help_text="A group of yours: it is notified of its jobs, and its members may change this.",
     )
     topics = Topics(required=False)
     of_own = serializers.Boolean(required=False)
@@ -122,7 +122,7 @@ class WatchView(ApiView):
 class SubscriptionListView(ApiView):
     @document(
         "list_subscriptions",
-        "Where you and your teams are told",
+        "Where you and your teams are notified",
         answers=answers(200, serializers.page_of(SubscriptionShape)),
     )
     def get(self, request: Request) -> Response:
@@ -132,7 +132,7 @@ class SubscriptionListView(ApiView):
 
     @document(
         "add_subscription",
-        "Be told by a webhook or by e-mail",
+        "Subscribe by a webhook or by e-mail",
         body=NewSubscription,
         answers=answers(201, SecretShape, 413, 415, 429),
     )
@@ -159,7 +159,7 @@ class SubscriptionDetailView(ApiView):
         changed = services.change_subscription(found, by=request.user, **given(request, SubscriptionChange))
         return Response(shown.subscription_dict(changed))
 
-    @document("delete_subscription", "Be told no longer", answers=answers(204, None, 404, 429))
+    @document("delete_subscription", "Unsubscribe", answers=answers(204, None, 404, 429))
     def delete(self, request: Request, pk: int) -> Response:
         given(request, serializers.NoOptions)
         services.unsubscribe(_find(request, pk), by=request.user)

@@ -25,7 +25,7 @@ class Question:
     button: str
     icon: str
     css: str = "main"
-    keep: str = "Not now"
+    keep: str = "Go back"
     choices: tuple[Choice, ...] = ()
 
 
@@ -38,27 +38,35 @@ def taking_back(job: dict[str, Any], step: int, epoch: int) -> Question:
     """What to ask before a job is resumed from an older checkpoint: what is given up, and what is not."""
     lost = max(job["current_step"] - step, 0)
     text = (
-        f"It is queued and goes on from epoch {epoch}, step {step}. The {lost:,} steps after it are given up: their "
-        "values are removed and they are trained again. Newer checkpoints stay for a while, as those of a discarded "
+        f"It is queued and goes on from epoch {epoch}, step {step}. The {lost:,} steps after it are discarded: their "
+        "metrics are removed and they are trained again. Newer checkpoints stay for a while, as those of a discarded "
         "job, but nothing starts from them any more. With the same settings the same steps come out; to change "
         "settings, fork instead."
     )
     return Question(
-        f"Take job {job['id']}, {job['job_name']}, back to step {step}?", text, "Resume from here", "resume",
-        "danger solid", "Keep it",
+        f"Resume job {job['id']}, {job['job_name']}, from step {step}?", text, "Resume from here", "resume",
+        "danger solid", "Go back",
     )  # fmt: skip
 
 
 def question_for_many(verb: str, how_many: int) -> Question:
-    """The same for several jobs at once."""
+    """What to ask before a verb is done to several jobs at once."""
     noun = f"{how_many} job" + ("" if how_many == 1 else "s")
     word = str(verb).capitalize()
     text = "Jobs whose state does not allow it are left as they are, and are named afterwards."
     css = "danger solid" if verb in {Verb.CANCEL, Verb.DISCARD, Verb.DELETE} else "main"
     choices = _when() if verb == Verb.PAUSE else ()
-    return Question(f"{word} {noun}?", text, word, _ICONS[Verb(verb)], css, choices=choices)
+    keep = _KEEPS.get(Verb(verb), "Go back")
+    return Question(f"{word} {noun}?", text, f"{word} {noun}", _ICONS[Verb(verb)], css, keep, choices)
 
 
+# The button that leaves everything as it is says what then goes on: "Cancel" beside "Cancel" would be a riddle.
+_KEEPS = {
+    Verb.PAUSE: "Keep running",
+    Verb.CANCEL: "Keep running",
+    Verb.DISCARD: "Keep paused",
+    Verb.DELETE: "Keep",
+}
 _ICONS = {
     Verb.PAUSE: "pause",
     Verb.RESUME: "resume",
@@ -95,7 +103,7 @@ def _pause(job: dict[str, Any], name: str) -> Question:
     sooner = bool(job["stop"] and job["stop"]["kind"] == Stop.PAUSE)
     epoch = min(job["current_epoch"] + 1, max(job["total_epochs"], 1))
     return Question(
-        f"Pause {name}?", text, "Pause", "pause", keep="Keep training", choices=_when(epoch, sooner)
+        f"Pause {name}?", text, "Pause", "pause", keep="Keep running", choices=_when(epoch, sooner)
     )
 
 
@@ -123,17 +131,18 @@ def _cancel(job: dict[str, Any], name: str) -> Question:
         if job["status"] == Status.QUEUED
         else "The training stops after the step under way."
     )
-    return Question(f"Cancel {name}?", text, "Cancel the job", "cancelled", "danger solid", "Keep it")
+    keep = "Keep it queued" if job["status"] == Status.QUEUED else "Keep running"
+    return Question(f"Cancel {name}?", text, "Cancel the job", "cancelled", "danger solid", keep)
 
 
 def _discard(job: dict[str, Any], name: str) -> Question:
     text = "The paused job is given up and becomes cancelled. Its checkpoints stay for a while."
-    return Question(f"Discard {name}?", text, "Discard", "cancelled", "danger solid", "Keep it")
+    return Question(f"Discard {name}?", text, "Discard", "cancelled", "danger solid", "Keep paused")
 
 
 def _delete(job: dict[str, Any], name: str) -> Question:
     text = "The job, its history, its log and all of its checkpoints are removed. This cannot be undone."
-    return Question(f"Delete {name}?", text, "Delete for good", "delete", "danger solid", "Keep it")
+    return Question(f"Delete {name}?", text, "Delete permanently", "delete", "danger solid", "Keep")
 
 
 _ASKERS = {

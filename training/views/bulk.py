@@ -24,7 +24,7 @@ from training.queries.filters import Filters
 from training.views.page import BIGGEST, next_address, page, wants_json, whole
 
 MOST = services.MOST_AT_ONCE
-MOST_TICKED = 1_000
+MOST_SELECTED = 1_000
 _SOON = {Verb.PAUSE: "will pause", Verb.RESUME: "queued", Verb.RESTART: "queued", Verb.CANCEL: "will stop"}
 _NAMED = 8  # numbers of jobs in one sentence
 
@@ -47,7 +47,7 @@ def many(request: HttpRequest) -> HttpResponse:
 
 @dataclass(frozen=True)
 class JobSelection:
-    """Which jobs: those that were ticked, all on the page, or all that the filters show."""
+    """Which jobs: those that were selected, all on the page, or all that the filters show."""
 
     which: str
     ids: tuple[int, ...]
@@ -55,9 +55,9 @@ class JobSelection:
 
     @classmethod
     def of(cls, request: HttpRequest) -> JobSelection:
-        which = request.POST.get("which", "ticked")
+        which = request.POST.get("which", "selected")
         given = request.POST.get("on_page", "").split(",") if which == "page" else request.POST.getlist("job")
-        ids = dict.fromkeys(whole(text) for text in given[:MOST_TICKED])
+        ids = dict.fromkeys(whole(text) for text in given[:MOST_SELECTED])
         filters = Filters.read(request.POST.get("query", ""))
         return cls(which, tuple(number for number in ids if 0 < number <= BIGGEST), filters)
 

@@ -134,7 +134,7 @@ def _test(request: HttpRequest, found: Subscription) -> HttpResponse:
 
 def _switch(request: HttpRequest, found: Subscription) -> HttpResponse:
     changed = services.change_subscription(found, by=request.user, active=not found.active)
-    told = "It is on: it is told from now on." if changed.active else "It is off: it is told nothing."
+    told = "Notifications are on." if changed.active else "Notifications are off."
     messages.success(request, told)
     return redirect("subscription", found.pk)
 

@@ -19,7 +19,7 @@ SCOPES = (
 
 
 class SubscriptionForm(forms.Form):
-    """Where somebody is told, of what, and of which jobs. A team's is told of the team's jobs."""
+    """Where somebody is notified, of what, and of which jobs. A team's covers the team's jobs."""
 
     def __init__(self, via: str, team: Group | None, *args: Any, **options: Any):
         super().__init__(*args, **options)
