@@ -1,0 +1,167 @@
+"""One dict of a job for API, pages and push, and the verbs that an actor may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import QuerySet
+
+from training import lifecycle, placement, policy
+from training.lifecycle import JobType, Status, Stop, StopAt
+from training.models import Checkpoint, TrainingJob
+from training.queries.values import finite, iso
+
+LIST_LIMIT = 50
+
+
+def job_dict(job: TrainingJob, actor: Any = None) -> dict[str, Any]:
+    """What every door shows of a job. Times are ISO 8601 in UTC; a value that is not finite is null."""
+    return dicts([job], actor)[0]
+
+
+def dicts(jobs: Iterable[TrainingJob], actor: Any) -> list[dict[str, Any]]:
+    """Many jobs as every door shows them; queued ones cost a few queries, however many they are."""
+    jobs = list(jobs)
+    reasons = placement.waiting_reasons(jobs)
+    return [_job_dict(job, actor, reasons.get(job.pk)) for job in jobs]
+
+
+def _job_dict(job: TrainingJob, actor: Any, reason: placement.Reason | None) -> dict[str, Any]:
+    return shape(
+        job,
+        actor,
+        reason,
+        owner=job.owner.get_username(),
+        team=job.team.name if job.team_id and job.team else None,
+        dataset=job.dataset.name if job.dataset_id and job.dataset else None,
+        checkpoint=checkpoint_dict(job.latest_checkpoint) if job.latest_checkpoint else None,
+    )
+
+
+def shape(
+    job: Any,
+    actor: Any,
+    reason: placement.Reason | None,
+    *,
+    owner: str,
+    team: str | None,
+    dataset: str | None,
+    checkpoint: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """The one shape of a job, from a TrainingJob or from a row of a list; what other tables hold is given."""
+    return {
+        "id": job.id,
+        "job_name": job.job_name,
+        "description": job.description,
+        "job_type": job.job_type,
+        "recipe": job.recipe,
+        "owner": owner,
+        "team": team,
+        "parent": job.parent_id,
+        "origin": job.origin,
+        "tags": job.tags,
+        "dataset": dataset,
+        "priority": job.priority,
+        "pool": job.pool,
+        "status": job.status,
+        "stop": {"kind": job.stop, "at": job.stop_at} if job.stop else None,
+        "headline": headline(job),
+        "waiting": reason.as_dict() if reason else None,
+        "phase": job.phase,
+        "attempt": job.attempt,
+        "config": job.config,
+        "current_epoch": job.current_epoch,
+        "total_epochs": job.total_epochs,
+        "current_step": job.current_step,
+        "total_steps": job.total_steps,
+        "progress_percent": progress_percent(job),
+        "eta_seconds": eta_seconds(job),
+        "train_loss": finite(job.train_loss),
+        "val_loss": finite(job.val_loss),
+        "metrics": job.metrics,
+        "learning_rate": finite(job.learning_rate),
+        "best_epoch": job.best_epoch,
+        "best_val_loss": finite(job.best_val_loss),
+        "error_code": job.error_code,
+        "error_message": job.error_message,
+        "checkpoint": checkpoint,
+        "environment": job.environment,
+        "approximate": job.approximate,
+        "event_seq": job.event_seq,
+        "created_at": iso(job.created_at),
+        "queued_at": iso(job.queued_at),
+        "started_at": iso(job.started_at),
+        "completed_at": iso(job.completed_at),
+        "updated_at": iso(job.updated_at),
+        "verbs": available_verbs(job, actor) if actor is not None else [],
+    }
+
+
+def with_relations(jobs: QuerySet[TrainingJob]) -> QuerySet[TrainingJob]:
+    """The joins that job_dict needs, so that a list costs one query."""
+    return jobs.select_related("owner", "team", "latest_checkpoint", "dataset")
+
+
+def available_verbs(job: TrainingJob, actor: Any) -> list[str]:
+    """The verbs that are allowed now, to this actor, and would change something: the buttons."""
+    offered = lifecycle.offered(Status(job.status), Stop(job.stop), job.facts)
+    return [str(verb) for verb in offered if policy.may(actor, verb, job)]
+
+
+def headline(job: TrainingJob) -> str:
+    """What is going on, in a few words: "pausing at the end of epoch 7"."""
+    if job.stop == Stop.PAUSE:
+        if job.stop_at == StopAt.STEP:
+            return "pausing at the next step"
+        return f"pausing at the end of epoch {min(job.current_epoch + 1, max(job.total_epochs, 1))}"
+    if job.stop == Stop.CANCEL:
+        return "cancelling at the next step"
+    if job.stop == Stop.PREEMPT:
+        return "making room for a job of higher priority"
+    if job.status == Status.RUNNING and job.phase and job.phase != "training":
+        return job.phase
+    if job.status == Status.QUEUED and job.current_step:
+        return f"queued, goes on from step {job.current_step}"
+    if job.status == Status.PAUSED:
+        return f"paused at step {job.current_step}"
+    return job.status
+
+
+def progress_percent(job: TrainingJob) -> float:
+    """0 to 100. A completed job that stopped early has all of what there was to do."""
+    if job.status == Status.COMPLETED:
+        return 100.0
+    if job.total_steps:
+        return round(100.0 * min(job.current_step / job.total_steps, 1.0), 2)
+    return round(100.0 * job.current_epoch / job.total_epochs, 2) if job.total_epochs else 0.0
+
+
+def eta_seconds(job: TrainingJob) -> float | None:
+    """Seconds of work left at the recent pace, or None where that is not known."""
+    if job.status != Status.RUNNING or not job.total_steps or not job.step_seconds:
+        return None
+    return round(max(job.total_steps - job.current_step, 0) * job.step_seconds, 1)
+
+
+def checkpoint_dict(checkpoint: Checkpoint | Any) -> dict[str, Any]:
+    return {
+        "id": checkpoint.id,
+        "job": checkpoint.job_id,
+        "kinds": checkpoint.kinds,
+        "epoch": checkpoint.epoch,
+        "step": checkpoint.step,
+        "attempt": checkpoint.attempt,
+        "size": checkpoint.size,
+        "digest": checkpoint.digest,
+        "header_sha256": checkpoint.header_sha256,
+        "val_loss": finite(checkpoint.val_loss),
+        "pinned": checkpoint.pinned,
+        "quarantined_at": iso(checkpoint.quarantined_at),
+        "quarantine_reason": checkpoint.quarantine_reason,
+        "created_at": iso(checkpoint.created_at),
+    }
+
+
+def is_training(job: TrainingJob) -> bool:
+    return job.job_type == JobType.TRAINING
