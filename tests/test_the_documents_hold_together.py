@@ -6,10 +6,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "tests/README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 NAMED = re.compile(r"`([\w.-]+(?:/[\w.-]+)+\.(?:py|md|txt|toml|yaml|js|conf|service))`")
 PLACES = ("", "docs", "training")
-OF_USERS = {"wave/config.py", "wave/recipe.py"}  # that docs/recipes.md has written
+OF_USERS = {f"{package}/{name}.py" for package in ("line", "wave") for name in ("config", "recipe")}
 
 
 def links_of(document: Path) -> list[tuple[Path, str]]:
@@ -44,3 +49,22 @@ def test_each_document_can_be_reached_from_the_readme():
             if path.suffix == ".md" and path not in reached:
                 to_read.append(path)
     assert reached == set(DOCUMENTS)
+
+
+@pytest.mark.parametrize(
+    "record", sorted((ROOT / "docs/decisions").glob("[0-9]*.md")), ids=lambda path: path.stem
+)
+def test_each_decision_says_under_its_title_what_it_is_about(record):
+    title, empty, first = record.read_text().split("\n")[:3]
+    assert re.match(rf"# {record.stem[:3]} \S", title)
+    assert not empty
+    assert re.match(r"\*[^*\s]", first), "one plain sentence in italics: what was decided, and for whom"
+
+
+def test_the_page_of_the_tests_names_every_folder_of_them():
+    rows = [line for line in (ROOT / "tests/README.md").read_text().splitlines() if line.startswith("| `")]
+    named = [re.match(r"\| `(\w+)/`", row)[1] for row in rows]  # type: ignore[index]
+    tracked = {
+        path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"
+    }
+    assert sorted(named) == sorted(tracked)

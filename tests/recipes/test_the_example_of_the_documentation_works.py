@@ -1,4 +1,4 @@
-"""The recipe that the documentation teaches is short, is found, and trains in a real trainer, resumed or not."""
+"""The recipes of README and documentation are short, are found, and train in a real trainer, resumed or not."""
 
 import re
 import time
@@ -24,11 +24,13 @@ from heimdall.trainer.protocol import (
 )
 from tests.support.running import PATIENCE
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _files() -> dict[str, str]:
-    return dict(re.findall(r"^`(wave/\w+\.py)`\n\n```python\n(.*?)^```", DOCUMENT.read_text(), re.M | re.S))
+    """`wave` of docs/recipes.md, and `line` of the README, which needs no __init__.py."""
+    text = (ROOT / "README.md").read_text() + (ROOT / "docs/recipes.md").read_text()
+    return dict(re.findall(r"^`((?:wave|line)/\w+\.py)`\n\n```python\n(.*?)^```", text, re.M | re.S))
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def wave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         path.write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("HEIMDALL_RECIPES", "wave")
+    monkeypatch.setenv("HEIMDALL_RECIPES", "wave,line")
     return "wave"
 
 
@@ -52,13 +54,13 @@ def launcher(wave: str) -> Iterator[Launcher]:
 
 
 def _train(
-    folder: Path, launcher: Launcher, *, stop: bool = False, **resumed: Any
+    folder: Path, launcher: Launcher, *, recipe: str = "wave", stop: bool = False, **resumed: Any
 ) -> tuple[StagedCheckpoint, list[dict[str, Any]]]:
     """The last staged checkpoint, and the steps that led to it."""
     folder.mkdir(exist_ok=True)
     spec = TrainerSpec(
-        package=registry.get("wave").package,
-        config=registry.validate("wave", {"batch_size": 64, "seed": 5}),
+        package=registry.get(recipe).package,
+        config=registry.validate(recipe, {"batch_size": 64, "seed": 5}),
         staging=str(folder),
         scratch=str(folder / "scratch"),
         device="cpu",
@@ -89,8 +91,12 @@ def _train(
 
 def test_it_is_short() -> None:
     files = _files()
-    assert set(files) == {"wave/config.py", "wave/recipe.py"}
-    assert sum(len(text.splitlines()) for text in files.values()) < 60
+    assert set(files) == {
+        f"{package}/{name}.py" for package in ("line", "wave") for name in ("config", "recipe")
+    }
+    lines = {name: [line for line in text.splitlines() if line.strip()] for name, text in files.items()}
+    assert len(lines["wave/config.py"] + lines["wave/recipe.py"]) < 60
+    assert len(lines["line/config.py"] + lines["line/recipe.py"]) <= 13
 
 
 def test_it_is_listed_with_a_form(wave: str) -> None:
@@ -112,3 +118,9 @@ def test_it_trains_and_a_resumed_one_ends_alike(tmp_path: Path, launcher: Launch
     assert resumed.digest == whole.digest
     assert [row["step"] for row in first + rest] == [row["step"] for row in steps]
     assert [row["loss"] for row in first + rest] == [row["loss"] for row in steps]
+
+
+def test_the_line_of_the_readme_is_found(tmp_path: Path, launcher: Launcher) -> None:
+    staged, steps = _train(tmp_path / "line", launcher, recipe="line")
+    assert staged.step == len(steps) == steps[-1]["step"]
+    assert steps[-1]["loss"] < steps[0]["loss"]
