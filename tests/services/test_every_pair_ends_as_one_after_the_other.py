@@ -117,8 +117,8 @@ def look(monkeypatch):
             old, self.old = self.old, None
             return real(pk, lock=lock) if old is None or lock else old
 
-    real, look = verbs._read, Look()
-    monkeypatch.setattr(verbs, "_read", look)
+    real, look = verbs.read_job, Look()
+    monkeypatch.setattr(verbs, "read_job", look)
     return look
 
 
@@ -133,7 +133,7 @@ if ALL:
 @pytest.mark.parametrize(("job_type", "status", "stop"), STATES)
 def test_each_pair_ends_as_if_one_had_come_after_the_other(job_type, status, stop, alice, node, look):
     case = Case(status, stop, job_type, alice, node)
-    acts, old, before = case.acts(), verbs._read(case.job.pk), picture(case.job)
+    acts, old, before = case.acts(), verbs.read_job(case.job.pk), picture(case.job)
 
     @functools.cache
     def ends(*names: str) -> Any:

@@ -7,7 +7,7 @@ from tests.conftest import build_job
 from training import services
 from training.errors import NotFound, TransitionRefused
 from training.models import Dataset, TrainingJob, Watch
-from training.services import verbs
+from training.services import extending
 
 pytestmark = pytest.mark.django_db
 SHARDS = {"samples": 30, "samples_per_shard": 10}
@@ -57,7 +57,7 @@ def test_a_dataset_that_is_gone_is_not_extended(alice, monkeypatch):
         TrainingJob.objects.update(dataset=None)
         Dataset.objects.all().delete()
 
-    monkeypatch.setattr(verbs, "require_dataset", delete)  # the last look before the transaction begins
+    monkeypatch.setattr(extending, "require_dataset", delete)  # the last look before the transaction begins
     with pytest.raises(NotFound, match="There is no dataset north"):
         services.extend_dataset(dataset, by=alice, samples=100)
 

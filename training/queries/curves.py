@@ -2,7 +2,7 @@
 
 Each point stands for so many steps in a row and says their lowest and highest value beside the mean, so that a spike
 is never lost. A range of few steps is folded from its rows by one query; a long one from the blocks that were folded
-when their last step came in (services/blocks.py).
+when their last step came in (services/metrics.py).
 """
 
 from __future__ import annotations
