@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
@@ -18,6 +19,11 @@ from training.models import Attempt, Checkpoint, Node, TrainingJob
 from training.services.clock import lease_end
 
 PASSWORD = "long enough for a test"
+
+# The recipes of the tests are a user's own: trainers find them where a user says that they are.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+)
 
 
 @pytest.fixture(scope="session")

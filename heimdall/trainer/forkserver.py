@@ -131,7 +131,7 @@ class _Server:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._popen = launch.start_process(
-                [sys.executable, "-m", module, str(theirs.fileno()), str(self._owner), *preload],
+                [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(self._owner), *preload],
                 stdout=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 env=server_environment(os.environ),

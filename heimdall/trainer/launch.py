@@ -20,7 +20,8 @@ from typing import Any, Protocol
 
 from heimdall.trainer.protocol import TrainerSpec
 
-_ROOT = str(Path(__file__).resolve().parents[2])
+# There only the package `heimdall` can be imported: all other names in a trainer are the user's own.
+IMPORTABLE = str(Path(__file__).resolve().parent / "importable")
 # Of Heimdall's own settings a trainer sees these alone: recipes are other people's code.
 _PASSED_ON = {"HEIMDALL_RECIPES", "HEIMDALL_FAILPOINTS", "HEIMDALL_FAILPOINTS_ONCE", "HEIMDALL_TEXT_FOLDERS"}
 _WITHHELD = {
@@ -67,6 +68,7 @@ class ColdLauncher:
     def launch(self, spec: TrainerSpec, ends: ChildEnds) -> Process:
         command = [
             sys.executable,
+            "-P",  # the folder that it is started in is no place for imports
             "-m",
             self._module,
             str(ends.control),
@@ -156,7 +158,7 @@ def base_environment(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in environment.items()
         if name not in _WITHHELD and (not name.startswith("HEIMDALL_") or name in _PASSED_ON)
     }
-    passed["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, passed.get("PYTHONPATH", "")]))
+    passed["PYTHONPATH"] = os.pathsep.join(filter(None, [IMPORTABLE, passed.get("PYTHONPATH", "")]))
     passed["PYTHONHASHSEED"] = "0"  # a recipe that walks over a set of strings does so in one order
     passed["PYTHONUTF8"] = "1"  # text is read in one way on every host
     passed["PYTHONUNBUFFERED"] = "1"

@@ -17,7 +17,7 @@ import pytest
 from heimdall.trainer import protocol
 from heimdall.trainer.forkserver import WarmLauncher
 from heimdall.trainer.handle import LogBuffer, Trainer
-from heimdall.trainer.launch import ColdLauncher, Launcher, Process, base_environment
+from heimdall.trainer.launch import IMPORTABLE, ColdLauncher, Launcher, Process, base_environment
 from heimdall.trainer.protocol import Exit, FromTrainer, StepsDone, TrainerSpec
 from tests.engine.standin_messages import (
     ChildFiles,
@@ -464,8 +464,8 @@ def test_the_spec_comes_through_as_it_was(tmp_path: Path) -> None:
 
 def test_the_python_path_leads_to_heimdall() -> None:
     passed = base_environment({"PYTHONPATH": "/somewhere"})
-    root = str(Path(__file__).resolve().parents[2])
-    assert passed["PYTHONPATH"] == f"{root}{os.pathsep}/somewhere"
+    assert passed["PYTHONPATH"] == f"{IMPORTABLE}{os.pathsep}/somewhere"
+    assert [path.name for path in Path(IMPORTABLE).glob("[!_]*")] == ["heimdall.py"]
 
 
 def test_threads_that_wait_leave_their_cores_to_others_unless_one_wants_it_otherwise() -> None:

@@ -345,7 +345,8 @@ def prepare(settings: dict[str, str]) -> None:
 def _clean_environment() -> dict[str, str]:
     """Without the settings that the tests' own process was given."""
     unwanted = ("HEIMDALL_", "DJANGO_", "DATABASE_URL", "COV_", "PYTEST_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    return kept | {"PYTHONPATH": str(ROOT)}  # where the tests' own recipes are
 
 
 def free_port() -> int:
