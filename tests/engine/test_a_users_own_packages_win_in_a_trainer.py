@@ -1,4 +1,4 @@
-"""In a trainer only `heimdall` and the user's folders can be imported: a package `training` or `tests` is the user's."""
+"""In a trainer only `heimdall` and the user's folders can be imported: a package `training` is the user's."""
 
 import sys
 import time
