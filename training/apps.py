@@ -2,7 +2,7 @@ from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
 
-class TrainingConfig(AppConfig):
+class TrainingAppConfig(AppConfig):
     name = "training"
     default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Training"

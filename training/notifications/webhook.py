@@ -29,7 +29,7 @@ _PREFIX = "whsec_"
 
 
 @dataclass(frozen=True)
-class Answer:
+class WebhookAnswer:
     status: int
     text: str
 
@@ -50,7 +50,7 @@ def sign(secret: str, key: str, moment: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.new(bare, signed, hashlib.sha256).digest()).decode()
 
 
-def send(url: str, *, secret: str, key: str, content: dict[str, Any]) -> Answer:
+def send(url: str, *, secret: str, key: str, content: dict[str, Any]) -> WebhookAnswer:
     """Deliver a message, or raise NotDelivered. Delivered is what was answered with 2xx."""
     try:
         endpoint = addresses.read(url)
@@ -73,7 +73,7 @@ def send(url: str, *, secret: str, key: str, content: dict[str, Any]) -> Answer:
     raise NotDelivered(said, status=answer.status)
 
 
-def _post(endpoint: Endpoint, address: str, body: bytes, headers: dict[str, str]) -> Answer:
+def _post(endpoint: Endpoint, address: str, body: bytes, headers: dict[str, str]) -> WebhookAnswer:
     connection = _Connection(endpoint, address)
     deadline = threading.Timer(SECONDS, connection.cut)
     deadline.daemon = True
@@ -84,7 +84,7 @@ def _post(endpoint: Endpoint, address: str, body: bytes, headers: dict[str, str]
         text = answer.read(ANSWER_BYTES).decode(errors="replace").replace("\x00", "\ufffd")
         if connection.was_cut:  # headers that end early look whole
             raise TimeoutError
-        return Answer(answer.status, text)
+        return WebhookAnswer(answer.status, text)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if connection.was_cut or isinstance(error, TimeoutError):
             raise NotDelivered(f"No whole answer came within {SECONDS:g} s.") from error

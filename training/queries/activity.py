@@ -39,7 +39,7 @@ Told = Event | Deletion
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedActivity:
     """Which events; empty: those of everybody, but epochs and checkpoints."""
 
     who: str = ""  # a user's name, or SYSTEM
@@ -47,7 +47,7 @@ class Wanted:
     job: int | None = None
 
 
-def activity(actor: Any, wanted: Wanted, *, limit: int, before: int | None = None) -> list[Told]:
+def activity(actor: Any, wanted: WantedActivity, *, limit: int, before: int | None = None) -> list[Told]:
     """What fits, newest first, from what came before the cursor (an event's id) on."""
     events = Event.objects.filter(policy.visible(actor, "job__"), KINDS[wanted.kind]).select_related("job")
     told: list[Told] = list(_fitting(events, wanted, "job", before)[:limit])
@@ -70,7 +70,7 @@ def activity_dicts(told: Sequence[Told]) -> list[dict[str, Any]]:
     ]
 
 
-def _fitting(found: QuerySet[Any], wanted: Wanted, job: str, before: int | None) -> QuerySet[Any]:
+def _fitting(found: QuerySet[Any], wanted: WantedActivity, job: str, before: int | None) -> QuerySet[Any]:
     if wanted.who == SYSTEM:
         found = found.filter(user=None)
     elif wanted.who:

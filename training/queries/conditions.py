@@ -29,7 +29,7 @@ ANY = Sql("TRUE")
 
 
 @dataclass(frozen=True)
-class Part:
+class ConditionPart:
     """Jobs that one index finds. `number` is their number in the index's table."""
 
     where: Sql
@@ -47,10 +47,10 @@ class Part:
         text = f"SELECT {self.number} AS id, {look.text} AS fits FROM {self.table} WHERE {self.where.text}"
         return Sql(text, (*look.values, *self.where.values))
 
-    def beyond(self, sign: str, number: int) -> Part:
+    def beyond(self, sign: str, number: int) -> ConditionPart:
         return replace(self, where=both(self.where, Sql(f"{self.number} {sign} %s", (number,))))
 
-    def that(self, *looks: Sql) -> Part:
+    def that(self, *looks: Sql) -> ConditionPart:
         """Those of its jobs on which these looks agree."""
         return replace(self, where=both(self.where, self._at_job(*looks))) if looks else self
 
@@ -65,7 +65,7 @@ class Part:
 class Condition:
     """The parts share no job. `in_order`: each of their indexes has its jobs in the order of numbers."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[ConditionPart, ...]
     look: Sql
     in_order: bool = True
 
@@ -75,14 +75,14 @@ class Condition:
         return any(part.table != JOBS for part in self.parts)
 
 
-ALL = Condition((Part(ANY),), ANY)
+ALL = Condition((ConditionPart(ANY),), ANY)
 NONE = Condition((), Sql("FALSE"))
 
 
 def equal(column: str, values: Iterable[Any]) -> Condition:
     """A column with an index of its own, in the order of numbers within one value."""
     values = tuple(dict.fromkeys(values))
-    parts = tuple(Part(Sql(f"{column} = %s", (value,))) for value in values)
+    parts = tuple(ConditionPart(Sql(f"{column} = %s", (value,))) for value in values)
     return Condition(parts, Sql(f"{plain(column)} IN ({_marks(values)})", values))
 
 
@@ -95,20 +95,20 @@ def visible(owner: int, teams: Sequence[int]) -> Condition:
         for write in (str, plain)
     )
     if len(teams) > MOST_PARTS:
-        return Condition((Part(led),), look, in_order=False)
-    own = Part(Sql("owner_id = %s", (owner,)))
-    others = (Part(Sql("team_id = %s AND owner_id <> %s", (team, owner))) for team in teams)
+        return Condition((ConditionPart(led),), look, in_order=False)
+    own = ConditionPart(Sql("owner_id = %s", (owner,)))
+    others = (ConditionPart(Sql("team_id = %s AND owner_id <> %s", (team, owner))) for team in teams)
     return Condition((own, *others), look)
 
 
 def created(sign: str, moment: datetime) -> Condition:
     value = (connection.ops.adapt_datetimefield_value(moment),)
     led, look = (Sql(f"{column} {sign} %s", value) for column in ("created_at", plain("created_at")))
-    return Condition((Part(led),), look, in_order=False)
+    return Condition((ConditionPart(led),), look, in_order=False)
 
 
 def tagged(name: str) -> Condition:
-    part = Part(Sql("name = %s", (name,)), TAGS, f"{TAGS}.job_id")
+    part = ConditionPart(Sql("name = %s", (name,)), TAGS, f"{TAGS}.job_id")
     look = f"EXISTS (SELECT 1 FROM {TAGS} WHERE {TAGS}.job_id = {JOBS}.id AND {TAGS}.name = %s)"
     return Condition((part,), Sql(look, (name,)))
 
@@ -134,7 +134,7 @@ def together(statements: Sequence[Sql]) -> Sql:
 
 
 def walk(
-    parts: Sequence[Part], looks: Sequence[Sql], *, direction: str = "DESC", most: int = NO_LIMIT
+    parts: Sequence[ConditionPart], looks: Sequence[Sql], *, direction: str = "DESC", most: int = NO_LIMIT
 ) -> Sql:
     """In order, the numbers of those on which the looks agree, among so many. Who limits it makes it read no further.
 

@@ -21,7 +21,7 @@ from training.lifecycle import Status
 from training.models import WAIT_BUCKETS, Attempt, Installation, Node, TrainingJob
 
 
-class Facts:
+class InstallationFacts:
     """A collector of prometheus_client."""
 
     def collect(self) -> Iterator[Metric]:

@@ -57,7 +57,7 @@ def _steps(last: int) -> list[int]:
     return sorted({1, *(max(1, round(last * part / NUM_POINTS)) for part in range(1, NUM_POINTS + 1))})
 
 
-class _Kept:
+class _KeptCurves:
     """What was read last, for as many jobs as some pages hold."""
 
     def __init__(self) -> None:
@@ -77,4 +77,4 @@ class _Kept:
                 self._points.popitem(last=False)
 
 
-_kept = _Kept()
+_kept = _KeptCurves()

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db import Error, connection, connections, transaction
 
-from training.queries.conditions import JOBS, Condition, Part, Sql, both, plain
+from training.queries.conditions import JOBS, Condition, ConditionPart, Sql, both, plain
 
 logger = logging.getLogger(__name__)
 SHORTEST = 3  # characters that an index of trigrams can look for
@@ -39,11 +39,11 @@ def condition(text: str) -> Condition:
     look = _look(text)
     if len(text) < SHORTEST or not _is_prepared(connection):
         look = both(Sql(f"id > (SELECT max(id) FROM {JOBS}) - {NEWEST}"), look)
-        found = Condition((Part(look),), look)
+        found = Condition((ConditionPart(look),), look)
     elif connection.vendor == "sqlite":
         found = Condition((_in_index(text, look),), look)
     else:
-        found = Condition((Part(look),), look, in_order=False)  # its planner knows the index
+        found = Condition((ConditionPart(look),), look, in_order=False)  # its planner knows the index
     is_number = text.isascii() and text.isdigit() and int(text) < 2**63
     return _or_number(found, int(text)) if is_number else found
 
@@ -54,15 +54,15 @@ def _look(text: str) -> Sql:
     return Sql(f"({either})", (f"%{connection.ops.prep_for_like_query(text)}%",) * 2)
 
 
-def _in_index(text: str, look: Sql) -> Part:
+def _in_index(text: str, look: Sql) -> ConditionPart:
     phrase = '"' + text.replace('"', '""') + '"'
-    part = Part(Sql(f"{_TABLE} MATCH %s", (phrase,)), _TABLE, f"{_TABLE}.rowid")
+    part = ConditionPart(Sql(f"{_TABLE} MATCH %s", (phrase,)), _TABLE, f"{_TABLE}.rowid")
     return part if text.isascii() else part.that(look)  # the index knows more of capitals than LIKE does
 
 
 def _or_number(found: Condition, number: int) -> Condition:
     """A text that is the number of a job finds that one too."""
-    its = Part(Sql("id = %s", (number,)))
+    its = ConditionPart(Sql("id = %s", (number,)))
     others = (
         replace(part, where=both(part.where, Sql(f"{part.number} <> %s", (number,)))) for part in found.parts
     )

@@ -11,7 +11,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from training.queries.activity import KINDS, SYSTEM, Wanted, activity_dicts
+from training.queries.activity import KINDS, SYSTEM, WantedActivity, activity_dicts
 from training.queries.activity import activity as read_activity
 from training.views.page import BIGGEST, PAGE_SIZE, page, people_known_to, whole
 
@@ -37,7 +37,7 @@ def activity(request: HttpRequest) -> HttpResponse:
         "wanted": wanted,
         "kinds": [(kind, _KIND_LABELS[kind]) for kind in KINDS],
         "people": _people(request.user, wanted),
-        "is_filtered": wanted != Wanted(),
+        "is_filtered": wanted != WantedActivity(),
         "is_newest": before is None,
         "newest_url": _url(wanted),
         "older_url": _url(wanted, before=shown[-1]["id"]) if len(events) > PAGE_SIZE else None,
@@ -45,18 +45,18 @@ def activity(request: HttpRequest) -> HttpResponse:
     return render(request, "activity.html", context)
 
 
-def _wanted(request: HttpRequest) -> Wanted:
+def _wanted(request: HttpRequest) -> WantedActivity:
     """What the address asks for; what makes no sense is left out."""
     kind = request.GET.get("kind", "")
     number = whole(request.GET.get("job", "").strip().removeprefix("#"))
-    return Wanted(
+    return WantedActivity(
         who=request.GET.get("who", "").replace("\x00", "")[:150],
         kind=kind if kind in KINDS else "",
         job=number if 0 < number <= BIGGEST else None,
     )
 
 
-def _people(user: User, wanted: Wanted) -> list[tuple[str, str]]:
+def _people(user: User, wanted: WantedActivity) -> list[tuple[str, str]]:
     """Whom one may ask for: oneself, the system, and the people that one knows."""
     names = [name for name in people_known_to(user) if name != user.get_username()]
     found = [(user.get_username(), "Only me"), (SYSTEM, "Heimdall itself"), *((name, name) for name in names)]
@@ -65,7 +65,7 @@ def _people(user: User, wanted: Wanted) -> list[tuple[str, str]]:
     return found
 
 
-def _url(wanted: Wanted, **more: Any) -> str:
+def _url(wanted: WantedActivity, **more: Any) -> str:
     given = {"who": wanted.who, "kind": wanted.kind, "job": wanted.job} | more
     kept = {name: value for name, value in given.items() if value}
     return reverse("activity") + (f"?{urlencode(kept)}" if kept else "")

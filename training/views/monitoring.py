@@ -17,7 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from heimdall.errors import HeimdallError
 from heimdall.site import database, latencies
-from training.queries.metrics import Facts
+from training.queries.metrics import InstallationFacts
 from training.services import tokens
 from training.store import checkpoints
 
@@ -99,4 +99,4 @@ def _compare_migrations() -> None:
         raise _NotMigrated(f"{len(missing)} migrations are not applied: run manage.py migrate.")
 
 
-_facts.register(Facts())
+_facts.register(InstallationFacts())

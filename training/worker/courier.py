@@ -19,7 +19,7 @@ from training.notifications import mail, webhook
 logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 WIDE = 8  # receivers that are spoken to at a time
-Outcome = webhook.Answer | NotDelivered | None  # of a webhook, of none, of an e-mail
+Outcome = webhook.WebhookAnswer | NotDelivered | None  # of a webhook, of none, of an e-mail
 
 
 class Courier(threading.Thread):

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from safetensors.numpy import load, save
 
 from heimdall.files import write_whole
-from heimdall.recipes.localization.generator import FIELDS, VERSION, Block, Generator, empty
+from heimdall.recipes.localization.generator import FIELDS, VERSION, Generator, SampleBlock, empty
 from heimdall.recipes.localization.settings import RadioSettings
 
 Arrays = Mapping[str, NDArray]
@@ -151,7 +151,7 @@ def write_shard(generator: Generator, start: int, stop: int, folder: Path) -> Sh
     return write_block(generator, generator.samples(start, stop), start, folder)
 
 
-def write_block(generator: Generator, block: Block, start: int, folder: Path) -> Shard:
+def write_block(generator: Generator, block: SampleBlock, start: int, folder: Path) -> Shard:
     """Write samples that the generator made, from sample `start` on."""
     stop = start + len(block.arrays["detected"])
     # One entry only: safetensors writes several in an order that changes from call to call, and the digest

@@ -55,7 +55,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Row:
+class EvaluationRow:
     name: str
     score: Score
     positions_km: NDArray[np.float64]
@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluated:
-    rows: tuple[Row, ...]
+    rows: tuple[EvaluationRow, ...]
     """The network's first."""
     calibration: Calibration
     truth_km: NDArray[np.float64]
@@ -139,7 +139,7 @@ def evaluate(
         positions, covariances = found.positions_km, found.covariances_km2
         sizes = calibration.radius_squared if name == NETWORK else ellipse_radius_squared
         scored = score(positions, covariances, truth, bounds, radius_squared=sizes)
-        rows.append(Row(name, scored, positions, covariances))
+        rows.append(EvaluationRow(name, scored, positions, covariances))
     return Evaluated(tuple(rows), calibration, truth, bounds, (LATE_NOTE,) if settings.late_arrivals else ())
 
 

@@ -72,7 +72,7 @@ class TooStrict(ValueError):
 
 
 @dataclass(frozen=True)
-class Block:
+class SampleBlock:
     arrays: Arrays
     refused: dict[str, int]
     """How many tries were refused on the way, by reason."""
@@ -89,18 +89,18 @@ class Generator:
             self.network.positions_km, settings.shadowing_distance_km
         )
 
-    def samples(self, start: int, stop: int) -> Block:
+    def samples(self, start: int, stop: int) -> SampleBlock:
         """Samples start to stop, without stop."""
         return self.take(np.arange(start, stop, dtype=np.uint64))
 
-    def take(self, indices: NDArray[np.integer]) -> Block:
+    def take(self, indices: NDArray[np.integer]) -> SampleBlock:
         """The samples of these indices, in their order."""
         indices = np.asarray(indices).astype(np.uint64)
         arrays = empty(len(indices), self.network.size)
         refused: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         for chosen in _blocks(len(indices)):
             self._fill(arrays, chosen, indices, refused)
-        return Block(arrays, dict(refused))
+        return SampleBlock(arrays, dict(refused))
 
     def _fill(self, arrays: Arrays, chosen: NDArray, indices: NDArray, refused: Counter[str]) -> None:
         for attempt in range(MAX_TRIES):
