@@ -23,7 +23,7 @@ PACKAGES = (
     "Django",
     "djangorestframework",
     "django-q2",
-    "daphne",
+    "uvicorn",
     "lightning",
     "transformers",
     "accelerate",

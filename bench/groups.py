@@ -124,7 +124,7 @@ def push() -> list[Figure]:
     times = _python("bench.push")
     return [
         Figure("push", "event -> the last of 500 sockets, p50", times["p50"], "ms", 80,
-               note="one daphne process, no Redis", peer=f"p95 {times['p95']:.0f} ms")
+               note="one web process, no Redis", peer=f"p95 {times['p95']:.0f} ms")
     ]  # fmt: skip
 
 

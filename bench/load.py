@@ -2,7 +2,7 @@
 
     python -m bench.load --jobs 100000 --metrics 5000000 --write
 
-fills a new database of each kind, asks a real daphne server for the pages that people look at all day, then opens
+fills a new database of each kind, asks a real web server for the pages that people look at all day, then opens
 sockets and writes events. Clients, server and database share this machine. With --write the tables replace those
 between the markers of docs/scaling.md.
 """
@@ -234,7 +234,7 @@ def _ask(port: int, path: str, headers: dict[str, str], asks: int) -> dict[str, 
 
 
 def _watcher(request: bytes) -> Any:
-    """A socket that answers pings: daphne closes one that is silent for a minute."""
+    """A socket that answers pings: the server closes one that is silent."""
     from tests.live.measure import Socket
 
     class Watcher(Socket):

@@ -1,14 +1,12 @@
 """A request's body is bounded before anything reads it: nothing of Heimdall takes uploads.
 
-Django would spool the body to a temporary file before the first middleware sees the request, whoever sends it, and
-daphne before it calls the application at all.
+Django would spool the body to a temporary file before the first middleware sees the request, whoever sends it.
 """
 
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from daphne import http_protocol
 from django.conf import settings
 
 Application = Callable[[dict[str, Any], Callable, Callable], Awaitable[None]]
@@ -37,21 +35,6 @@ def bounded_bodies(application: Application) -> Application:
         await application(scope, _replay(body, receive), send)
 
     return bounded
-
-
-class BoundedRequest(http_protocol.WebRequest):
-    """daphne's request, which keeps no more of a body than is needed to see that it is too large."""
-
-    def __init__(self, *arguments: Any, **options: Any):
-        super().__init__(*arguments, **options)
-        self._parsePOSTFormSubmission = False  # forms are Django's; twisted would read them a second time
-
-    def handleContentChunk(self, data: bytes) -> None:
-        super().handleContentChunk(data[: max(0, most_bytes() + 1 - self.content.tell())])
-
-
-def bound_daphne() -> None:
-    http_protocol.WebRequest = BoundedRequest
 
 
 def _replay(body: bytes, receive: Callable) -> Callable[[], Awaitable[dict[str, Any]]]:

@@ -47,10 +47,14 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
+# Of one web process, which never opens more than the system allows it files.
+MAX_CONNECTIONS = env.integer("HEIMDALL_MAX_CONNECTIONS", 2_000, low=10, high=1_000_000)
+MAX_CONNECTIONS_PER_ADDRESS = env.integer("HEIMDALL_MAX_CONNECTIONS_PER_ADDRESS", 200, low=5, high=1_000_000)
+HEADER_SECONDS = env.seconds("HEIMDALL_HEADER_SECONDS", 10, low=0.1, high=600)
+BODY_SECONDS = env.seconds("HEIMDALL_BODY_SECONDS", 60, low=0.1, high=3_600)
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 2_000
 
 INSTALLED_APPS = [
-    "daphne",
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -365,5 +369,6 @@ LOGGING = {
         "training": {"level": LOG_LEVEL},
         "heimdall": {"level": LOG_LEVEL},
         "django-q": {"level": "WARNING", "handlers": ["console"], "propagate": False},
+        "uvicorn": {"level": "ERROR"},  # below it: each request of a stranger that is no HTTP
     },
 }

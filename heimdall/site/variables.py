@@ -114,6 +114,22 @@ WEB = Group(
         V("HEIMDALL_VERB_RATE", "600/min", "how often one user may change and submit jobs"),
         V("HEIMDALL_LOGIN_RATE", "20/min", "how many passwords may be tried from one address"),
         V(
+            "HEIMDALL_MAX_CONNECTIONS",
+            "2000",
+            "connections that one web server keeps open, those of pages' sockets too",
+        ),
+        V(
+            "HEIMDALL_MAX_CONNECTIONS_PER_ADDRESS",
+            "200",
+            "how many of them one address may have; behind trusted proxies, how many one client",
+        ),
+        V("HEIMDALL_HEADER_SECONDS", "10", "how long the header of a request may take to come"),
+        V(
+            "HEIMDALL_BODY_SECONDS",
+            "60",
+            "how long its body may take, and how long a client may take nothing of its answer",
+        ),
+        V(
             "HEIMDALL_MAX_JOB_MEMORY_GB",
             "",
             "a config whose recipe estimates more than this is refused; say it where the workers' machines have more",

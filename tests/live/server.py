@@ -22,15 +22,14 @@ from tests.support import postgres
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
+SHIPPED = "heimdall.site.asgi:application"
 RECIPES = "tests.support.recipes.tiny,tests.support.recipes.shards"
 
 
 class Server:
-    """daphne in a process of its own."""
+    """The web server in a process of its own."""
 
-    def __init__(
-        self, folder: Path, application: str = "heimdall.site.asgi:application", **environment: str
-    ) -> None:
+    def __init__(self, folder: Path, application: str = SHIPPED, **environment: str) -> None:
         self.folder, self.application = folder, application
         self.environment = os.environ | {
             "HEIMDALL_DATA_DIR": str(folder),
@@ -45,21 +44,13 @@ class Server:
                 kept.write_text(postgres.server().copy("live"))
             self.environment["DATABASE_URL"] = kept.read_text()
         self.port = _free_port()
+        self.environment["HEIMDALL_PORT"] = str(self.port)
         self.process: subprocess.Popen | None = None
         self.said: list[str] = []
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "daphne",
-                "-b",
-                "127.0.0.1",
-                "-p",
-                str(self.port),
-                self.application,
-            ],
+            [sys.executable, *self._command()],
             cwd=ROOT,
             env=self.environment,
             stdout=subprocess.DEVNULL,
@@ -68,6 +59,11 @@ class Server:
         )
         threading.Thread(target=self._hear, args=(self.process,), daemon=True).start()
         wait_until(self._listens)
+
+    def _command(self) -> list[str]:
+        if self.application == SHIPPED:
+            return ["manage.py", "web"]
+        return ["-m", "tests.live.serve", self.application, str(self.port)]
 
     def kill(self, sign: int = signal.SIGKILL) -> None:
         if self.process:

@@ -5,7 +5,6 @@ Several web processes count each for themselves.
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from rest_framework.throttling import BaseThrottle
 
 from heimdall.site.env import parse_rate
+from heimdall.site.proxies import client_address
 
 _MOST_CLIENTS = 10_000
 
@@ -102,21 +102,7 @@ def _too_many(sentence: str, wait: float) -> HttpResponse:
 
 
 def _address(request: HttpRequest) -> str:
-    """Who asks: the last address on the way here that is no proxy of ours. Before it anybody may write."""
-    address = request.META.get("REMOTE_ADDR", "")
-    forwarded = [word.strip()[:64] for word in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-    while _is_our_proxy(address) and forwarded and forwarded[-1]:
-        address = forwarded.pop()
-    return address
-
-
-def _is_our_proxy(address: str) -> bool:
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    known = getattr(found, "ipv4_mapped", None) or found  # a socket for both families shows ::ffff:10.0.0.7
-    return any(known in network for network in settings.TRUSTED_PROXIES)
+    return client_address(request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", ""))
 
 
 def _rate(scope: str) -> tuple[int, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import signal
@@ -29,6 +28,7 @@ from heimdall.site import env, private_files
 from training import host, policy, services
 from training.management.base import one_line
 from training.management.commands.worker import FOLDER_IS_GONE, RUNS_ALREADY
+from training.management.listening import listen
 from training.models import ApiToken, Node, TrainingJob
 from training.services import tokens
 
@@ -56,7 +56,7 @@ class Command(BaseCommand):
         if options["prepare_only"]:
             self._prepare()
             return
-        with _listen() as listener:
+        with listen() as listener:
             self._wait_for_the_last_worker()
             self._prepare()
             Site(listener, self._say).run()
@@ -107,28 +107,6 @@ def _drains() -> bool:
 
 def token_file() -> Path:
     return settings.DATA_DIR / "api-token"
-
-
-def _listen() -> socket.socket:
-    """The web server's socket, opened first: a port that is in use stops the start before anything is changed."""
-    where = f"HEIMDALL_HOST={settings.HOST}, HEIMDALL_PORT={settings.PORT}"
-    try:
-        found = socket.getaddrinfo(
-            settings.HOST, settings.PORT, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _, address = found[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(512)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise CommandError(
-                f"Port {settings.PORT} on {settings.HOST} is in use. Is Heimdall running already? "
-                "Choose another port with HEIMDALL_PORT."
-            ) from error
-        raise CommandError(f"Cannot listen there ({where}): {error.strerror}.") from error
-    return listener
 
 
 def _migrate() -> None:

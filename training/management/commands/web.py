@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import socket
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from setproctitle import setproctitle
 
 from heimdall.processes import die_with_parent
 from heimdall.site import private_files
+from training.management.listening import listen
 
 
 class Command(BaseCommand):
@@ -23,17 +25,12 @@ class Command(BaseCommand):
         parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from daphne.cli import CommandLineInterface
-
-        from heimdall.site.limits import bound_daphne
+        from heimdall.site.web_server import serve
 
         if options["parent"]:
             die_with_parent(options["parent"], signal.SIGTERM)
         setproctitle("heimdall web")
         private_files.close_to_others(settings.DATA_DIR)
-        bound_daphne()
-        where = ["-b", settings.HOST, "-p", str(settings.PORT)]
-        if options["fd"] is not None:
-            where = ["--fd", str(options["fd"])]
-        quiet = ["-v", "0", "--no-server-name", "--application-close-timeout", "2"]
-        CommandLineInterface().run([*where, *quiet, "heimdall.site.asgi:application"])
+        given = options["fd"]
+        with listen() if given is None else socket.socket(fileno=given) as listener:
+            serve("heimdall.site.asgi:application", listener)
