@@ -1,4 +1,4 @@
-"""How bytes go to one socket: bounded, and at once where that is possible.
+"""Backpressure: how bytes go to one socket, bounded, and at once where that is possible.
 
 uvicorn's `send` waits while a client does not read. Beside it, a frame that many sockets share is written here
 without being made anew for each of them, and without waiting.
@@ -16,10 +16,10 @@ from websockets.frames import Frame, Opcode
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-def pipe_of(send: Send) -> Pipe | None:
-    """The pipe under a socket's `send`, where there is one."""
+def writer_of(send: Send) -> SocketWriter | None:
+    """The writer under a socket's `send`, where there is one."""
     protocol = getattr(send, "__self__", None)
-    return Pipe(protocol) if isinstance(protocol, WebSocketsSansIOProtocol) else None
+    return SocketWriter(protocol) if isinstance(protocol, WebSocketsSansIOProtocol) else None
 
 
 def framed(text: str) -> bytes:
@@ -27,7 +27,7 @@ def framed(text: str) -> bytes:
     return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
 
 
-class Pipe:
+class SocketWriter:
     """The way to one client. What comes too late for it is dropped: the consumer is told of the end by itself."""
 
     def __init__(self, protocol: WebSocketsSansIOProtocol) -> None:
