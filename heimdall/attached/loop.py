@@ -11,6 +11,7 @@ it is over: if an optimizer stepped in it, this is a boundary, and there the job
 restored at the first `epochs()` or `batches()`, when all is built; the generators last.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -20,9 +21,10 @@ from heimdall.attached.loaders import source_of
 from heimdall.attached.parts import Call, Config, ScriptPosition, Sources, Values
 from heimdall.attached.steps import Logged, StepCounter
 from heimdall.engine.parts import PassingBuffers, require_part
+from heimdall.engine.progress import Best
 from heimdall.engine.rng import Generators, mix
 
-OURS = frozenset({"position", "sources", "logged", "buffers", "rng", "values"})
+OURS = frozenset({"position", "sources", "logged", "best", "buffers", "rng", "values"})
 
 
 class Host(Protocol):
@@ -61,8 +63,9 @@ class Job:
         self.config = Config({**defaults, **host.config})
         self.position = ScriptPosition()
         self.logged = Logged()
+        self.best = Best()
+        self.is_best = False
         self.total_epochs = 0
-        self.batches_per_epoch = 0
         self._sources = Sources()
         self._values = Values()
         self._parts: dict[str, Any] = {}
@@ -71,6 +74,7 @@ class Job:
         self._closes_epochs_itself = True
         self._num_calls = 0  # of `batches` in the epoch's body, this time
         self._open: list[Call] = []
+        self._length: int | None = None  # of the loader that leads
         self._has_open_body = False
         self._drawn: dict[str, Any] | None = None
 
@@ -80,6 +84,25 @@ class Job:
     def is_supervised(self) -> bool:
         """Whether Heimdall started this script. Alone, nothing is saved and nothing is stopped."""
         return self._host.is_supervised
+
+    @property
+    def step(self) -> int:
+        """How many optimizer steps of the whole job are finished."""
+        return self.position.steps
+
+    @property
+    def batch(self) -> int:
+        """The number of the batch under way in its epoch, from 0. (After a resume, `enumerate` begins anew.)"""
+        if not self._open:
+            raise RuntimeError("job.batch is known inside of `for ... in job.batches(...)` alone")
+        return self._open[0].batches - 1
+
+    @property
+    def is_last_batch(self) -> bool:
+        """Whether the batch under way is the last of its loader, for gradients that are gathered over several."""
+        if self._length is None:
+            raise RuntimeError("job.is_last_batch asks for a loader with a length")
+        return self.batch + 1 == self._length
 
     def keep(self, **parts: Any) -> None:
         """Name further things with `state_dict` and `load_state_dict` that must survive a pause."""
@@ -122,12 +145,12 @@ class Job:
     def read(self, loader: Iterable[Any], *, begins_at_a_boundary: bool = False) -> Iterator[Any]:
         """What `batches` does. begins_at_a_boundary: it may be left before its first batch, too."""
         self.begin()
-        source = self._source_of(loader)
         call, number = self._next_call()
+        source = self._source_of(loader, number)
         if call.is_over:
             return
-        if hasattr(loader, "__len__"):
-            self.batches_per_epoch = max(self.batches_per_epoch, len(loader))  # type: ignore[arg-type]
+        if not self._open:
+            self._length = len(loader) if hasattr(loader, "__len__") else None
         self._open.append(call)
         self._draw_as_then()
         if begins_at_a_boundary:
@@ -170,6 +193,7 @@ class Job:
             "position": self.position,
             "sources": self._sources,
             "logged": self.logged,
+            "best": self.best,
             "values": self._values,
         }
         return {**self._parts, **self._buffers(), **ours, "rng": self._generators}
@@ -195,6 +219,14 @@ class Job:
 
     # What drives it: `epochs`, or an adapter for a framework's own loop.
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether its loop was reached: from there on it can be saved."""
+        return self._has_begun
+
+    def models(self) -> list[torch.nn.Module]:
+        return [part for part in self._parts.values() if isinstance(part, torch.nn.Module)]
+
     def begin(self, *, total_epochs: int = 0) -> None:
         """All is built: restore what was saved. Nothing happens but for the first time.
 
@@ -219,7 +251,15 @@ class Job:
         values = self.logged.close_epoch()
         self.position.epoch += 1
         self.position.calls, self._num_calls = [], 0
+        losses = (values.get(name) for name in ("val_loss", "train_loss"))
+        loss = next((loss for loss in losses if loss is not None), math.nan)
+        self.is_best = self.best.consider(self.position.epoch, loss)
         self._host.epoch_closed(self, values, is_boundary=is_boundary)
+
+    def finish(self) -> None:
+        """The script is over. An epoch that it left early is closed."""
+        if self._has_begun and self.position.calls:
+            self.close_epoch(is_boundary=False)
 
     def _draw_as_then(self) -> None:
         """In an epoch's middle, what was drawn between the script's start and here was drawn before already."""
@@ -230,9 +270,9 @@ class Job:
     def _buffers(self) -> dict[str, Any]:
         return {"buffers": self._passing} if self._passing else {}
 
-    def _source_of(self, loader: Any) -> Any:
+    def _source_of(self, loader: Any, call: int) -> Any:
         setup = self._host.worker_setup()
-        return self._sources.of(loader, lambda: source_of(loader, seed=self._seed, worker_setup=setup))
+        return self._sources.of(loader, call, lambda: source_of(loader, seed=self._seed, worker_setup=setup))
 
     def _next_call(self) -> tuple[Call, int]:
         number, self._num_calls = self._num_calls, self._num_calls + 1

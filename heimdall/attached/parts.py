@@ -1,6 +1,6 @@
 """What of an attached script must survive a pause, beside what the script itself names."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,32 +63,30 @@ class Config(dict[str, Any]):
 
 
 class Sources:
-    """The states of the loaders that a script reads, in the order in which it first used them."""
+    """What the loaders of a script were read through, and their states, by the call of an epoch that uses them."""
 
     def __init__(self) -> None:
-        self._made: list[tuple[Any, Any]] = []
-        self._restored: list[Any] = []
+        self._made: dict[int, tuple[Any, Any]] = {}
+        self._restored: dict[int, Any] = {}
 
-    def of(self, loader: Any, make: Any) -> Any:
-        """The source of this loader, made where it is a new one."""
-        for known, source in self._made:
+    def of(self, loader: Any, call: int, make: Callable[[], Any]) -> Any:
+        """The source of this loader; a new one where a script makes a loader for each epoch."""
+        for known, source in self._made.values():
             if known is loader:
                 return source
         source = make()
-        if len(self._restored) > len(self._made):
-            source.load_state_dict(self._restored[len(self._made)])
-        self._made.append((loader, source))
+        if call in self._restored:
+            source.load_state_dict(self._restored.pop(call))
+        self._made[call] = (loader, source)
         return source
 
     def why_approximate(self) -> list[str]:
-        return [source.why_approximate for _, source in self._made if source.why_approximate]
+        return [source.why_approximate for _, source in self._made.values() if source.why_approximate]
 
     def state_dict(self) -> dict[str, Any]:
-        """Restored states of loaders that were not used again yet stay."""
-        now = [source.state_dict() for _, source in self._made]
-        return {"loaders": now + self._restored[len(now) :]}
+        """What was restored for loaders that were not used again yet stays."""
+        now = {call: source.state_dict() for call, (_, source) in self._made.items()}
+        return {"loaders": dict(sorted((self._restored | now).items()))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._restored = list(state["loaders"])
-        for (_, source), kept in zip(self._made, self._restored, strict=False):
-            source.load_state_dict(kept)
+        self._restored = dict(state["loaders"])

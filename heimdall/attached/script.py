@@ -1,0 +1,240 @@
+"""What drives a trainer by a script: the user's file, run as `__main__`, with a session for `heimdall.attach`.
+
+The script need not know that it is supervised. It is left where it asks for the next batch, by an exception that no
+`except Exception` catches; what it raises, what it exits with, and where it ends by itself is told as it was.
+"""
+
+import os
+import runpy
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heimdall.attached.attach import attached_job, supervise
+from heimdall.attached.loop import Job
+from heimdall.attached.program import Program
+from heimdall.engine import environment
+from heimdall.engine.control import EPOCH, STEP, StopRequests
+from heimdall.engine.data import LoaderWorkerSetup
+from heimdall.engine.errors import code_of, sentence_of
+from heimdall.engine.recipe_job import CRASHED, FAILED, MOST_ARTIFACT_BYTES
+from heimdall.engine.rng import seed_all
+from heimdall.engine.session import CheckpointSettings, Send, Session
+from heimdall.trainer.channel import Channel
+from heimdall.trainer.protocol import EpochDone, Failed, Started, TrainerSpec, num_bytes
+
+CHECKPOINT_EVERY_MINUTES = 10.0
+SCRIPT_ERROR = "script_error"
+
+
+class Leaving(BaseException):
+    """The script is left: it was saved, and its process is to end."""
+
+
+class Supervised:
+    """The session as an attached job sees it."""
+
+    is_supervised = True
+
+    def __init__(self, spec: TrainerSpec, *, send: Send, requests: StopRequests) -> None:
+        self.session = Session(spec, send=send, requests=requests)
+        self.has_left = False
+        self._spec = spec
+        self._artifact: Mapping[str, Any] | None = None
+        self._owed: list[str] = []  # what a checkpoint is to be made for at the next boundary
+        self._has_closed_epoch = False
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self._spec.config
+
+    @property
+    def resumes_in_epoch(self) -> int:
+        return int(self._spec.expected.get("epoch", 0)) if self._spec.checkpoint else 0
+
+    def worker_setup(self) -> Any:
+        return LoaderWorkerSetup()
+
+    def artifact(self, artifact: Mapping[str, Any]) -> None:
+        size = num_bytes(artifact)
+        if size > MOST_ARTIFACT_BYTES:
+            raise ValueError(f"job.artifact() was given {size} bytes; {MOST_ARTIFACT_BYTES} are allowed")
+        self._artifact = artifact
+
+    def begin(self, job: Job) -> None:
+        trained = TrainedScript(job)
+        self.session.restore(trained)
+        minutes = float(self.config.get("checkpoint_every_minutes", CHECKPOINT_EVERY_MINUTES))
+        self.session.start(
+            trained,
+            self._started(job, trained),
+            settings=CheckpointSettings(every_minutes=minutes, try_resume=False),
+        )
+
+    def reached(self, job: Job) -> None:
+        self._leave_if_left()
+        self.session.step_finished()
+        if self._owed:
+            owed, self._owed = self._owed, []
+            self.session.checkpoint(owed)
+        asked = self.session.requested
+        if asked == STEP or (asked == EPOCH and self._has_closed_epoch):
+            self._stop()
+        self._has_closed_epoch = False
+
+    def epoch_closed(self, job: Job, values: dict[str, float | None], *, is_boundary: bool) -> None:
+        self._leave_if_left()
+        asked = self.session.requested if is_boundary else ""
+        kinds = self._kinds(job, values)
+        self.session.epoch_finished(
+            self._epoch_done(job, values), kinds if is_boundary else [], goes_on=is_boundary and not asked
+        )
+        if not is_boundary:
+            self._owed, self._has_closed_epoch = kinds, True
+        elif asked:
+            self._stop()
+
+    def finish(self, job: Job | None) -> None:
+        """The script has ended by itself, and well."""
+        if self.has_left:
+            return
+        if job is None or not job.has_begun:
+            job = job or Job(self, seed=0, defaults={})
+            job.begin()  # it never reached a loop: there is nothing to save but that it ended
+        job.finish()
+        self.session.finish("script")
+
+    def _stop(self) -> None:
+        if not self.session.stop():
+            self.has_left = True
+            raise Leaving
+
+    def _leave_if_left(self) -> None:
+        """A script that caught the exception comes here once more."""
+        if self.has_left or self.session.is_exiting:
+            self.has_left = True
+            raise Leaving
+
+    def _kinds(self, job: Job, values: Mapping[str, Any]) -> list[str]:
+        every = int(self.config.get("checkpoint_every_epochs", 1))
+        kinds = ["periodic"] if every and job.position.epoch % every == 0 else []
+        return [*kinds, "best"] if job.is_best and values.get("val_loss") is not None else kinds
+
+    def _epoch_done(self, job: Job, values: dict[str, float | None]) -> EpochDone:
+        artifact, self._artifact = self._artifact, None
+        return EpochDone(
+            step=job.position.steps,
+            epoch=job.position.epoch,
+            values=values,
+            best_epoch=job.best.epoch,
+            best_val_loss=job.best.loss if "val_loss" in values else None,
+            is_best=job.is_best,
+            artifact=artifact,
+        )
+
+    def _started(self, job: Job, trained: "TrainedScript") -> Started:
+        found = environment.describe(
+            torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            threads=torch.get_num_threads(),
+            precision="as the script says",
+            deterministic=torch.are_deterministic_algorithms_enabled(),
+            fingerprint="",
+            recipe_digest=str(self._spec.program.get("code", "")),
+            compiled=any(environment.is_compiled(model) for model in job.models()),
+        )
+        return Started(
+            **trained.place,
+            total_steps=0,
+            total_epochs=job.total_epochs,
+            parameters=sum(weight.numel() for model in job.models() for weight in model.parameters()),
+            environment=found,
+            approximate=[*environment.why_approximate(found, self._spec.pinned), *job.why_approximate()],
+            learning_rate=job.learning_rate,
+        )
+
+
+class TrainedScript:
+    """An attached job as the session sees it."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        return self._job.parts()
+
+    @property
+    def place(self) -> dict[str, int]:
+        return {"step": self._job.position.steps, "epoch": self._job.position.epoch}
+
+    def take_rows(self) -> list[dict[str, Any]]:
+        return self._job.logged.take_rows()
+
+
+def run(channel: Channel) -> int:
+    """Run the script that the spec names, and return the exit code. A failure is told."""
+    requests = StopRequests()
+    channel.listen(requests.receive)
+    host = Supervised(channel.spec, send=channel.send, requests=requests)
+    supervise(host)
+    try:
+        execute(channel.spec)
+        host.finish(attached_job())
+    except Leaving:
+        return 0
+    except SystemExit as ended:
+        return _ended(ended, host, channel)
+    except BaseException as error:
+        return _failed(error, host, channel)
+    return 0
+
+
+def execute(spec: TrainerSpec) -> None:
+    """Run the script in its folder as `python script.py` would, with seeds and determinism set before."""
+    program = Program.model_validate(spec.program.get("program", {}))
+    folder = Path(spec.folder) / program.directory
+    assert program.script is not None
+    os.environ.update(program.variables)
+    os.chdir(folder)
+    environment.set_determinism(bool(spec.config.get("deterministic", True)))
+    environment.set_threads(spec.threads)
+    seed_all(int(spec.config.get("seed", 0)))
+    script = folder / program.script
+    sys.argv = [program.script, *program.arguments]
+    sys.path.insert(0, str(script.parent))
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def _ended(ended: SystemExit, host: Supervised, channel: Channel) -> int:
+    """sys.exit() and sys.exit(0) are a good end; a number says it failed, and a text says why."""
+    if ended.code in (None, 0):
+        try:
+            host.finish(attached_job())
+        except Leaving:
+            pass
+        return 0
+    if host.has_left:
+        return 0
+    host.session.send_last_rows()
+    said = ended.code if isinstance(ended.code, str) else f"The script ended with exit code {ended.code}."
+    channel.send(Failed(SCRIPT_ERROR, str(said), ""))
+    return FAILED
+
+
+def _failed(error: BaseException, host: Supervised, channel: Channel) -> int:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if host.has_left:
+        return 0
+    host.session.send_last_rows()
+    traceback.print_exc(file=sys.stderr)
+    code = code_of(error) if isinstance(error, Exception) else SCRIPT_ERROR
+    if code is None:
+        return CRASHED
+    code = SCRIPT_ERROR if code == "recipe_error" else code
+    channel.send(Failed(code, sentence_of(error, code, channel.spec.config), traceback.format_exc()))  # type: ignore[arg-type]
+    return FAILED
