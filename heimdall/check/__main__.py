@@ -1,0 +1,63 @@
+"""`python -m heimdall.check -- python train.py --lr 3e-4`: is this program resumed exactly?
+
+Exit codes: 0 exact, 1 not exact, 2 not checked.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from heimdall.attached.program import Program
+from heimdall.check.checking import NOT_CHECKED, STEPS, check
+from heimdall.check.rehearsal import Rehearsal
+from heimdall.check.report import as_text
+from heimdall.errors import InvalidInput
+from heimdall.recipes.registry import checked
+from heimdall.trainer.protocol import TrainerSpec
+
+DRIVER = "heimdall.attached.script"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    try:
+        program = checked(Program, {"command": command, "kind": "script"})
+        config = json.loads(options.config) if options.config else {}
+    except (InvalidInput, ValueError) as error:
+        print(f"heimdall check: {error}", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="heimdall-check-") as folder:
+        spec = TrainerSpec(
+            package="",
+            config=config,
+            staging=folder,
+            scratch=folder,
+            driver=DRIVER,
+            folder=str(Path.cwd()),
+            program={"program": program.model_dump(mode="json"), "code": ""},
+        )
+        say = (
+            (lambda sentence: None)
+            if options.json
+            else (lambda sentence: print(f"  ... {sentence}", flush=True))
+        )
+        result = check(Rehearsal(spec, Path(folder)), steps=options.steps, seed=options.seed, say=say)
+    print(json.dumps(result.as_dict(), indent=2) if options.json else as_text(result), end="")
+    return 0 if result.is_exact else 2 if result.verdict == NOT_CHECKED else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="heimdall check", description="Is this program resumed exactly?")
+    parser.add_argument("--steps", type=int, default=STEPS, help="how many optimizer steps are trained")
+    parser.add_argument("--seed", type=int, default=0, help="of the steps after which it is stopped")
+    parser.add_argument("--config", default="", help="what job.config gives, as JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- python train.py ...")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
