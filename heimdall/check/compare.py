@@ -10,6 +10,8 @@ from torch import Tensor
 
 from heimdall import codec
 
+Rows = Sequence[Mapping[str, Any]]
+
 
 def first_difference(one: Path, other: Path) -> str:
     """Where two checkpoint files differ first, as part/name; empty where they hold the same state, bit for bit."""
@@ -24,9 +26,7 @@ def differing_parts(one: Path, other: Path) -> list[str]:
     ]
 
 
-def first_other_step(
-    rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
-) -> tuple[int, str] | None:
+def first_other_step(rows: Rows, others: Rows) -> tuple[int, str] | None:
     """The first step of which both know, and in which they differ, and the name of the value. None: they agree."""
     known = {row["step"]: row for row in others}
     for row in rows:

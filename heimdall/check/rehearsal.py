@@ -1,4 +1,4 @@
-"""A trainer led through one attempt after the other, each in a new process and stopped after the step that is said."""
+"""A trainer led through attempts, each in a new process and stopped after the step that is said."""
 
 import tempfile
 import time

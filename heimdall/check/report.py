@@ -15,8 +15,7 @@ def as_text(result: CheckResult) -> str:
     lines = [f"{TITLES[result.verdict]}: {result.reason}", ""]
     if result.steps:
         lines.append(f"  steps trained            {result.steps}")
-    for plan in result.stops:
-        lines.append(f"  stopped after step       {', '.join(map(str, plan))}")
+    lines += [f"  stopped after step       {', '.join(map(str, plan))}" for plan in result.stops]
     for control in result.controls:
         seen = "noticed" if control.was_noticed else "NOT NOTICED: the result is the same"
         lines.append(f"  without {CONTROLS[control.name]:<27}{seen}")
