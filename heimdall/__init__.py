@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from heimdall.attached.attach import attach
     from heimdall.recipes.base import Evaluation, GenerationRecipe, Part, Plan, Samples, TrainingRecipe
     from heimdall.recipes.config import (
         GenerationConfig,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _HOMES = {
+    "attach": "heimdall.attached.attach",
     "GenerationConfig": "heimdall.recipes.config",
     "RecipeConfig": "heimdall.recipes.config",
     "TrainingConfig": "heimdall.recipes.config",
@@ -47,6 +49,7 @@ __all__ = [
     "Samples",
     "TrainingConfig",
     "TrainingRecipe",
+    "attach",
     "in_group",
     "refuse",
     "shared",

@@ -61,6 +61,9 @@ MAY_IMPORT = {
         "heimdall.trainer",
     },
     "heimdall.attached": {"heimdall.engine", "heimdall.errors", "heimdall.recipes", "heimdall.trainer"},
+    "heimdall.check": {
+        "heimdall.attached", "heimdall.codec", "heimdall.errors", "heimdall.recipes", "heimdall.trainer",
+    },
     # The composition: it names the app's URLs and sockets, and nobody but it may look there from this wing.
     "heimdall.site": {"heimdall.files"},
     # It reads names of pools as jobs may hold them; training.fields needs neither Django nor a database.
@@ -100,7 +103,7 @@ MAY_IMPORT = {
     "training.apps": {"training.checks", "training.live", "training.queries"},
 }  # fmt: skip
 
-TORCH = {"heimdall.attached", "heimdall.engine", "heimdall.recipes", "heimdall.codec"}
+TORCH = {"heimdall.attached", "heimdall.check", "heimdall.engine", "heimdall.recipes", "heimdall.codec"}
 DJANGO = {"heimdall.site", "training"}
 DJANGO_Q = {"training.queue", "training.admin.queue"}
 DJANGOS = {"django", "django_q", "channels", "rest_framework"}

@@ -3,8 +3,11 @@
 program.py   what a program is and how it is started; every door checks it (no torch)
 attach.py    `heimdall.attach`, the one call of a script
 loop.py      the job that a script is: epochs, batches, values, log
-loaders.py   a script's loader, read so that it has a position
+script.py    what drives a trainer by a script
+sources.py   which way of reading fits a loader
+loaders.py   loaders read so that they have a position
 parts.py     what of a script must survive beside what it names itself
+hugging_face.py, lightning.py, accelerate.py   the adapters
 steps.py     when a step was made, and what was logged of it
 
 (The package is not called `attach`: that is the function, which `import heimdall` gives.)

@@ -5,12 +5,12 @@ exchanged for the keyed one, each of whose batches has generators of its own, an
 on the device and telling its optimizers when an epoch ends.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader
 
-from heimdall.attached.loaders import BatchSource, source_of
+from heimdall.attached.loaders import BatchSource
 
 
 def is_prepared(loader: Any) -> bool:
@@ -22,12 +22,9 @@ def is_prepared(loader: Any) -> bool:
 class PreparedLoader:
     """A loader from `accelerator.prepare`, with a position."""
 
-    def __init__(self, loader: Any, *, seed: int, worker_setup: Callable[[int], None] | None = None) -> None:
-        self._loader = loader
-        self._base: BatchSource = source_of(
-            loader.base_dataloader, seed=seed, worker_setup=worker_setup, is_read_ahead=True
-        )
-        self.why_approximate = self._base.why_approximate
+    def __init__(self, loader: Any, base: BatchSource) -> None:
+        self._loader, self._base = loader, base
+        self.why_approximate = base.why_approximate
 
     def batches(self, epoch: int, call: int, position: int) -> Iterator[Any]:
         base = self._loader.base_dataloader

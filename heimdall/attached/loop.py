@@ -12,19 +12,20 @@ restored at the first `epochs()` or `batches()`, when all is built; the generato
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any, Protocol
 
 import torch
 
-from heimdall.attached.loaders import source_of
 from heimdall.attached.parts import Call, Config, ScriptPosition, Sources, Values
+from heimdall.attached.sources import source_of
 from heimdall.attached.steps import Logged, StepCounter
-from heimdall.engine.parts import PassingBuffers, require_part
+from heimdall.engine.module_state import ModuleState
+from heimdall.engine.parts import BUFFERS, GENERATORS, MODULES, PassingBuffers, as_part
 from heimdall.engine.progress import Best
 from heimdall.engine.rng import Generators, mix
 
-OURS = frozenset({"position", "sources", "logged", "best", "buffers", "rng", "values"})
+OURS = frozenset({"position", "sources", "logged", "best", "values", BUFFERS, MODULES, GENERATORS})
 
 
 class Host(Protocol):
@@ -117,8 +118,7 @@ class Job:
                 )
             if part is None:
                 continue
-            require_part(part, f"the part {name!r}")
-            self._parts[name] = part
+            self._parts[name] = as_part(part, f"the part {name!r}")
             self._counter.watch(part)
 
     def values(self, **values: Any) -> Values:
@@ -150,7 +150,7 @@ class Job:
         if call.is_over:
             return
         if not self._open:
-            self._length = len(loader) if hasattr(loader, "__len__") else None
+            self._length = len(loader) if isinstance(loader, Sized) else None
         self._open.append(call)
         self._draw_as_then()
         if begins_at_a_boundary:
@@ -190,13 +190,14 @@ class Job:
     def parts(self) -> dict[str, Any]:
         """All that must survive, in the order in which it is loaded: the generators last."""
         ours = {
+            MODULES: self._modules,
             "position": self.position,
             "sources": self._sources,
             "logged": self.logged,
             "best": self.best,
             "values": self._values,
         }
-        return {**self._parts, **self._buffers(), **ours, "rng": self._generators}
+        return {**self._parts, **self._buffers(), **ours, GENERATORS: self._generators}
 
     def why_approximate(self) -> list[str]:
         return self._sources.why_approximate()
@@ -238,7 +239,7 @@ class Job:
             return
         self._has_begun = True
         models = {name: part for name, part in self._parts.items() if isinstance(part, torch.nn.Module)}
-        self._passing = PassingBuffers(models)
+        self._passing, self._modules = PassingBuffers(models), ModuleState(models)
         self._generators = Generators(cuda_devices=_cuda_devices())
         self._host.begin(self)
         if self.position.calls:
@@ -268,7 +269,7 @@ class Job:
             self._drawn = None
 
     def _buffers(self) -> dict[str, Any]:
-        return {"buffers": self._passing} if self._passing else {}
+        return {BUFFERS: self._passing} if self._passing else {}
 
     def _source_of(self, loader: Any, call: int) -> Any:
         setup = self._host.worker_setup()

@@ -20,7 +20,7 @@ OWN = "recipe_"  # begins the names of the recipe's own parts
 
 def own_parts(parts: Mapping[str, Any]) -> dict[str, Part]:
     """What the recipe's `parts()` gave, by the names that they have in a checkpoint."""
-    return {OWN + name: _as_part(part, f"the part {name!r} of parts()") for name, part in parts.items()}
+    return {OWN + name: as_part(part, f"the part {name!r} of parts()") for name, part in parts.items()}
 
 
 def require_part(part: Any, what: str) -> None:
@@ -32,7 +32,7 @@ def require_part(part: Any, what: str) -> None:
             )
 
 
-def _as_part(part: Any, what: str) -> Part:
+def as_part(part: Any, what: str) -> Part:
     if isinstance(part, GENERATOR_TYPES):
         return OneGenerator(part)
     require_part(part, what)

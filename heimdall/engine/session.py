@@ -29,8 +29,9 @@ from typing import Any, Protocol
 from heimdall import codec
 from heimdall.codec import encoding
 from heimdall.codec.errors import CannotEncode
-from heimdall.engine.control import StopRequests
+from heimdall.engine.control import STEP, StopRequests
 from heimdall.engine.errors import Crashed, Refused
+from heimdall.engine.leave_out import with_faults
 from heimdall.engine.restore import restore
 from heimdall.engine.resume_check import ResumeCheck, say_not_tried, why_not
 from heimdall.engine.snapshot import Announcer, Stager, Ticket, state_of
@@ -182,7 +183,14 @@ class Session:
     @property
     def requested(self) -> str:
         """What the supervisor wants: "" (go on), STEP or EPOCH."""
+        if self._is_at_its_end():
+            return STEP
         return self._requests.poll()
+
+    def _is_at_its_end(self) -> bool:
+        """Whether the spec says to go no further than here."""
+        until = self.spec.until_step
+        return until is not None and self._trained is not None and self._of.place["step"] >= until
 
     @property
     def is_exiting(self) -> bool:
@@ -251,7 +259,9 @@ class Session:
         if self._stage_surely("pause"):
             failpoint("stopping")
             self._send(Stopped(**self._of.place))
-            if not self._requests.wait_for_answer():
+            if self._is_at_its_end():
+                self._requests.wait_for_exit()
+            elif not self._requests.wait_for_answer():
                 return False
         self._next.postpone()
         return not self.is_exiting
@@ -344,7 +354,7 @@ class Session:
 
     def _restore_own(self, trained: Resumable, loaded: dict[str, Any]) -> None:
         try:
-            restore(trained.parts, loaded)
+            restore(trained.parts, with_faults(trained.parts, loaded, self.spec.leave_out))
         except Refused as error:
             raise Refused(error.code, f"{error} {REMEDY}") from error
 

@@ -18,7 +18,7 @@ from functools import cache
 from types import NoneType
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
-VERSION = 1
+VERSION = 2
 RECIPE_DRIVER = "heimdall.engine.recipe_job"  # the module that trains by a recipe
 
 M = TypeVar("M", bound="WireMessage")
@@ -85,6 +85,14 @@ class TrainerSpec(ToTrainer, kind="spec"):
     scratch: str = ""
     finished: list[int] = field(default_factory=list)
     """Synthetic data: numbers of the shards that need not be made again."""
+    program: dict[str, Any] = field(default_factory=dict)
+    """What is run in the place of a recipe, and the digest of its code."""
+    folder: str = ""
+    """Where the program's code lies."""
+    until_step: int | None = None
+    """Stop after this step as if it had been asked for."""
+    leave_out: list[str] = field(default_factory=list)
+    """What a restore leaves out on purpose, so that a check sees that it would notice."""
     name_title: str = "heimdall trainer"
     driver: str = RECIPE_DRIVER
     """The module whose `run(channel)` does the work."""

@@ -15,7 +15,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from heimdall.attached.loaders import KeyedLoader, ReplayedSource, SequenceSource, StatefulSource, source_of
+from heimdall.attached.loaders import KeyedLoader, ReplayedSource, SequenceSource, StatefulSource
+from heimdall.attached.sources import source_of
 from heimdall.engine.rng import Generators, seed_all
 
 SIZE = 23
