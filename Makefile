@@ -71,8 +71,8 @@ screenshots: $(VENV)/.dev  ## Take the pictures of docs/pages.md
 load: $(VENV)/.dev  ## Fill databases and measure pages and sockets; writes docs/scaling.md (JOBS=100000 METRICS=5000000)
 	@$(BIN)/python -m bench.load --jobs $(JOBS) --metrics $(METRICS) --write
 
-bench: $(VENV)/.dev  ## Measure what docs/performance.md claims (ONLY=loop,reads; WRITE=1 writes it there)
-	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
+bench: $(VENV)/.dev  ## Measure what docs/performance.md claims (ONLY=loop,reads; RUNS=5: medians; WRITE=1 writes it there)
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS)) $(if $(WRITE),--write)
 
 diagram: $(VENV)/.run  ## Make docs/lifecycle.md and docs/protocol.md again from the code
 	$(BIN)/python -m training.management.diagram > docs/lifecycle.md

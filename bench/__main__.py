@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench.figure import Figure
 from bench.groups import GROUPS, ROOT
+from bench.runs import over
 
 HEADER = ("group", "figure", "aim", "measured", "", "peer", "note")
 PACKAGES = (
@@ -36,21 +37,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help=f"some of: {', '.join(GROUPS)}")
     parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--runs", type=int, default=1, help="whole runs; the median of them keeps an aim")
     given = parser.parse_args()
     wanted = [name for name in given.only.split(",") if name] or list(GROUPS)
     if unknown := [name for name in wanted if name not in GROUPS]:
         parser.error(f"no group is called {', '.join(unknown)}; there are {', '.join(GROUPS)}")
-    began, figures = time.monotonic(), []
+    began = time.monotonic()
     about = surroundings()
-    for name in wanted:
-        print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        figures += measured(name)
+    figures = over([whole_run(wanted, number) for number in range(1, max(given.runs, 1) + 1)])
+    if given.runs > 1:
+        about.append(f"median [quartiles] of {given.runs} whole runs")
     about.append(f"took {time.monotonic() - began:.0f} s, load average afterwards {os.getloadavg()[0]:.1f}")
     text = "\n".join([*about, "", *table(figures)])
     print(text)
     if given.write:
         write(text, wanted)
     return 0
+
+
+def whole_run(wanted: list[str], number: int) -> list[Figure]:
+    figures = []
+    for name in wanted:
+        print(f"run {number}: measuring {name} ...", file=sys.stderr, flush=True)
+        figures += measured(name)
+    return figures
 
 
 def measured(name: str) -> list[Figure]:
