@@ -26,7 +26,7 @@ CONTROLS = {
 
 
 @dataclass(frozen=True)
-class Control:
+class BrokenRestore:
     """One broken restore. `was_noticed`: it led to another result, so that the check can see such a fault."""
 
     name: str
@@ -46,7 +46,7 @@ class CheckResult:
     first_value: str = ""
     first_state: str = ""
     parts: list[str] = field(default_factory=list)
-    controls: list[Control] = field(default_factory=list)
+    controls: list[BrokenRestore] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -130,7 +130,7 @@ def _plans(straight: Rehearsed, *, seed: int) -> list[list[int]]:
 
 def _controls(
     rehearsal: Rehearsal, straight: Rehearsed, *, steps: int, say: Callable[[str], None]
-) -> list[Control]:
+) -> list[BrokenRestore]:
     half = max(1, straight.step // 2)
     start = rehearsal.through([half])
     found = []
@@ -140,7 +140,9 @@ def _controls(
             differs = _compared(straight, rehearsal.without([name], start, steps)) is not None
         except NotRehearsed:
             differs = True
-        found.append(Control(name, differs, "" if differs else f"Without {shown} the result is the same."))
+        found.append(
+            BrokenRestore(name, differs, "" if differs else f"Without {shown} the result is the same.")
+        )
     return found
 
 
