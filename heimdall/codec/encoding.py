@@ -78,8 +78,9 @@ def copied(value: Any) -> Any:
     encoded = encode(value)
     blobs = {}
     for name, blob in encoded.blobs.items():
-        data = torch.empty(memoryview(blob.data).nbytes, dtype=torch.uint8)
-        bytes_of(data)[:] = memoryview(blob.data)
+        source = memoryview(blob.data)  # type: ignore[arg-type]
+        data = torch.empty(source.nbytes, dtype=torch.uint8)
+        bytes_of(data)[:] = source
         blobs[name] = Blob(blob.dtype, blob.shape, data)
     return decode(encoded.text, blobs)
 
