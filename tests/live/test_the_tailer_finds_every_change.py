@@ -25,6 +25,7 @@ from training.live.subscriptions import Subscriptions
 
 from django.contrib.auth.models import User
 owner = User.objects.create(username="tailed")
+another = User.objects.create(username="another")  # two of one person's jobs are submitted one after the other
 jobs = [services.submit(by=owner, job_name="a", recipe="tiny", config={}).job.pk for _ in range(3)]
 connection.close()
 
@@ -93,7 +94,7 @@ def submit_out_of_order(heard):
     connection.close()
 
 def submit():
-    pk = services.submit(by=owner, job_name="a", recipe="tiny", config={}).job.pk
+    pk = services.submit(by=another, job_name="a", recipe="tiny", config={}).job.pk
     connection.close()
     return pk
 
