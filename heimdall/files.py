@@ -7,12 +7,39 @@ Nobody sees half of it under its name, whatever ends in between; what was there 
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+
+class NotRegularFile(OSError):
+    """A link, a directory, a pipe, a socket or a device lies where a file was expected. Nothing of it was read."""
+
+
+def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
+    """The file for reading, unbuffered. Never waits for somebody who writes into a pipe, and follows no link."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in {
+            errno.ELOOP,
+            errno.ENXIO,
+            errno.ENODEV,
+        }:  # a link; a socket; a device without a driver
+            raise NotRegularFile(f"{os.fspath(path)} is no regular file") from error
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise NotRegularFile(f"{os.fspath(path)} is no regular file")
+        return open(fd, "rb", buffering=0)
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 @contextlib.contextmanager

@@ -67,6 +67,30 @@ def test_the_part_that_cannot_work_is_named(monkeypatch):
     assert ready() == (503, {"database": "not ok"})
 
 
+@pytest.mark.parametrize(("floor", "status"), [(0.001, 200), (1e9, 503)])
+def test_a_disk_with_less_than_the_floor_free_is_no_store_that_works(settings, floor, status):
+    settings.MIN_FREE_DISK_GB = floor
+    answer = Client().get("/readyz")
+    assert (answer.status_code, answer.json()["parts"]["store"]) == (
+        status,
+        "ok" if status == 200 else "not ok",
+    )
+
+
+def test_the_free_bytes_of_the_disks_are_counted(settings):
+    settings.METRICS_TOKEN = "a-token-for-prometheus"
+    text = (
+        Client().get("/metrics", headers={"Authorization": "Bearer a-token-for-prometheus"}).content.decode()
+    )
+    free = {
+        line.split('"')[1]: float(line.split()[-1])
+        for line in text.splitlines()
+        if line.startswith("heimdall_disk_free_bytes{")
+    }
+    assert free.keys() == {"data", "store"}
+    assert all(0 < number < 1e18 for number in free.values())
+
+
 def test_metrics_are_not_for_strangers(settings, alice, admin_user):
     settings.METRICS_TOKEN = ""
     of = {user: token_of(user) for user in (alice, admin_user)}

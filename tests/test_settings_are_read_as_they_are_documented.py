@@ -63,6 +63,7 @@ def test_a_variable_without_a_line_or_with_another_default_is_not_read():
         ("HEIMDALL_TIME_ZONE", "Europe"),
         ("HEIMDALL_STATIC_ROOT", "/dev/null/static"),
         ("HEIMDALL_URL", "gpu.example.org"),
+        ("HEIMDALL_URL", "https://gpu.example.org/heimdall"),
         ("HEIMDALL_ALLOWED_HOSTS", "127.0.0.1,https://gpu.example.org"),
         ("HEIMDALL_ALLOWED_HOSTS", "gpu.example.org:8000"),
         ("HEIMDALL_TRUSTED_ORIGINS", "gpu.example.org"),

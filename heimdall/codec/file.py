@@ -30,12 +30,12 @@ from heimdall.codec.header import (
     size_of,
 )
 from heimdall.codec.writing import write_all
-from heimdall.files import whole_file
+from heimdall.files import NotRegularFile, open_regular, whole_file
 
 
 def verify(path: str | os.PathLike[str], *, digest: str | None = None) -> FileInfo:
     """Read the whole file and check every bit of it; with `digest`, also that it is this very state."""
-    with open(path, "rb", buffering=0) as file:
+    with _opened(path) as file:
         return verify_stream(file, size_of(file), digest=digest)
 
 
@@ -52,19 +52,19 @@ def verify_stream(file: IO[bytes], size: int, *, digest: str | None = None) -> F
 
 def header_sha256(path: str | os.PathLike[str]) -> str:
     """What names a whole file. The header is checked, the tensors are not read."""
-    with open(path, "rb", buffering=0) as file:
+    with _opened(path) as file:
         return read_header(file, size_of(file)).sha256
 
 
 def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What the file says of itself. The header is checked, the tensors are not read."""
-    with open(path, "rb", buffering=0) as file:
+    with _opened(path) as file:
         return read_header(file, size_of(file)).about
 
 
 def part_names(path: str | os.PathLike[str]) -> list[str]:
     """The names of the parts that a file holds."""
-    with open(path, "rb", buffering=0) as file:
+    with _opened(path) as file:
         tree = json.loads(read_header(file, size_of(file)).texts["parts"])
     return list(tree) if isinstance(tree, dict) else []
 
@@ -76,7 +76,7 @@ def load(path: str | os.PathLike[str], *, digest: str | None = None) -> tuple[An
     from heimdall.codec import encoding, tensors
 
     blobs: dict[str, tensors.Blob] = {}
-    with open(path, "rb", buffering=0) as file:
+    with _opened(path) as file:
         header = read_header(file, size_of(file))
         for entry in header.entries:
             data = torch.empty(entry.num_bytes, dtype=torch.uint8)
@@ -100,7 +100,7 @@ def extract(
 
     parts: name in the new file -> where it stands in the old one. Raises KeyError where there is no such part.
     """
-    with open(source, "rb", buffering=0) as file:
+    with _opened(source) as file:
         header = read_header(file, size_of(file))
         data_begins = file.tell()
         tree = json.loads(header.texts["parts"])
@@ -125,6 +125,13 @@ def extract(
                 check_tensor(entry, _copy_bytes(file, copy.fileno(), entry.num_bytes), header)
     size = len(head) + sum(entry.num_bytes for entry in entries)
     return Saved(os.fspath(target), digest, size, sha256_of(head))
+
+
+def _opened(path: str | os.PathLike[str]) -> IO[bytes]:
+    try:
+        return open_regular(path)
+    except NotRegularFile as error:
+        raise BadCheckpoint(str(error)) from error
 
 
 def _copy_bytes(file: IO[bytes], fd: int, num_bytes: int) -> str:

@@ -163,7 +163,12 @@ def parse_database(url: str) -> dict[str, Any]:
 def web_address(name: str, default: str) -> str:
     """A URL to put paths behind, without the slash at its end."""
     value = text(name, default).rstrip("/")
-    if not re.fullmatch(r"https?://[^/?#\s@]+(/[^?#\s]*)?", value):
+    if re.fullmatch(r"https?://[^/?#\s@]+/[^?#\s]*", value):
+        raise ImproperlyConfigured(
+            f"{name}={value!r} has a path: Heimdall is served at the root. Give it a name or port of its own, like "
+            "https://heimdall.example.org."
+        )
+    if not re.fullmatch(r"https?://[^/?#\s@]+", value):
         raise ImproperlyConfigured(f"{name}={value!r}: give a URL like https://gpu.example.org.")
     return value
 

@@ -62,7 +62,8 @@ PEOPLE = Group(
         V(
             "HEIMDALL_MIN_FREE_DISK_GB",
             "1",
-            "gigabytes that stay free in the folder of checkpoints: below, only pauses and ends are stored",
+            "gigabytes that stay free in the folder of checkpoints: below, only pauses and ends are stored, and "
+            "`/readyz` says so",
         ),
     ),
 )

@@ -77,7 +77,7 @@ class Supervision:
             self._leave(stopped.wish)
         except StorageUnavailable as error:
             self._give_back(str(error))
-        except (NoGoodCheckpoint, BadDataset, UnknownRecipe, registry.BadRecipe) as error:
+        except (BadCheckpoint, NoGoodCheckpoint, BadDataset, UnknownRecipe, registry.BadRecipe) as error:
             self._fail(error.code, str(error))
         except AWAY as error:
             # Where nothing could be tried again. The lease runs out; the job goes on from its last checkpoint.

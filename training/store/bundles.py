@@ -78,7 +78,7 @@ def name_of(checkpoint: Checkpoint) -> str:
 def read(path: Path) -> Bundle:
     """Check a file in full. Raises BadBundle with a sentence."""
     try:
-        info = codec.verify(path)
+        info = codec.verify(path.resolve())
     except codec.BadCheckpoint as error:
         raise BadBundle(f"This is no bundle of Heimdall, or it is damaged: {error}.") from error
     about = info.about

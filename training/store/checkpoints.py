@@ -19,6 +19,7 @@ from django.core.files.base import ContentFile
 
 from heimdall import codec
 from heimdall.errors import HeimdallError
+from heimdall.files import NotRegularFile, open_regular
 from heimdall.trainer.protocol import StagedCheckpoint
 from training.errors import BadCheckpoint, StorageRefused, StorageUnavailable
 from training.models import Checkpoint, checkpoint_storage
@@ -110,6 +111,7 @@ def take(storage: Any, name: str, path: Path, *, size: int, check: Check) -> Non
     """
     is_new = not storage.exists(name)
     if is_new:
+        open_regular(path).close()  # a link would lead the store elsewhere, a pipe would hold it up
         storage.take(name, path)
     if not storage.holds(name, size=size, check=check):
         if not is_new:
@@ -147,7 +149,7 @@ def header_sha256(path: Path) -> str:
 def look_into(path: Path) -> codec.FileInfo:
     """Check any checkpoint or bundle on this machine, every bit of it, and tell what it is."""
     try:
-        return codec.verify(path)
+        return codec.verify(path.resolve())  # by hand, a link is fine
     except codec.BadCheckpoint as error:
         raise BadCheckpoint(f"{path} is no checkpoint, or is damaged: {error}.") from error
 
@@ -236,13 +238,15 @@ def _verify(checkpoint: Checkpoint, path: Path) -> None:
 class unavailable:
     """Turn the store's own errors into ours, and let ours pass."""
 
-    def __init__(self, doing: str, name: str):
-        self.doing, self.name = doing, name
+    def __init__(self, doing: str, name: str, *, bad: type[HeimdallError] = BadCheckpoint):
+        self.doing, self.name, self.bad = doing, name, bad
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind, error, trace) -> None:
+        if isinstance(error, NotRegularFile):
+            raise self.bad(f"The store cannot {self.doing} {self.name}: {error}.") from error
         if isinstance(error, Exception) and not isinstance(error, HeimdallError):
             logger.warning("Could not %s %s: %s", self.doing, self.name, error)
             kind = StorageRefused if isinstance(error, PermissionError) else StorageUnavailable

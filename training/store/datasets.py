@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from heimdall.codec.dtypes import STRUCT_CODES
 from heimdall.errors import HeimdallError
+from heimdall.files import open_regular
 from heimdall.plain_json import with_nulls
 from training.models import Dataset, Shard, dataset_storage
 from training.store.checkpoints import take, unavailable
@@ -43,7 +44,7 @@ class StoredShard:
 def store(path: Path, entry: dict[str, Any], *, dataset: str, job_id: int, attempt: int) -> StoredShard:
     """Take a finished shard's file into the store, under a name that no other attempt uses."""
     name = f"{dataset}/j{job_id}-a{attempt}/{Path(entry['path']).name}"
-    with unavailable("store", name):
+    with unavailable("store", name, bad=BadDataset):
         take(dataset_storage(), name, path, size=entry["size"], check=is_file(entry["sha256"]))
     return StoredShard(name, entry)
 
@@ -64,7 +65,7 @@ def bring(dataset: Dataset, folder: Path) -> Path:
     for row in rows:
         place = target / Path(row.entry["path"]).name
         if not place.exists() or place.stat().st_size != row.size:
-            with unavailable("read", row.file.name):
+            with unavailable("read", row.file.name, bad=BadDataset):
                 _copy(row, place)
     aside = _aside(target / MANIFEST)
     aside.write_text(json.dumps(manifest(dataset, rows), indent=1, sort_keys=True))
@@ -107,7 +108,7 @@ def _copy(row: Shard, place: Path) -> None:
 
 
 def _require_same(row: Shard, path: Path) -> None:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         if path.stat().st_size == row.size and is_file(row.sha256)(file):
             return
     raise BadDataset(f"The file {row.file.name} of dataset {row.dataset.name} has changed since it was made.")
@@ -131,7 +132,7 @@ def read_samples(dataset: Dataset, start: int, stop: int) -> list[dict[str, Any]
     for shard in dataset.shards.order_by("id"):
         low, high = max(start - first, 0), min(stop - first, shard.samples)
         if low < high:
-            with unavailable("read", shard.file.name):
+            with unavailable("read", shard.file.name, bad=BadDataset):
                 found = _rows(shard, low, high)
             rows += [{"index": first + low + number} | row for number, row in enumerate(found)]
         first += shard.samples

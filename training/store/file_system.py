@@ -7,6 +7,7 @@ whole and durable, or not at all, and a name is never written twice.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from django.core.files import File
 from django.core.files.storage import FileSystemStorage
 from django.utils.deconstruct import deconstructible
 
-from heimdall.files import sync_folder, whole_file
+from heimdall.files import open_regular, sync_folder, whole_file
 
 PIECE = 4 * 1024 * 1024
 
@@ -61,7 +62,7 @@ class AtomicFileSystemStorage(FileSystemStorage):
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            with open(staged, "rb") as source:
+            with open_regular(staged) as source:
                 _write(target, source)
             os.unlink(staged)
         sync_folder(target.parent)
@@ -85,6 +86,12 @@ class AtomicFileSystemStorage(FileSystemStorage):
         yield from (f"{folder}/{name}" for name in files)
         for name in folders:
             yield from self.names(f"{folder}/{name}")
+
+    def _open(self, name: str, mode: str = "rb") -> File:
+        """For reading alone: what is written is written aside."""
+        if mode != "rb":
+            raise ValueError("Files in the store are opened for reading; they are written by take and save.")
+        return File(io.BufferedReader(open_regular(self.path(name))), name)
 
     def _save(self, name: str, content: File) -> str:
         target = self._new_place(name)

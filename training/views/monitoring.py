@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
@@ -13,10 +14,12 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_GET
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from heimdall.errors import HeimdallError
 from heimdall.site import database, latencies
+from training.errors import StorageUnavailable
 from training.queries.metrics import InstallationFacts
 from training.services import tokens
 from training.store import checkpoints
@@ -33,7 +36,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
         parts = {"database": _is_well(_ask_database)}
         if parts["database"]:
             parts["migrations"] = _is_well(_compare_migrations)
-            parts["store"] = _is_well(checkpoints.mark)
+            parts["store"] = _is_well(_look_at_store)
     is_ready = all(parts.values())
     words = {name: "ok" if well else "not ok" for name, well in parts.items()}
     answer = {"status": "ready" if is_ready else "not ready", "parts": words}
@@ -87,6 +90,33 @@ class _NotMigrated(Exception):
     """The database is of an earlier version of the code."""
 
 
+def _look_at_store() -> None:
+    checkpoints.mark()
+    disk, free = min(_free_bytes().items(), key=lambda entry: entry[1])
+    if free < settings.MIN_FREE_DISK_GB * 1e9:
+        raise StorageUnavailable(
+            f"The disk of the {disk} has {free / 1e9:.3g} GB left, and {settings.MIN_FREE_DISK_GB:g} GB must stay "
+            "free (HEIMDALL_MIN_FREE_DISK_GB): make room."
+        )
+
+
+def _free_bytes() -> dict[str, int]:
+    """What each disk has left. Database and staged files lie in the data folder, wherever the store is."""
+    free = {"data": shutil.disk_usage(settings.DATA_DIR).free}
+    of_store = checkpoints.free_bytes()
+    return free if of_store is None else free | {"store": of_store}
+
+
+class DiskFacts:
+    """A collector of prometheus_client: what is left on the disks of this host."""
+
+    def collect(self) -> Iterator[Metric]:
+        gauge = GaugeMetricFamily("heimdall_disk_free_bytes", "Bytes left on a disk.", labels=["disk"])
+        for disk, free in _free_bytes().items():
+            gauge.add_metric([disk], free)
+        yield gauge
+
+
 def _ask_database() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
@@ -100,3 +130,4 @@ def _compare_migrations() -> None:
 
 
 _facts.register(InstallationFacts())
+_facts.register(DiskFacts())
