@@ -13,12 +13,12 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from heimdall.site import logs
+from tests.support.stored import stored_checkpoint
 from tests.support.tokens import token_of
 from training import services
 from training.errors import StorageUnavailable
 from training.models import TrainingJob
 from training.store import checkpoints
-from training.store.checkpoints import StoredCheckpoint
 from training.views import monitoring
 
 pytestmark = pytest.mark.django_db
@@ -113,7 +113,7 @@ def test_facts_are_counted_in_the_database(make_job, node, admin_user, alice):
     job = make_job()
     make_job(status="paused")
     attempt = services.claim(node, slot=0, pid=1)
-    stored = StoredCheckpoint("jobs/1/x", 0, 0, ("periodic",), "d" * 64, 1000, "f" * 64, seconds=0.5)
+    stored = stored_checkpoint(step=0, size=1000, seconds=0.5)
     services.record_checkpoint(attempt, stored)
     found = samples(admin_user)
     assert (found["heimdall_jobs", "running"], found["heimdall_jobs", "paused"]) == (1, 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from heimdall.trainer.protocol import StagedShard
 from tests.api.conftest import _fresh_throttles, api, client_of  # noqa: F401
 from tests.pages.conftest import browse  # noqa: F401
 from training import services
@@ -60,5 +61,6 @@ def record(attempt: Attempt, folder: Path, most: int = 9) -> None:
         content = path.read_bytes()
         entry = {"shard": number, "path": path.name, "size": len(content), **summary}
         entry["sha256"] = hashlib.sha256(content).hexdigest()
-        stored = datasets.store(path, entry, dataset=job.dataset.name, job_id=job.pk, attempt=attempt.number)
-        services.record_shard(attempt, stored, total=recipe.shards)
+        staged = StagedShard(str(path), entry, done=number + 1, total=recipe.shards)
+        stored = datasets.store(staged, dataset=job.dataset.name, job_id=job.pk, attempt=attempt.number)
+        services.record_shard(attempt, stored)

@@ -41,7 +41,7 @@ def checkpoint(alice, node, trained, tmp_path) -> Checkpoint:
     job = services.submit(by=alice, job_name="where is it?", recipe="localization", config=TINY).job
     attempt = services.claim(node, slot=0, pid=1)
     rows = [{"step": epoch.step, "epoch": 1, "loss": 1.0}]
-    services.beat(attempt, steps=rows, epochs=[epoch])
+    services.beat(attempt, services.Report(steps=rows, epochs=[epoch]))
     about = {"recipe": registry.get("localization").package, "config": job.config, "step": epoch.step}
     about |= {"epoch": 1, "environment": {"data_fingerprint": "f" * 64}, "created_at": "2026-01-01T00:00:00"}
     saved = codec.save(tmp_path / "staged", parts, about)

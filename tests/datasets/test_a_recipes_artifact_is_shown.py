@@ -67,7 +67,7 @@ class Training:
     def close(self, epoch: int) -> None:
         rows = [{"step": epoch * 10, "epoch": epoch, "loss": 1.0}]
         message = EpochDone(epoch * 10, epoch, {"val_loss": 1.0}, artifact={"kind": "x", "n": epoch})
-        services.beat(self.attempt, steps=rows, epochs=[message])
+        services.beat(self.attempt, services.Report(steps=rows, epochs=[message]))
 
 
 @pytest.fixture
@@ -115,5 +115,7 @@ def test_it_goes_with_the_epoch_that_was_rolled_back_or_begun_again(training, al
 @pytest.mark.django_db
 def test_numbers_that_json_does_not_know_become_null(training):
     message = EpochDone(10, 1, {}, artifact={"kind": "x", "a": ["nan", float("inf"), 1.0]})
-    services.beat(training.attempt, steps=[{"step": 10, "epoch": 1, "loss": 1.0}], epochs=[message])
+    services.beat(
+        training.attempt, services.Report(steps=[{"step": 10, "epoch": 1, "loss": 1.0}], epochs=[message])
+    )
     assert Artifact.objects.get().content == {"kind": "x", "a": [None, None, 1.0]}

@@ -90,9 +90,9 @@ def test_the_page_says_that_the_job_is_still_pausing_and_why(client, alice, paus
 
 
 def test_the_reason_goes_when_a_checkpoint_was_stored(client, alice, pausing):
-    from training.store.checkpoints import StoredCheckpoint
+    from tests.support.stored import stored_checkpoint
 
-    stored = StoredCheckpoint("jobs/1/a1/s5-x", 5, 1, ("periodic",), "0" * 64, 10, "0" * 64)
+    stored = stored_checkpoint(step=5, epoch=1)
     services.record_checkpoint(Attempt.objects.get(job=pausing), stored)
     client.force_login(alice)
     page = client.get(f"/jobs/{pausing.pk}/").content.decode()

@@ -74,7 +74,7 @@ def test_a_lease_is_as_long_as_it_should_be(skewed, alice, node, settings):
     services.submit(by=alice, job_name="a job", recipe="tiny", config={})
     attempt = services.claim(node, slot=0, pid=1)
     assert 0 < settings.LEASE_SECONDS - seconds_left(attempt.job) < 20
-    services.beat(attempt, steps=[{"step": 1, "epoch": 1, "loss": 1.0}])
+    services.beat(attempt, services.Report(steps=[{"step": 1, "epoch": 1, "loss": 1.0}]))
     assert 0 < settings.LEASE_SECONDS - seconds_left(attempt.job) < 20
 
 
@@ -158,7 +158,7 @@ def test_when_it_goes_forward_a_reaped_worker_is_fenced_out(make_job, node):
     TrainingJob.objects.update(lease_expires_at=Now() - timedelta(hours=1))  # an hour has passed, it says
     assert services.reap(attempt)
     with pytest.raises(StaleAttempt):
-        services.beat(attempt, steps=[{"step": 9, "epoch": 1, "loss": 0.0}])
+        services.beat(attempt, services.Report(steps=[{"step": 9, "epoch": 1, "loss": 0.0}]))
     job.refresh_from_db()
     assert (job.status, job.current_step) == ("queued", 0)
 
@@ -232,7 +232,7 @@ class Clock(RuleBasedStateMachine):
         """False for a worker that was fenced out: it then leaves the job alone."""
         before = TrainingJob.objects.values().get(pk=self.job.pk)
         try:
-            services.beat(self.attempt, log="alive")
+            services.beat(self.attempt, services.Report(log="alive"))
         except StaleAttempt:
             assert TrainingJob.objects.values().get(pk=self.job.pk) == before
             self.lives = False

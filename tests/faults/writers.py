@@ -43,7 +43,7 @@ def write(seconds: float, number: int) -> dict[str, int]:
 
     def beat() -> None:
         rows = [{"step": step, "epoch": 1, "loss": 1 / step, "learning_rate": 0.1}]
-        services.beat(attempt, steps=rows, log=f"step {step}\n")
+        services.beat(attempt, services.Report(steps=rows, log=f"step {step}\n"))
 
     def tell() -> None:
         services.note(attempt, "note", f"writer {number} at step {step}")

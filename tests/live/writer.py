@@ -21,11 +21,11 @@ from django.core.management import call_command  # noqa: E402
 from django.db import transaction  # noqa: E402
 
 from heimdall.trainer.protocol import EpochDone  # noqa: E402
+from tests.support.stored import stored_checkpoint  # noqa: E402
 from tests.support.tokens import token_of  # noqa: E402
 from training import services  # noqa: E402
 from training.models import ApiToken, Attempt, LogChunk, TrainingJob  # noqa: E402
 from training.services.tokens import digest_of, revoke_token  # noqa: E402
-from training.store.checkpoints import StoredCheckpoint  # noqa: E402
 
 COMMANDS = {}
 
@@ -82,13 +82,13 @@ def beat(
     steps = [{"step": step, "epoch": epoch, "loss": 1 / step} for step in range(first, last + 1)]
     values = {"train_loss": 1 / last, "val_loss": 2 / last, "odd": "nan"} if closes else {}
     epochs = [EpochDone(last, epoch, values)] if closes else []
-    services.beat(_attempt(job), steps=steps, epochs=epochs, log=log)
+    services.beat(_attempt(job), services.Report(steps=steps, epochs=epochs, log=log))
 
 
 @command
 def store(job: int, step: int, epoch: int) -> None:
     digest = f"{job:032x}{step:032x}"
-    stored = StoredCheckpoint(f"jobs/{job}/{digest}", step, epoch, ("periodic",), digest, 1, digest)
+    stored = stored_checkpoint(f"jobs/{job}/{digest}", step=step, epoch=epoch, digest=digest, size=1)
     services.record_checkpoint(_attempt(job), stored)
 
 

@@ -35,9 +35,9 @@ def attempt(alice, node):
     attempt = services.claim(node, slot=0, pid=1)
     services.note_started(attempt, Started(step=0, epoch=0, total_steps=4000))
     for first in range(1, 2000, 100):  # as beats bring them: no block begins or ends with one
-        services.beat(attempt, steps=rows(first, first + 99))
+        services.beat(attempt, services.Report(steps=rows(first, first + 99)))
     values = {"train_loss": 0.5, "val_loss": 0.4, "val_accuracy": 0.75}
-    services.beat(attempt, epochs=[EpochDone(2000, 1, values, best_epoch=1)])
+    services.beat(attempt, services.Report(epochs=[EpochDone(2000, 1, values, best_epoch=1)]))
     return attempt
 
 
@@ -115,7 +115,7 @@ def test_every_step_once_after_a_rollback_and_none_of_what_was_given_up(attempt,
     assert one(job, points=4)["steps"][-1] == 600
     assert MetricBlock.objects.count() == 600 // SPAN
     again = services.claim(node, slot=0, pid=1)
-    services.beat(again, steps=rows(601, 1400, shift=1.0))
+    services.beat(again, services.Report(steps=rows(601, 1400, shift=1.0)))
     job.refresh_from_db()
     found = curve(job, points=700)
     assert sorted(set(found["series"][0]["steps"])) == found["series"][0]["steps"]

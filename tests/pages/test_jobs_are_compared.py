@@ -23,7 +23,7 @@ def jobs(alice, node) -> list[TrainingJob]:
         rows = [{"step": step, "epoch": 1, "loss": rate / step, "grad_norm": None} for step in (1, 2, 3)]
         values = {"train_loss": rate, "val_loss": rate, "val_accuracy": 0.5 + rate, "val_rmse": 1 - rate}
         epoch = EpochDone(3, 1, values, best_epoch=1, best_val_loss=rate)
-        services.beat(attempt, steps=rows, epochs=[epoch])
+        services.beat(attempt, services.Report(steps=rows, epochs=[epoch]))
         made.append(TrainingJob.objects.get(pk=job.pk))
     return made
 

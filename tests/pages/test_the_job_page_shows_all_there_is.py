@@ -4,6 +4,7 @@ import pytest
 
 from heimdall.trainer.protocol import EpochDone, Started
 from tests.pages.conftest import html, words
+from tests.support.stored import stored_checkpoint
 from training import services
 from training.models import Checkpoint, TrainingJob
 from training.store import checkpoints
@@ -24,7 +25,10 @@ def attempt(alice, node):
     values = {"train_loss": 0.5, "val_loss": 0.4, "val_accuracy": 0.75, HOSTILE: 1.0}
     epoch = EpochDone(4, 1, values, best_epoch=1, best_val_loss=0.4)
     services.beat(
-        attempt, steps=rows, epochs=[epoch], log=f"hello {HOSTILE}\n", phase="training", step_seconds=2.0
+        attempt,
+        services.Report(
+            steps=rows, epochs=[epoch], log=f"hello {HOSTILE}\n", phase="training", step_seconds=2.0
+        ),
     )
     assert job.pk == attempt.job_id
     return attempt
@@ -77,7 +81,8 @@ def stored(attempt, step: int, content: bytes = b"weights") -> StoredCheckpoint:
     digest = f"{step:064}"
     name = f"jobs/{attempt.job_id}/a{attempt.number}/s{step}-{digest[:32]}.safetensors"
     checkpoints.checkpoint_storage().save(name, ContentFile(content))
-    return StoredCheckpoint(name, step, 1, ("periodic",), digest, len(content), digest, 0.4)
+    size = len(content)
+    return stored_checkpoint(name, step=step, epoch=1, digest=digest, size=size, val_loss=0.4)
 
 
 def test_checkpoints_can_be_downloaded_and_pinned(browse, alice, bob, team, attempt):
@@ -106,7 +111,7 @@ def test_a_file_that_is_gone_is_said_in_words(browse, alice, attempt):
 
 
 def test_the_whole_log_is_a_text_file(browse, alice, attempt):
-    services.beat(attempt, log="more\n")
+    services.beat(attempt, services.Report(log="more\n"))
     answer = browse(alice).get(f"/jobs/{attempt.job_id}/log/")
     assert answer["Content-Type"].startswith("text/plain")
     assert b"".join(answer.streaming_content).decode() == f"hello {HOSTILE}\nmore\n"

@@ -32,7 +32,9 @@ def moved_apart(job: TrainingJob, seconds: int = 600) -> None:
 def test_the_course_of_a_job_is_told_in_sentences(browse, job, alice, bob, team, node):
     TrainingJob.objects.filter(pk=job.pk).update(team=team)
     attempt = services.claim(node, slot=0, pid=1)
-    services.beat(attempt, steps=[{"step": step, "epoch": 1, "loss": 1.0} for step in range(1, 7)])
+    services.beat(
+        attempt, services.Report(steps=[{"step": step, "epoch": 1, "loss": 1.0} for step in range(1, 7)])
+    )
     services.crash(attempt, exit_code=-9)
     attempt = services.claim(node, slot=0, pid=1)
     job.refresh_from_db()

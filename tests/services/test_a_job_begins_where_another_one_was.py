@@ -165,7 +165,9 @@ def test_a_restarted_fork_begins_where_it_began_and_retention_keeps_that(parent,
     started = Started(step=24, epoch=4, total_steps=72, learning_rate=0.25)
     services.note_started(attempt, started)
     assert "0.001 asked, 0.25 effective" in job.events.get(kind="carried").message
-    services.beat(attempt, steps=[{"step": 25, "epoch": 4, "loss": 1.0, "learning_rate": 0.25}])
+    services.beat(
+        attempt, services.Report(steps=[{"step": 25, "epoch": 4, "loss": 1.0, "learning_rate": 0.25}])
+    )
     services.fail(attempt, code="recipe_error", message="x")
     job.refresh_from_db()
     services.restart(job, by=alice)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from heimdall.trainer.protocol import EpochDone, Started
+from tests.support.stored import stored_checkpoint
 from training import services
 from training.errors import NotFound, StaleAttempt, TransitionRefused
 from training.lifecycle import Answer
@@ -18,7 +19,8 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("each_database")]
 def stored(attempt, step, epoch, kinds=("periodic",), digest=None, val_loss=None) -> StoredCheckpoint:
     digest = digest or f"{attempt.number:04}{step:060}"
     name = f"jobs/{attempt.job_id}/a{attempt.number}/s{step}-{digest[:32]}.safetensors"
-    return StoredCheckpoint(name, step, epoch, tuple(kinds), digest, 10, digest, val_loss)
+    facts = {"step": step, "epoch": epoch, "kinds": kinds, "val_loss": val_loss}
+    return stored_checkpoint(name, **facts, digest=digest)
 
 
 def steps(first, last, epoch=1):
@@ -65,35 +67,40 @@ def test_the_higher_priority_goes_first(job, alice, node):
 
 def test_beats_write_metrics_progress_and_one_event_an_epoch(attempt):
     services.beat(
-        attempt, steps=steps(1, 4), epochs=[epoch_message(1, 4, val_rmse=float("nan"))], log="hello"
+        attempt,
+        services.Report(steps=steps(1, 4), epochs=[epoch_message(1, 4, val_rmse=float("nan"))], log="hello"),
     )
     job = TrainingJob.objects.get(pk=attempt.job_id)
     assert (job.current_step, job.current_epoch, job.val_loss) == (4, 1, 0.4)
     assert job.metrics == {"val_rmse": None}
     assert Metric.objects.filter(job=job).count() == 4
     assert Event.objects.filter(job=job, kind="epoch").count() == 1
-    services.beat(attempt, steps=steps(1, 4), epochs=[epoch_message(1, 4, val_rmse=float("nan"))])
+    services.beat(
+        attempt, services.Report(steps=steps(1, 4), epochs=[epoch_message(1, 4, val_rmse=float("nan"))])
+    )
     assert Metric.objects.filter(job=job).count() == 4
     assert Event.objects.filter(job=job, kind="epoch").count() == 1
 
 
 def test_an_epoch_without_validation_tells_the_loss_of_training(attempt):
     message = replace(epoch_message(1, 4), values={"train_loss": 0.0, "val_loss": None})
-    services.beat(attempt, steps=steps(1, 4), epochs=[message])
+    services.beat(attempt, services.Report(steps=steps(1, 4), epochs=[message]))
     assert Event.objects.get(kind="epoch").message.endswith("finished, loss 0.")
 
 
 def test_the_trainers_process_stays_known(attempt):
-    services.beat(attempt, trainer_pid=7)
+    services.beat(attempt, services.Report(trainer_pid=7))
     services.note_started(attempt, Started(step=0, epoch=0, total_steps=12))
     attempt.refresh_from_db()
     assert attempt.trainer_pid == 7
 
 
 def test_news_whose_answer_was_lost_are_written_once(attempt):
-    services.beat(attempt, steps=steps(1, 4), log="one\n")
-    services.beat(attempt, steps=steps(1, 6), log="one\ntwo\n", is_again=True)
-    services.beat(attempt, steps=steps(7, 8), log="three\n", is_again=True)  # the first try was not written
+    services.beat(attempt, services.Report(steps=steps(1, 4), log="one\n"))
+    services.beat(attempt, services.Report(steps=steps(1, 6), log="one\ntwo\n", is_again=True))
+    services.beat(
+        attempt, services.Report(steps=steps(7, 8), log="three\n", is_again=True)
+    )  # the first try was not written
     services.record_checkpoint(attempt, stored(attempt, 8, 1))
     services.record_checkpoint(attempt, stored(attempt, 8, 1))
     attempt.refresh_from_db()
@@ -107,7 +114,7 @@ def test_news_whose_answer_was_lost_are_written_once(attempt):
 
 
 def test_a_pause_lands_in_the_transaction_that_makes_its_checkpoint_the_jobs(attempt, alice):
-    services.beat(attempt, steps=steps(1, 4))
+    services.beat(attempt, services.Report(steps=steps(1, 4)))
     asked = services.pause(attempt.job, by=alice)
     assert (asked.answer, asked.job.status, asked.job.stop, asked.job.stop_at) == (
         "noted",
@@ -115,7 +122,7 @@ def test_a_pause_lands_in_the_transaction_that_makes_its_checkpoint_the_jobs(att
         "pause",
         "epoch",
     )
-    assert services.wish(attempt).stop == "pause"
+    assert services.read_stop_request(attempt).stop == "pause"
     assert services.land(attempt, stored(attempt, 4, 1, ("pause",))) is Landing.PAUSED
     job = TrainingJob.objects.get(pk=attempt.job_id)
     assert (job.status, job.stop, job.latest_checkpoint.step, job.lease_expires_at) == ("paused", "", 4, None)
@@ -139,7 +146,7 @@ def test_a_withdrawn_pause_lets_the_trainer_go_on(attempt, alice):
 
 
 def test_resume_goes_on_from_the_checkpoint_and_says_so(attempt, alice, node):
-    services.beat(attempt, steps=steps(1, 4))
+    services.beat(attempt, services.Report(steps=steps(1, 4)))
     services.pause(attempt.job, by=alice, at="step")
     services.land(attempt, stored(attempt, 4, 1, ("pause",)))
     answer = services.resume(attempt.job, by=alice)
@@ -152,9 +159,9 @@ def test_resume_goes_on_from_the_checkpoint_and_says_so(attempt, alice, node):
 
 
 def test_a_crash_rolls_back_to_the_checkpoint_and_deletes_what_lies_beyond(attempt):
-    services.beat(attempt, steps=steps(1, 4), epochs=[epoch_message(1, 4)])
+    services.beat(attempt, services.Report(steps=steps(1, 4), epochs=[epoch_message(1, 4)]))
     services.record_checkpoint(attempt, stored(attempt, 4, 1))
-    services.beat(attempt, steps=steps(5, 9, epoch=2))
+    services.beat(attempt, services.Report(steps=steps(5, 9, epoch=2)))
     services.crash(attempt, exit_code=-9)
     job = TrainingJob.objects.get(pk=attempt.job_id)
     assert (job.status, job.current_step, job.current_epoch, job.val_loss) == ("queued", 4, 1, 0.4)
@@ -164,7 +171,7 @@ def test_a_crash_rolls_back_to_the_checkpoint_and_deletes_what_lies_beyond(attem
 
 
 def test_a_checkpoint_before_validation_makes_the_epoch_open_again(attempt):
-    services.beat(attempt, steps=steps(1, 4), epochs=[epoch_message(1, 4)])
+    services.beat(attempt, services.Report(steps=steps(1, 4), epochs=[epoch_message(1, 4)]))
     services.record_checkpoint(attempt, stored(attempt, 4, 0))
     services.crash(attempt, exit_code=1)
     job = TrainingJob.objects.get(pk=attempt.job_id)
@@ -174,7 +181,7 @@ def test_a_checkpoint_before_validation_makes_the_epoch_open_again(attempt):
 
 def test_three_deaths_near_one_step_fail_the_job(attempt, node):
     for number in (1, 2, 3):
-        services.beat(attempt, steps=steps(1, 5))
+        services.beat(attempt, services.Report(steps=steps(1, 5)))
         status = services.crash(attempt, exit_code=-11, detail="the end of the log")
         assert status == ("failed" if number == 3 else "queued")
         attempt = services.claim(node, slot=0, pid=1) or attempt
@@ -186,7 +193,7 @@ def test_three_deaths_near_one_step_fail_the_job(attempt, node):
 
 def test_deaths_that_get_further_are_no_loop_until_there_are_ten_without_a_checkpoint(attempt, node):
     for number in range(1, 11):
-        services.beat(attempt, steps=steps(1, number))
+        services.beat(attempt, services.Report(steps=steps(1, number)))
         status = services.crash(attempt, exit_code=1)
         assert status == ("failed" if number == 10 else "queued")
         attempt = services.claim(node, slot=0, pid=1) or attempt
@@ -197,8 +204,8 @@ def test_a_stale_worker_changes_nothing(attempt, node):
     services.claim(node, slot=0, pid=2)
     before = TrainingJob.objects.values().get(pk=attempt.job_id)
     for verb in (
-        lambda: services.beat(attempt, steps=steps(1, 2), log="zombie"),
-        lambda: services.wish(attempt),
+        lambda: services.beat(attempt, services.Report(steps=steps(1, 2), log="zombie")),
+        lambda: services.read_stop_request(attempt),
         lambda: services.record_checkpoint(attempt, stored(attempt, 2, 0)),
         lambda: services.land(attempt, None, draining=True),
         lambda: services.complete(attempt, stored(attempt, 2, 0)),
@@ -229,7 +236,7 @@ def test_a_failure_under_cancel_is_a_cancelled_job(attempt, alice):
 
 
 def test_a_bad_checkpoint_is_set_aside_for_the_one_before(attempt, node, alice):
-    services.beat(attempt, steps=steps(1, 8))
+    services.beat(attempt, services.Report(steps=steps(1, 8)))
     good = services.record_checkpoint(attempt, stored(attempt, 4, 0))
     bad = services.record_checkpoint(attempt, stored(attempt, 8, 0))
     services.crash(attempt, exit_code=1)
@@ -289,7 +296,7 @@ def test_retention_keeps_the_newest_the_best_the_pinned_and_the_final(attempt, a
 
 
 def test_events_are_numbered_without_a_gap(attempt, alice):
-    services.beat(attempt, steps=steps(1, 4), epochs=[epoch_message(1, 4)])
+    services.beat(attempt, services.Report(steps=steps(1, 4), epochs=[epoch_message(1, 4)]))
     services.record_checkpoint(attempt, stored(attempt, 4, 1))
     services.pause(attempt.job, by=alice)
     services.land(attempt, stored(attempt, 5, 1, ("pause",)))
@@ -313,9 +320,9 @@ def test_an_expired_lease_is_reaped_once_and_a_renewed_one_is_not(attempt):
 
 
 def test_reaping_a_pausing_job_lands_it_paused_at_its_last_checkpoint(attempt, alice):
-    services.beat(attempt, steps=steps(1, 4))
+    services.beat(attempt, services.Report(steps=steps(1, 4)))
     services.record_checkpoint(attempt, stored(attempt, 4, 0))
-    services.beat(attempt, steps=steps(5, 6))
+    services.beat(attempt, services.Report(steps=steps(5, 6)))
     services.pause(attempt.job, by=alice)
     assert services.reap(attempt, even_if_leased=True)
     job = TrainingJob.objects.get(pk=attempt.job_id)
@@ -339,9 +346,7 @@ def test_what_no_database_can_hold_is_stored_as_escapes(job, node):
     values = {"train_loss": 0.5, "said": bad, bad: 1}
     services.beat(
         attempt,
-        steps=steps(1, 1),
-        epochs=[EpochDone(1, 1, values, artifact={"said": bad})],
-        log=bad,
+        services.Report(steps=steps(1, 1), epochs=[EpochDone(1, 1, values, artifact={"said": bad})], log=bad),
     )
     services.fail(attempt, code="recipe_error", message=bad)
     job.refresh_from_db()

@@ -18,7 +18,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from heimdall.trainer.protocol import EpochDone
+from heimdall.trainer.protocol import EpochDone, StagedShard
+from tests.support.stored import stored_checkpoint
 from training import lifecycle, services
 from training.errors import NoGoodCheckpoint, StaleAttempt, TransitionRefused
 from training.lifecycle import Status, Stop, Verb
@@ -117,19 +118,21 @@ class JobLife(RuleBasedStateMachine):
                 for n in range(first, last + 1)
                 if n % STEPS_AN_EPOCH == 0
             ]
-            self.fenced(attempt, lambda: services.beat(attempt, steps=rows, epochs=epochs))
+            self.fenced(attempt, lambda: services.beat(attempt, services.Report(steps=rows, epochs=epochs)))
         else:
             self.stored += 1
             entry = {"shard": last - 1, "path": "x", "size": 1, "sha256": f"{self.stored:064}", "samples": 10}
-            shard = StoredShard(f"machine/{self.stored}", entry)
-            self.fenced(attempt, lambda: services.record_shard(attempt, shard, total=LAST))
+            staged = StagedShard("/nowhere", entry, done=last, total=LAST)
+            shard = StoredShard(staged, f"machine/{self.stored}")
+            self.fenced(attempt, lambda: services.record_shard(attempt, shard))
 
     def checkpoint(self, attempt: Attempt, kind: str) -> StoredCheckpoint:
         job = self.now()
         self.stored += 1
         name = f"jobs/{job.pk}/a{attempt.number}/s{job.current_step}-{self.stored:032}.safetensors"
         digest = f"{self.stored:064}"
-        return StoredCheckpoint(name, job.current_step, job.current_epoch, (kind,), digest, 1, digest)
+        place = {"step": job.current_step, "epoch": job.current_epoch}
+        return stored_checkpoint(name, **place, kinds=(kind,), digest=digest)
 
     @precondition(lambda self: self.attempts and self.is_training)
     @rule(data=st.data())

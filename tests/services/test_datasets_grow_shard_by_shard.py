@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from heimdall.errors import InvalidInput
+from heimdall.trainer.protocol import StagedShard
 from training import services
 from training.errors import StaleAttempt, TransitionRefused
 from training.models import Dataset, Shard, TrainingJob
@@ -41,8 +42,9 @@ def make(attempt, number: int, tmp_path: Path) -> Shard:
     entry = {"shard": number, "path": path.name, "size": path.stat().st_size, "sha256": sha256, "samples": 10}
     entry |= {"refused_too_weak": number}
     job = attempt.job
-    stored = datasets.store(path, entry, dataset=job.dataset.name, job_id=job.pk, attempt=attempt.number)
-    return services.record_shard(attempt, stored, total=3)
+    staged = StagedShard(str(path), entry, done=number + 1, total=3)
+    stored = datasets.store(staged, dataset=job.dataset.name, job_id=job.pk, attempt=attempt.number)
+    return services.record_shard(attempt, stored)
 
 
 def test_the_dataset_is_named_after_its_job_and_names_are_free(job, alice):

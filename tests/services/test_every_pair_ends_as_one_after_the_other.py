@@ -55,7 +55,9 @@ class Case:
             "pause at the next step": lambda: services.pause(job, by=by, at="step"),
             "edit": lambda: services.edit(job, by=by, priority=3),
             "claim": lambda: services.claim(self.node, slot=0, pid=1),
-            "beat": lambda: services.beat(attempt, steps=[{"step": 5, "epoch": 2, "loss": 1.0}]),
+            "beat": lambda: services.beat(
+                attempt, services.Report(steps=[{"step": 5, "epoch": 2, "loss": 1.0}])
+            ),
             "note": lambda: services.note(attempt, "note", "said"),
             "record": lambda: services.record_checkpoint(attempt, file) if file else None,
             "land": lambda: services.land(attempt, file),

@@ -10,9 +10,9 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from tests.support.stored import stored_checkpoint
 from training import services
 from training.models import Attempt
-from training.store.checkpoints import StoredCheckpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +33,7 @@ def attempt(make_job) -> Attempt:
 
 
 def test_asking_for_the_wish_is_one_query(attempt):
-    assert queries(lambda: services.wish(attempt)) == 1
+    assert queries(lambda: services.read_stop_request(attempt)) == 1
 
 
 def test_a_heartbeat_without_news_costs_few_queries(attempt):
@@ -41,8 +41,8 @@ def test_a_heartbeat_without_news_costs_few_queries(attempt):
 
 
 def test_a_heartbeat_costs_the_same_for_one_step_and_for_many(attempt):
-    one = queries(lambda: services.beat(attempt, steps=rows(1)))
-    many = queries(lambda: services.beat(attempt, steps=rows(90, start=2)))
+    one = queries(lambda: services.beat(attempt, services.Report(steps=rows(1))))
+    many = queries(lambda: services.beat(attempt, services.Report(steps=rows(90, start=2))))
     assert many == one <= 4
 
 
@@ -55,13 +55,12 @@ def test_a_claim_costs_few_queries(make_job, alice):
     assert queries(lambda: services.claim(node, slot=0, pid=1)) <= 9
 
 
-@pytest.mark.parametrize(("news", "most"), [(None, 7), (services.News(steps=rows(20)), 9)])
-def test_a_landing_with_its_checkpoint_and_its_last_news_costs_few_queries(make_job, news, most):
+@pytest.mark.parametrize(("report", "most"), [(None, 7), (services.Report(steps=rows(20)), 9)])
+def test_a_landing_with_its_checkpoint_and_its_last_report_costs_few_queries(make_job, report, most):
     job = make_job(status="running", stop="pause", stop_at="step")
     attempt = job.attempts.get()
-    facts = {"digest": "d" * 64, "size": 5, "header_sha256": "f" * 64}
-    stored = StoredCheckpoint(name="jobs/1/a1/s20", step=20, epoch=0, kinds=("pause",), **facts)
-    assert queries(lambda: services.land(attempt, stored, news=news)) <= most
+    stored = stored_checkpoint(step=20, kinds=("pause",))
+    assert queries(lambda: services.land(attempt, stored, report=report)) <= most
     job.refresh_from_db()
     assert (job.status, job.current_step, job.latest_checkpoint.file.name) == ("paused", 20, "jobs/1/a1/s20")
     told = job.events.order_by("-seq").values_list("seq", "kind", "status", "stop")[:2]
@@ -69,7 +68,7 @@ def test_a_landing_with_its_checkpoint_and_its_last_news_costs_few_queries(make_
         (job.event_seq, "land", "paused", ""),
         (job.event_seq - 1, "checkpoint", "running", "pause"),
     ]
-    assert job.metric_rows.count() == (20 if news else 0)
+    assert job.metric_rows.count() == (20 if report else 0)
 
 
 @pytest.mark.parametrize(

@@ -81,13 +81,13 @@ def test_the_supervisor_of_a_drained_node_hears_of_it_with_each_wish_and_each_be
     make_job()
     node = node_named("n")
     attempt = services.claim(node, slot=0, pid=1)
-    assert not services.wish(attempt).node_drains
+    assert not services.read_stop_request(attempt).is_node_drained
     word, sentence = services.drain(node, by=admin_user)
     assert (word, "1 job lands" in sentence) == (Answer.NOTED, True)
-    assert services.wish(attempt).node_drains
-    assert services.beat(attempt).node_drains
+    assert services.read_stop_request(attempt).is_node_drained
+    assert services.beat(attempt).is_node_drained
     services.undrain(node, by=admin_user)
-    assert not services.wish(attempt).node_drains
+    assert not services.read_stop_request(attempt).is_node_drained
 
 
 def test_who_may_steer_nodes(alice, viewer, admin_user):

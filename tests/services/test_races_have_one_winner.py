@@ -17,6 +17,7 @@ from django.db import connection, connections, transaction
 
 from heimdall.errors import InvalidInput
 from tests.conftest import build_job
+from tests.support.stored import stored_checkpoint
 from training import services
 from training.errors import NotFound, TransitionRefused
 from training.models import Attempt, Checkpoint, Dataset, Event, TrainingJob
@@ -107,11 +108,13 @@ def test_six_supervisors_in_processes_of_their_own_claim_each_job_once(queued):
 
 def stored(attempt: Attempt) -> StoredCheckpoint:
     name = f"jobs/{attempt.job_id}/a{attempt.number}/s4-{'0' * 32}.safetensors"
-    return StoredCheckpoint(name, 4, 1, ("pause",), "0" * 64, 10, "0" * 64)
+    return stored_checkpoint(name, step=4, epoch=1, kinds=("pause",))
 
 
 WORKER_STEPS: dict[str, Callable[[Attempt], object]] = {
-    "beat": lambda attempt: services.beat(attempt, steps=[{"step": 5, "epoch": 2, "loss": 1.0}]),
+    "beat": lambda attempt: services.beat(
+        attempt, services.Report(steps=[{"step": 5, "epoch": 2, "loss": 1.0}])
+    ),
     "record": lambda attempt: services.record_checkpoint(attempt, stored(attempt)),
     "land": lambda attempt: services.land(attempt, stored(attempt)),
     "drain": lambda attempt: services.land(attempt, stored(attempt), draining=True),

@@ -11,8 +11,9 @@ from tests.storage.servers import Wire
 from tests.support.running import PATIENCE
 from tests.support.staged import staged
 from training.errors import StorageUnavailable
-from training.runner.storing import Storing
+from training.runner.storing import LeftOut, Storing
 from training.store import checkpoints, s3
+from training.store.checkpoints import StoredCheckpoint
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -46,7 +47,7 @@ def fail_once(storing) -> list[int]:
     while storing.failures == before:
         assert time.monotonic() < deadline
         done = storing.advance()
-        left_out += [] if done is None else [done[0].step]
+        left_out += [] if done is None else [done.staged.step]
         time.sleep(0.01)
     return left_out
 
@@ -56,8 +57,8 @@ def settle(storing) -> list[int]:
     storing._retry_at = time.monotonic() + 1000
     left_out = []
     while (done := storing.advance()) is not None:
-        assert done[1] is None
-        left_out.append(done[0].step)
+        assert isinstance(done, LeftOut)
+        left_out.append(done.staged.step)
     return left_out
 
 
@@ -67,8 +68,8 @@ def land(storing) -> list[int]:
     deadline = time.monotonic() + 30 * PATIENCE
     while not storing.is_idle:
         assert time.monotonic() < deadline, storing.error
-        if (done := storing.advance()) is not None and done[1] is not None:
-            stored.append(done[0].step)
+        if isinstance(done := storing.advance(), StoredCheckpoint):
+            stored.append(done.staged.step)
         time.sleep(0.01)
     return stored
 
@@ -143,7 +144,7 @@ def test_while_the_wire_is_silent_nobody_waits_for_the_store(wire, storing, tmp_
     assert wire.swallowed.wait(20 * PATIENCE)  # the store was asked, and says nothing
     left_out += [storing.advance() for _ in range(20)]
     assert not answered.is_set()
-    assert [done[0].step for done in left_out if done is not None] == [1]
+    assert [done.staged.step for done in left_out if done is not None] == [1]
     wire.cut()
     assert answered.wait(20 * PATIENCE)
     assert storing.advance() is None

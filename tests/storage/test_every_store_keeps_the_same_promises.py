@@ -12,6 +12,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.utils import timezone
 
 from heimdall import codec
+from heimdall.trainer.protocol import StagedShard
 from tests.storage.conftest import content_of, put, record
 from tests.support.running import PATIENCE
 from tests.support.staged import staged
@@ -187,8 +188,9 @@ def test_a_shard_goes_in_comes_back_and_is_checked(store, alice, tmp_path, node)
     sha256 = hashlib.sha256(b"the shard").hexdigest()
     entry = {"shard": 0, "path": path.name, "size": 9, "sha256": sha256, "samples": 10}
     name = attempt.job.dataset.name
-    stored = datasets.store(path, entry, dataset=name, job_id=attempt.job_id, attempt=attempt.number)
-    services.record_shard(attempt, stored, total=3)
+    staged_shard = StagedShard(str(path), entry, done=1, total=3)
+    stored = datasets.store(staged_shard, dataset=name, job_id=attempt.job_id, attempt=attempt.number)
+    services.record_shard(attempt, stored)
     dataset = Dataset.objects.get(name=name)
     folder = datasets.bring(dataset, tmp_path / "brought")
     assert (folder / "shard-0").read_bytes() == b"the shard"

@@ -5,17 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.worker.standin import Trainer
+from tests.worker.fake_trainer import FakeTrainer
 from training.runner.context import AttemptContext
-from training.runner.landing import Training
+from training.runner.endings import TrainerSupervision
 
 
 @pytest.fixture
-def training(make_job, request) -> Iterator[Training]:
-    """A running job's, whose trainer is a stand-in; the parameter is what else the job is."""
+def training(make_job, request) -> Iterator[TrainerSupervision]:
+    """A running job's, whose trainer is a fake; the parameter is what else the job is."""
     wanted = getattr(request, "param", {})
     attempt = make_job(status="running", **wanted).attempts.select_related("job").get()
-    training = Training(AttemptContext(attempt, slot=0), SimpleNamespace())
-    training.trainer = Trainer()
+    training = TrainerSupervision(AttemptContext(attempt, slot=0), SimpleNamespace())
+    training.trainer = FakeTrainer()
     yield training
     training.storing.close()

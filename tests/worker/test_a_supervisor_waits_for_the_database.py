@@ -10,12 +10,13 @@ from django.db import OperationalError, transaction
 
 from heimdall.trainer.protocol import EpochDone, Stopped
 from tests.support.running import PATIENCE
+from tests.support.stored import stored_checkpoint
 from training import services
 from training.lifecycle import Stop
-from training.runner import news
-from training.runner.relay import NOTHING_WISHED
-from training.services import Wish
-from training.store.checkpoints import StoredCheckpoint
+from training.models import Attempt
+from training.runner import report_buffer
+from training.runner.loop import NO_STOP
+from training.services import Report, StopRequest
 
 pytestmark = pytest.mark.django_db
 
@@ -23,9 +24,9 @@ pytestmark = pytest.mark.django_db
 def test_a_trainer_is_not_stalled_because_the_database_was_slow(training, settings, monkeypatch):
     settings.STALL_SECONDS = 0.2
 
-    def slowly(*_: Any, **__: Any) -> Wish:
+    def slowly(*_: Any, **__: Any) -> StopRequest:
         time.sleep(0.3)
-        return NOTHING_WISHED
+        return NO_STOP
 
     monkeypatch.setattr(services, "beat", slowly)
     assert [training.turn() for _ in range(3)] == [False] * 3
@@ -36,23 +37,23 @@ def test_the_lease_is_renewed_as_soon_as_the_database_is_back(training, settings
     settings.HEARTBEAT_SECONDS = 60
     tried: list[bool] = []
 
-    def away(*_: Any, is_again: bool, **__: Any) -> Wish:
-        tried.append(is_again)
+    def away(_: Attempt, report: Report) -> StopRequest:
+        tried.append(report.is_again)
         if len(tried) < 3:
             raise OperationalError("the server has said nothing for 62 s")
-        return NOTHING_WISHED
+        return NO_STOP
 
     monkeypatch.setattr(services, "beat", away)
-    monkeypatch.setattr(services, "wish", lambda _: NOTHING_WISHED)
-    training.may_be_wished = True
+    monkeypatch.setattr(services, "read_stop_request", lambda _: NO_STOP)
+    training.may_have_new_stop = True
     assert not training.turn()
     training.trainer.steps_at_a_time = 0
     until = time.monotonic() + 10 * PATIENCE
     while len(tried) < 3 and time.monotonic() < until:
         assert not training.turn()
     assert tried == [False, True, True]  # not after another 60 s
-    assert not training.news
-    assert not training.is_unsure
+    assert not training.unreported
+    assert not training.unreported.is_unanswered
 
 
 @pytest.mark.django_db(transaction=True)
@@ -62,10 +63,9 @@ def test_a_trainer_that_was_let_go_is_landed_whatever_is_asked_before_the_next_t
 ):
     """The commit is lost and the pause withdrawn: nobody is left who could go on, so the job is queued."""
     job, land, tries = training.attempt.job, services.land, []
-    facts = {"digest": "d" * 64, "size": 5, "header_sha256": "f" * 64}
-    training.ending = StoredCheckpoint(name="jobs/1/a1/s4", step=4, epoch=0, kinds=("pause",), **facts)
+    training.ending = stored_checkpoint(step=4, kinds=("pause",))
     training.stopped = Stopped(step=4, epoch=0)
-    training.wish, training.told = Wish(Stop.PAUSE, "step"), "step"
+    training.stop_request, training.stop_sent = StopRequest(Stop.PAUSE, "step"), "step"
 
     def lost_once(*args: Any, **asked: Any) -> services.Landing:
         tries.append(asked["final"])
@@ -78,9 +78,9 @@ def test_a_trainer_that_was_let_go_is_landed_whatever_is_asked_before_the_next_t
         raise OperationalError("the server closed the connection unexpectedly")
 
     monkeypatch.setattr(services, "land", lost_once)
-    assert training._is_over()
+    assert training.is_over()
     assert tries == [False, True]
-    assert training.trainer.told == ["exit"]
+    assert training.trainer.received == ["exit"]
     job.refresh_from_db()
     assert (job.status, job.latest_checkpoint.step) == ("queued", 4)
 
@@ -89,23 +89,23 @@ def test_a_trainer_that_was_let_go_is_landed_whatever_is_asked_before_the_next_t
 def test_what_an_outage_left_is_written_in_pieces_and_in_order(training, settings, monkeypatch):
     """One transaction for all of it would keep everybody else from the database, and outlast the lease."""
     settings.HEARTBEAT_SECONDS = 0.05
-    monkeypatch.setattr(news, "MOST_STEPS_AT_ONCE", 10)
+    monkeypatch.setattr(report_buffer, "MOST_STEPS_AT_ONCE", 10)
     is_away, written, beat = True, [], services.beat
 
-    def beat_in_pieces(attempt: Any, **told: Any) -> Wish:
+    def beat_in_pieces(attempt: Attempt, report: Report) -> StopRequest:
         if is_away:
             raise OperationalError("the server closed the connection unexpectedly")
-        written.append([row["step"] for row in told["steps"]])
-        return beat(attempt, **told)
+        written.append([row["step"] for row in report.steps])
+        return beat(attempt, report)
 
     monkeypatch.setattr(services, "beat", beat_in_pieces)
     training.trainer.steps_at_a_time = 7
     for _ in range(5):
         assert not training.turn()
-    training.news.epochs.append(EpochDone(14, 1, {"train_loss": 1.0, "val_loss": None}))
-    training.news.epochs.append(EpochDone(28, 2, {"train_loss": 0.5, "val_loss": None}))
+    training.unreported.epochs.append(EpochDone(14, 1, {"train_loss": 1.0, "val_loss": None}))
+    training.unreported.epochs.append(EpochDone(28, 2, {"train_loss": 0.5, "val_loss": None}))
     is_away, training.ask_again_at = False, 0.0
-    training.flush()
+    training.report_all()
     steps = [step for piece in written for step in piece]
     assert steps == list(range(1, 29))
     assert max(map(len, written)) == 10
@@ -116,9 +116,9 @@ def test_what_an_outage_left_is_written_in_pieces_and_in_order(training, setting
 @pytest.mark.django_db(transaction=True)
 def test_a_trainer_that_outruns_an_outage_is_not_listened_to_any_more(training, settings, monkeypatch):
     settings.HEARTBEAT_SECONDS = 0.05
-    monkeypatch.setattr(news, "MOST_STEPS", 10)
+    monkeypatch.setattr(report_buffer, "MOST_STEPS", 10)
 
-    def away(*_: Any, **__: Any) -> Wish:
+    def away(*_: Any, **__: Any) -> StopRequest:
         raise OperationalError("the server closed the connection unexpectedly")
 
     with monkeypatch.context() as outage:
@@ -127,7 +127,7 @@ def test_a_trainer_that_outruns_an_outage_is_not_listened_to_any_more(training, 
         for _ in range(6):
             assert not training.turn()
         assert training.trainer.step == 12
-        assert len(training.news.steps) == 12
+        assert len(training.unreported.steps) == 12
     training.ask_again_at = 0.0
     for _ in range(2):
         assert not training.turn()
@@ -136,8 +136,8 @@ def test_a_trainer_that_outruns_an_outage_is_not_listened_to_any_more(training, 
 
 
 def test_a_log_that_nobody_takes_keeps_its_beginning_and_its_end(monkeypatch):
-    monkeypatch.setattr(news, "MOST_LOG_CHARACTERS", 100)
-    kept = news.News()
+    monkeypatch.setattr(report_buffer, "MOST_LOG_CHARACTERS", 100)
+    kept = report_buffer.ReportBuffer()
     for number in range(1000):
         kept.add_log(f"line {number}\n")
     assert len(kept.log) < 200

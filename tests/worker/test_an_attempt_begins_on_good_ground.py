@@ -57,7 +57,7 @@ def begun(settings, tmp_path, monkeypatch) -> list[dict]:
         def follow(self) -> None:
             services.complete(self.attempt, None)
 
-    monkeypatch.setattr(attempt, "Training", Training)
+    monkeypatch.setattr(attempt, "TrainerSupervision", Training)
     return specs
 
 

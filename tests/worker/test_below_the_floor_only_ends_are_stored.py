@@ -10,7 +10,7 @@ import pytest
 from heimdall.trainer.protocol import StagedCheckpoint
 from tests.support.running import PATIENCE
 from training.models import Checkpoint, Event
-from training.runner.landing import Training
+from training.runner.endings import TrainerSupervision
 from training.store import checkpoints
 from training.store.checkpoints import StoredCheckpoint
 
@@ -22,9 +22,7 @@ def _store(monkeypatch, settings):
     settings.MIN_FREE_DISK_GB = 1e9  # more than any disk has
 
     def store(staged: StagedCheckpoint, *, job_id: int, attempt: int) -> StoredCheckpoint:
-        name = f"jobs/{job_id}/a{attempt}/s{staged.step}"
-        facts = {"digest": "d" * 64, "size": 5, "header_sha256": "f" * 64}
-        return StoredCheckpoint(name=name, step=staged.step, epoch=0, kinds=staged.kinds, **facts)
+        return StoredCheckpoint(staged, f"jobs/{job_id}/a{attempt}/s{staged.step}")
 
     monkeypatch.setattr(checkpoints, "store", store)
 
@@ -36,7 +34,7 @@ def staged(folder: Path, step: int, kind: str) -> StagedCheckpoint:
     return StagedCheckpoint(path=str(path), step=step, epoch=0, kinds=(kind,), **facts)
 
 
-def turn_until(training: Training, is_so) -> None:
+def turn_until(training: TrainerSupervision, is_so) -> None:
     deadline = time.monotonic() + 20 * PATIENCE
     while not is_so():
         assert time.monotonic() < deadline
@@ -47,7 +45,7 @@ def test_a_periodic_checkpoint_is_left_out_with_one_event_and_a_pause_is_stored(
     files = [staged(tmp_path, step, "periodic") for step in (2, 4)]
     training.trainer.waiting += files
     turn_until(
-        training, lambda: training.trainer.told.count("stored") == 2
+        training, lambda: training.trainer.received.count("stored") == 2
     )  # the trainer waits for none of them
     assert not any(Path(one.path).exists() for one in files)
     (event,) = Event.objects.filter(kind="checkpoint_left_out")

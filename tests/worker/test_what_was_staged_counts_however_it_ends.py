@@ -13,7 +13,7 @@ from heimdall.trainer.protocol import Failed, StagedCheckpoint
 from tests.support.running import PATIENCE
 from training.errors import StorageUnavailable
 from training.models import TrainingJob
-from training.runner.landing import Training
+from training.runner.endings import TrainerSupervision
 from training.store import checkpoints
 from training.store.checkpoints import StoredCheckpoint
 
@@ -31,19 +31,18 @@ def store(monkeypatch) -> Iterator[threading.Event]:
     def slowly(staged: StagedCheckpoint, **_: Any) -> StoredCheckpoint:
         if not has_it.wait(30 * PATIENCE):
             raise StorageUnavailable("nobody said that it has it")
-        facts = {"digest": "d" * 64, "size": 5, "header_sha256": "f" * 64}
-        return StoredCheckpoint(name="jobs/1/a1/s4", step=4, epoch=0, kinds=staged.kinds, **facts)
+        return StoredCheckpoint(staged, "jobs/1/a1/s4")
 
     monkeypatch.setattr(checkpoints, "store", slowly)
     yield has_it
     has_it.set()
 
 
-def turns(training: Training, count: int) -> list[bool]:
+def turns(training: TrainerSupervision, count: int) -> list[bool]:
     return [training.turn() for _ in range(count)]
 
 
-def until_it_is_over(training: Training) -> TrainingJob:
+def until_it_is_over(training: TrainerSupervision) -> TrainingJob:
     deadline = time.monotonic() + 20 * PATIENCE
     while not training.turn():
         assert time.monotonic() < deadline

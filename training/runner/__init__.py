@@ -1,14 +1,15 @@
 """One attempt, from its claim to its landing: the only package that knows both the database's side and the trainer's.
 
-slots.py     a process that was woken: it takes a free slot of the host, claims the best job, and the next
-context.py   what the parts below share of one attempt
-attempt.py   an attempt from its claim on: the checkpoint it starts from, its data, its trainer, its failures
-start.py     how trainers are started here, and what one is told
-relay.py     while there is a trainer: what goes up to the database and the store, and down to the trainer
-landing.py   the end of an attempt, by whatever comes first
-news.py      what the trainer said and the database does not know yet
-storing.py   staged files on their way into the store
-grace.py     how long an attempt may wait for the database, and for its landing while the host drains
+slots.py          a process that was woken: it takes a free slot of the host, claims the best job, and the next
+context.py        what the parts below share of one attempt
+attempt.py        an attempt from its claim on: the checkpoint it starts from, its data, its trainer, its failures
+start.py          how trainers are started here, and what one is told
+loop.py           while there is a trainer: the loop's five steps, between the trainer, the store and the database
+endings.py        the ends of an attempt that had a trainer
+report_buffer.py  what the trainer said and the database does not know yet
+log_limit.py      how much of what a trainer prints is kept
+storing.py        staged files on their way into the store
+retry.py          retries with backoff while the database is away, within the grace period of a drain
 
 The trainer never waits for the database or the store: its messages are drained by a thread, files are stored by
 another, and a loop joins the two worlds a few times a second. Nothing here imports torch.

@@ -21,10 +21,10 @@ from training.lifecycle import JobType, StopAt
 from training.models import Attempt
 from training.runner import start
 from training.runner.context import AttemptContext
-from training.runner.grace import AWAY, GraceIsOver, aside
-from training.runner.landing import BadStart, Training
-from training.runner.relay import NOTHING_WISHED, WISH_SECONDS, retire, wanted
-from training.services import Wish
+from training.runner.endings import BadStart, TrainerSupervision
+from training.runner.loop import NO_STOP, STOP_REQUEST_SECONDS, retire
+from training.runner.retry import DATABASE_AWAY, GraceIsOver, with_own_connection
+from training.services import StopRequest
 from training.store import checkpoints, datasets
 from training.store.datasets import BadDataset
 
@@ -38,9 +38,9 @@ LONGEST_DELAY_SECONDS = 300.0  # until a job is claimed again that could not sta
 class StoppedEarly(Exception):
     """It is to stop, and nothing was executed yet."""
 
-    def __init__(self, wish: Wish = NOTHING_WISHED):
+    def __init__(self, request: StopRequest = NO_STOP):
         super().__init__()
-        self.wish = wish
+        self.request = request
 
 
 class Supervision:
@@ -49,8 +49,8 @@ class Supervision:
     def __init__(self, context: AttemptContext):
         self.context = context
         self.attempt, self.job = context.attempt, context.job
-        self.persist = context.persist
-        self._beaten_at = self._heard_at = time.monotonic()
+        self.retry_until_grace_ends = context.retry_until_grace_ends
+        self._beaten_at = self._read_at = time.monotonic()
 
     def run(self) -> None:
         with logs.about(job=self.job.pk, attempt=self.attempt.number):
@@ -74,12 +74,12 @@ class Supervision:
         except GraceIsOver:
             self.context.log("left without landing: the grace of the drain is over")
         except StoppedEarly as stopped:
-            self._leave(stopped.wish)
+            self._leave(stopped.request)
         except StorageUnavailable as error:
             self._give_back(str(error))
         except (BadCheckpoint, NoGoodCheckpoint, BadDataset, UnknownRecipe, registry.BadRecipe) as error:
             self._fail(error.code, str(error))
-        except AWAY as error:
+        except DATABASE_AWAY as error:
             # Where nothing could be tried again. The lease runs out; the job goes on from its last checkpoint.
             self.context.log(f"left without landing: the database does not answer: {error}")
         except OSError as error:
@@ -98,10 +98,10 @@ class Supervision:
             self._bring_dataset()
             self._hold_until(lambda: not start.is_getting_ready())
             package = registry.get(self.job.recipe).package
-            spec = self.persist(self._spec, package, checkpoint)
+            spec = self.retry_until_grace_ends(self._spec, package, checkpoint)
             self._stop_early_in_a_drain()
             try:
-                return Training(self.context, spec).follow()
+                return TrainerSupervision(self.context, spec).follow()
             except BadStart as error:
                 self._set_aside(str(error))
 
@@ -122,14 +122,16 @@ class Supervision:
         checkpoint = self.attempt.started_from
         if checkpoint is None:
             raise NoGoodCheckpoint(reason)
-        self.persist(services.quarantine, self.attempt, checkpoint, reason)
+        self.retry_until_grace_ends(services.quarantine, self.attempt, checkpoint, reason)
 
     def _bring_dataset(self) -> None:
         """The dataset that a training reads, as a local folder beside its scratch files."""
-        dataset = self.persist(lambda: self.job.dataset)
+        dataset = self.retry_until_grace_ends(lambda: self.job.dataset)
         if self.job.job_type == JobType.TRAINING and dataset is not None:
             folder = self.context.scratch / "datasets"
-            self.persist(lambda: self._wait_for(aside, datasets.bring, dataset, folder))
+            self.retry_until_grace_ends(
+                lambda: self._wait_for(with_own_connection, datasets.bring, dataset, folder)
+            )
 
     def _spec(self, package: str, checkpoint: Path | None) -> Any:
         return start.spec(
@@ -141,7 +143,7 @@ class Supervision:
             scratch=self.context.scratch,
         )
 
-    # While it waits for that, it keeps its lease and hears whether it is to stop.
+    # While it waits for that, it keeps its lease and looks whether it is to stop.
 
     def _wait_for(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do slow work in a thread. Where a stop comes first, nobody waits for it any more."""
@@ -152,20 +154,20 @@ class Supervision:
     def _hold_until(self, is_so: Callable[[], bool]) -> None:
         while not is_so():
             self._stop_early_in_a_drain()
-            wish = self._hear()
-            if wanted(wish) == StopAt.STEP:
-                raise StoppedEarly(wish)
+            request = self._read_stop_request()
+            if request.stops_at == StopAt.STEP:
+                raise StoppedEarly(request)
             time.sleep(0.01)
 
-    def _hear(self) -> Wish:
+    def _read_stop_request(self) -> StopRequest:
         now = time.monotonic()
-        if now - self._heard_at < WISH_SECONDS:
-            return NOTHING_WISHED
-        self._heard_at = now
+        if now - self._read_at < STOP_REQUEST_SECONDS:
+            return NO_STOP
+        self._read_at = now
         if now - self._beaten_at < settings.HEARTBEAT_SECONDS:
-            return self.persist(services.wish, self.attempt)
+            return self.retry_until_grace_ends(services.read_stop_request, self.attempt)
         self._beaten_at = now
-        return self.persist(services.beat, self.attempt)
+        return self.retry_until_grace_ends(services.beat, self.attempt)
 
     def _stop_early_in_a_drain(self) -> None:
         if self.context.grace.has_begun():
@@ -173,8 +175,8 @@ class Supervision:
 
     # What becomes of it where there is no trainer.
 
-    def _leave(self, wish: Wish) -> None:
-        self._end(self.context.land_unstarted, wish)
+    def _leave(self, request: StopRequest) -> None:
+        self._end(self.context.land_unstarted, request)
 
     def _give_back(self, reason: str) -> None:
         """Back into the queue for a while, which grows each time."""
@@ -185,7 +187,7 @@ class Supervision:
 
     def _end(self, write: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            self.persist(write, *args, **kwargs)
+            self.retry_until_grace_ends(write, *args, **kwargs)
         except (StaleAttempt, GraceIsOver):
             self.context.log("dropped")
 

@@ -8,9 +8,9 @@ from django.conf import settings
 
 from training import services
 from training.models import Attempt
-from training.runner.grace import Grace
+from training.runner.retry import GracePeriod
 from training.runner.storing import Storing
-from training.services import Wish
+from training.services import StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -23,23 +23,24 @@ class AttemptContext:
         self.staging = settings.STAGING_DIR / f"{attempt.job_id}-a{attempt.number}"
         self.scratch = settings.SCRATCH_DIR / str(attempt.job_id)
         self.storing = Storing(attempt)
-        self.grace = Grace(attempt.job_id)
-        self.persist = self.grace.persist
+        self.grace = GracePeriod(attempt.job_id)
+        self.retry_until_grace_ends = self.grace.retry_until_grace_ends
         self.has_stored = False
 
     def log(self, what: str) -> None:
         number, job = self.attempt.number, self.job.pk
         logger.info("Attempt %d of job %d %s", number, job, what, extra={"verb": what})
 
-    def land_unstarted(self, wish: Wish) -> None:
+    def land_unstarted(self, request: StopRequest) -> None:
         """Land where nothing was executed yet: there is nothing to store."""
-        drains = self.grace.has_begun()
-        draining = drains or wish.node_drains
-        landing = services.land(self.attempt, draining=draining, final=True, reason=self.why_it_lands(wish))
+        draining = self.grace.has_begun() or request.is_node_drained
+        landing = services.land(
+            self.attempt, draining=draining, final=True, reason=self.why_it_lands(request)
+        )
         self.log(f"landed before its first step: {landing}")
 
-    def why_it_lands(self, wish: Wish) -> str:
+    def why_it_lands(self, request: StopRequest) -> str:
         """Said to people beside where the job went."""
-        if wish.node_drains:
+        if request.is_node_drained:
             return f"Node {self.attempt.node_name} was drained."
         return f"The worker of {self.attempt.node_name} stops." if self.grace.has_begun() else ""

@@ -14,7 +14,7 @@ from training import host, services
 from training.models import Node
 from training.runner.attempt import Supervision
 from training.runner.context import AttemptContext
-from training.runner.grace import aside
+from training.runner.retry import with_own_connection
 
 
 class Found(StrEnum):
@@ -56,7 +56,7 @@ def _run_in(node: Node, slot: int) -> Supervision | None:
         if attempt is None:
             break
         if last is not None:
-            threading.Thread(target=aside, args=(last.tidy_up,), name="tidy").start()
+            threading.Thread(target=with_own_connection, args=(last.tidy_up,), name="tidy").start()
         setproctitle(f"heimdall supervisor slot {slot} job {attempt.job_id}")
         last = Supervision(AttemptContext(attempt, slot))
         last.run()

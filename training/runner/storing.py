@@ -6,8 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
 from django.conf import settings
@@ -20,7 +19,6 @@ from training.store import checkpoints, datasets
 from training.store.checkpoints import StoredCheckpoint
 from training.store.datasets import StoredShard
 
-Staged = StagedCheckpoint | StagedShard
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -28,11 +26,18 @@ ENDINGS = frozenset({"pause", "final"})  # kinds of checkpoints that an attempt 
 LONGEST_DELAY_SECONDS = 30.0  # between two tries
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A staged checkpoint that is not stored: newer ones wait for the store."""
+
+    staged: StagedCheckpoint
+
+
 class Storing:
     def __init__(self, attempt: Attempt):
         self._attempt = attempt
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="storing")
-        self._waiting: deque[Staged] = deque()
+        self._waiting: deque[StagedCheckpoint | StagedShard] = deque()
         self._future: Future[StoredCheckpoint | StoredShard] | None = None
         self._retry_at = 0.0
         self.failures = 0
@@ -44,14 +49,14 @@ class Storing:
     def is_idle(self) -> bool:
         return not self._waiting
 
-    def add(self, staged: Staged) -> None:
+    def add(self, staged: StagedCheckpoint | StagedShard) -> None:
         self._waiting.append(staged)
 
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         return self._thread.submit(work, *args, **kwargs)
 
-    def advance(self) -> tuple[Staged, StoredCheckpoint | StoredShard | None] | None:
-        """A file that is done with: stored, or (None) left out because a newer one exists. Never waits."""
+    def advance(self) -> StoredCheckpoint | StoredShard | LeftOut | None:
+        """The next file that is done with, if there is one; the one after it is on its way then. Never waits."""
         if self._future is not None and self._future.done():
             future, self._future = self._future, None
             try:
@@ -60,10 +65,11 @@ class Storing:
                 self._wait_longer(error)
             else:
                 self.failures, self.error = 0, ""
-                return self._waiting.popleft(), stored
+                self._waiting.popleft()
+                return stored
         if (left_out := self._to_be_left_out()) is not None:
             self._waiting.remove(left_out)
-            return left_out, None
+            return LeftOut(left_out)
         if self._future is None and self._waiting and time.monotonic() >= self._retry_at:
             self._future = self.submit(_store, self._waiting[0], self._attempt)
             self._future.add_done_callback(lambda _: self.when_done())
@@ -98,17 +104,23 @@ def _gigabytes(staged: list[StagedCheckpoint]) -> float:
     return sum(one.size for one in staged) / 1e9
 
 
-def _store(staged: Staged, attempt: Attempt) -> StoredCheckpoint | StoredShard:
+def _store(staged: StagedCheckpoint | StagedShard, attempt: Attempt) -> StoredCheckpoint | StoredShard:
     failpoint("before_upload")
-    stored: StoredCheckpoint | StoredShard
-    if isinstance(staged, StagedShard):
-        name = attempt.job.dataset.name if attempt.job.dataset else str(attempt.job_id)
-        stored = datasets.store(
-            Path(staged.path), staged.entry, dataset=name, job_id=attempt.job_id, attempt=attempt.number
-        )
-    else:
-        began = time.monotonic()
-        stored = checkpoints.store(staged, job_id=attempt.job_id, attempt=attempt.number)
-        stored = replace(stored, seconds=time.monotonic() - began)
+    match staged:
+        case StagedShard():
+            stored: StoredCheckpoint | StoredShard = _store_shard(staged, attempt)
+        case StagedCheckpoint():
+            stored = _store_checkpoint(staged, attempt)
     failpoint("after_upload")
     return stored
+
+
+def _store_shard(staged: StagedShard, attempt: Attempt) -> StoredShard:
+    name = attempt.job.dataset.name if attempt.job.dataset else str(attempt.job_id)
+    return datasets.store(staged, dataset=name, job_id=attempt.job_id, attempt=attempt.number)
+
+
+def _store_checkpoint(staged: StagedCheckpoint, attempt: Attempt) -> StoredCheckpoint:
+    began = time.monotonic()
+    stored = checkpoints.store(staged, job_id=attempt.job_id, attempt=attempt.number)
+    return replace(stored, seconds=time.monotonic() - began)

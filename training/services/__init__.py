@@ -75,7 +75,15 @@ from training.services.notifications import (
 )
 from training.services.outbox import claim_deliveries, forget_deliveries, note_delivered, note_failed
 from training.services.reaping import expired_attempts, orphaned_attempts, reap
-from training.services.reporting import News, Wish, beat, note, note_started, num_log_characters, wish
+from training.services.reporting import (
+    Report,
+    StopRequest,
+    beat,
+    note,
+    note_started,
+    num_log_characters,
+    read_stop_request,
+)
 from training.services.retention import delete_orphaned_files, retire_all_checkpoints, retire_checkpoints
 from training.services.saved_views import change_view, delete_view, save_view, visible_views
 from training.services.submitting import submit
@@ -89,10 +97,10 @@ __all__ = [
     "VERBS",
     "Asked",
     "Landing",
-    "News",
     "NotOurs",
+    "Report",
     "Result",
-    "Wish",
+    "StopRequest",
     "about_the_schedule",
     "answer_once",
     "ask",
@@ -137,6 +145,7 @@ __all__ = [
     "pin",
     "preempt",
     "quarantine",
+    "read_stop_request",
     "reap",
     "record_checkpoint",
     "record_shard",
@@ -167,5 +176,4 @@ __all__ = [
     "watch",
     "why_not_extendable",
     "why_not_stored",
-    "wish",
 ]

@@ -22,12 +22,12 @@ def record_checkpoint(attempt: Attempt, stored: StoredCheckpoint) -> Checkpoint:
     """The stored file becomes the job's checkpoint: row and pointer in one fenced transaction."""
     with transaction.atomic():
         job = renew(attempt, {})
-        kept = keep_stored(job, attempt, stored)
-        write(job, kept.changes, num_events=len(kept.events))
-        add_events(job, *kept.events)
-        add_to_attempt(attempt, kept.facts)
-        assert kept.row
-        return kept.row
+        recorded = add_checkpoint_row(job, attempt, stored)
+        write(job, recorded.changes, num_events=len(recorded.events))
+        add_events(job, *recorded.events)
+        add_to_attempt(attempt, recorded.facts)
+        assert recorded.row
+        return recorded.row
 
 
 def quarantine(attempt: Attempt, checkpoint: Checkpoint, reason: str) -> Checkpoint:
@@ -65,7 +65,7 @@ def newest_good_checkpoint(job: TrainingJob) -> Checkpoint | None:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class RecordedCheckpoint:
     """A stored checkpoint that has its row, and what is to be written of it elsewhere."""
 
     row: Checkpoint | None = None
@@ -74,44 +74,46 @@ class _Kept:
     events: tuple[Event, ...] = ()
 
 
-NOTHING_KEPT = _Kept()
+NOTHING_RECORDED = RecordedCheckpoint()
 
 
-def keep_stored(job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint) -> _Kept:
+def add_checkpoint_row(job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint) -> RecordedCheckpoint:
     """Give a stored file its row, under the lock of the job's. The same file stored again gains the new kinds."""
+    kinds = stored.staged.kinds
     row = Checkpoint.objects.filter(file=stored.name).first()
     changes: dict[str, Any] = {"checkpoint": stored.name, "crashes_since_checkpoint": 0}
     if row is None:
         row = _new_row(job, attempt, stored)
-        if Checkpoint.Kind.FINAL in stored.kinds:
+        if Checkpoint.Kind.FINAL in kinds:
             _leave_one_final(row)
         changes |= {"latest_checkpoint": row, "checkpoints_stored": F("checkpoints_stored") + 1}
         facts = {
             "checkpoints": F("checkpoints") + 1,
-            "checkpoint_bytes": F("checkpoint_bytes") + stored.size,
+            "checkpoint_bytes": F("checkpoint_bytes") + row.size,
             "checkpoint_seconds": F("checkpoint_seconds") + stored.seconds,
         }
-        return _Kept(row, changes, facts, (_checkpoint_event(job, row, stored),))
-    is_known = set(stored.kinds) <= set(row.kinds)  # written before; the answer was lost
-    row.kinds = sorted({*row.kinds, *stored.kinds})
+        return RecordedCheckpoint(row, changes, facts, (_checkpoint_event(job, row, kinds),))
+    is_known = set(kinds) <= set(row.kinds)  # written before; the answer was lost
+    row.kinds = sorted({*row.kinds, *kinds})
     row.save(update_fields=["kinds"])
-    events = () if is_known else (_checkpoint_event(job, row, stored),)
-    return _Kept(row, changes | {"latest_checkpoint": row}, events=events)
+    events = () if is_known else (_checkpoint_event(job, row, kinds),)
+    return RecordedCheckpoint(row, changes | {"latest_checkpoint": row}, events=events)
 
 
 def _new_row(job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint) -> Checkpoint:
+    staged = stored.staged
     return Checkpoint.objects.create(
         file=stored.name,
         job=job,
         attempt=attempt.number,
         generation=job.generation,
-        step=stored.step,
-        epoch=stored.epoch,
-        size=stored.size,
-        digest=stored.digest,
-        header_sha256=stored.header_sha256,
-        val_loss=finite(stored.val_loss),
-        kinds=sorted(stored.kinds),
+        step=staged.step,
+        epoch=staged.epoch,
+        size=staged.size,
+        digest=staged.digest,
+        header_sha256=staged.header_sha256,
+        val_loss=finite(staged.val_loss),
+        kinds=sorted(staged.kinds),
     )
 
 
@@ -123,7 +125,7 @@ def _leave_one_final(row: Checkpoint) -> None:
             other.save(update_fields=["kinds"])
 
 
-def _checkpoint_event(job: TrainingJob, row: Checkpoint, stored: StoredCheckpoint) -> Event:
-    said = f"Checkpoint at step {stored.step} ({', '.join(sorted(stored.kinds))})."
-    data = {"checkpoint": row.pk, "digest": stored.digest, "kinds": sorted(stored.kinds)}
-    return new_event(job, "checkpoint", said, by=WORKER, data=data)
+def _checkpoint_event(job: TrainingJob, row: Checkpoint, kinds: tuple[str, ...]) -> Event:
+    sentence = f"Checkpoint at step {row.step} ({', '.join(sorted(kinds))})."
+    data = {"checkpoint": row.pk, "digest": row.digest, "kinds": sorted(kinds)}
+    return new_event(job, "checkpoint", sentence, by=WORKER, data=data)

@@ -77,11 +77,11 @@ def finished_shards(job: TrainingJob) -> list[int]:
     return list(Shard.objects.filter(job=job).order_by("number").values_list("number", flat=True))
 
 
-def record_shard(attempt: Attempt, stored: StoredShard, *, total: int) -> Shard:
+def record_shard(attempt: Attempt, stored: StoredShard) -> Shard:
     """The stored file becomes a shard of the dataset, in one fenced transaction. Twice is once."""
     with transaction.atomic():
-        job = renew(attempt, {"total_steps": total})
-        entry = stored.entry
+        job = renew(attempt, {"total_steps": stored.staged.total})
+        entry = stored.staged.entry
         facts = {
             "dataset_id": job.dataset_id,
             "file": stored.name,

@@ -11,10 +11,10 @@ from django.db import transaction
 from training import queue
 from training.lifecycle import JobType, Status, Stop, Verb
 from training.models import Attempt, TrainingJob
-from training.services.checkpoints import NOTHING_KEPT, keep_stored
+from training.services.checkpoints import NOTHING_RECORDED, add_checkpoint_row
 from training.services.clock import in_seconds
 from training.services.leases import WORKER, add_to_attempt, close_attempt, end_attempt, lock_held_job, renew
-from training.services.reporting import News, columns_of, write_down
+from training.services.reporting import Report, columns_of, write_report
 from training.services.rollback import rolled_back, to_checkpoint
 from training.services.transition import Raced, move
 from training.store.checkpoints import StoredCheckpoint
@@ -26,14 +26,14 @@ class Landing(StrEnum):
     PAUSED = "paused"
     QUEUED = "queued"
     CANCELLED = "cancelled"
-    GO_ON = "go_on"  # the wish was withdrawn: nothing was written, the attempt is still open
+    GO_ON = "go_on"  # the stop was withdrawn: nothing was written, the attempt is still open
 
 
 def land(
     attempt: Attempt,
     stored: StoredCheckpoint | None = None,
     *,
-    news: News | None = None,
+    report: Report | None = None,
     draining: bool = False,
     final: bool = False,
     reason: str = "",
@@ -42,8 +42,9 @@ def land(
 ) -> Landing:
     """Close an attempt that stopped, by the stop as it is now.
 
-    With no stop left (withdrawn) and neither `draining` nor `final` (the trainer cannot go on), nothing but the news
-    is written and the answer is GO_ON. The checkpoint, if there is one, becomes the job's in the same transaction.
+    With no stop left (withdrawn) and neither `draining` nor `final` (the trainer cannot go on), nothing but the
+    report is written and the answer is GO_ON. The checkpoint, if there is one, becomes the job's in the same
+    transaction.
 
     when_decided: called with the job's row locked, when the attempt is sure to end whatever is asked for from then
     on. The trainer may leave while the rest is written; should the commit fail, the next try has to be `final`.
@@ -51,12 +52,12 @@ def land(
     while True:
         try:
             with transaction.atomic():
-                job = renew(attempt, columns_of(news)) if news else lock_held_job(attempt)
+                job = renew(attempt, columns_of(report)) if report else lock_held_job(attempt)
                 is_over = bool(job.stop or draining or final)
                 if is_over:
                     when_decided()
-                if news:
-                    write_down(news, job, attempt)
+                if report:
+                    write_report(report, job, attempt)
                 return _land(job, attempt, stored, reason, delay_seconds) if is_over else Landing.GO_ON
         except Raced:
             continue
@@ -66,14 +67,14 @@ def complete(attempt: Attempt, stored: StoredCheckpoint | None) -> None:
     """The training is finished. Beats every stop and clears it."""
 
     def act(job: TrainingJob) -> None:
-        kept = keep_stored(job, attempt, stored) if stored else NOTHING_KEPT
-        changes = kept.changes | (standing_at(stored) if stored else {})
+        recorded = add_checkpoint_row(job, attempt, stored) if stored else NOTHING_RECORDED
+        changes = recorded.changes | (progress_at(stored) if stored else {})
         epochs = changes.get("current_epoch", job.current_epoch)
-        said = f"Completed after {epochs} epochs." if job.job_type == JobType.TRAINING else "Completed."
+        sentence = f"Completed after {epochs} epochs." if job.job_type == JobType.TRAINING else "Completed."
         if job.stop:
-            said += f" It was at its end before the {job.stop} came."
-        move(job, Verb.COMPLETE, by=WORKER, message=said, changes=changes, before=kept.events)
-        add_to_attempt(attempt, kept.facts)
+            sentence += f" It was at its end before the {job.stop} came."
+        move(job, Verb.COMPLETE, by=WORKER, message=sentence, changes=changes, before=recorded.events)
+        add_to_attempt(attempt, recorded.facts)
 
     end_attempt(attempt, Verb.COMPLETE, act)
 
@@ -86,27 +87,27 @@ def release(attempt: Attempt, *, reason: str, delay_seconds: float) -> Landing:
 def _land(
     job: TrainingJob, attempt: Attempt, stored: StoredCheckpoint | None, reason: str, delay_seconds: float
 ) -> Landing:
-    kept = keep_stored(job, attempt, stored) if stored else NOTHING_KEPT
-    changes = dict(kept.changes)
+    recorded = add_checkpoint_row(job, attempt, stored) if stored else NOTHING_RECORDED
+    changes = dict(recorded.changes)
     if stored:
-        changes |= standing_at(stored)
+        changes |= progress_at(stored)
     elif rolled_back(job, job.latest_checkpoint) and job.stop != Stop.CANCEL:
         reason = f"{reason} Rolled back to step {job.latest_checkpoint.step if job.latest_checkpoint else 0}.".strip()
         changes |= to_checkpoint(job, job.latest_checkpoint)
     if delay_seconds and not job.stop:
         changes["not_before"] = in_seconds(delay_seconds)
-    said = _landing_words(job)
-    said = f"{said} {reason}".strip()
-    move(job, Verb.LAND, by=WORKER, message=said, changes=changes, before=kept.events, is_locked=True)
-    close_attempt(job, attempt.number, Verb.LAND, detail=reason, **kept.facts)
+    sentence = _landing_words(job)
+    sentence = f"{sentence} {reason}".strip()
+    move(job, Verb.LAND, by=WORKER, message=sentence, changes=changes, before=recorded.events, is_locked=True)
+    close_attempt(job, attempt.number, Verb.LAND, detail=reason, **recorded.facts)
     if job.status == Status.QUEUED and not delay_seconds:
         queue.wake()
     return Landing(job.status)
 
 
-def standing_at(stored: StoredCheckpoint) -> dict[str, Any]:
+def progress_at(stored: StoredCheckpoint) -> dict[str, Any]:
     """A trainer that stopped stands where its last checkpoint was taken."""
-    return {"current_step": stored.step, "current_epoch": stored.epoch}
+    return {"current_step": stored.staged.step, "current_epoch": stored.staged.epoch}
 
 
 def _landing_words(job: TrainingJob) -> str:

@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce, Length, Now
 
 from heimdall.trainer.protocol import EpochDone, Started
 from training.errors import StaleAttempt
-from training.lifecycle import Stop
+from training.lifecycle import Stop, StopAt
 from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
 from training.services.leases import held_job, note_event, renew
 from training.services.metrics import add_metrics
@@ -21,8 +21,8 @@ from training.services.storable import MAX_LOG_CHARACTERS, finite, shortened
 
 
 @dataclass(frozen=True)
-class News:
-    """What the trainer said and the database does not know yet."""
+class Report:
+    """What a trainer did since the last report."""
 
     steps: Sequence[dict[str, Any]] = ()  # its step rows
     epochs: Sequence[EpochDone] = ()
@@ -31,34 +31,43 @@ class News:
     trainer_pid: int | None = None
     step_seconds: float | None = None
     is_again: bool = False
-    """No answer came when these news, or the first part of them, were sent before: twice is to be once."""
+    """No answer came when this report, or the first part of it, was sent before: twice is to be once."""
+
+
+NOTHING_NEW = Report()
 
 
 @dataclass(frozen=True)
-class Wish:
-    """The stop request as it stands in the database."""
+class StopRequest:
+    """What a running job is asked to do, as it stands in the database."""
 
     stop: Stop
     stop_at: str
-    node_drains: bool = False  # somebody drained the node: land at the next step, whatever the stop
+    is_node_drained: bool = False  # then the job lands at the next step, whatever its stop
+
+    @property
+    def stops_at(self) -> str:
+        """The effective stop: nothing, at the epoch's end, or at the next step."""
+        if self.is_node_drained or self.stop in (Stop.PREEMPT, Stop.CANCEL):
+            return StopAt.STEP
+        return str(self.stop_at) if self.stop is Stop.PAUSE else ""
 
 
-def wish(attempt: Attempt) -> Wish:
-    """What the job is asked to do. One read, cheap enough to be done several times a second."""
+def read_stop_request(attempt: Attempt) -> StopRequest:
+    """One read, cheap enough to be done several times a second."""
     seen = held_job(attempt).values_list("stop", "stop_at", Exists(drained(attempt))).first()
     if seen is None:
         raise StaleAttempt(f"{attempt} is over.")
-    return Wish(Stop(seen[0]), seen[1], seen[2])
+    return StopRequest(Stop(seen[0]), seen[1], seen[2])
 
 
-def beat(attempt: Attempt, **news: Any) -> Wish:
-    """Renew the lease and write down the `News`, in one transaction whose first statement is fenced."""
-    told = News(**news)
+def beat(attempt: Attempt, report: Report = NOTHING_NEW) -> StopRequest:
+    """A heartbeat: renew the lease and write the report, in one transaction whose first statement is fenced."""
     with transaction.atomic():
-        job = renew(attempt, columns_of(told))
-        write_down(told, job, attempt)
-        drains = drained(attempt).exists()
-    return Wish(Stop(job.stop), job.stop_at, drains)
+        job = renew(attempt, columns_of(report))
+        write_report(report, job, attempt)
+        is_drained = drained(attempt).exists()
+    return StopRequest(Stop(job.stop), job.stop_at, is_drained)
 
 
 def note(attempt: Attempt, kind: str, message: str, data: dict[str, Any] | None = None) -> None:
@@ -91,22 +100,22 @@ def drained(attempt: Attempt) -> QuerySet[Node]:
     return Node.objects.filter(attempts=attempt, drained_at__isnull=False)
 
 
-def write_down(news: News, job: TrainingJob, attempt: Attempt) -> None:
-    """What the news say beside the job's columns, which were written with its renewal."""
-    num_written = _num_written(attempt, news.steps) if news.is_again else 0
-    log = _not_written(attempt, news.log) if news.is_again else news.log
-    add_metrics(job, news.steps, news.epochs)
-    for epoch in news.epochs:
+def write_report(report: Report, job: TrainingJob, attempt: Attempt) -> None:
+    """All but the job's own columns, which were written with the renewal of its lease."""
+    num_written = _num_written(attempt, report.steps) if report.is_again else 0
+    log = _not_written(attempt, report.log) if report.is_again else report.log
+    add_metrics(job, report.steps, report.epochs)
+    for epoch in report.epochs:
         _add_epoch_event(job, epoch)
-    _keep_artifact(job, news.epochs)
+    _keep_artifact(job, report.epochs)
     if log:
         LogChunk.objects.create(job=job, attempt=attempt.number, text=shortened(log, MAX_LOG_CHARACTERS))
-    _note_execution(attempt, len(news.steps) - num_written, news.trainer_pid)
+    _note_execution(attempt, len(report.steps) - num_written, report.trainer_pid)
 
 
-def columns_of(news: News) -> dict[str, Any]:
-    """The job's columns that the news changes."""
-    steps, epochs = news.steps, news.epochs
+def columns_of(report: Report) -> dict[str, Any]:
+    """The job's columns that the report changes."""
+    steps, epochs = report.steps, report.epochs
     changes: dict[str, Any] = {}
     if steps:
         changes |= {
@@ -120,10 +129,10 @@ def columns_of(news: News) -> dict[str, Any]:
             "best_epoch": last.best_epoch,
             "best_val_loss": finite(last.best_val_loss),
         }
-    if news.phase is not None:
-        changes["phase"] = news.phase[:20]
-    if news.step_seconds is not None:
-        changes["step_seconds"] = finite(news.step_seconds)
+    if report.phase is not None:
+        changes["phase"] = report.phase[:20]
+    if report.step_seconds is not None:
+        changes["step_seconds"] = finite(report.step_seconds)
     return changes
 
 
@@ -135,10 +144,10 @@ def _carried_words(job: TrainingJob) -> str:
     """What was asked for and what is effective: a schedule may be anywhere on its way."""
     origin, asked = job.origin or {}, job.config.get("learning_rate")
     what = "everything" if origin["carries"] == "training" else "the weights alone"
-    said = f"Carried over from step {origin['step']} of job {origin['job']}: {what}."
+    sentence = f"Carried over from step {origin['step']} of job {origin['job']}: {what}."
     if asked is not None and job.learning_rate is not None:
-        said += f" Learning rate: {asked:g} asked, {job.learning_rate:.6g} effective at the next step."
-    return said
+        sentence += f" Learning rate: {asked:g} asked, {job.learning_rate:.6g} effective at the next step."
+    return sentence
 
 
 def _num_written(attempt: Attempt, steps: Sequence[dict[str, Any]]) -> int:
@@ -162,13 +171,15 @@ def _add_epoch_event(job: TrainingJob, done: EpochDone) -> None:
     ).first()
     if before is None:
         losses = [values[name] for name in ("val_loss", "train_loss") if values.get(name) is not None]
-        said = f"Epoch {done.epoch} of {job.total_epochs} finished" + (
+        sentence = f"Epoch {done.epoch} of {job.total_epochs} finished" + (
             f", loss {losses[0]:.6g}." if losses else "."
         )
-        note_event(job, "epoch", said, data={"generation": job.generation, "values": values})
+        note_event(job, "epoch", sentence, data={"generation": job.generation, "values": values})
     elif before.data.get("values") != values and not job.approximate:
-        said = f"Epoch {done.epoch} was repeated and gave other values than before."
-        note_event(job, "replay_differs", said, data={"before": before.data.get("values"), "values": values})
+        sentence = f"Epoch {done.epoch} was repeated and gave other values than before."
+        note_event(
+            job, "replay_differs", sentence, data={"before": before.data.get("values"), "values": values}
+        )
 
 
 def _keep_artifact(job: TrainingJob, epochs: Sequence[EpochDone]) -> None:

@@ -10,7 +10,7 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
@@ -34,16 +34,9 @@ MOST_NAMES = 10  # tried for one file
 class StoredCheckpoint:
     """A file that is durable in the store and has no row yet."""
 
+    staged: StagedCheckpoint
     name: str
-    step: int
-    epoch: int
-    kinds: tuple[str, ...]
-    digest: str
-    size: int
-    header_sha256: str
-    val_loss: float | None = None
     seconds: float = 0.0  # that moving it into the store took
-    about: dict = field(default_factory=dict)
 
 
 class NameTaken(StorageUnavailable):
@@ -68,16 +61,7 @@ def store(staged: StagedCheckpoint, *, job_id: int, attempt: int) -> StoredCheck
     names = storage_names(job_id, attempt, staged.step, staged.digest, staged.header_sha256)
     check = is_checkpoint(staged.size, staged.header_sha256)
     name = keep(checkpoint_storage(), names, Path(staged.path), size=staged.size, check=check)
-    return StoredCheckpoint(
-        name=name,
-        step=staged.step,
-        epoch=staged.epoch,
-        kinds=staged.kinds,
-        digest=staged.digest,
-        size=staged.size,
-        header_sha256=staged.header_sha256,
-        val_loss=staged.val_loss,
-    )
+    return StoredCheckpoint(staged, name)
 
 
 def is_checkpoint(size: int, header_sha256: str) -> Check:

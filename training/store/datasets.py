@@ -20,6 +20,7 @@ from heimdall.codec.dtypes import STRUCT_CODES
 from heimdall.errors import HeimdallError
 from heimdall.files import open_regular
 from heimdall.plain_json import with_nulls
+from heimdall.trainer.protocol import StagedShard
 from training.models import Dataset, Shard, dataset_storage
 from training.store.checkpoints import take, unavailable
 from training.store.file_system import Check
@@ -37,16 +38,18 @@ class BadDataset(HeimdallError):
 class StoredShard:
     """A shard's file that is durable in the store and has no row yet."""
 
+    staged: StagedShard
     name: str
-    entry: dict[str, Any]
 
 
-def store(path: Path, entry: dict[str, Any], *, dataset: str, job_id: int, attempt: int) -> StoredShard:
+def store(staged: StagedShard, *, dataset: str, job_id: int, attempt: int) -> StoredShard:
     """Take a finished shard's file into the store, under a name that no other attempt uses."""
+    entry = staged.entry
     name = f"{dataset}/j{job_id}-a{attempt}/{Path(entry['path']).name}"
+    path, check = Path(staged.path), is_file(entry["sha256"])
     with unavailable("store", name, bad=BadDataset):
-        take(dataset_storage(), name, path, size=entry["size"], check=is_file(entry["sha256"]))
-    return StoredShard(name, entry)
+        take(dataset_storage(), name, path, size=entry["size"], check=check)
+    return StoredShard(staged, name)
 
 
 def is_file(sha256: str) -> Check:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from heimdall.trainer.protocol import FromTrainer, Started, StepsDone, ToTrainer
 
 
-class Trainer:
+class FakeTrainer:
     pid = 1
 
     def __init__(self) -> None:
@@ -14,7 +14,7 @@ class Trainer:
         self.step = 0
         self.is_killed = False
         self.log = ""
-        self.told: list[str] = []
+        self.received: list[str] = []
 
     def receive(self, seconds: float) -> FromTrainer | None:
         if seconds and not self.waiting and not self.is_killed:
@@ -35,13 +35,13 @@ class Trainer:
         return -9 if self.is_killed and not self.waiting else None
 
     def send(self, message: ToTrainer) -> None:
-        self.told.append(message.kind)
+        self.received.append(message.kind)
 
     def nudge(self) -> None:
         pass
 
     def wait(self, seconds: float) -> bool:
-        return "exit" in self.told or self.is_killed
+        return "exit" in self.received or self.is_killed
 
     def kill(self) -> None:
         self.is_killed = True

@@ -1,4 +1,4 @@
-"""How long an attempt may wait: for the database without end, and in a drain no longer than its grace."""
+"""Retries with backoff: for the database without end, and while the host drains no longer than its grace period."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-AWAY = (OperationalError, InterfaceError, InternalError)  # the last: cut off in a transaction, or read-only
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.1, 2.0  # between two tries; doubled each time
+
+# The database cannot be reached. InternalError: the connection was cut in a transaction, or it is read-only.
+DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 
 
 class GraceIsOver(Exception):
     """The host drains, and the attempt could not land in time."""
 
 
-class Grace:
-    """One attempt's. It has no end until the host drains."""
+class GracePeriod:
+    """How long one attempt may still take. It has no end until the host drains."""
 
     def __init__(self, job_id: int):
         self._job_id = job_id
         self._ends_at: float | None = None
 
     def has_begun(self) -> bool:
-        """Whether the host drains. The grace counts from the first time that it is seen."""
+        """Whether the host drains. The period counts from the first time that this is seen."""
         if not host.stop_signals.must_land():
             return False
         if self._ends_at is None:
@@ -41,23 +44,23 @@ class Grace:
     def is_over(self) -> bool:
         return self.has_begun() and time.monotonic() >= (self._ends_at or 0)
 
-    def persist(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Write to the database, however long that takes. Only a drain sets a limit."""
-        delay = 0.1
+    def retry_until_grace_ends(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what needs the database, again with backoff while it is away. Only a drain sets a limit."""
+        delay = FIRST_DELAY_SECONDS
         while True:
             try:
-                return write(*args, **kwargs)
-            except AWAY as error:
+                return work(*args, **kwargs)
+            except DATABASE_AWAY as error:
                 logger.warning("Job %s: the database does not answer: %s", self._job_id, error)
                 connection.close()
             if self.is_over():
                 raise GraceIsOver
             time.sleep(delay)
-            delay = min(2 * delay, 2.0)
+            delay = min(2 * delay, LONGEST_DELAY_SECONDS)
 
 
-def aside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do it in a thread that speaks to the database now and perhaps never again."""
+def with_own_connection(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """For a thread that needs the database once: its connection is closed after the work."""
     try:
         return work(*args, **kwargs)
     finally:
