@@ -34,8 +34,6 @@ class Pooler:
         self._server, self.folder, self._port = server, server.folder, free_port()
         self._own = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir="/tmp"))
         account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-        if account:  # it refuses to run as root
-            os.chown(self._own, account.pw_uid, account.pw_gid)
         settings = self._own / "pgbouncer.ini"
         settings.write_text(
             f"[databases]\n* = host={server.folder} user=heimdall\n"
@@ -43,6 +41,9 @@ class Pooler:
             "auth_type = any\npool_mode = transaction\nmax_client_conn = 200\ndefault_pool_size = 20\n"
             + ("ignore_startup_parameters = options\n" if leaves_out_options else "")
         )
+        if account:  # it refuses to run as root
+            for path in (self._own, settings):
+                os.chown(path, account.pw_uid, account.pw_gid)
         parent = os.getpid()
         with open(self._own / "log", "wb") as log:
             self._process = subprocess.Popen(
