@@ -61,7 +61,7 @@ def test_a_job_that_one_cannot_see_is_a_taken_slot(busy, node, mallory):
     slot = rest(mallory).get(f"/v1/training/nodes/{node.name}").json()["slots"][0]
     assert (slot["job"], slot["job_name"], slot["is_taken"]) == (None, "", True)
     page = words(html(browser(mallory).get("/nodes/")))
-    assert "a job of somebody else" in page
+    assert "someone else's job" in page
     assert "in the slot" not in page
 
 

@@ -58,6 +58,12 @@ class KeyReused(HeimdallError):
     code = "idempotency_key_reused"
 
 
+class RequestInProgress(HeimdallError):
+    """The first request with an idempotency key is not answered yet. Asking again later helps."""
+
+    code = "request_in_progress"
+
+
 class StorageUnavailable(HeimdallError):
     """The store of checkpoints cannot be reached or written now. Trying again later may help."""
 

@@ -96,7 +96,7 @@ export class Curve {
     this.root.parentElement.classList.toggle("unmeasured", !this.data?.last_step);
     if (!this.lines.some(line => line.steps.length)) {
       this.plot.note(
-        this.data?.last_step ? "There are no such values yet." : "The curve begins with the first step.",
+        this.data?.last_step ? "No values yet." : "The curve starts at the first step.",
       );
       return;
     }
@@ -115,7 +115,7 @@ export class Curve {
       first = Number(from.value),
       last = Number(to.value);
     const isRange = Number.isInteger(first) && Number.isInteger(last) && 0 < first && first < last;
-    to.setCustomValidity(isRange ? "" : "Give two steps, the earlier one first.");
+    to.setCustomValidity(isRange ? "" : "Enter two steps, the earlier one first.");
     if (isRange) {
       this.range = [first, last];
       this.load();

@@ -24,7 +24,7 @@ form.elements.whole.addEventListener("click", () => zoom(null, null));
 
 function show() {
   if (lines.some(line => line.steps.length)) plot.show(lines, tools.options);
-  else plot.note("None of these jobs has such values yet.");
+  else plot.note("None of these jobs has values yet.");
 }
 
 async function fetched(job, index) {

@@ -41,7 +41,7 @@ function show(text) {
   close.dataset.close = "";
   close.textContent = "Close";
   form.append(
-    "The browser does not let this page copy. The text is selected: copy it with your keys.",
+    "The browser blocked copying. The text is selected: press Ctrl-C.",
     field,
     close,
   );

@@ -31,8 +31,8 @@ export function rf_dataset(root) {
     legend = make("div", {}),
     plots = make("div", { class: "plots" });
   const about = make("p", { class: "soft small map-note" });
-  const shown = card("map", "Where the transmitters are", map, legend, about);
-  root.replaceChildren(shown, card("histograms", "What the receivers hear", plots));
+  const shown = card("map", "Transmitter positions", map, legend, about);
+  root.replaceChildren(shown, card("histograms", "Received signals", plots));
   let plane = null;
   return content => {
     const { centre, receivers, examples, histograms, samples } = content;
@@ -93,7 +93,7 @@ export function localization(root) {
     factor.append(make("option", { value: times }, times === 1 ? "as they are" : `${times} times larger`));
   const mapCard = card(
     "map",
-    "Where they are, and where the network says",
+    "True and estimated positions",
     map,
     keys(
       ["receiver", "receiver"],
@@ -107,8 +107,8 @@ export function localization(root) {
   const errors = make("div", { class: "plot-place" }),
     stated = make("div", { class: "plot-place" }),
     table = make("div", { class: "scroll" });
-  const errorCard = card("errors", "How large the errors are", errors, make("div", {}), table),
-    statedCard = card("calibration", "Whether the ellipses are true", stated);
+  const errorCard = card("errors", "Position errors", errors, make("div", {}), table),
+    statedCard = card("calibration", "Calibration of the ellipses", stated);
   const epoch = make("span", { class: "soft small" });
   errorCard.firstChild.append(epoch);
   const calibrated = make("p", { class: "soft small map-note" }),

@@ -124,7 +124,7 @@ async function sentence(reply) {
   const isText = (reply.headers.get("Content-Type") || "").startsWith("text/plain");
   return isText
     ? reply.text()
-    : `The server answered ${reply.status}; nothing was done. Load the page again.`;
+    : `The server answered ${reply.status}; nothing was done. Reload the page.`;
 }
 
 // A verb: its confirmation page in a dialog, then the answer as a message. With a body it is asked of many jobs.
@@ -171,7 +171,7 @@ async function answer(form, submitter) {
   } catch {
     dialog.close();
     say(
-      "The server did not answer. Nothing is known about whether it was done; look again in a moment.",
+      "The server did not answer. It may have been done or not; check again in a moment.",
       "error",
     );
   }

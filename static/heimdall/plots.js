@@ -40,7 +40,7 @@ const path = points =>
   points.map((point, index) => `${index ? "L" : "M"}${point[0].toFixed(1)} ${point[1].toFixed(1)}`).join("");
 const between = (low, high, from, to) => value => from + ((value - low) / (high - low)) * (to - from);
 
-// How large the errors are: for each size the share of the samples below it.
+// Position errors: for each size the share of the samples below it.
 // Curves: [name, class, values by percentile].
 export function distribution(place, percentiles, curves) {
   const known = curves.flatMap(([, , values]) => values).filter(value => value > 0);

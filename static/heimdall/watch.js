@@ -106,13 +106,13 @@ function show() {
     button = $("#browser-allow");
   if (!state) return;
   const sentences = {
-    granted: "This browser tells how watched jobs end, while a page of Heimdall is open.",
-    denied: "You have forbidden notifications of this site in your browser.",
-    default: "This browser can tell how watched jobs end, while a page of Heimdall is open.",
+    granted: "This browser shows a notification when a watched job ends, while a page of Heimdall is open.",
+    denied: "Notifications of this site are blocked in your browser.",
+    default: "This browser can show a notification when a watched job ends, while a page of Heimdall is open.",
   };
   state.textContent = offered
     ? sentences[Notification.permission]
-    : "Browsers tell only on https:// and on this machine's own address.";
+    : "Browsers show notifications only on https:// and on localhost.";
   button.hidden = !offered || Notification.permission !== "default";
 }
 

@@ -165,8 +165,8 @@ def test_too_many_verbs_are_429_and_reading_goes_on(api, client_of, bob, make_jo
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("/", "The database does not answer"),
-        ("/admin/", "The database does not answer"),
+        ("/", "The database is unavailable"),
+        ("/admin/", "The database is unavailable"),
         ("/v1/training/jobs", '"code":"database_unavailable"'),
     ],
 )

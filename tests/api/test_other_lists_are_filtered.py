@@ -88,7 +88,7 @@ def test_events(api, make_job):
         (DATASETS, {"owner": ["a", "b"]}, "owner", "Give it once."),
         (DATASETS, {"search": "x" * 101}, "search", "At most 100 characters."),
         (DATASETS, {"search": "x\x00"}, "search", "Null characters are not allowed."),
-        (DATASETS, {"created_after": "2026-1-31"}, "created_after", "Give a day like 2026-01-31."),
+        (DATASETS, {"created_after": "2026-1-31"}, "created_after", "Give a date like 2026-01-31."),
         (NODES, {"drained": "perhaps"}, "drained", "'perhaps' is not one of: true, false."),
     ],
 )

@@ -71,7 +71,7 @@ def _job_for(text: str, make_job):
 @pytest.mark.parametrize("text", EXAMPLES, ids=lambda text: " ".join(text.split())[:60])
 def test_the_examples_work(curl, text):
     answer = curl(text)
-    assert answer.status_code in {200, 201, 202}, answer.content
+    assert 200 <= answer.status_code < 300, answer.content
     if answer.streaming:
         assert b"".join(answer.streaming_content) == b"x"
     elif "/metrics" in text:

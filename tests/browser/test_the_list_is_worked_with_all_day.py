@@ -37,7 +37,7 @@ def test_keys_walk_search_tick_and_steer(site, visit, jobs):
         page.keyboard.press(key)
         assert focused(page) == name
     page.keyboard.press("?")
-    assert "Tick the job" in page.locator("dialog#keys[open]").inner_text()
+    assert "Select the job" in page.locator("dialog#keys[open]").inner_text()
     page.keyboard.press("j")  # nothing while a dialog is open
     page.keyboard.press("Escape")
     page.keyboard.press("/")
@@ -60,7 +60,7 @@ def test_keys_walk_search_tick_and_steer(site, visit, jobs):
 
 def test_what_the_server_has_no_time_for_is_told_in_its_words_and_times_to_come_are_ahead(visit, jobs):
     page = visit(f"/jobs/{jobs['first']}/", ignore=("429",))
-    too_much = "You ask too much at once. Try again in 3 s."
+    too_much = "Too many requests. Try again in 3 s."
 
     def refuse(route) -> None:
         if route.request.method == "POST":

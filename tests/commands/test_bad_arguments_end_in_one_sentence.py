@@ -64,9 +64,7 @@ def test_of_several_nodes_all_are_asked_and_the_first_refusal_counts(node, admin
 
 def test_a_database_that_breaks_its_sentence_into_lines_is_told_in_one():
     said = base.database_is_away(OSError("connection failed: refused\n\tIs the server running?\n"))
-    assert said.startswith(
-        "The database does not answer: connection failed: refused Is the server running?. "
-    )
+    assert said.startswith("The database is unavailable: connection failed: refused Is the server running?. ")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -122,6 +122,7 @@ def test_the_image_runs_one_of_our_commands_as_a_user_of_its_own():
     assert {rest.split()[0] for _, rest in _all("FROM")} == {"${BASE}"}, "the stages stand on one Python"
     assert re.fullmatch(r"BASE=python:3\.\d+-slim-\w+", _all("ARG")[0][1])
     pinned = [rest for word, rest in instructions() if word == "RUN" and "pip install" in rest]
+    assert pinned
     assert all("-r /tmp/requirements.txt -c /tmp/constraints.txt" in rest for rest in pinned)
     variables = {word.partition("=")[0] for _, rest in _all("ENV") for word in shlex.split(rest)}
     assert not [name for name in variables if "SECRET" in name or "PASSWORD" in name]

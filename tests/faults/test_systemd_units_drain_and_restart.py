@@ -86,7 +86,7 @@ def test_no_secret_stands_in_a_unit():
 
 def test_systemd_understands_them():
     if shutil.which("systemd-analyze") is None:
-        return  # a machine without systemd
+        pytest.skip("there is no systemd on this machine")
     done = subprocess.run(
         ["systemd-analyze", "verify", *map(str, UNITS)], capture_output=True, text=True, timeout=60
     )

@@ -113,8 +113,8 @@ def test_older_events_follow_a_cursor_in_a_fixed_number_of_queries(browse, alice
 
 
 def test_an_empty_list_says_what_to_do(browse, alice):
-    assert "Nothing happened yet" in html(browse(alice).get("/activity/"))
-    assert "Nothing fits" in html(browse(alice).get("/activity/?who=bob"))
+    assert "No activity yet" in html(browse(alice).get("/activity/"))
+    assert "No results" in html(browse(alice).get("/activity/?who=bob"))
 
 
 def test_who_it_was_is_said_once(browse, alice):

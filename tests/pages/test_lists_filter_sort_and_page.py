@@ -70,7 +70,7 @@ def test_what_was_made_from_a_job_is_found_and_its_page_leads_there(browse, alic
     parent = make_job(job_name="parent", status="completed")
     make_job(job_name="child", parent=parent)
     make_job(job_name="hidden child", parent=parent, owner=mallory, team=None)
-    assert "Made from it 1 job" in words(html(browse(alice).get(f"/jobs/{parent.pk}/")))
+    assert "Derived from it 1 job" in words(html(browse(alice).get(f"/jobs/{parent.pk}/")))
     assert shown(browse(alice).get(f"/?parent={parent.pk}")) == ["child"]
 
 
@@ -94,7 +94,7 @@ def test_a_number_finds_the_job(browse, alice, some_jobs):
 def test_each_filter_that_is_set_can_be_taken_off_by_itself(browse, alice, some_jobs):
     client = browse(alice)
     chips = client.get("/?owner=me&tags=night&ordering=-updated_at").context["chips"]
-    assert [chip["words"] for chip in chips] == ["mine", "night", "Changed last"]
+    assert [chip["words"] for chip in chips] == ["mine", "night", "Recently updated"]
     without = client.get(chips[1]["url"])
     assert without.wsgi_request.get_full_path() == "/?owner=me&ordering=-updated_at"
     assert set(shown(without)) == {"date", "banana", "apple"}

@@ -93,7 +93,7 @@ def test_email_is_offered_where_there_is_a_server_only(browse, alice, settings):
 def test_a_team_has_its_own(browse, bob, mallory, team):
     answer = browse(bob).get(f"{HOME}new/?team={team.pk}")
     assert "Webhook of team radio" in html(answer)
-    assert "Of which jobs" not in html(answer)
+    assert "Which jobs" not in html(answer)
     assert browse(mallory).get(f"{HOME}new/?team={team.pk}").status_code == 404
 
 

@@ -46,7 +46,7 @@ def test_addresses_that_make_no_sense_are_404(browse, alice, path):
 def test_the_login_page_takes_a_password_and_goes_where_one_wanted_to(client, alice, make_job):
     job = make_job()
     wrong = client.post("/login/", {"username": "alice", "password": "no"})
-    assert "not right" in html(wrong)
+    assert "password is wrong" in html(wrong)
     answer = client.post(
         f"/login/?next=/jobs/{job.pk}/",
         {"username": "alice", "password": "long enough for a test", "next": f"/jobs/{job.pk}/"},
@@ -59,6 +59,8 @@ def test_no_page_holds_a_script_of_its_own(browse, make_job, alice):
     for address in ["/", "/jobs/new/", *addresses(job)[:2], f"/jobs/{job.pk}/pause/", "/login/"]:
         answer = client.get(address, follow=True)
         assert "script-src 'self';" in answer["Content-Security-Policy"]
-        for script in html(answer).split("<script")[1:]:
+        scripts = html(answer).split("<script")[1:]
+        assert scripts
+        for script in scripts:
             assert 'src="/static/' in script.split(">")[0]
         assert " onclick=" not in html(answer)

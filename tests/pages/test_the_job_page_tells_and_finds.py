@@ -85,7 +85,7 @@ def test_the_whole_log_is_searched_page_by_page(browse, job, alice, mallory, mon
     second = html(client.get(address, {"q": "needle", "after": following, "page": 3}))
     assert "Lines 3 to 4" in words(second)
     assert "More lines" not in second
-    assert "No line has it" in html(client.get(address, {"q": "hay"}))
+    assert "No matches" in html(client.get(address, {"q": "hay"}))
     assert browse(mallory).get(address, {"q": "needle"}).status_code == 404
 
 

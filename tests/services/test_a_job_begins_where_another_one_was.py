@@ -8,13 +8,13 @@ from heimdall import codec
 from heimdall.errors import InvalidInput
 from heimdall.trainer.protocol import Started
 from tests.pages.conftest import html, words
+from tests.support.checkpoint_files import WEIGHT, stored
 from training import services
 from training.errors import BadCheckpoint, NoGoodCheckpoint, NotAllowed, NotFound, TransitionRefused
 from training.models import Checkpoint, Metric, TrainingJob, checkpoint_storage
 from training.store import checkpoints
 
 pytestmark = pytest.mark.django_db
-WEIGHT = torch.arange(3.0)
 CONFIG = {"epochs": 3, "lr_scheduler": "constant"}
 
 
@@ -27,30 +27,6 @@ def _store(settings, tmp_path):
             "OPTIONS": {"location": tmp_path / "store"},
         }
     }
-
-
-def stored(job, tmp_path, *, step: int, epoch: int, parts=("model", "optimizer")) -> Checkpoint:
-    """A checkpoint with a file, as an attempt of this job would have stored it."""
-    path = tmp_path / "staged.safetensors"
-    info = codec.save(path, {name: {"weight": WEIGHT} for name in parts}, {"step": step})
-    name = f"jobs/{job.pk}/a1/s{step}.safetensors"
-    size = path.stat().st_size
-    check = checkpoints.is_checkpoint(size, info.header_sha256)
-    checkpoints.take(checkpoint_storage(), name, path, size=size, check=check)
-    facts = {"size": size, "digest": info.digest, "header_sha256": info.header_sha256}
-    row = Checkpoint.objects.create(
-        job=job,
-        attempt=1,
-        step=step,
-        epoch=epoch,
-        kinds=["periodic"],
-        file=name,
-        generation=job.generation,
-        **facts,
-    )
-    TrainingJob.objects.filter(pk=job.pk).update(latest_checkpoint=row, checkpoint=name, checkpoints_stored=1)
-    job.refresh_from_db()
-    return row
 
 
 @pytest.fixture

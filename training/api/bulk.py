@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_serializer
@@ -13,6 +14,7 @@ from heimdall.errors import InvalidInput
 from training import services
 from training.api import serializers
 from training.api.base import ApiView, given
+from training.api.idempotency import answer_slow_request_once
 from training.api.schema import answers, document
 from training.lifecycle import USER_VERBS, Answer, StopAt, Verb
 from training.presentation.errors import describe
@@ -63,20 +65,33 @@ class ManyResults(rest.Serializer):
 class BulkView(ApiView):
     """Each job is asked by itself, and the answer says of each what became of it: one refusal stops nothing."""
 
+    takes_key = True
+
     @document(
         "ask_many_jobs",
         "Ask one verb of many jobs",
         body=AskMany,
-        answers=answers(200, ManyResults, 413, 415, 429),
+        takes_key=True,
+        answers=answers(200, ManyResults, 409, 413, 415, 422, 429),
     )
     def post(self, request: Request) -> Response:
         fields = given(request, AskMany)
-        verb, options = fields["verb"], _options(fields)
-        numbers, more = _numbers(request, fields)
-        results = [_result(one) for one in services.ask_each(numbers, verb, by=request.user, **options)]
-        num_refused = sum(result["error"] is not None for result in results)
-        counts = {"num_done": len(results) - num_refused, "num_refused": num_refused, "more": more}
-        return Response({"verb": verb, **counts, "results": results})
+        options = _options(fields)
+
+        def act(keep: Callable[[Response], Any]) -> Response:
+            response = Response(_ask(request, fields, options))
+            keep(response)
+            return response
+
+        return answer_slow_request_once(request, act)
+
+
+def _ask(request: Request, fields: dict[str, Any], options: dict[str, str]) -> dict[str, Any]:
+    numbers, more = _numbers(request, fields)
+    results = [_result(one) for one in services.ask_each(numbers, fields["verb"], by=request.user, **options)]
+    num_refused = sum(result["error"] is not None for result in results)
+    counts = {"num_done": len(results) - num_refused, "num_refused": num_refused, "more": more}
+    return {"verb": fields["verb"], **counts, "results": results}
 
 
 def _options(fields: dict[str, Any]) -> dict[str, str]:

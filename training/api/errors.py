@@ -24,6 +24,7 @@ STATUS_OF: dict[type[errors.HeimdallError], int] = {
     errors.TransitionRefused: 409,
     errors.StaleAttempt: 409,
     errors.KeyReused: 422,
+    errors.RequestInProgress: 409,
     errors.BadCheckpoint: 410,
     errors.NoGoodCheckpoint: 410,
     BadDataset: 410,
@@ -54,7 +55,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     if isinstance(error, exceptions.APIException):
         return _drf(error)
     if isinstance(error, Http404):
-        return _answer(404, "not_found", str(error) or "There is nothing here.")
+        return _answer(404, "not_found", str(error) or "Not found.")
     if isinstance(error, PermissionDenied):
         return _answer(403, "not_allowed", str(error) or "You may not do this.")
     if isinstance(error, RequestDataTooBig):
@@ -70,7 +71,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
 def _ours(error: errors.HeimdallError) -> Response:
     status = next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), 400)
     response = Response(describe(error), status=status)
-    if status == 503:
+    if status == 503 or isinstance(error, errors.RequestInProgress):
         response["Retry-After"] = "5"
     return response
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rest_framework import serializers as rest
@@ -11,9 +12,10 @@ from rest_framework.response import Response
 from training import policy, services
 from training.api import serializers
 from training.api.base import ApiView, find_job, given
-from training.api.idempotency import answer_once
+from training.api.idempotency import answer_once, answer_slow_request_once
 from training.api.schema import answers, document
 from training.api.verbs import created
+from training.models import TrainingJob
 from training.services.forks import CARRIES, TRAINING
 
 MAX_SAMPLES = 1_000_000_000
@@ -48,21 +50,14 @@ class Fork(Copy):
     )
 
 
-class NewJobFromOldView(ApiView):
-    """A verb of which a new job comes."""
-
-    def answer(self, request: Request, pk: int, verb: Any, shape: type[serializers.Input]) -> Response:
-        job, fields = find_job(request, pk), given(request, shape)
-        if "team" in fields:
-            fields["team"] = policy.team_named(fields["team"], request.user)
-
-        def act() -> Response:
-            return created(verb(job, by=request.user, **fields), request)
-
-        return answer_once(request, act) if self.takes_key else act()
+def _read(request: Request, pk: int, shape: type[serializers.Input]) -> tuple[TrainingJob, dict[str, Any]]:
+    job, fields = find_job(request, pk), given(request, shape)
+    if "team" in fields:
+        fields["team"] = policy.team_named(fields["team"], request.user)
+    return job, fields
 
 
-class CloneView(NewJobFromOldView):
+class CloneView(ApiView):
     takes_key = True
 
     @document(
@@ -73,26 +68,44 @@ class CloneView(NewJobFromOldView):
         answers=answers(201, serializers.VerbAnswer, 403, 404, 413, 415, 422, 429),
     )
     def post(self, request: Request, pk: int) -> Response:
-        return self.answer(request, pk, services.clone, Copy)
+        job, fields = _read(request, pk, Copy)
+        return answer_once(request, lambda: created(services.clone(job, by=request.user, **fields), request))
 
 
-class ExtendView(NewJobFromOldView):
+class NewJobFromCheckpointView(ApiView):
+    """A verb of which a new job comes that has its own copy of a checkpoint's file."""
+
+    takes_key = True
+
+    def answer(self, request: Request, pk: int, verb: Any, shape: type[serializers.Input]) -> Response:
+        job, fields = _read(request, pk, shape)
+
+        def act(keep: Callable[[Response], Any]) -> Response:
+            made = verb(job, by=request.user, on_made=lambda result: keep(created(result, request)), **fields)
+            return created(made, request)
+
+        return answer_slow_request_once(request, act)
+
+
+class ExtendView(NewJobFromCheckpointView):
     @document(
         "extend_job",
         "More epochs of a training, or more of a job's dataset",
         body=Extension,
-        answers=answers(201, serializers.VerbAnswer, 403, 404, 409, 410, 413, 415, 429),
+        takes_key=True,
+        answers=answers(201, serializers.VerbAnswer, 403, 404, 409, 410, 413, 415, 422, 429),
     )
     def post(self, request: Request, pk: int) -> Response:
         return self.answer(request, pk, services.extend, Extension)
 
 
-class ForkView(NewJobFromOldView):
+class ForkView(NewJobFromCheckpointView):
     @document(
         "fork_job",
         "Begin a job from a checkpoint of this one, with other settings",
         body=Fork,
-        answers=answers(201, serializers.VerbAnswer, 403, 404, 410, 413, 415, 429),
+        takes_key=True,
+        answers=answers(201, serializers.VerbAnswer, 403, 404, 409, 410, 413, 415, 422, 429),
     )
     def post(self, request: Request, pk: int) -> Response:
         return self.answer(request, pk, services.fork, Fork)

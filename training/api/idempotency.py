@@ -36,14 +36,30 @@ def answer_once(request: Request, act: Callable[[], Response]) -> Response:
     kept, is_replayed = services.answer_once(
         by=request.user, key=_key(request), request_digest=_digest(request), act=lambda: _packed(act())
     )
-    headers = kept["headers"] | ({REPLAYED: "true"} if is_replayed else {})
-    return Response(kept["body"], status=kept["status"], headers=headers)
+    return _response(kept, is_replayed)
+
+
+def answer_slow_request_once(
+    request: Request, act: Callable[[Callable[[Response], Any]], Response]
+) -> Response:
+    """The same promise for what copies files or asks many jobs; `act` hands on its response to have it kept."""
+    if HEADER not in request.headers:
+        return act(lambda response: None)
+    kept, is_replayed = services.answer_slow_request_once(
+        by=request.user,
+        key=_key(request),
+        request_digest=_digest(request),
+        act=lambda keep: _packed(act(lambda response: keep(_packed(response)))),
+    )
+    return _response(kept, is_replayed)
 
 
 def refuse_key(request: Request) -> None:
     """For a POST that would be done twice: better refused than taken for safe."""
     if HEADER in request.headers:
-        sentence = f"This address takes no {HEADER}: only new jobs and the verbs of one job do. Leave it out."
+        sentence = (
+            f"This address takes no {HEADER}: only those that make a job or ask a verb do. Leave it out."
+        )
         raise InvalidInput({HEADER: [sentence]})
 
 
@@ -60,6 +76,11 @@ def _digest(request: Request) -> str:
     """What is asked: the same words in another order are the same request."""
     body = json.dumps(request.parsed_body, sort_keys=True)
     return hashlib.sha256(f"{request.method} {request.path}\n{body}".encode()).hexdigest()
+
+
+def _response(kept: dict[str, Any], is_replayed: bool) -> Response:
+    headers = kept["headers"] | ({REPLAYED: "true"} if is_replayed else {})
+    return Response(kept["body"], status=kept["status"], headers=headers)
 
 
 def _packed(response: Response) -> dict[str, Any]:

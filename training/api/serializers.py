@@ -20,7 +20,7 @@ from training.queries.listing import COUNT_LIMIT
 from training.services.saved_views import QUERY_LENGTH
 
 NAME = RegexValidator(rf"\A{fields.NAME_PATTERN}\Z", fields.NAME_RULE)
-POOL = RegexValidator(rf"\A(?:{fields.POOL.pattern})?\Z", f"This is no name of a pool; {fields.POOL_RULE}")
+POOL = RegexValidator(rf"\A(?:{fields.POOL.pattern})?\Z", f"This is not a name of a pool; {fields.POOL_RULE}")
 TEXT_PATTERN = f"^{fields.TEXT_PATTERN}$"
 TEXT = RegexValidator(rf"\A{fields.TEXT_PATTERN}\Z", fields.TEXT_RULE)
 
@@ -84,7 +84,7 @@ def name_field(**options: Any) -> Text:
     return Text(
         max_length=fields.NAME_LENGTH,
         validators=[NAME],
-        help_text="What people call the job.",
+        help_text="The name of the job.",
         **options,
     )
 
@@ -102,7 +102,7 @@ def _tags() -> serializers.ListField:
     pattern = RegexValidator(rf"\A{fields.TAG_PATTERN}\Z", "This is no tag.")
     tag = Text(max_length=fields.TAG_LENGTH, validators=[pattern])
     return serializers.ListField(
-        child=tag, max_length=fields.MAX_TAGS, required=False, help_text="What the job is found by."
+        child=tag, max_length=fields.MAX_TAGS, required=False, help_text="Words to find the job by."
     )
 
 

@@ -110,7 +110,7 @@ def one_sentence() -> Iterator[None]:
 
 def database_is_away(error: Exception) -> str:
     return (
-        f"The database does not answer: {one_line(error)}. If it is new: manage.py migrate makes its tables."
+        f"The database is unavailable: {one_line(error)}. If it is new: manage.py migrate makes its tables."
     )
 
 

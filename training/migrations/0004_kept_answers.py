@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.CharField(max_length=200)),
                 ('request_digest', models.CharField(help_text='SHA-256 of the address and the body.', max_length=64)),
-                ('answer', models.JSONField(help_text='Null only within the transaction that finds the answer.', null=True)),
+                ('answer', models.JSONField(help_text='Null while the request is being done.', null=True)),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), db_index=True)),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],

@@ -15,7 +15,7 @@ class KeptAnswer(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     key = models.CharField(max_length=KEY_LENGTH)
     request_digest = models.CharField(max_length=64, help_text="SHA-256 of the address and the body.")
-    answer = models.JSONField(null=True, help_text="Null only within the transaction that finds the answer.")
+    answer = models.JSONField(null=True, help_text="Null while the request is being done.")
     created_at = models.DateTimeField(db_default=Now(), db_index=True)
 
     class Meta:

@@ -34,7 +34,7 @@ def answer_400(request: HttpRequest, exception: Exception) -> JsonResponse:
 
 
 def answer_500() -> JsonResponse:
-    return JsonResponse(body("server_error", "Heimdall made a mistake; its log says more."), status=500)
+    return JsonResponse(body("server_error", "Internal error; the server's log says more."), status=500)
 
 
 def answer_503() -> JsonResponse:

@@ -34,7 +34,7 @@ class TagsField(forms.CharField):
             "label": "Tags",
             "required": False,
             "max_length": 1000,
-            "help_text": "What the job is found by, such as: baseline night-2. Letters, digits and . _ : / + -",
+            "help_text": "Words to find the job by, such as: baseline night-2. Letters, digits and . _ : / + -",
         }
         super().__init__(**(usual | options))
 

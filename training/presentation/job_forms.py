@@ -22,14 +22,14 @@ class JobForm(forms.Form):
     """The fields that describe any job."""
 
     job_name = forms.CharField(
-        label="Name", max_length=fields.NAME_LENGTH, help_text="What people call the job.", strip=True
+        label="Name", max_length=fields.NAME_LENGTH, help_text="The name of the job.", strip=True
     )
     description = forms.CharField(
         label="Notes",
         required=False,
         max_length=fields.DESCRIPTION_LENGTH,
         widget=forms.Textarea(attrs={"rows": 2}),
-        help_text="For people; it changes nothing.",
+        help_text="Notes for people; they have no effect.",
     )
     tags = TagsField()
     priority = forms.IntegerField(
@@ -45,7 +45,7 @@ class JobForm(forms.Form):
         label="Pool",
         required=False,
         max_length=fields.POOL_LENGTH,
-        error_messages={"invalid": f"This is no name of a pool; {fields.POOL_RULE}"},
+        error_messages={"invalid": f"This is not a name of a pool; {fields.POOL_RULE}"},
         help_text="Only nodes of this pool take it. Empty: any node.",
     )
 

@@ -81,7 +81,7 @@ class Day(Param):
         except ValueError:
             found = None
         if found is None or not 1970 <= found.year < 3000:
-            raise ValueError("Give a day like 2026-01-31.")
+            raise ValueError("Give a date like 2026-01-31.")
         return found
 
     def one_schema(self) -> dict[str, Any]:

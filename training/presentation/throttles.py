@@ -75,7 +75,7 @@ def throttle_verbs(view: Callable[..., Any]) -> Callable[..., Any]:
         wait = 0.0
         if request.method == "POST" and request.user.is_authenticated:
             wait = verbs.take(f"user {request.user.pk}", _rate("verbs"))
-        return _too_many("You ask too much at once.", wait) if wait else view(request, *args, **kwargs)
+        return _too_many("Too many requests.", wait) if wait else view(request, *args, **kwargs)
 
     return throttled
 

@@ -55,7 +55,7 @@ from training.services.editing import edit, pin
 from training.services.extending import about_the_schedule, extend, extend_dataset, why_not_extendable
 from training.services.failing import crash, fail
 from training.services.forks import clone, fork
-from training.services.idempotency import answer_once, forget_answers
+from training.services.idempotency import answer_once, answer_slow_request_once, forget_answers
 from training.services.installation import NotOurs, join_installation
 from training.services.landing import Landing, complete, land, release
 from training.services.limits import why_not_stored
@@ -103,6 +103,7 @@ __all__ = [
     "StopRequest",
     "about_the_schedule",
     "answer_once",
+    "answer_slow_request_once",
     "ask",
     "ask_each",
     "beat",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
@@ -21,11 +23,23 @@ from training.services.transition import Result
 
 
 def extend(
-    job: TrainingJob, *, by: Any, samples: int | None = None, epochs: int | None = None, job_name: str = ""
+    job: TrainingJob,
+    *,
+    by: Any,
+    samples: int | None = None,
+    epochs: int | None = None,
+    job_name: str = "",
+    on_made: Callable[[Result], object] = lambda result: None,
 ) -> Result:
-    """More of the same: so many epochs of a completed training, or so many samples of a dataset."""
+    """More of the same: so many epochs of a completed training, or so many samples of a dataset.
+
+    `on_made` is called in the transaction that makes the job: where it raises, no job is made.
+    """
     if job.job_type == JobType.SYNTHETIC_DATA:
-        return _extend_data(job, by=by, samples=samples, epochs=epochs)
+        with transaction.atomic():
+            result = _extend_data(job, by=by, samples=samples, epochs=epochs)
+            on_made(result)
+            return result
     policy.require(by, policy.SEE, job)
     if samples is not None:
         raise InvalidInput({"samples": ["A training is extended by epochs."]})
@@ -40,11 +54,9 @@ def extend(
         config={"epochs": job.total_epochs + epochs},
         job_name=job_name or named_after(job, "extended"),
         checkpoint=job.latest_checkpoint_id,
+        on_made=lambda forked: on_made(_extended(forked, job)),
     )
-    return Result(
-        result.job, result.answer, f"{result.message}{about_the_schedule(job)}", task_id=result.task_id,
-        resumes_from=result.resumes_from,
-    )  # fmt: skip
+    return _extended(result, job)
 
 
 def extend_dataset(dataset: Dataset, *, by: Any, samples: int, parent: TrainingJob | None = None) -> Result:
@@ -103,6 +115,10 @@ def about_the_schedule(job: TrainingJob) -> str:
         " Its learning rate falls along a cosine over all of its epochs and so rises again at first: the result is "
         "not that of a training that was this long from the beginning."
     )
+
+
+def _extended(forked: Result, parent: TrainingJob) -> Result:
+    return replace(forked, message=f"{forked.message}{about_the_schedule(parent)}")
 
 
 def _extend_data(job: TrainingJob, *, by: Any, samples: int | None, epochs: int | None) -> Result:

@@ -6,7 +6,7 @@ The new job gets a copy of the checkpoint's file, so that nothing that is done t
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -63,10 +63,12 @@ def fork(
     priority: int = 0,
     pool: str | None = None,
     tags: Any = (),
+    on_made: Callable[[Result], object] = lambda result: None,
 ) -> Result:
     """A new job from a checkpoint of this one (without a number the newest good one), with some settings changed.
 
     carry=training: everything goes on, the counts too. carry=weights: the weights alone, from step 0.
+    `on_made` is called in the transaction that makes the job: where it raises, no job is made.
     """
     policy.require(by, policy.SEE, job)
     if carry not in CARRIES:
@@ -92,22 +94,12 @@ def fork(
                 parent=job,
             )
             _begin(result.job, job, start, carry, copied)
+            forked = _result(result, job, start, carry)
+            on_made(forked)
     except BaseException:
         checkpoints.delete_file(copied.name)
         raise
-    new = result.job
-    goes = (
-        f"goes on from step {start.step}"
-        if carry == TRAINING
-        else f"begins with the weights of step {start.step}"
-    )
-    return Result(
-        new,
-        result.answer,
-        f"Job {new.pk} is queued and {goes} of job {job.pk}.",
-        task_id=result.task_id,
-        resumes_from={"epoch": new.current_epoch, "step": new.current_step},
-    )
+    return forked
 
 
 def _start(job: TrainingJob, pk: int | None) -> Checkpoint:
@@ -141,6 +133,18 @@ def _refuse_what_the_state_is_made_for(job: TrainingJob, wanted: dict[str, Any],
         ]
     if refused:
         raise InvalidConfig(refused)
+
+
+def _result(submitted: Result, parent: TrainingJob, start: Checkpoint, carry: str) -> Result:
+    new = submitted.job
+    goes = "goes on from" if carry == TRAINING else "begins with the weights of"
+    return Result(
+        new,
+        submitted.answer,
+        f"Job {new.pk} is queued and {goes} step {start.step} of job {parent.pk}.",
+        task_id=submitted.task_id,
+        resumes_from={"epoch": new.current_epoch, "step": new.current_step},
+    )
 
 
 class _Copied(NamedTuple):

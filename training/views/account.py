@@ -31,9 +31,9 @@ class PasswordForm(PasswordChangeForm):
     def __init__(self, user: User, *args: Any, **options: Any):
         super().__init__(user, *args, **options)
         labels = {
-            "old_password": "Present password",
+            "old_password": "Current password",
             "new_password1": "New password",
-            "new_password2": "New password, once more",
+            "new_password2": "New password again",
         }
         for name, label in labels.items():
             self.fields[name].label = label

@@ -17,7 +17,7 @@ from training.views.page import BIGGEST, PAGE_SIZE, page, people_known_to, whole
 
 _KIND_LABELS = {
     "": "All but epochs and checkpoints",
-    "people": "What people did",
+    "people": "By people",
     "runs": "Starts and ends",
     "trouble": "Trouble",
     "routine": "Epochs and checkpoints",

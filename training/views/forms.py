@@ -27,7 +27,7 @@ class ForkForm(NewJobForm):
         carry = forms.ChoiceField(
             choices=choices,
             initial=TRAINING,
-            label="What is carried over",
+            label="Carried over",
             help_text="Everything: weights, optimizer, schedule and generators; batch size, seed, optimizer, "
             "precision and validation part then stay as they are.",
         )
@@ -42,7 +42,7 @@ class ForkForm(NewJobForm):
 
 class ExtendJobForm(forms.Form):
     epochs = forms.IntegerField(
-        label="How many epochs more",
+        label="Additional epochs",
         min_value=1,
         max_value=100_000,
         initial=1,

@@ -30,7 +30,7 @@ COLUMNS = {
 ORDERS = (
     ("-id", "Newest first"),
     ("id", "Oldest first"),
-    ("-updated_at", "Changed last"),
+    ("-updated_at", "Recently updated"),
     ("job_name", "By name"),
     ("best_val_loss", "Best validation loss"),
     ("-priority", "Highest priority"),

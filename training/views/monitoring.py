@@ -57,7 +57,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         text = generate_latest(_facts) + generate_latest(latencies.registry)
     except DatabaseError as error:
         logger.error("The database did not answer /metrics: %s", error)
-        return HttpResponse("The database does not answer.\n", status=503, content_type="text/plain")
+        return HttpResponse("The database is unavailable.\n", status=503, content_type="text/plain")
     return HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 

@@ -37,7 +37,7 @@ _QUESTIONS = {
     ),
     "undrain": NodeQuestion("Undrain node {}?", "It takes jobs again, at once.", "Undrain"),
     "remove": NodeQuestion(
-        "Take out node {}?",
+        "Remove node {}?",
         "It is silent. Its history and what it computed stay; a worker of this name brings it back.",
         "Take out",
         "danger solid",

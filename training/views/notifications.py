@@ -65,7 +65,7 @@ def new(request: HttpRequest) -> HttpResponse:
     """A new subscription. The answer to the form is the only page that ever shows a webhook's secret."""
     via = request.GET.get("via", Subscription.Via.WEBHOOK)
     if via not in Subscription.Via.values or (via == Subscription.Via.EMAIL and not settings.OFFERS_EMAIL):
-        raise Http404("There is no such way here.")
+        raise Http404("There is no such channel.")
     team = _team(request)
     start = {
         "target": request.user.email if via == Subscription.Via.EMAIL else "",
@@ -105,7 +105,7 @@ def act(request: HttpRequest, pk: int, act: str) -> HttpResponse:
     """Test, switch, renew the secret, or delete: the last two ask first."""
     found = _subscription(request, pk)
     if act not in _ACTS:
-        raise Http404("There is no such thing to do.")
+        raise Http404("There is no such action.")
     if request.method == "GET":
         if act not in _QUESTIONS:
             return redirect("subscription", pk)

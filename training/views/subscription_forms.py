@@ -36,14 +36,14 @@ class SubscriptionForm(forms.Form):
             label="When",
             choices=list(TOPICS.items()),
             widget=forms.CheckboxSelectMultiple,
-            error_messages={"required": "Choose one at least."},
+            error_messages={"required": "Choose at least one."},
         )
         if team is None:
             self.fields["scopes"] = forms.MultipleChoiceField(
-                label="Of which jobs",
+                label="Which jobs",
                 choices=SCOPES,
                 widget=forms.CheckboxSelectMultiple,
-                error_messages={"required": "Choose one at least."},
+                error_messages={"required": "Choose at least one."},
             )
 
     @classmethod
