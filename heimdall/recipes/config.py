@@ -68,7 +68,7 @@ class TrainingConfig(RecipeConfig):
     )
     drop_last: bool = Field(
         False,
-        title="Leave out a short last batch",
+        title="Drop a short last batch",
         description="Leaves out the last batch of an epoch where fewer samples than a batch are left for it.",
         json_schema_extra=in_group("Training"),
     )
@@ -78,7 +78,7 @@ class TrainingConfig(RecipeConfig):
         le=10,
         title="Learning rate",
         description="The learning rate after the warm-up; the schedule starts from it.",
-        json_schema_extra=in_group("Optimisation"),
+        json_schema_extra=in_group("Optimization"),
     )
     weight_decay: float = Field(
         0.01,
@@ -86,19 +86,19 @@ class TrainingConfig(RecipeConfig):
         le=10,
         title="Weight decay",
         description="Pulls the weights towards zero at every step; 0 turns it off.",
-        json_schema_extra=in_group("Optimisation"),
+        json_schema_extra=in_group("Optimization"),
     )
     optimizer: Literal["adamw", "adam", "sgd"] = Field(
         "adamw",
         title="Optimizer",
         description="AdamW suits most models; SGD has a momentum of 0.9.",
-        json_schema_extra=in_group("Optimisation"),
+        json_schema_extra=in_group("Optimization"),
     )
     lr_scheduler: Literal["constant", "cosine"] = Field(
         "cosine",
         title="Learning rate schedule",
         description="Constant stays at the learning rate; cosine falls to zero at the last step.",
-        json_schema_extra=in_group("Optimisation"),
+        json_schema_extra=in_group("Optimization"),
     )
     warmup_epochs: int = Field(
         0,
@@ -106,15 +106,15 @@ class TrainingConfig(RecipeConfig):
         le=100_000,
         title="Warm-up epochs",
         description="Epochs in which the learning rate rises from zero, step by step; 0 turns it off.",
-        json_schema_extra=in_group("Optimisation"),
+        json_schema_extra=in_group("Optimization"),
     )
     max_grad_norm: float = Field(
         1.0,
         ge=0,
         le=1_000_000,
-        title="Largest gradient norm",
+        title="Gradient clipping norm",
         description="Longer gradients are scaled down to this norm; 0 turns clipping off.",
-        json_schema_extra=in_group("Optimisation"),
+        json_schema_extra=in_group("Optimization"),
     )
     grad_accumulation: int = Field(
         1,
@@ -122,7 +122,7 @@ class TrainingConfig(RecipeConfig):
         le=1024,
         title="Gradient accumulation",
         description="Batches whose gradients are averaged for one step.",
-        json_schema_extra=in_group("Optimisation"),
+        json_schema_extra=in_group("Optimization"),
     )
     early_stop_patience: int = Field(
         0,
@@ -136,7 +136,7 @@ class TrainingConfig(RecipeConfig):
         0.0,
         ge=0,
         le=1_000_000,
-        title="Early stopping: smallest gain",
+        title="Early stopping: minimum improvement",
         description="By how much the validation loss must fall to count as better for the patience.",
         json_schema_extra=in_group("Early stopping"),
     )
@@ -144,7 +144,7 @@ class TrainingConfig(RecipeConfig):
         0.1,
         ge=0,
         le=0.9,
-        title="Validation part",
+        title="Validation split",
         description="Share of the data kept for validation; 0 trains on all of it and goes by the training loss.",
         json_schema_extra=in_group("Data"),
     )
@@ -174,9 +174,9 @@ class TrainingConfig(RecipeConfig):
         0.0,
         ge=0,
         lt=1,
-        title="Average of the weights: decay",
+        title="Weight averaging (EMA) decay",
         description="Keeps a moving average of the weights and validates with it; 0 turns it off.",
-        json_schema_extra=in_group("Optimisation"),
+        json_schema_extra=in_group("Optimization"),
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",

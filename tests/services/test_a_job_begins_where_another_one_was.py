@@ -220,7 +220,7 @@ def test_the_pages_ask_first_and_name_what_is_refused(parent, make_job, tmp_path
     address = f"/jobs/{paused.pk}/resume/"
     assert f"{address}?checkpoint={old.pk}" in html(client.get(f"/jobs/{paused.pk}/"))
     asked = words(html(client.get(f"{address}?checkpoint={old.pk}")))
-    assert "The 16 steps after it are given up" in asked
+    assert "The 16 steps after it are discarded" in asked
     assert client.post(address, {"checkpoint": old.pk})["X-Heimdall-Answer"] == "noted"
     paused.refresh_from_db()
     assert paused.current_step == 8

@@ -37,7 +37,7 @@ class Config(TrainingConfig):
         400_000,
         ge=1000,
         le=100_000_000,
-        title="Most characters",
+        title="Maximum characters",
         description="How much text is read, file by file in the order of their names.",
         json_schema_extra=in_group("Data"),
     )
@@ -45,7 +45,7 @@ class Config(TrainingConfig):
         1024,
         ge=1,
         le=10_000_000,
-        title="Samples in an epoch",
+        title="Samples per epoch",
         description="Pieces of text in an epoch, spread evenly over all of it and moved a little each time.",
         json_schema_extra=in_group("Data"),
     )
@@ -53,7 +53,7 @@ class Config(TrainingConfig):
         0.05,
         ge=0,
         le=0.9,
-        title="Hidden characters",
+        title="Masked characters",
         description="Share of the characters that a training sample hides, drawn anew each time; 0 hides none.",
         json_schema_extra=in_group("Data"),
     )
