@@ -13,7 +13,7 @@ from django.db import connection
 
 from tests.support.tokens import token_of
 from training.models import Checkpoint, TrainingJob
-from training.queries import texts
+from training.queries import full_text
 
 PEOPLE = ("root", "alice", "bob", "carol")
 CONFIG = {
@@ -78,7 +78,7 @@ def make(jobs: int) -> None:
             cursor.execute(f"DROP TRIGGER IF EXISTS training_jobtext_{name}")
         cursor.execute(_FILL, values)
     _give_checkpoints(jobs)
-    texts.prepare()
+    full_text.prepare()
 
 
 def _give_checkpoints(jobs: int) -> None:

@@ -86,7 +86,7 @@ def middle(person: str) -> tuple[str, str]:
     from django.contrib.auth.models import User
 
     from training import policy
-    from training.queries.cursor import Place
+    from training.queries.keyset import Place
 
     visible = (
         policy.visible_jobs(User.objects.get(username=person)).order_by("-pk").values_list("pk", flat=True)

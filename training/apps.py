@@ -10,7 +10,7 @@ class TrainingAppConfig(AppConfig):
     def ready(self) -> None:
         from training import checks  # noqa: F401  (registers itself)
         from training.live import login_changes
-        from training.queries import texts
+        from training.queries import full_text
 
-        post_migrate.connect(texts.prepare, sender=self, dispatch_uid="training.queries.texts")
+        post_migrate.connect(full_text.prepare, sender=self, dispatch_uid="training.queries.full_text")
         login_changes.connect_signals()

@@ -5,14 +5,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from training import services
-from training.queries import listing, texts
-from training.queries.listing import Wanted
+from training.queries import full_text, job_list
+from training.queries.job_list import JobQuery
 
 pytestmark = pytest.mark.django_db
 
 
 def found(actor, text):
-    return [job["id"] for job in listing.page(actor, Wanted(search=text), size=100).jobs]
+    return [job["id"] for job in job_list.page(actor, JobQuery(search=text), size=100).jobs]
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def index(db):
     """What the index consists of, as SQL that drops it."""
     if connection.vendor == "sqlite":
         return [f"DROP TRIGGER training_jobtext_{name}" for name in ("insert", "update", "delete")]
-    if not texts._is_prepared(connection):
+    if not full_text._is_prepared(connection):
         pytest.skip("this PostgreSQL has no pg_trgm; `PROGRAMS=` of `make test` names one that has")
     return [f"DROP INDEX training_jobtext_{name}" for name in ("job_name", "description")]
 
@@ -50,18 +50,18 @@ def test_what_was_lost_is_made_again_after_a_migration(make_job, alice, index):
     with connection.cursor() as cursor:
         for statement in index:
             cursor.execute(statement)
-    assert not texts._is_prepared(connection)
+    assert not full_text._is_prepared(connection)
     job = make_job(job_name="beam")
     connection.check_constraints()  # as a commit does: PostgreSQL indexes no table before
-    texts.prepare()
+    full_text.prepare()
     assert found(alice, "beam") == [job.pk]
-    assert texts._is_prepared(connection)
+    assert full_text._is_prepared(connection)
 
 
 def test_without_an_index_the_newest_jobs_are_looked_through(make_job, alice, monkeypatch):
     jobs = [make_job(job_name="beam").pk for _ in range(4)]
-    monkeypatch.setattr(texts, "NEWEST", 3)
-    monkeypatch.setattr(texts, "_is_prepared", lambda connection: False)
+    monkeypatch.setattr(full_text, "NEWEST", 3)
+    monkeypatch.setattr(full_text, "_is_prepared", lambda connection: False)
     assert found(alice, "beam") == jobs[:0:-1]
     assert found(alice, "be") == jobs[:0:-1]
 
@@ -70,7 +70,7 @@ def test_a_search_reads_no_more_than_it_must(make_job, admin_user, index):
     """The statement that finds the jobs is led by the index, not by a walk over all of them."""
     make_job(job_name="beam")
     if connection.vendor == "postgresql":
-        look = texts.condition("beam").look
+        look = full_text.condition("beam").look
         with connection.cursor() as cursor:  # what it could do; a single job is read sooner than any index
             cursor.execute("SET LOCAL enable_seqscan TO off; SET LOCAL enable_indexscan TO off")
         plan = explained(f"EXPLAIN SELECT id FROM training_trainingjob WHERE {look.text}", look.values)
@@ -78,7 +78,7 @@ def test_a_search_reads_no_more_than_it_must(make_job, admin_user, index):
         assert "Bitmap Index Scan on training_jobtext_description" in plan
         return
     with CaptureQueriesContext(connection) as seen:
-        listing.page(admin_user, Wanted(search="beam"), size=10)
+        job_list.page(admin_user, JobQuery(search="beam"), size=10)
     (statement,) = (
         query["sql"]
         for query in seen

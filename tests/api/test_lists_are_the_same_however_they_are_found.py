@@ -9,8 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from training.models import Tag, TrainingJob
-from training.queries import listing
-from training.queries.cursor import ORDERINGS
+from training.queries import job_list
+from training.queries.keyset import ORDERINGS
 
 URL = "/v1/training/jobs"
 FILTERS = (
@@ -56,14 +56,14 @@ def client(request, client_of, jobs):
     return client_of(request.getfixturevalue(request.param))
 
 
-FEW = (1, 4, listing.COUNT_LIMIT)  # with 1 and 4 these lists are found as those of a million jobs are
-LOOKED_AT = {1: 1, 4: 9, listing.COUNT_LIMIT: listing.LOOKED_AT}
+FEW = (1, 4, job_list.COUNT_LIMIT)  # with 1 and 4 these lists are found as those of a million jobs are
+MAX_SCANNED = {1: 1, 4: 9, job_list.COUNT_LIMIT: job_list.MAX_SCANNED}
 
 
 def only_few_are_looked_at(monkeypatch, few):
-    monkeypatch.setattr(listing, "COUNT_LIMIT", few)
-    monkeypatch.setattr(listing, "LOOKED_AT", LOOKED_AT[few])
-    monkeypatch.setattr(listing, "WALKED_ALONG", 3 * few)
+    monkeypatch.setattr(job_list, "COUNT_LIMIT", few)
+    monkeypatch.setattr(job_list, "MAX_SCANNED", MAX_SCANNED[few])
+    monkeypatch.setattr(job_list, "MAX_WALKED", 3 * few)
 
 
 def key(job, ordering):
@@ -127,12 +127,12 @@ def test_every_filter_finds_the_same_jobs(client, monkeypatch):
 
 @pytest.mark.parametrize("few", FEW)
 def test_a_count_is_exact_up_to_its_limit_and_says_so_beyond(api, jobs, monkeypatch, few):
-    monkeypatch.setattr(listing, "COUNT_LIMIT", few)
+    monkeypatch.setattr(job_list, "COUNT_LIMIT", few)
     page = api.get(URL).json()
     shown = len(page["results"])
     assert page["count"] == min(few, shown)
     assert ("count_is_exact" in page) == (shown > few)
-    monkeypatch.setattr(listing, "COUNT_LIMIT", shown)
+    monkeypatch.setattr(job_list, "COUNT_LIMIT", shown)
     assert set(api.get(URL).json()) == {"count", "next", "previous", "results"}
 
 
@@ -142,15 +142,15 @@ def test_two_filters_that_many_jobs_fit_are_counted_together(api, jobs, monkeypa
     each = [api.get(f"{URL}?{one}").json()["count"] for one in ("status=failed,cancelled", "tags=red")]
     assert exact < min(each)
     for limit, looked_at, is_exact in ((exact, 20, True), (exact - 1, 20, False), (exact, exact, False)):
-        monkeypatch.setattr(listing, "COUNT_LIMIT", limit)
-        monkeypatch.setattr(listing, "LOOKED_AT", looked_at)
+        monkeypatch.setattr(job_list, "COUNT_LIMIT", limit)
+        monkeypatch.setattr(job_list, "MAX_SCANNED", looked_at)
         page = api.get(f"{URL}?status=failed,cancelled&tags=red").json()
         assert (page["count"], page.get("count_is_exact", True)) == (min(limit, exact), is_exact)
 
 
 @pytest.mark.parametrize("few", FEW)
 def test_pages_are_numbered_up_to_the_limit_and_lead_on_from_there(api, jobs, monkeypatch, few):
-    monkeypatch.setattr(listing, "COUNT_LIMIT", few)
+    monkeypatch.setattr(job_list, "COUNT_LIMIT", few)
     shown = [job["id"] for job in api.get(URL).json()["results"]]
     for number in range(1, -(-min(few, len(shown)) // 2) + 1):
         page = api.get(f"{URL}?page={number}&page_size=2").json()

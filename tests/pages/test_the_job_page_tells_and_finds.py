@@ -10,7 +10,7 @@ from django.core.management import call_command
 from tests.pages.conftest import html, words
 from training import services
 from training.models import Event, LogChunk, TrainingJob
-from training.queries.stretches import marks_of
+from training.queries.status_intervals import marks_of
 from training.views.timeline import timeline_of
 
 pytestmark = pytest.mark.django_db

@@ -18,7 +18,7 @@ from training.api.idempotency import answer_slow_request_once
 from training.api.schema import answers, document
 from training.lifecycle import USER_VERBS, Answer, StopAt, Verb
 from training.presentation.errors import describe
-from training.queries.chosen import changeable
+from training.queries.bulk_selection import changeable
 from training.queries.filters import Filters
 
 

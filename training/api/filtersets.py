@@ -1,7 +1,7 @@
 """What django-filter does for lists of datasets, nodes and events: its fields read what is asked for, and its filters
 narrow the rows. `params_of` makes each filter a parameter like any other: described, bounded, refused when unknown.
 
-The list of jobs is not among them: it counts each condition alone before it chooses how to read (queries/listing.py).
+The list of jobs is not among them: it counts each condition alone before it plans the read (queries/job_list.py)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rest_framework.request import Request
 
 from training.models import Node
 from training.presentation.params import Day, Param
-from training.queries.listing import beginning_of
+from training.queries.job_list import beginning_of
 
 
 class DayField(forms.DateField):

@@ -14,7 +14,7 @@ from training.api.verbs import created
 from training.presentation import params
 from training.presentation.filters import FILTERS, wanted
 from training.presentation.params import CURSOR, PAGE, PAGE_SIZE
-from training.queries import listing
+from training.queries import job_list
 
 LIST = (*FILTERS, CURSOR, PAGE, PAGE_SIZE)
 
@@ -30,7 +30,7 @@ class JobListView(ApiView):
     )
     def get(self, request: Request) -> Response:
         values = params.read(request, LIST)
-        page = listing.page(
+        page = job_list.page(
             request.user,
             wanted(values),
             size=values["page_size"],

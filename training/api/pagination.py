@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.utils.urls import remove_query_param, replace_query_param
 
 from training.errors import NotFound
-from training.queries.listing import Page
+from training.queries.job_list import Page
 
 
 class Pages(PageNumberPagination):

@@ -16,7 +16,7 @@ from training import fields
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
 from training.models import Checkpoint
 from training.placement import FARTHEST_AHEAD, REASON_CODES
-from training.queries.listing import COUNT_LIMIT
+from training.queries.job_list import COUNT_LIMIT
 from training.services.saved_views import QUERY_LENGTH
 
 NAME = RegexValidator(rf"\A{fields.NAME_PATTERN}\Z", fields.NAME_RULE)

@@ -6,8 +6,8 @@ from typing import Any
 
 from training.lifecycle import JobType, Status
 from training.presentation.params import Day, Number, Param
-from training.queries.cursor import ORDERINGS
-from training.queries.listing import Wanted, beginning_of
+from training.queries.job_list import JobQuery, beginning_of
+from training.queries.keyset import ORDERINGS
 
 FILTERS: tuple[Param, ...] = (
     Param("status", "Only jobs in one of these statuses.", choices=tuple(map(str, Status)), many=True),
@@ -25,11 +25,11 @@ FILTERS: tuple[Param, ...] = (
 )
 
 
-def wanted(values: dict[str, Any]) -> Wanted:
+def wanted(values: dict[str, Any]) -> JobQuery:
     """What the parameters ask for."""
     names = ("status", "job_type", "recipe", "owner", "team", "pool", "search")
     asked = {name: values.get(name) for name in names}
-    return Wanted(
+    return JobQuery(
         parent_id=values.get("parent"),
         tags=values.get("tags") or (),
         created_after=beginning_of(values.get("created_after")),

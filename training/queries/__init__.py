@@ -1,9 +1,9 @@
 """The reads that doors share. How lists of jobs are found is told in docs/lists.md.
 
 jobs.py history.py datasets.py    one job, what happened to it, datasets: as every door shows them
-listing.py conditions.py cursor.py rows.py texts.py    lists of jobs: planner, conditions, cursor, rows, trigrams
-filters.py chosen.py              what a list was asked for, and the jobs of a verb for many
-stretches.py activity.py curves.py sparks.py    timelines, activity, and curves in little room
+job_list.py conditions.py keyset.py rows.py full_text.py    lists: planner, SQL, keyset pagination, rows, search
+filters.py bulk_selection.py      what a list was asked for, and the jobs of a verb for many
+status_intervals.py activity.py curves.py sparks.py    timelines, activity, and curves in little room
 dashboard.py nodes.py notifications.py metrics.py counters.py    the other subjects
 """
 

@@ -17,7 +17,7 @@ from django.db.models.expressions import CombinedExpression
 from django.db.models.fields.json import KeyTransform
 
 from training.models import Checkpoint, Metric, MetricBlock, TrainingJob
-from training.queries.stretches import marks_of
+from training.queries.status_intervals import marks_of
 
 POINTS, FEWEST_POINTS, MOST_POINTS = 800, 10, 5_000
 MOST_METRICS = 8

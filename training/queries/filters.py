@@ -17,8 +17,8 @@ from django.utils import timezone
 
 from heimdall.errors import InvalidInput
 from training.lifecycle import JobType, Status
-from training.queries.cursor import ORDERINGS
-from training.queries.listing import Wanted, beginning_of
+from training.queries.job_list import JobQuery, beginning_of
+from training.queries.keyset import ORDERINGS
 
 ME = "me"  # whoever looks
 NEWEST = "-id"
@@ -58,10 +58,10 @@ class Filters:
             _refuse(unknown, senseless)
         return cls(**{name: value for name, value in read.items() if value})
 
-    def wanted(self, user: Any) -> Wanted:
+    def wanted(self, user: Any) -> JobQuery:
         """The same for the reads, as this user means it."""
         after, before = self._days()
-        return Wanted(
+        return JobQuery(
             status=self.statuses or None,
             job_type=self.job_type or None,
             recipe=self.recipe or None,

@@ -19,7 +19,7 @@ from django.db import connection
 from training import placement
 from training.models import TrainingJob
 from training.queries import checkpoint_dict, shape
-from training.queries.cursor import place_of
+from training.queries.keyset import place_of
 
 _STORED = (
     "id", "job_id", "kinds", "epoch", "step", "attempt", "size", "digest", "header_sha256", "val_loss", "pinned",

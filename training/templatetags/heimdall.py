@@ -204,7 +204,7 @@ def count(value: Any) -> str:
 
 @register.filter
 def at_least(value: Any) -> str:
-    """A count of listing.py: "1,000+" where there are more."""
+    """A count of job_list.py: "1,000+" where there are more."""
     return count(value.jobs) + ("" if value.is_exact else "+")
 
 

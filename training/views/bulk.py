@@ -19,7 +19,7 @@ from training.lifecycle import Answer, Verb
 from training.models import TrainingJob
 from training.presentation.answers import ANSWER, words_of
 from training.presentation.confirmations import question_for_many
-from training.queries.chosen import changeable, visible_among
+from training.queries.bulk_selection import changeable, visible_among
 from training.queries.filters import Filters
 from training.views.page import BIGGEST, next_address, page, wants_json, whole
 

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET
 
 from training import queries
 from training.models import TrainingJob
-from training.queries import listing
+from training.queries import job_list
 from training.queries.curves import metrics_of
 from training.queries.filters import Filters
 from training.views.page import page, visible_job
@@ -64,7 +64,7 @@ def _sent(request: HttpRequest, pieces: Iterator[str], name: str, as_json: bool)
 def _pages(user: Any, filters: Filters) -> Iterator[list[dict[str, Any]]]:
     wanted, cursor = filters.wanted(user), None
     while True:
-        found = listing.page(user, wanted, size=ROWS, cursor=cursor)
+        found = job_list.page(user, wanted, size=ROWS, cursor=cursor)
         yield found.jobs
         cursor = found.next
         if cursor is None:

@@ -14,7 +14,7 @@ from training import policy, services
 from training.errors import NotFound
 from training.lifecycle import USER_VERBS, Status
 from training.models import Node, SavedView
-from training.queries import listing
+from training.queries import job_list
 from training.queries.filters import ME, NEWEST, SINCE, Filters
 from training.templatetags.heimdall import verb_button
 from training.views.page import PAGE_SIZE, page, people_known_to
@@ -45,10 +45,10 @@ def jobs(request: HttpRequest) -> HttpResponse:
     filters = Filters.read(request.GET)
     wanted, cursor = filters.wanted(request.user), request.GET.get("cursor")
     try:
-        found = listing.page(request.user, wanted, size=PAGE_SIZE, cursor=cursor)
+        found = job_list.page(request.user, wanted, size=PAGE_SIZE, cursor=cursor)
     except NotFound:  # a cursor of another order, or none at all
-        found, cursor = listing.page(request.user, wanted, size=PAGE_SIZE), None
-    counts = listing.counts(request.user, wanted, found)
+        found, cursor = job_list.page(request.user, wanted, size=PAGE_SIZE), None
+    counts = job_list.counts(request.user, wanted, found)
     views = list(services.visible_views(request.user))
     context = {
         "section": "jobs",
@@ -72,7 +72,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
     return render(request, "jobs.html", context | _choices(request.user, filters))
 
 
-def _tab(filters: Filters, status: str, counts: dict[str, listing.Count]) -> dict[str, Any]:
+def _tab(filters: Filters, status: str, counts: dict[str, job_list.Count]) -> dict[str, Any]:
     shown = counts[status] if status else _together(counts.values())
     return {
         "label": status.capitalize() or "All",
@@ -82,13 +82,13 @@ def _tab(filters: Filters, status: str, counts: dict[str, listing.Count]) -> dic
     }
 
 
-def _together(counts: Any) -> listing.Count:
+def _together(counts: Any) -> job_list.Count:
     counts = list(counts)
-    return listing.Count(sum(one.jobs for one in counts), all(one.is_exact for one in counts))
+    return job_list.Count(sum(one.jobs for one in counts), all(one.is_exact for one in counts))
 
 
 def _anything(user: Any) -> bool:
-    return listing.count(user, listing.Wanted()).jobs > 0
+    return job_list.count(user, job_list.JobQuery()).jobs > 0
 
 
 def _column(filters: Filters, name: str) -> dict[str, str]:

@@ -22,8 +22,8 @@ from training.management.base import NOT_ALLOWED, NOT_FOUND, REFUSED, VerbComman
 from training.management.progress import ProgressLine, printable, table
 from training.models import TrainingJob
 from training.presentation.filters import FILTERS, wanted
-from training.queries import listing
-from training.queries.chosen import changeable
+from training.queries import job_list
+from training.queries.bulk_selection import changeable
 from training.queries.filters import Filters
 
 __all__ = ["NOT_ALLOWED", "NOT_FOUND", "REFUSED", "Command"]
@@ -103,7 +103,7 @@ class Command(VerbCommand):
 
     def list(self, options: dict[str, Any]) -> int:
         values = {param.name: options.get(param.name) for param in FILTERS}
-        found = listing.page(self.user, wanted(values), size=options["limit"]).jobs
+        found = job_list.page(self.user, wanted(values), size=options["limit"]).jobs
         if self.as_json:
             for job in found:
                 self.say(job, "")

@@ -1,11 +1,11 @@
 """Lists of jobs that cost the same among a thousand jobs and among a million.
 
-1. Each condition is counted alone by its index, up to COUNT_LIMIT jobs or, where that does not tell, to LOOKED_AT.
+1. Each condition is counted alone by its index, up to COUNT_LIMIT jobs or, where that does not tell, to MAX_SCANNED.
    The one that fits fewest leads to the jobs, and each of those is looked at for the others.
 2. In the order of numbers the leader's index has its jobs as they are wanted: it is read until the page is full.
 3. For another order few jobs are all read and sorted; where they are many, the index that has all jobs in the wanted
    order is walked until the page is full.
-A page goes on from the last job of the one before (cursor.py), so a late page costs what the first one does.
+A page goes on from the last job of the one before (keyset.py), so a late page costs what the first one does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from training import policy
 from training.errors import NotFound
 from training.fields import MAX_TAGS
 from training.lifecycle import Status
-from training.queries import texts
+from training.queries import full_text
 from training.queries.conditions import (
     ALL,
     JOBS,
@@ -40,17 +40,17 @@ from training.queries.conditions import (
     visible,
     walk,
 )
-from training.queries.cursor import Order, Place
+from training.queries.keyset import Order, Place
 from training.queries.rows import Row, dicts_of, read_rows
 from training.statements import rows_of
 
 COUNT_LIMIT = 1_000  # jobs are counted up to here, and pages are numbered up to here
-LOOKED_AT = 3_000  # jobs of one condition, at most, that are all looked at, to count or to sort them
-WALKED_ALONG = 4 * COUNT_LIMIT  # the newest of one condition, looked at where more than COUNT_LIMIT fit each
+MAX_SCANNED = 3_000  # jobs of one condition, at most, that are all looked at, to count or to sort them
+MAX_WALKED = 4 * COUNT_LIMIT  # the newest of one condition, looked at where more than COUNT_LIMIT fit each
 
 
 @dataclass(frozen=True)
-class Wanted:
+class JobQuery:
     """Which jobs a list is to show, and in which order. As it stands: all of them, the newest first."""
 
     status: Sequence[str] | None = None
@@ -98,7 +98,7 @@ def beginning_of(day: date | None, *, later: int = 0) -> datetime | None:
     return timezone.make_aware(datetime.combine(day + timedelta(days=later), time.min))
 
 
-def page(actor: Any, wanted: Wanted, *, size: int, number: int = 1, cursor: str | None = None) -> Page:
+def page(actor: Any, wanted: JobQuery, *, size: int, number: int = 1, cursor: str | None = None) -> Page:
     """Jobs from a cursor on, or of a page by its number. Raises NotFound for a page that is not there."""
     order = Order.of(wanted.ordering)
     place = Place.read(cursor, wanted.ordering) if cursor is not None else None
@@ -120,11 +120,11 @@ def page(actor: Any, wanted: Wanted, *, size: int, number: int = 1, cursor: str 
     )
 
 
-def count(actor: Any, wanted: Wanted) -> Count:
+def count(actor: Any, wanted: JobQuery) -> Count:
     return Plan.of(actor, wanted).count
 
 
-def counts(actor: Any, wanted: Wanted, seen: Page) -> dict[str, Count]:
+def counts(actor: Any, wanted: JobQuery, seen: Page) -> dict[str, Count]:
     """How many there are in each status, whatever status is wanted. `seen`: a page of the wanted jobs."""
     plan = Plan.of(actor, replace(wanted, status=None)) if wanted.status else seen.plan
     if not plan.count.is_exact:
@@ -139,11 +139,11 @@ class Plan:
 
     leader: Condition
     others: tuple[Sql, ...]
-    is_few: bool  # at most LOOKED_AT jobs, to which the leader leads
+    is_few: bool  # at most MAX_SCANNED jobs, to which the leader leads
     count: Count
 
     @classmethod
-    def of(cls, actor: Any, wanted: Wanted) -> Plan:
+    def of(cls, actor: Any, wanted: JobQuery) -> Plan:
         conditions = _conditions(actor, wanted) or [ALL]
         if not all(condition.parts for condition in conditions):
             return cls(NONE, (), True, Count(0))
@@ -153,7 +153,7 @@ class Plan:
             return cls(first, (), False, Count.of(_counted(conditions, COUNT_LIMIT)[0]))
         # In the order of numbers nothing is sorted: looking at fewer mostly tells enough of several conditions.
         early = by_number and len(conditions) > 1
-        return cls._led(conditions, (COUNT_LIMIT, LOOKED_AT) if early else (LOOKED_AT,))
+        return cls._led(conditions, (COUNT_LIMIT, MAX_SCANNED) if early else (MAX_SCANNED,))
 
     @classmethod
     def _led(cls, conditions: Sequence[Condition], limits: Sequence[int]) -> Plan:
@@ -211,7 +211,7 @@ class Plan:
         return Counter(dict(rows_of(Sql(text, few.values))))
 
 
-def _conditions(actor: Any, wanted: Wanted) -> list[Condition]:
+def _conditions(actor: Any, wanted: JobQuery) -> list[Condition]:
     """What the actor may see, and each filter. Those that mostly fit fewer jobs come first: that one leads where
     counts do not tell."""
     words = (wanted.recipe, wanted.owner, wanted.team, wanted.pool, wanted.search, *wanted.tags)
@@ -219,7 +219,7 @@ def _conditions(actor: Any, wanted: Wanted) -> list[Condition]:
         return [NONE]
     found = [tagged(name) for name in dict.fromkeys(wanted.tags)]
     if wanted.search is not None:
-        found.append(texts.condition(wanted.search))
+        found.append(full_text.condition(wanted.search))
     found += _whose(actor, wanted)
     same = {name: getattr(wanted, name) for name in ("parent_id", "pool", "recipe")}
     found += [equal(name, [value]) for name, value in same.items() if value is not None]
@@ -234,7 +234,7 @@ def _conditions(actor: Any, wanted: Wanted) -> list[Condition]:
     return found
 
 
-def _whose(actor: Any, wanted: Wanted) -> list[Condition]:
+def _whose(actor: Any, wanted: JobQuery) -> list[Condition]:
     """Names of people and teams are turned into numbers first."""
     found, owner = [], None
     if wanted.owner is not None:
@@ -281,7 +281,7 @@ def _leading(conditions: Sequence[Condition], counts: Sequence[int]) -> int:
 
 def _counted_together(leader: Condition, others: Sequence[Sql], is_few: bool) -> int:
     """How many fit all, up to one more than are told."""
-    all_fit = _found(leader, others) if is_few else walk(leader.parts, others, most=WALKED_ALONG)
+    all_fit = _found(leader, others) if is_few else walk(leader.parts, others, most=MAX_WALKED)
     return _first_column(_up_to(COUNT_LIMIT, all_fit))[0]
 
 
@@ -297,7 +297,7 @@ def _first_column(statement: Sql) -> list[int]:
     return [row[0] for row in rows_of(statement)]
 
 
-def _place(wanted: Wanted, row: Row, *, backward: bool = False) -> str:
+def _place(wanted: JobQuery, row: Row, *, backward: bool = False) -> str:
     return Place(wanted.ordering, row.place, row.id, backward).as_text()
 
 

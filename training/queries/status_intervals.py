@@ -1,4 +1,4 @@
-"""What a job did, as stretches of time: it waited, trained, was paused, came to rest. Read from its events."""
+"""What a job did, as intervals of time: it waited, trained, was paused, came to rest. Read from its events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORDS = {Verb.CRASH: "crashed", Verb.REAP: "lost", Verb.FAIL: "failed", Verb.CO
 
 
 @dataclass
-class Stretch:
+class StatusInterval:
     """One status from the event that led to it to the event that ended it. `ended_at` is None while it lasts."""
 
     status: str
@@ -57,13 +57,13 @@ class Stretch:
         )
 
 
-def stretches_of(job: TrainingJob, attempts: Iterable[Attempt] | None = None) -> list[Stretch]:
+def status_intervals_of(job: TrainingJob, attempts: Iterable[Attempt] | None = None) -> list[StatusInterval]:
     """In the order in which they were. Of a job with very many events the newest.
 
-    attempts: those that were read already, the newest ones. A stretch of an older one does not tell where it ran.
+    attempts: those that were read already, the newest ones. A interval of an older one does not tell where it ran.
     """
     events = Event.objects.filter(job=job, kind__in=_MOVES).order_by("-seq")[:MOST_EVENTS]
-    found: list[Stretch] = []
+    found: list[StatusInterval] = []
     asked_by = ""
     for event in reversed(events):
         person = event.actor if event.user_id else ""
@@ -74,7 +74,9 @@ def stretches_of(job: TrainingJob, attempts: Iterable[Attempt] | None = None) ->
         if found:
             _end(found[-1], event, person)
         by = asked_by if event.status == Status.PAUSED else person
-        found.append(Stretch(event.status, event.created_at, event.kind, event.step, event.attempt, by))
+        found.append(
+            StatusInterval(event.status, event.created_at, event.kind, event.step, event.attempt, by)
+        )
     _look_at_attempts(Attempt.objects.filter(job=job) if attempts is None else attempts, found)
     return found
 
@@ -82,29 +84,29 @@ def stretches_of(job: TrainingJob, attempts: Iterable[Attempt] | None = None) ->
 def marks_of(job: TrainingJob) -> list[dict[str, Any]]:
     """What a curve marks: where trainings ended, and when they went on. What was given up is not marked."""
     marks: list[dict[str, Any]] = []
-    for stretch in stretches_of(job):
-        if stretch.begun_by == Verb.RESTART:
+    for interval in status_intervals_of(job):
+        if interval.begun_by == Verb.RESTART:
             marks = []
-        marks = [mark for mark in marks if mark["step"] <= stretch.step]
-        if stretch.status != Status.RUNNING:
+        marks = [mark for mark in marks if mark["step"] <= interval.step]
+        if interval.status != Status.RUNNING:
             continue
         if marks and marks[-1]["resumed_at"] is None:
-            marks[-1]["resumed_at"] = stretch.begun_at.timestamp()
-        if stretch.ended_at and stretch.ended_by != Verb.COMPLETE:
-            mark = {"step": stretch.ended_step, "word": stretch.word, "at": stretch.ended_at.timestamp()}
+            marks[-1]["resumed_at"] = interval.begun_at.timestamp()
+        if interval.ended_at and interval.ended_by != Verb.COMPLETE:
+            mark = {"step": interval.ended_step, "word": interval.word, "at": interval.ended_at.timestamp()}
             marks.append(mark | {"resumed_at": None})
     return marks[-MOST_MARKS:]
 
 
-def _end(stretch: Stretch, event: Event, person: str) -> None:
-    stretch.ended_at, stretch.ended_by, stretch.ended_status = event.created_at, event.kind, event.status
-    stretch.ended_step, stretch.ended_actor = event.step, person
+def _end(interval: StatusInterval, event: Event, person: str) -> None:
+    interval.ended_at, interval.ended_by, interval.ended_status = event.created_at, event.kind, event.status
+    interval.ended_step, interval.ended_actor = event.step, person
 
 
-def _look_at_attempts(attempts: Iterable[Attempt], found: list[Stretch]) -> None:
+def _look_at_attempts(attempts: Iterable[Attempt], found: list[StatusInterval]) -> None:
     """Where each attempt ran and how far it came; its last event says only where it was taken back to."""
     known = {attempt.number: attempt for attempt in attempts}
-    for stretch in found:
-        if stretch.status == Status.RUNNING and stretch.attempt in known:
-            attempt = known[stretch.attempt]
-            stretch.node, stretch.reached = attempt.node_name, attempt.started_step + attempt.steps_executed
+    for interval in found:
+        if interval.status == Status.RUNNING and interval.attempt in known:
+            attempt = known[interval.attempt]
+            interval.node, interval.reached = attempt.node_name, attempt.started_step + attempt.steps_executed

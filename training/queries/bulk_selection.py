@@ -9,7 +9,7 @@ from typing import Any
 from training import lifecycle, policy, queries
 from training.lifecycle import Status, Verb
 from training.models import TrainingJob
-from training.queries.listing import Wanted, page
+from training.queries.job_list import JobQuery, page
 
 
 def visible_among(actor: Any, numbers: Sequence[int]) -> list[TrainingJob]:
@@ -18,7 +18,7 @@ def visible_among(actor: Any, numbers: Sequence[int]) -> list[TrainingJob]:
     return [found[number] for number in numbers if number in found]
 
 
-def changeable(actor: Any, verb: Verb, wanted: Wanted, *, most: int) -> tuple[list[int], bool]:
+def changeable(actor: Any, verb: Verb, wanted: JobQuery, *, most: int) -> tuple[list[int], bool]:
     """Numbers of those that are wanted and that the verb may change, and whether there are more than so many."""
     able = [status for status in lifecycle.changed_by(verb) if status in (wanted.status or Status)]
     if not able:
