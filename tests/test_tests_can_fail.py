@@ -49,7 +49,10 @@ def test_each_test_checks_something():
         called = {name.rpartition(".")[2] for name in called_in(node)}
         return (
             bool(asserts_in(node))
-            or any(name.endswith(CHECKS) or name.startswith(("assert", "wait_for")) for name in called)
+            or any(
+                name.endswith(CHECKS) or name.startswith(("assert", "wait_for", "django_assert"))
+                for name in called
+            )
             or any(sign in ast.unparse(node) for sign in ENDS_WELL)
         )
 

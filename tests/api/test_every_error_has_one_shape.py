@@ -27,7 +27,7 @@ def test_without_a_login_and_with_a_wrong_token_it_is_401(client_of):
         for url in ("/v1/training/jobs", "/v1/training/jobs/1", "/v1/training/recipes"):
             answer = Client().get(url, **headers)
             assert error_of(answer, 401)["code"] == "not_authenticated"
-            assert answer["WWW-Authenticate"] == "Token"
+            assert answer["WWW-Authenticate"] == "Bearer"
 
 
 def test_a_session_needs_the_csrf_token_to_change_something(make_job, alice):
