@@ -9,6 +9,7 @@ import pytest
 HERE = Path(__file__).parent
 # Besides assert: pytest's own, and helpers of the tests that raise.
 CHECKS = ("raises", "warns", "fail", "error_of", "_as_test", "until", "report", "publish_and_wait")
+BEGINNINGS = ("assert", "wait_for", "django_assert")
 # A whole process has to end well, or a service has to take what it is given.
 ENDS_WELL = ("check=True", "services.submit")
 
