@@ -1,5 +1,6 @@
 """Accelerate: it prepares model, optimizer and loader as ever, and the loop asks the job for its batches."""
 
+import argparse
 import random
 
 import torch
@@ -21,11 +22,15 @@ class Noisy(Dataset):
         return x + 0.1 * random.random() * torch.randn(4), x.sum().reshape(1)
 
 
+parser = argparse.ArgumentParser()
+parser.add_argument("--workers", type=int, default=0, help="processes that load data")
+workers = parser.parse_args().workers
+
 torch.manual_seed(7)
 accelerator = Accelerator(gradient_accumulation_steps=2)
 model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 1))
 optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-loader = DataLoader(Noisy(), batch_size=8, shuffle=True)
+loader = DataLoader(Noisy(), batch_size=8, shuffle=True, num_workers=workers)
 model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
 job = heimdall.attach(model=model, optimizer=optimizer)

@@ -1,5 +1,6 @@
 """A Hugging Face Trainer: a tiny BERT learns which half of a vocabulary a text begins in. One line is ours."""
 
+import argparse
 import random
 import tempfile
 
@@ -27,6 +28,10 @@ class Texts(Dataset):
         return {"input_ids": words, "labels": int(self.words[index, 0] > 50)}
 
 
+parser = argparse.ArgumentParser()
+parser.add_argument("--workers", type=int, default=0, help="processes that load data")
+workers = parser.parse_args().workers
+
 torch.manual_seed(3)
 sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 model = BertForSequenceClassification(BertConfig(vocab_size=100, max_position_embeddings=16, **sizes))
@@ -39,6 +44,7 @@ arguments = TrainingArguments(
     logging_steps=2,
     eval_strategy="epoch",
     save_strategy="no",
+    dataloader_num_workers=workers,
     report_to=[],
     disable_tqdm=True,
     use_cpu=not torch.cuda.is_available(),

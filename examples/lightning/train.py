@@ -1,5 +1,6 @@
 """A Lightning Trainer: a small network, gradients gathered over two batches, early stopping. One line is ours."""
 
+import argparse
 import random
 
 import lightning
@@ -44,6 +45,10 @@ class Sum(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 2)}
 
 
+parser = argparse.ArgumentParser()
+parser.add_argument("--workers", type=int, default=0, help="processes that load data")
+workers = parser.parse_args().workers
+
 lightning.seed_everything(3, verbose=False)
 trainer = lightning.Trainer(
     max_epochs=4,
@@ -55,6 +60,5 @@ trainer = lightning.Trainer(
     enable_model_summary=False,
 )
 trainer = heimdall.attach(trainer)
-trainer.fit(
-    Sum(), DataLoader(Noisy(100, 0.1), batch_size=8, shuffle=True), DataLoader(Noisy(33, 0.0), batch_size=8)
-)
+training = DataLoader(Noisy(100, 0.1), batch_size=8, shuffle=True, num_workers=workers)
+trainer.fit(Sum(), training, DataLoader(Noisy(33, 0.0), batch_size=8))

@@ -123,11 +123,13 @@ class TrainerPart:
             return self._pending
         trainer = self._trainer
         counted = {name: value for name, value in asdict(trainer.state).items() if name not in _OF_THE_CONFIG}
+        counted["log_history"] = [_without_speed(entry) for entry in counted["log_history"]]
         return {
             "state": counted,
             "loss": getattr(trainer, "_tr_loss", None),
             "total_loss": getattr(trainer, "_total_loss_scalar", 0.0),
             "last_logged": getattr(trainer, "_globalstep_last_logged", 0),
+            "first_step": getattr(trainer, "_initial_global_step", 0),
             "flos": float(trainer.current_flos),
             "callbacks": {type(one).__name__: one.state()["attributes"] for one in self._stateful()},
         }
@@ -150,6 +152,7 @@ class TrainerPart:
             trainer._tr_loss.copy_(state["loss"])
         trainer._total_loss_scalar = state["total_loss"]
         trainer._globalstep_last_logged = state["last_logged"]
+        trainer._initial_global_step = state["first_step"]
         self._pending = None
 
     def _stateful(self) -> list[Any]:
@@ -189,6 +192,10 @@ def _callback_class() -> type:
             self._job.log(**{name: value for name, value in numbers.items() if not _is_eval(name)})
 
     return HeimdallCallback
+
+
+def _without_speed(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if not _SPEED.search(name)}
 
 
 def _is_eval(name: str) -> bool:

@@ -1,9 +1,10 @@
 """A Lightning Trainer as a job: `trainer = heimdall.attach(trainer)`, then `trainer.fit(...)` as ever.
 
 Lightning asks its loader for the next batch when the step before, its schedule, its validation and its callbacks are
-done: that is the boundary, also before an epoch's first batch. What its own checkpoint holds (weights, optimizers,
-schedulers, callbacks, the progress of its loops) is one part; a resume hands that to Lightning as the checkpoint that
-it loads. It holds neither generators nor a position in the data: those are the job's.
+done: that is the boundary, also before an epoch's first batch. The module is a part like any. What else its own
+checkpoint holds (optimizers, schedulers, callbacks, the progress of its loops) is another; a resume hands both to
+Lightning as the checkpoint that it loads. That holds neither generators nor a position in the data: those are the
+job's.
 
 Private and guarded by a test: `fit_loop.setup_data`, `_combined_loader`, `_data_fetcher`, and the connector's
 `dump_checkpoint`.
@@ -26,31 +27,36 @@ def attach_trainer(trainer: Any, job: Job) -> Any:
             f"heimdall.attach(trainer) knows Lightning {TESTED}, and {package.__version__} is installed: install "
             f"lightning=={TESTED}.6, or write the loop with job.epochs() and job.batches()"
         )
-    part = LightningPart(trainer)
-    job.keep(lightning=part)
     trainer.callbacks.append(_callback_class(trainer)(job))
-    trainer.fit = _fit(trainer, job, part)
-    trainer.fit_loop.setup_data = _setup_data(trainer.fit_loop, job)
+    trainer.fit = _fit(trainer, job)
     return trainer
 
 
-def _fit(trainer: Any, job: Job, part: "LightningPart") -> Any:
+def _fit(trainer: Any, job: Job) -> Any:
     original = trainer.fit
 
-    def fit(*args: Any, **kwargs: Any) -> Any:
+    def fit(model: Any, *args: Any, **kwargs: Any) -> Any:
+        if type(model).__dict__.get("configure_model"):
+            raise RuntimeError(
+                "heimdall.attach(trainer) restores a module before it is fitted: build its layers in __init__ "
+                "instead of in configure_model"
+            )
+        part = LightningPart(trainer, model)
+        job.keep(model=model, lightning=part)
+        trainer.fit_loop.setup_data = _setup_data(trainer.fit_loop, job, part)
         job.begin(total_epochs=trainer.max_epochs if (trainer.max_epochs or -1) > 0 else 1_000_000)
-        if part.restored is None:
-            return original(*args, **kwargs)
-        load = trainer.strategy.load_checkpoint
-        trainer.strategy.load_checkpoint = lambda path, *rest, **options: (
-            part.take() if path == _RESUMED else load(path, *rest, **options)
-        )
-        return original(*args, **kwargs | {"ckpt_path": _RESUMED})
+        if part.restored is not None:
+            kwargs["ckpt_path"] = _RESUMED
+            load = trainer.strategy.load_checkpoint
+            trainer.strategy.load_checkpoint = lambda path, *rest, **options: (
+                part.take() if path == _RESUMED else load(path, *rest, **options)
+            )
+        return original(model, *args, **kwargs)
 
     return fit
 
 
-def _setup_data(fit_loop: Any, job: Job) -> Any:
+def _setup_data(fit_loop: Any, job: Job, part: "LightningPart") -> Any:
     original = fit_loop.setup_data
 
     def setup_data() -> None:
@@ -62,7 +68,12 @@ def _setup_data(fit_loop: Any, job: Job) -> Any:
             raise RuntimeError(
                 "heimdall.attach(trainer) reads one training loader: combine the datasets instead of the loaders"
             )
-        combined.flattened = [EpochBatches(job, one) for one in combined.flattened]
+        if fit_loop._data_fetcher.length is None:
+            raise RuntimeError(
+                "heimdall.attach(trainer) reads a training loader that has a length: of one without, Lightning "
+                "reads a batch ahead of the step under way"
+            )
+        combined.flattened = [EpochBatches(job, part, one) for one in combined.flattened]
         fit_loop._data_fetcher.setup(combined)
         iter(fit_loop._data_fetcher)
 
@@ -72,14 +83,15 @@ def _setup_data(fit_loop: Any, job: Job) -> Any:
 class EpochBatches:
     """The training loader, read through the job. Whatever else is asked of it, the loader answers."""
 
-    def __init__(self, job: Job, loader: Any) -> None:
-        self._job, self._loader = job, loader
+    def __init__(self, job: Job, part: "LightningPart", loader: Any) -> None:
+        self._job, self._part, self._loader = job, part, loader
 
     def __len__(self) -> int:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
-        return self._job.read(self._loader, begins_at_a_boundary=True)
+        self._part.settle()  # as late as this: Lightning has made its loops ready for a restart by now
+        yield from self._job.read(self._loader, begins_at_a_boundary=True)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("state_dict", "load_state_dict"):
@@ -88,23 +100,23 @@ class EpochBatches:
 
 
 class LightningPart:
-    """What Lightning would write to a checkpoint file."""
+    """What Lightning would write to a checkpoint file, but for the weights."""
 
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: Any, model: Any) -> None:
+        self._trainer, self._model = trainer, model
         self.restored: dict[str, Any] | None = None
         """What was loaded, until Lightning has taken it."""
+        self._batches_that_stepped: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
         if self.restored is not None:
             return self.restored
+        if self._trainer.lightning_module is None:  # it has not begun to fit
+            return {}
         dumped = self._trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         # What the module was built with is the script's to say.
-        return {
-            name: value
-            for name, value in dumped.items()
-            if not name.startswith(("hparams", "hyper_parameters"))
-        }
+        left_out = ("state_dict", "hparams", "hyper_parameters", "datamodule_hparams")
+        return {name: value for name, value in dumped.items() if not name.startswith(left_out)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.restored = state
@@ -119,7 +131,17 @@ class LightningPart:
     def take(self) -> dict[str, Any]:
         state, self.restored = self.restored, None
         assert state is not None
-        return state
+        self._batches_that_stepped = state["loops"]["fit_loop"]["epoch_loop.state_dict"][
+            "_batches_that_stepped"
+        ]
+        return state | {"state_dict": self._model.state_dict()}
+
+    def settle(self) -> None:
+        """Undo what Lightning counts of its own at a restart: it takes it that the checkpoint was made in the last
+        step's callbacks, before this was counted."""
+        if self._batches_that_stepped is not None:
+            self._trainer.fit_loop.epoch_loop._batches_that_stepped = self._batches_that_stepped
+            self._batches_that_stepped = None
 
 
 def _callback_class(trainer: Any) -> type:

@@ -47,6 +47,9 @@ class Host(Protocol):
     def reached(self, job: "Job") -> None:
         """A boundary: rows may be sent, a checkpoint may be made, and the script may be left."""
 
+    def require_not_left(self) -> None:
+        """Raises where the script was left already, and caught what it was left by."""
+
     def epoch_closed(self, job: "Job", values: dict[str, float | None], *, is_boundary: bool) -> None:
         """An epoch's body is over; at a boundary the script may be left here."""
 
@@ -236,6 +239,7 @@ class Job:
         if total_epochs:
             self.total_epochs, self._closes_epochs_itself = total_epochs, False
         if self._has_begun:
+            self._host.require_not_left()
             return
         self._has_begun = True
         models = {name: part for name, part in self._parts.items() if isinstance(part, torch.nn.Module)}
@@ -283,12 +287,13 @@ class Job:
 
     def _hand_out(self, call: Call) -> None:
         """Count the batch now: at the next boundary the bodies of all calls that are open are over. Calls that its
-        body makes begin anew with each batch."""
+        body makes begin anew with each batch, but for those that a resume has yet to open again."""
         call.batches += 1
         self._has_open_body = True
-        last = max(self.position.calls.index(each) for each in self._open)
-        del self.position.calls[last + 1 :]
-        self._num_calls = last + 1
+        calls = self.position.calls
+        while calls[-1].is_over:
+            calls.pop()
+        self._num_calls = 1 + max(calls.index(each) for each in self._open)
 
     def _body_over(self, call: Call) -> None:
         # Where several calls are open at once, the first of them leads.
@@ -317,6 +322,9 @@ class Alone:
 
     def reached(self, job: Job) -> None:
         job.logged.take_rows()
+
+    def require_not_left(self) -> None:
+        pass
 
     def epoch_closed(self, job: Job, values: dict[str, float | None], *, is_boundary: bool) -> None:
         pass

@@ -4,10 +4,13 @@ The script need not know that it is supervised. It is left where it asks for the
 `except Exception` catches; what it raises, what it exits with, and where it ends by itself is told as it was.
 """
 
+import atexit
+import contextlib
 import os
 import runpy
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +33,8 @@ from heimdall.trainer.protocol import EpochDone, Failed, Started, TrainerSpec, n
 
 CHECKPOINT_EVERY_MINUTES = 10.0
 SCRIPT_ERROR = "script_error"
+MOST_TIMES_CAUGHT = 100  # in a script that catches everything and begins anew
+NEVER_ATTACHED = "the script never came to a loop of heimdall.attach(): nothing that it trained was saved"
 
 
 class Leaving(BaseException):
@@ -48,6 +53,8 @@ class Supervised:
         self._artifact: Mapping[str, Any] | None = None
         self._owed: list[str] = []  # what a checkpoint is to be made for at the next boundary
         self._has_closed_epoch = False
+        self._times_caught = 0
+        self._approximate: list[str] = []
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -77,7 +84,7 @@ class Supervised:
         )
 
     def reached(self, job: Job) -> None:
-        self._leave_if_left()
+        self.require_not_left()
         self.session.step_finished()
         if self._owed:
             owed, self._owed = self._owed, []
@@ -88,7 +95,7 @@ class Supervised:
         self._has_closed_epoch = False
 
     def epoch_closed(self, job: Job, values: dict[str, float | None], *, is_boundary: bool) -> None:
-        self._leave_if_left()
+        self.require_not_left()
         asked = self.session.requested if is_boundary else ""
         kinds = self._kinds(job, values)
         self.session.epoch_finished(
@@ -104,8 +111,9 @@ class Supervised:
         if self.has_left:
             return
         if job is None or not job.has_begun:
+            self._approximate.append(NEVER_ATTACHED)
             job = job or Job(self, seed=0, defaults={})
-            job.begin()  # it never reached a loop: there is nothing to save but that it ended
+            job.begin()  # there is nothing to save but that it ended
         job.finish()
         self.session.finish("script")
 
@@ -114,11 +122,15 @@ class Supervised:
             self.has_left = True
             raise Leaving
 
-    def _leave_if_left(self) -> None:
-        """A script that caught the exception comes here once more."""
-        if self.has_left or self.session.is_exiting:
-            self.has_left = True
-            raise Leaving
+    def require_not_left(self) -> None:
+        """A script that caught the exception comes here once more, and is not trained on."""
+        if not self.has_left and not self.session.is_exiting:
+            return
+        self.has_left = True
+        self._times_caught += 1
+        if self._times_caught > MOST_TIMES_CAUGHT:
+            os._exit(0)  # all that was to be saved is; it would never end
+        raise Leaving
 
     def _kinds(self, job: Job, values: Mapping[str, Any]) -> list[str]:
         every = int(self.config.get("checkpoint_every_epochs", 1))
@@ -153,7 +165,11 @@ class Supervised:
             total_epochs=job.total_epochs,
             parameters=sum(weight.numel() for model in job.models() for weight in model.parameters()),
             environment=found,
-            approximate=[*environment.why_approximate(found, self._spec.pinned), *job.why_approximate()],
+            approximate=[
+                *environment.why_approximate(found, self._spec.pinned),
+                *job.why_approximate(),
+                *self._approximate,
+            ],
             learning_rate=job.learning_rate,
         )
 
@@ -182,8 +198,20 @@ def run(channel: Channel) -> int:
     channel.listen(requests.receive)
     host = Supervised(channel.spec, send=channel.send, requests=requests)
     supervise(host)
+    owner = os.getpid()
+    code = _code_of_script(channel, host, owner)
+    _run_exit_handlers()
+    return code
+
+
+def _code_of_script(channel: Channel, host: Supervised, owner: int) -> int:
     try:
-        execute(channel.spec)
+        try:
+            execute(channel.spec)
+        finally:
+            _take_back_streams()
+            _end_if_forked(owner)
+        _wait_for_threads()
         host.finish(attached_job())
     except Leaving:
         return 0
@@ -192,6 +220,38 @@ def run(channel: Channel) -> int:
     except BaseException as error:
         return _failed(error, host, channel)
     return 0
+
+
+def _take_back_streams() -> None:
+    """What the script put into the place of stdout and stderr may be closed by now."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+
+
+def _end_if_forked(owner: int) -> None:
+    """A script may have forked itself with os.fork(): the end of that one is not the training's."""
+    if os.getpid() == owner:
+        return
+    error = sys.exc_info()[1]
+    if isinstance(error, SystemExit):
+        os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
+    if error is not None:
+        traceback.print_exception(error, file=sys.stderr)
+    os._exit(int(error is not None))
+
+
+def _wait_for_threads() -> None:
+    """As Python does at the end of a script: threads that are no daemons are waited for."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+
+
+def _run_exit_handlers() -> None:
+    """What the script registered with atexit: the process ends without taking its libraries down."""
+    atexit._run_exitfuncs()
 
 
 def execute(spec: TrainerSpec) -> None:
@@ -212,17 +272,21 @@ def execute(spec: TrainerSpec) -> None:
 
 def _ended(ended: SystemExit, host: Supervised, channel: Channel) -> int:
     """sys.exit() and sys.exit(0) are a good end; a number says it failed, and a text says why."""
+    if host.has_left:
+        return 0
     if ended.code in (None, 0):
         try:
+            _wait_for_threads()
             host.finish(attached_job())
         except Leaving:
             pass
         return 0
-    if host.has_left:
-        return 0
     host.session.send_last_rows()
-    said = ended.code if isinstance(ended.code, str) else f"The script ended with exit code {ended.code}."
-    channel.send(Failed(SCRIPT_ERROR, str(said), ""))
+    said = f"The script ended with exit code {ended.code}."
+    if not isinstance(ended.code, int):
+        said = f"The script ended itself: {ended.code}"
+        print(ended.code, file=sys.stderr)  # as Python does
+    channel.send(Failed(SCRIPT_ERROR, said, ""))
     return FAILED
 
 

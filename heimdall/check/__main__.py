@@ -4,9 +4,12 @@ Exit codes: 0 exact, 1 not exact, 2 not checked.
 """
 
 import argparse
+import ast
+import importlib.util
 import json
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from heimdall.attached.program import Program
@@ -15,9 +18,17 @@ from heimdall.check.rehearsal import Rehearsal
 from heimdall.check.report import as_text
 from heimdall.errors import InvalidInput
 from heimdall.recipes.registry import checked
+from heimdall.trainer.forkserver import WarmLauncher
 from heimdall.trainer.protocol import TrainerSpec
 
 DRIVER = "heimdall.attached.script"
+# What takes seconds to import, by the name under which a script imports it.
+FRAMEWORKS = {
+    "accelerate": "accelerate",
+    "lightning": "lightning.pytorch",
+    "pytorch_lightning": "pytorch_lightning",
+    "transformers": "transformers.trainer",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,9 +55,24 @@ def main(arguments: list[str] | None = None) -> int:
             if options.json
             else (lambda sentence: print(f"  ... {sentence}", flush=True))
         )
-        result = check(Rehearsal(spec, Path(folder)), steps=options.steps, seed=options.seed, say=say)
+        with closing(WarmLauncher(preload=[DRIVER, *frameworks_of(program)])) as launcher:
+            rehearsal = Rehearsal(spec, Path(folder), launcher=launcher)
+            result = check(rehearsal, steps=options.steps, seed=options.seed, say=say)
     print(json.dumps(result.as_dict(), indent=2) if options.json else as_text(result), end="")
     return 0 if result.is_exact else 2 if result.verdict == NOT_CHECKED else 1
+
+
+def frameworks_of(program: Program, folder: Path | None = None) -> list[str]:
+    """What a server that starts the program again and again imports once."""
+    script = (folder or Path.cwd()) / program.directory / str(program.script)
+    try:
+        tree = ast.parse(script.read_text())
+    except (OSError, SyntaxError, ValueError):
+        return []  # the first attempt says what is the matter with it
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    used = {name.partition(".")[0] for name in names} & set(FRAMEWORKS)
+    return [FRAMEWORKS[name] for name in sorted(used) if importlib.util.find_spec(name)]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -131,8 +131,7 @@ def _plans(straight: Rehearsed, *, seed: int) -> list[list[int]]:
 def _controls(
     rehearsal: Rehearsal, straight: Rehearsed, *, steps: int, say: Callable[[str], None]
 ) -> list[BrokenRestore]:
-    half = max(1, straight.step // 2)
-    start = rehearsal.through([half])
+    start = rehearsal.through([_inside_an_epoch(straight)])
     found = []
     for name, shown in CONTROLS.items():
         say(f"resumed with a broken restore: without {shown}")
@@ -144,6 +143,14 @@ def _controls(
             BrokenRestore(name, differs, "" if differs else f"Without {shown} the result is the same.")
         )
     return found
+
+
+def _inside_an_epoch(straight: Rehearsed) -> int:
+    """A step about the middle that is no epoch's last: there the position in the data is the one to begin at."""
+    ends = {epoch["step"] for epoch in straight.epochs}
+    steps = range(1, straight.step)
+    inside = [step for step in steps if step not in ends] or list(steps)
+    return min(inside, key=lambda step: abs(step - straight.step // 2))
 
 
 def _compared(straight: Rehearsed, other: Rehearsed) -> dict[str, Any] | None:
