@@ -47,8 +47,8 @@ format-web: node_modules  ## Let prettier put JavaScript and CSS in order (needs
 prove: $(VENV)/.run  ## Prove on the running server that a paused and resumed job ends bit-identical
 	@$(MANAGE) prove
 
-exact: $(VENV)/.dev  ## COUNT random interruptions of the engine, each compared bit for bit (COUNT=20 SEED=0)
-	$(BIN)/python -m tests.engine.exact --count $(COUNT) --seed $(SEED)
+exact: $(VENV)/.dev  ## COUNT random interruptions of the engine, each compared bit for bit (COUNT=20 SEED=0; PROGRAMS=all or gan,lightning: of these examples)
+	$(BIN)/python -m $(if $(PROGRAMS),tests.attached.exact --programs $(PROGRAMS),tests.engine.exact) --count $(COUNT) --seed $(SEED)
 
 chaos: $(VENV)/.dev  ## KILLS random kills of live processes, replayable by SEED (KILLS=8 SEED=0)
 	$(BIN)/python -m tests.faults.chaos --kills $(KILLS) --seed $(SEED)

@@ -36,7 +36,7 @@ def main(who: str) -> dict[str, Any]:
     if importlib.util.find_spec(who) is None or (
         who == "transformers" and not importlib.util.find_spec("accelerate")
     ):
-        return {"missing": "not installed (requirements-bench.txt)"}
+        return {"missing": "not installed (requirements-dev.txt)"}
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ from textwrap import dedent
 from typing import Any
 
 from heimdall.attached.program import Program
+from heimdall.check.compare import first_difference, first_other_step
 from heimdall.check.rehearsal import Rehearsal, Rehearsed
 from heimdall.recipes.registry import checked
 from heimdall.trainer.forkserver import WarmLauncher
@@ -27,6 +28,21 @@ DRIVER = "heimdall.attached.script"
 ALONE = "tests.attached.alone"
 FRAMEWORKS = ("transformers.trainer", "lightning.pytorch", "accelerate")
 SECONDS = 60 * PATIENCE
+# The example of each case, its arguments, and its config.
+CASES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
+    "loop": ("loop", (), {}),
+    "loop, 2 workers": ("loop", (), {"workers": 2}),
+    "gan": ("gan", (), {}),
+    "gan, 2 workers": ("gan", ("--workers", "2"), {}),
+    "ppo": ("ppo", (), {}),
+    "diffusion": ("diffusion", (), {}),
+    "hugging_face": ("hugging_face", (), {}),
+    "hugging_face, 2 workers": ("hugging_face", ("--workers", "2"), {}),
+    "lightning": ("lightning", (), {}),
+    "lightning, 2 workers": ("lightning", ("--workers", "2"), {}),
+    "accelerate": ("accelerate", (), {}),
+    "accelerate, 2 workers": ("accelerate", ("--workers", "2"), {}),
+}
 
 
 @contextmanager
@@ -157,6 +173,25 @@ class Attempts:
 
     def epoch_ends(self) -> list[int]:
         return [epoch["step"] for epoch in self.straight.epochs]
+
+
+def attempts_of(case: str, folder: Path, launcher: Launcher) -> Attempts:
+    example, arguments, config = CASES[case]
+    return Attempts(EXAMPLES / example / "train.py", folder, launcher, arguments, config)
+
+
+def difference_of(straight: Rehearsed, other: Rehearsed) -> str:
+    """The first thing in which they differ: a row, an epoch, the state. Empty: they are the same, bit for bit."""
+    assert straight.checkpoint is not None
+    assert other.checkpoint is not None
+    if [row["step"] for row in other.rows] != [row["step"] for row in straight.rows]:
+        return f"rows of {len(other.rows)} steps in the place of {len(straight.rows)}"
+    for name in ("rows", "epochs"):
+        found = first_other_step(getattr(straight, name), getattr(other, name))
+        if found is not None:
+            return f"{name}: step {found[0]}, {found[1]}"
+    state = first_difference(straight.checkpoint, other.checkpoint)
+    return state or ("" if other.digest == straight.digest else "the digest")
 
 
 def draw_stops(straight: Rehearsed, count: int, draw: random.Random) -> list[int]:

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from heimdall.check.compare import first_difference, first_other_step
 from heimdall.check.rehearsal import Rehearsed
 from tests.attached.scripts import (
     ALONE,
+    CASES,
     EXAMPLES,
     FRAMEWORKS,
     ROOT,
     Attempts,
+    attempts_of,
+    difference_of,
     draw_stops,
     ended,
     spec_of,
@@ -24,20 +26,6 @@ from tests.attached.scripts import (
 
 pytestmark = pytest.mark.processes
 
-CASES = {
-    "loop": ("loop", (), {}),
-    "loop, 2 workers": ("loop", (), {"workers": 2}),
-    "gan": ("gan", (), {}),
-    "gan, 2 workers": ("gan", ("--workers", "2"), {}),
-    "ppo": ("ppo", (), {}),
-    "diffusion": ("diffusion", (), {}),
-    "hugging_face": ("hugging_face", (), {}),
-    "hugging_face, 2 workers": ("hugging_face", ("--workers", "2"), {}),
-    "lightning": ("lightning", (), {}),
-    "lightning, 2 workers": ("lightning", ("--workers", "2"), {}),
-    "accelerate": ("accelerate", (), {}),
-    "accelerate, 2 workers": ("accelerate", ("--workers", "2"), {}),
-}
 SEED = 20
 
 
@@ -55,20 +43,12 @@ def known() -> dict[str, Attempts]:
 @pytest.fixture
 def attempts(request, known, launcher, tmp_path_factory) -> Attempts:
     if request.param not in known:
-        example, arguments, config = CASES[request.param]
-        folder = tmp_path_factory.mktemp(example)
-        known[request.param] = Attempts(EXAMPLES / example / "train.py", folder, launcher, arguments, config)
+        known[request.param] = attempts_of(request.param, tmp_path_factory.mktemp("attempts"), launcher)
     return known[request.param]
 
 
 def require_same(straight: Rehearsed, other: Rehearsed) -> None:
-    assert straight.checkpoint is not None
-    assert other.checkpoint is not None
-    assert first_other_step(straight.rows, other.rows) is None
-    assert first_other_step(straight.epochs, other.epochs) is None
-    assert [row["step"] for row in other.rows] == [row["step"] for row in straight.rows]
-    assert not first_difference(straight.checkpoint, other.checkpoint)
-    assert other.digest == straight.digest
+    assert not difference_of(straight, other)
 
 
 @pytest.mark.parametrize("attempts", CASES, indirect=True)
