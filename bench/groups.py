@@ -41,6 +41,18 @@ def loop() -> list[Figure]:
     return found
 
 
+def scripts() -> list[Figure]:
+    """A loop and two Trainers, attached, beside the same without it."""
+    steps = os.environ.get("BENCH_STEPS", "3000")
+    of = {f"job.batches, {name}": each for name, each in _python("bench.scripts", "loop", steps).items()}
+    of |= {f"{who}, attached": _python("bench.scripts", who, "300") for who in ("transformers", "lightning")}
+    return [
+        Figure("scripts", f"{name}: of the same without", each["ratio"], "x", 1.01, tuple(each["bounds"]),
+               f"bare {each['bare_ms']:.3f} ms", f"{each['more_us']:+.1f} us a step")
+        for name, each in of.items()
+    ]  # fmt: skip
+
+
 def snapshot() -> list[Figure]:
     found: list[Figure] = []
     for megabytes in (10, 100, 1000):
@@ -156,6 +168,7 @@ def start() -> list[Figure]:
 
 GROUPS: dict[str, Measure] = {
     "loop": loop,
+    "scripts": scripts,
     "snapshot": snapshot,
     "attempts": attempts,
     "resume": resume,

@@ -7,24 +7,16 @@ restores generators after the first batch was fetched; four private methods are 
 `REPLACED` is what a test compares with the installed version.
 """
 
-import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
+from heimdall.attached.hugging_face_state import SPEED, TrainerPart
 from heimdall.attached.loop import Job
 
 TESTED = "5.24"
 REPLACED = ("_init_training_state", "_prepare_for_training", "_run_epoch", "_load_rng_state")
-# They say how fast it was: no two trainings agree on them.
-_SPEED = re.compile(r"runtime|per_second|memory|flos|_mem_")
-# Of a TrainerState, what a config says anew.
-_OF_THE_CONFIG = {
-    "max_steps", "num_train_epochs", "logging_steps", "eval_steps", "save_steps", "train_batch_size",
-    "is_local_process_zero", "is_world_process_zero", "is_hyper_param_search", "trial_name", "trial_params",
-    "stateful_callbacks",
-}  # fmt: skip
 _RESUMED = "heimdall"  # in the place of the name of a checkpoint folder
 
 
@@ -51,9 +43,8 @@ class _Adapter:
         trainer = self._trainer
         for name in ("get_train_dataloader", "_init_training_state", "_prepare_for_training", "_run_epoch"):
             setattr(trainer, name, wraps(getattr(trainer, name))(self._around(name, getattr(trainer, name))))
-        trainer._load_rng_state = lambda checkpoint: (
-            None
-        )  # the job's generators are restored before any batch
+        trainer._load_rng_state = lambda checkpoint: None  # the job restores generators, before any batch
+        trainer.args.ignore_data_skip = False  # an epoch is entered where it was left
         trainer.add_callback(_callback_class()(self._job, self._state))
 
     def _around(self, name: str, original: Any) -> Any:
@@ -90,7 +81,7 @@ class _Adapter:
                 "steps_trained_in_current_epoch": done,
             }
         self._is_first_epoch = False
-        with _nothing_is_read_to_skip():
+        with _nothing_read_to_skip():
             original(**kwargs)
         self._job.close_epoch()
 
@@ -111,57 +102,6 @@ class TrainingBatches:
         return getattr(self._loader, name)
 
 
-class TrainerPart:
-    """What a Trainer and its callbacks count. It sets some of it only after its own preparations."""
-
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
-        self._pending: dict[str, Any] | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        if self._pending is not None:
-            return self._pending
-        trainer = self._trainer
-        counted = {name: value for name, value in asdict(trainer.state).items() if name not in _OF_THE_CONFIG}
-        counted["log_history"] = [_without_speed(entry) for entry in counted["log_history"]]
-        return {
-            "state": counted,
-            "loss": getattr(trainer, "_tr_loss", None),
-            "total_loss": getattr(trainer, "_total_loss_scalar", 0.0),
-            "last_logged": getattr(trainer, "_globalstep_last_logged", 0),
-            "first_step": getattr(trainer, "_initial_global_step", 0),
-            "flos": float(trainer.current_flos),
-            "callbacks": {type(one).__name__: one.state()["attributes"] for one in self._stateful()},
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, value in state["state"].items():
-            setattr(self._trainer.state, name, value)
-        self._trainer.current_flos = state["flos"]
-        for callback in self._stateful():
-            for name, value in state["callbacks"].get(type(callback).__name__, {}).items():
-                setattr(callback, name, value)
-        self._pending = state
-
-    def settle(self) -> None:
-        """The trainer is about to train: what it has just set to zero becomes what it was."""
-        if self._pending is None:
-            return
-        trainer, state = self._trainer, self._pending
-        if state["loss"] is not None:
-            trainer._tr_loss.copy_(state["loss"])
-        trainer._total_loss_scalar = state["total_loss"]
-        trainer._globalstep_last_logged = state["last_logged"]
-        trainer._initial_global_step = state["first_step"]
-        self._pending = None
-
-    def _stateful(self) -> list[Any]:
-        from transformers.trainer_callback import ExportableState, TrainerCallback
-
-        each = self._trainer.callback_handler.callbacks
-        return [one for one in each if isinstance(one, ExportableState) and isinstance(one, TrainerCallback)]
-
-
 def _callback_class() -> type:
     from transformers import TrainerCallback
 
@@ -179,7 +119,7 @@ def _callback_class() -> type:
                 name: value
                 for name, value in (logs or {}).items()
                 if isinstance(value, int | float)
-                and not _SPEED.search(name)
+                and not SPEED.search(name)
                 and name not in ("epoch", "train_loss")
             }
             self._job.log_to_epoch(
@@ -194,24 +134,20 @@ def _callback_class() -> type:
     return HeimdallCallback
 
 
-def _without_speed(entry: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in entry.items() if not _SPEED.search(name)}
-
-
 def _is_eval(name: str) -> bool:
     return name.startswith("eval_")
 
 
-class _nothing_is_read_to_skip:
+@contextmanager
+def _nothing_read_to_skip() -> Iterator[None]:
     """transformers skips by reading; the job's batches begin where they are to begin."""
+    from transformers import trainer
 
-    def __enter__(self) -> None:
-        from transformers import trainer
-
-        self._module, self._original = trainer, trainer.skip_first_batches
-        trainer.skip_first_batches = lambda loader, count=0: (
-            loader if isinstance(loader, TrainingBatches) else self._original(loader, count)
-        )
-
-    def __exit__(self, *_: Any) -> None:
-        self._module.skip_first_batches = self._original
+    original = trainer.skip_first_batches
+    trainer.skip_first_batches = lambda loader, count=0: (
+        loader if isinstance(loader, TrainingBatches) else original(loader, count)
+    )
+    try:
+        yield
+    finally:
+        trainer.skip_first_batches = original
