@@ -115,27 +115,20 @@ def _callback_class() -> type:
             self._state.settle()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            numbers = {
-                name: value
-                for name, value in (logs or {}).items()
-                if isinstance(value, int | float)
-                and not SPEED.search(name)
-                and name not in ("epoch", "train_loss")
-            }
+            numbers = {name: value for name, value in (logs or {}).items() if _is_value(name, value)}
+            of_eval = {name: value for name, value in numbers.items() if name.startswith("eval_")}
             self._job.log_to_epoch(
-                **{
-                    f"val_{name.removeprefix('eval_')}": value
-                    for name, value in numbers.items()
-                    if _is_eval(name)
-                }
+                **{f"val_{name.removeprefix('eval_')}": value for name, value in of_eval.items()}
             )
-            self._job.log(**{name: value for name, value in numbers.items() if not _is_eval(name)})
+            self._job.log(**{name: value for name, value in numbers.items() if name not in of_eval})
 
     return HeimdallCallback
 
 
-def _is_eval(name: str) -> bool:
-    return name.startswith("eval_")
+def _is_value(name: str, value: Any) -> bool:
+    """Whether two trainings agree on it, and a row does not have it anyway."""
+    is_number = isinstance(value, int | float)
+    return is_number and not SPEED.search(name) and name not in ("epoch", "train_loss")
 
 
 @contextmanager

@@ -164,6 +164,8 @@ class Job:
                 yield batch
                 self._body_over(call)
         finally:  # also where the script leaves its loop early
+            if self._open[0] is call and self._has_open_body:
+                self._count_step()
             call.is_over = True
             self._open.remove(call)
         if self._closes_epochs_itself:

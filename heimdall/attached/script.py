@@ -6,6 +6,8 @@ The script need not know that it is supervised. It is left where it asks for the
 
 import atexit
 import contextlib
+import gc
+import io
 import os
 import runpy
 import signal
@@ -200,7 +202,7 @@ def run(channel: Channel) -> int:
     supervise(host)
     owner = os.getpid()
     code = _code_of_script(channel, host, owner)
-    _run_exit_handlers()
+    _end_as_python_does()
     return code
 
 
@@ -249,9 +251,14 @@ def _wait_for_threads() -> None:
             thread.join()
 
 
-def _run_exit_handlers() -> None:
-    """What the script registered with atexit: the process ends without taking its libraries down."""
+def _end_as_python_does() -> None:
+    """Do what the script registered with atexit, and write out the files that it left open: the process ends without
+    taking its modules down, which would close them."""
     atexit._run_exitfuncs()
+    for each in gc.get_objects():
+        if isinstance(each, io.TextIOWrapper | io.BufferedWriter):
+            with contextlib.suppress(OSError, ValueError):
+                each.flush()
 
 
 def execute(spec: TrainerSpec) -> None:

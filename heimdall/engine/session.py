@@ -249,6 +249,7 @@ class Session:
             self._has_skipped = True
             return
         self._has_skipped = False
+        self.send_rows()  # a training that is killed goes on from here: these steps are not made again
         self._stager.write(self._snapshot(kinds))
 
     def stop(self) -> bool:
