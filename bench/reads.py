@@ -86,14 +86,14 @@ def middle(person: str) -> tuple[str, str]:
     from django.contrib.auth.models import User
 
     from training import policy
-    from training.queries.keyset import Place
+    from training.queries.keyset import CursorPosition
 
     visible = (
         policy.visible_jobs(User.objects.get(username=person)).order_by("-pk").values_list("pk", flat=True)
     )
     number = visible.count() // 100 + 1
     start = visible[(number - 1) * 50]
-    return f"?cursor={Place('-id', start + 1, start + 1).as_text()}", f"?page={number}"
+    return f"?cursor={CursorPosition('-id', start + 1, start + 1).as_text()}", f"?page={number}"
 
 
 def caller(view: Any, person: str, query: str) -> Callable[[], Any]:

@@ -1,13 +1,13 @@
 """One checkpoint is one safetensors file: written, checked and read here. Looking at one needs no torch."""
 
 from heimdall.codec.file import extract, header_sha256, load, part_names, read_about, verify, verify_stream
-from heimdall.codec.header import MAX_HEADER_BYTES, BadCheckpoint, FileInfo, Saved
+from heimdall.codec.header import MAX_HEADER_BYTES, FileInfo, InvalidCheckpoint, Saved
 from heimdall.codec.writing import save
 
 __all__ = [
     "MAX_HEADER_BYTES",
-    "BadCheckpoint",
     "FileInfo",
+    "InvalidCheckpoint",
     "Saved",
     "extract",
     "header_sha256",

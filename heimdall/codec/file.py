@@ -13,8 +13,8 @@ from heimdall.codec.errors import CannotDecode
 from heimdall.codec.header import (
     CHUNK_BYTES,
     LENGTH,
-    BadCheckpoint,
     FileInfo,
+    InvalidCheckpoint,
     Saved,
     canonical,
     canonical_about,
@@ -45,7 +45,7 @@ def verify_stream(file: IO[bytes], size: int, *, digest: str | None = None) -> F
     for entry in header.entries:
         check_tensor(entry, hash_of(file, entry.num_bytes), header)
     if file.read(1):
-        raise BadCheckpoint(f"the file goes on beyond {size} bytes")
+        raise InvalidCheckpoint(f"the file goes on beyond {size} bytes")
     check_digest(header, digest)
     return header.info()
 
@@ -86,7 +86,7 @@ def load(path: str | os.PathLike[str], *, digest: str | None = None) -> tuple[An
     try:
         return encoding.decode(header.texts["parts"], blobs), header.about
     except CannotDecode as error:
-        raise BadCheckpoint(f"its parts cannot be decoded: {error}") from error
+        raise InvalidCheckpoint(f"its parts cannot be decoded: {error}") from error
 
 
 def extract(
@@ -131,7 +131,7 @@ def _opened(path: str | os.PathLike[str]) -> IO[bytes]:
     try:
         return open_regular(path)
     except NotRegularFile as error:
-        raise BadCheckpoint(str(error)) from error
+        raise InvalidCheckpoint(str(error)) from error
 
 
 def _copy_bytes(file: IO[bytes], fd: int, num_bytes: int) -> str:
@@ -140,7 +140,7 @@ def _copy_bytes(file: IO[bytes], fd: int, num_bytes: int) -> str:
     while left:
         piece = file.read(min(CHUNK_BYTES, left))
         if not piece:
-            raise BadCheckpoint("the file ends too early")
+            raise InvalidCheckpoint("the file ends too early")
         sha.update(piece)
         write_all(fd, [memoryview(piece)])
         left -= len(piece)

@@ -37,7 +37,7 @@ NO_HASH = "0" * 64
 _TEXTS = ("parts", "aliases", "about")
 
 
-class BadCheckpoint(ValueError):
+class InvalidCheckpoint(ValueError):
     """The file was read and is not what was once written. (A file that cannot be read raises OSError.)"""
 
 
@@ -129,14 +129,14 @@ def read_header(file: IO[bytes], size: int) -> Header:
     length_bytes = _read(file, LENGTH.size)
     (length,) = LENGTH.unpack(length_bytes)
     if not 2 <= length <= MAX_HEADER_BYTES or LENGTH.size + length > size:
-        raise BadCheckpoint(f"the header's length of {length} bytes does not fit a file of {size}")
+        raise InvalidCheckpoint(f"the header's length of {length} bytes does not fit a file of {size}")
     raw = _read(file, length)
     try:
         return _parsed(raw, size)
-    except BadCheckpoint:
+    except InvalidCheckpoint:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BadCheckpoint(f"the header is damaged ({type(error).__name__})") from error
+        raise InvalidCheckpoint(f"the header is damaged ({type(error).__name__})") from error
 
 
 def _parsed(raw: bytes, size: int) -> Header:
@@ -149,19 +149,19 @@ def _parsed(raw: bytes, size: int) -> Header:
         for name, fields in table.items()
     ]
     if header_text(entries, texts, shas, digest) != raw:
-        raise BadCheckpoint("the header is damaged")
+        raise InvalidCheckpoint("the header is damaged")
     begin = 0
     for entry in entries:
         if entry.begin != begin or entry.num_bytes != _num_bytes(entry):
-            raise BadCheckpoint(f"the place of {entry.name} is wrong")
+            raise InvalidCheckpoint(f"the place of {entry.name} is wrong")
         begin = entry.end
     if size != LENGTH.size + len(raw) + begin:
-        raise BadCheckpoint(f"the file has {size} bytes instead of {LENGTH.size + len(raw) + begin}")
+        raise InvalidCheckpoint(f"the file has {size} bytes instead of {LENGTH.size + len(raw) + begin}")
     if set(shas) != set(table):
-        raise BadCheckpoint("the table of digests does not fit the tensors")
+        raise InvalidCheckpoint("the table of digests does not fit the tensors")
     about = json.loads(texts["about"])
     if not isinstance(about, dict):
-        raise BadCheckpoint("the header is damaged")
+        raise InvalidCheckpoint("the header is damaged")
     sha256 = sha256_of(LENGTH.pack(len(raw)), raw)
     return Header(entries, texts, shas, digest, about, size, sha256)
 
@@ -170,22 +170,22 @@ def _num_bytes(entry: TensorPlace) -> int:
     count = NUM_BYTES[entry.dtype]
     for dimension in entry.shape:
         if type(dimension) is not int or dimension < 0 or count > 2**63:
-            raise BadCheckpoint(f"the shape of {entry.name} is wrong")
+            raise InvalidCheckpoint(f"the shape of {entry.name} is wrong")
         count *= dimension
     return count
 
 
 def check_tensor(entry: TensorPlace, sha: str, header: Header) -> None:
     if header.shas[entry.name] != sha:
-        raise BadCheckpoint(f"the bytes of {entry.name} have changed")
+        raise InvalidCheckpoint(f"the bytes of {entry.name} have changed")
 
 
 def check_digest(header: Header, wanted: str | None) -> None:
     found = root_digest(header.entries, header.shas, header.texts)
     if found != header.digest:
-        raise BadCheckpoint("the digest does not fit the content")
+        raise InvalidCheckpoint("the digest does not fit the content")
     if wanted is not None and found != wanted:
-        raise BadCheckpoint(f"this is the state {found[:16]}, not {wanted[:16]}")
+        raise InvalidCheckpoint(f"this is the state {found[:16]}, not {wanted[:16]}")
 
 
 def root_digest(entries: list[TensorPlace], shas: dict[str, str], texts: dict[str, str]) -> str:
@@ -225,7 +225,7 @@ def read_into(file: IO[bytes], target: memoryview) -> str:
     while done < target.nbytes:
         count = file.readinto(target[done : done + CHUNK_BYTES])  # type: ignore[attr-defined]
         if not count:
-            raise BadCheckpoint("the file ends too early")
+            raise InvalidCheckpoint("the file ends too early")
         sha.update(target[done : done + count])
         done += count
     return sha.hexdigest()
@@ -237,7 +237,7 @@ def hash_of(file: IO[bytes], num_bytes: int) -> str:
     while left:
         count = file.readinto(chunk[: min(left, len(chunk))])  # type: ignore[attr-defined]
         if not count:
-            raise BadCheckpoint("the file ends too early")
+            raise InvalidCheckpoint("the file ends too early")
         sha.update(chunk[:count])
         left -= count
     return sha.hexdigest()

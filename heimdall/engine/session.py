@@ -350,7 +350,7 @@ class Session:
         except OSError as error:
             # Unreadable is not bad.
             raise Crashed(f"the checkpoint cannot be read: {error}") from error
-        except codec.BadCheckpoint as error:
+        except codec.InvalidCheckpoint as error:
             raise Refused("bad_checkpoint", f"The checkpoint is damaged: {error}.") from error
 
     def _restore_own(self, trained: Resumable, loaded: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ def test_a_thousand_damages_are_noticed(good: Path, tmp_path: Path) -> None:
         content = _damage(whole, chance, number % 4)
         damaged.write_bytes(content)
         for look in (codec.verify, codec.load):
-            with pytest.raises(codec.BadCheckpoint):
+            with pytest.raises(codec.InvalidCheckpoint):
                 look(damaged)
 
 
@@ -60,14 +60,14 @@ def test_every_bit_of_the_header_counts(good: Path, tmp_path: Path) -> None:
         content = bytearray(whole)
         content[place] ^= 1 << (place % 7)
         damaged.write_bytes(content)
-        with pytest.raises(codec.BadCheckpoint):
+        with pytest.raises(codec.InvalidCheckpoint):
             codec.verify(damaged)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2**40, 2**63, 2**64 - 1, codec.MAX_HEADER_BYTES + 1])
 def test_a_false_length_of_the_header_costs_no_memory(length: int, tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(struct.pack("<Q", length) + b" " * 100)
-    with pytest.raises(codec.BadCheckpoint):
+    with pytest.raises(codec.InvalidCheckpoint):
         codec.verify(tmp_path / "bad")
 
 
@@ -88,7 +88,7 @@ def test_a_false_length_of_the_header_costs_no_memory(length: int, tmp_path: Pat
 def test_a_foreign_header_is_refused(header: bytes, tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(struct.pack("<Q", len(header)) + header)
     for look in (codec.verify, codec.read_about, codec.load):
-        with pytest.raises(codec.BadCheckpoint):
+        with pytest.raises(codec.InvalidCheckpoint):
             look(tmp_path / "bad")
 
 
@@ -127,7 +127,7 @@ def _rewritten(path: Path, old: str, new: str) -> None:
 def test_a_file_made_by_hand_can_do_nothing_but_be_refused(old: str, new: str, good: Path) -> None:
     _rewritten(good, old, new)
     codec.verify(good)
-    with pytest.raises(codec.BadCheckpoint):
+    with pytest.raises(codec.InvalidCheckpoint):
         codec.load(good)
 
 
@@ -135,7 +135,7 @@ def test_another_good_state_is_not_the_expected_one(good: Path) -> None:
     digest = codec.verify(good).digest
     assert codec.verify(good, digest=digest).about == {"epoch": 2, "job": 7}
     for look in (codec.verify, codec.load):
-        with pytest.raises(codec.BadCheckpoint, match="not 0000"):
+        with pytest.raises(codec.InvalidCheckpoint, match="not 0000"):
             look(good, digest="0" * 64)
 
 

@@ -102,7 +102,7 @@ def damage_many(count: int, seed: int, folder: Path) -> tuple[Counter[str], list
         look = codec.verify if noticed.total() % 10 else codec.load
         try:
             look(place)
-        except codec.BadCheckpoint:
+        except codec.InvalidCheckpoint:
             noticed[damage.__name__] += 1
         else:
             missed.append(f"{damage.__name__} number {noticed.total()} of seed {seed}")

@@ -88,7 +88,7 @@ def look(folder: Path, found: Found) -> None:
             wanted = path.name.rpartition("-")[2] if "-" in path.name else info.digest
             assert info.digest == wanted
             found.whole += 1
-        except (codec.BadCheckpoint, AssertionError):
+        except (codec.InvalidCheckpoint, AssertionError):
             found.torn += 1
 
 

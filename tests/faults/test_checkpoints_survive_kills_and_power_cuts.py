@@ -66,7 +66,7 @@ def broken_promises(recorder: Recorder, folder: Path) -> list[str]:
                     place.write_bytes(content)
                     try:
                         codec.verify(place)
-                    except codec.BadCheckpoint as error:
+                    except codec.InvalidCheckpoint as error:
                         broken.append(f"after {length}: {path} is there, and {error}")
             if ("told", "stored", None) in ops and stored not in state:
                 broken.append(f"after {length}: what was stored is gone")

@@ -114,7 +114,7 @@ def evil(request, tmp_path) -> Path:
 def test_each_is_refused_and_nothing_happens(evil, tmp_path):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for look in (codec.verify, codec.read_about, codec.load):
-        with pytest.raises(codec.BadCheckpoint):
+        with pytest.raises(codec.InvalidCheckpoint):
             look(evil)
     assert not (tmp_path / "sprung").exists()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000  # in kilobytes
@@ -134,7 +134,7 @@ for path in sys.argv[1:]:
     for look in (codec.verify, codec.read_about):
         try:
             look(path)
-        except codec.BadCheckpoint:
+        except codec.InvalidCheckpoint:
             continue
         raise SystemExit(f"{path} was taken")
 """

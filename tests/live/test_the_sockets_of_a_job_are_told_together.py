@@ -7,15 +7,15 @@ import pytest
 
 from training.live.backpressure import framed
 from training.live.broadcast import JobBroadcast
-from training.live.feeds import Message, Place
+from training.live.feeds import FeedPosition, Message
 from training.live.subscriptions import Changes
 
-HERE, NEXT = Place(after=1), Place(after=2)
+HERE, NEXT = FeedPosition(after=1), FeedPosition(after=2)
 NEWS = Message('{"type":"changes"}', "running", NEXT)
 
 
 class Socket:
-    def __init__(self, *, place: Place | None = HERE, rights: str = "all", takes: bool = True) -> None:
+    def __init__(self, *, place: FeedPosition | None = HERE, rights: str = "all", takes: bool = True) -> None:
         self.place, self.shown = place, "running"
         self.login = SimpleNamespace(rights=(rights,))
         self.is_idle, self._takes = True, takes

@@ -16,7 +16,7 @@ from django.db import Error
 
 from training.live.backpressure import framed
 from training.live.debounce import DebouncedEvent
-from training.live.feeds import JobFeed, Message, Place
+from training.live.feeds import FeedPosition, JobFeed, Message
 from training.live.logins import Login
 from training.live.subscriptions import Changes, subscriptions
 
@@ -29,7 +29,7 @@ class JobSocket(Protocol):
     """A socket that shows the job."""
 
     login: Login | None
-    place: Place | None
+    place: FeedPosition | None
     shown: str | None
 
     @property
@@ -115,7 +115,7 @@ class JobBroadcast:
 class Spot(NamedTuple):
     """Where a socket stands. What is next for two at one spot is the same."""
 
-    place: Place | None
+    place: FeedPosition | None
     shown: str | None
     rights: tuple
 

@@ -23,7 +23,7 @@ from training.live import feeds
 from training.live.backpressure import SocketWriter
 from training.live.broadcast import JobBroadcast
 from training.live.debounce import DebouncedEvent
-from training.live.feeds import ListFeed, Message, Place, in_database
+from training.live.feeds import FeedPosition, ListFeed, Message, in_database
 from training.live.login_changes import ANYBODY, login_changes
 from training.live.logins import Credential, Login, credential_of, look_up
 from training.live.subscriptions import Changes, subscriptions
@@ -145,7 +145,7 @@ class JobConsumer(LiveConsumer):
 
     def begin(self, query: dict[str, list[str]]) -> None:
         self.job: int = self.scope["url_route"]["kwargs"]["job"]
-        self.place: Place | None = None
+        self.place: FeedPosition | None = None
         self.shown: str | None = None
         names = {"after", "step", "row", "epoch", "closed", "log"}
         self.asked = tuple((name, _number(query[name])) for name in sorted(names & query.keys()))

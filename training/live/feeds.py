@@ -35,7 +35,7 @@ def in_database(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
 
 @dataclass(frozen=True)
-class Place:
+class FeedPosition:
     """How far a socket got: the newest event, step, closed epoch and log chunk that it was sent.
 
     `row` is the id of the step's row and `closed` the step that closed the epoch: a row that is gone, or another
@@ -62,7 +62,7 @@ class JobUpdate:
     rows: str = ""  # JSON, without braces
     is_empty: bool = True
     has_more: bool = False
-    place: Place = Place()
+    place: FeedPosition = FeedPosition()
     instant: object = field(default_factory=object)
     """When it was read: a key for what is made of its job, which keeps no rows in memory."""
 
@@ -80,7 +80,7 @@ class Message:
 
     text: str | None
     shown: str | None
-    place: Place = Place()
+    place: FeedPosition = FeedPosition()
     has_more: bool = False
 
 
@@ -95,14 +95,14 @@ class JobFeed:
         self._messages = Shared(lambda: here.tick(job), limit=4)
 
     async def message(
-        self, place: Place | None, asked: tuple[tuple[str, int], ...], shown: str | None, login: Login
+        self, place: FeedPosition | None, asked: tuple[tuple[str, int], ...], shown: str | None, login: Login
     ) -> Message:
         """The next message for a socket at this place, which shows the job as `shown`."""
         key = (place, asked, shown, login.rights)
         return await self._messages.get(key, lambda: self._compose(place, asked, shown, login))
 
     async def _compose(
-        self, place: Place | None, asked: tuple[tuple[str, int], ...], shown: str | None, login: Login
+        self, place: FeedPosition | None, asked: tuple[tuple[str, int], ...], shown: str | None, login: Login
     ) -> Message:
         read = in_database(read_job)
         batch = await self._batches.get((place, asked), lambda: read(self.job, place, dict(asked)))
@@ -158,7 +158,7 @@ class Shared:
             raise
 
 
-def read_job(job_id: int, place: Place | None, asked: dict[str, int]) -> JobUpdate:
+def read_job(job_id: int, place: FeedPosition | None, asked: dict[str, int]) -> JobUpdate:
     """What lies beyond the place, all of one instant; a picture where there is no place yet.
 
     asked: the positions a new socket came with. `after` beyond the job's events is answered by a picture too.
@@ -221,10 +221,10 @@ def _picture(job: TrainingJob) -> JobUpdate:
     steps = queries.newest_steps(job.pk, PICTURE_STEPS)
     epochs = _closed(job).order_by("-step")[:NUM_EPOCHS]
     log, _ = _at_most(LogChunk.objects.filter(job_id=job.pk).order_by("-pk"), PICTURE_CHUNKS)
-    return _batch("picture", job, Place(), events, steps, list(epochs)[::-1], log)
+    return _batch("picture", job, FeedPosition(), events, steps, list(epochs)[::-1], log)
 
 
-def _changes(job: TrainingJob, place: Place) -> JobUpdate:
+def _changes(job: TrainingJob, place: FeedPosition) -> JobUpdate:
     kept = _kept(job, place)
     events = queries.events_after(job.pk, place.after, NUM_EVENTS)
     steps = queries.steps_after(job.pk, kept.step, NUM_STEPS)
@@ -240,7 +240,7 @@ def _changes(job: TrainingJob, place: Place) -> JobUpdate:
 def _batch(
     kind: str,
     job: TrainingJob,
-    place: Place,
+    place: FeedPosition,
     events: list,
     steps: list[Metric],
     epochs: list[Metric],
@@ -268,7 +268,7 @@ def _batch(
     return JobUpdate(kind, job, to_json(rows)[1:-1], is_empty, place=place)
 
 
-def _asked_place(job: TrainingJob, asked: dict[str, int]) -> Place:
+def _asked_place(job: TrainingJob, asked: dict[str, int]) -> FeedPosition:
     """The positions asked for; one that was left out starts at the present."""
     place = _present(job)
     if "step" in asked:
@@ -280,11 +280,11 @@ def _asked_place(job: TrainingJob, asked: dict[str, int]) -> Place:
     return replace(place, after=asked["after"], log=asked.get("log", place.log))
 
 
-def _present(job: TrainingJob) -> Place:
+def _present(job: TrainingJob) -> FeedPosition:
     step = Metric.objects.filter(job_id=job.pk).order_by("-step").first()
     epoch = _closed(job).order_by("-step").first()
     chunk = LogChunk.objects.filter(job_id=job.pk).order_by("-pk").first()
-    return Place(
+    return FeedPosition(
         after=job.event_seq,
         step=step.step if step else 0,
         row=step.pk if step else 0,
@@ -294,7 +294,7 @@ def _present(job: TrainingJob) -> Place:
     )
 
 
-def _kept(job: TrainingJob, place: Place) -> Place:
+def _kept(job: TrainingJob, place: FeedPosition) -> FeedPosition:
     """The place, taken back to where the job was rolled back to if the rows that it stands on are gone."""
     step, row = place.step, place.row
     if step:

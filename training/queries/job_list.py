@@ -40,7 +40,7 @@ from training.queries.conditions import (
     visible,
     walk,
 )
-from training.queries.keyset import Order, Place
+from training.queries.keyset import CursorPosition, Order
 from training.queries.rows import Row, dicts_of, read_rows
 from training.statements import rows_of
 
@@ -86,7 +86,7 @@ class Count:
 class Page:
     jobs: list[dict[str, Any]]
     count: Count
-    plan: Plan
+    plan: ListPlan
     previous: str | None = None  # cursors
     next: str | None = None
 
@@ -101,8 +101,8 @@ def beginning_of(day: date | None, *, later: int = 0) -> datetime | None:
 def page(actor: Any, wanted: JobQuery, *, size: int, number: int = 1, cursor: str | None = None) -> Page:
     """Jobs from a cursor on, or of a page by its number. Raises NotFound for a page that is not there."""
     order = Order.of(wanted.ordering)
-    place = Place.read(cursor, wanted.ordering) if cursor is not None else None
-    plan = Plan.of(actor, wanted)
+    place = CursorPosition.read(cursor, wanted.ordering) if cursor is not None else None
+    plan = ListPlan.of(actor, wanted)
     skipped = 0 if place else (number - 1) * size
     if skipped and skipped >= plan.count.jobs:
         raise NotFound(_no_such_page(number, size, plan.count))
@@ -121,12 +121,12 @@ def page(actor: Any, wanted: JobQuery, *, size: int, number: int = 1, cursor: st
 
 
 def count(actor: Any, wanted: JobQuery) -> Count:
-    return Plan.of(actor, wanted).count
+    return ListPlan.of(actor, wanted).count
 
 
 def counts(actor: Any, wanted: JobQuery, seen: Page) -> dict[str, Count]:
     """How many there are in each status, whatever status is wanted. `seen`: a page of the wanted jobs."""
-    plan = Plan.of(actor, replace(wanted, status=None)) if wanted.status else seen.plan
+    plan = ListPlan.of(actor, replace(wanted, status=None)) if wanted.status else seen.plan
     if not plan.count.is_exact:
         return {str(status): count(actor, replace(wanted, status=[status])) for status in Status}
     found = plan.by_status()
@@ -134,7 +134,7 @@ def counts(actor: Any, wanted: JobQuery, seen: Page) -> dict[str, Count]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ListPlan:
     """How the jobs of a list are found: the leader leads to them, and each is looked at for the others."""
 
     leader: Condition
@@ -143,7 +143,7 @@ class Plan:
     count: Count
 
     @classmethod
-    def of(cls, actor: Any, wanted: JobQuery) -> Plan:
+    def of(cls, actor: Any, wanted: JobQuery) -> ListPlan:
         conditions = _conditions(actor, wanted) or [ALL]
         if not all(condition.parts for condition in conditions):
             return cls(NONE, (), True, Count(0))
@@ -156,7 +156,7 @@ class Plan:
         return cls._led(conditions, (COUNT_LIMIT, MAX_SCANNED) if early else (MAX_SCANNED,))
 
     @classmethod
-    def _led(cls, conditions: Sequence[Condition], limits: Sequence[int]) -> Plan:
+    def _led(cls, conditions: Sequence[Condition], limits: Sequence[int]) -> ListPlan:
         """By the condition that fits fewest, as far as counts up to these limits tell. The later limit is for where
         the earlier one tells neither that few fit one of them nor that many fit all."""
         before, found = None, 0
@@ -176,7 +176,7 @@ class Plan:
             before = leader
         return cls(leader, others, is_few, Count.of(found, is_all=is_few))
 
-    def numbers(self, order: Order, place: Place | None, most: int) -> list[int]:
+    def numbers(self, order: Order, place: CursorPosition | None, most: int) -> list[int]:
         """The numbers of the first jobs beyond the place."""
         if not self.leader.parts:
             return []
@@ -194,7 +194,7 @@ class Plan:
                 found += _first_column(Sql(text, (*where.values, most - len(found))))
         return found
 
-    def _in_order(self, order: Order, place: Place | None, most: int) -> list[int]:
+    def _in_order(self, order: Order, place: CursorPosition | None, most: int) -> list[int]:
         descends = order.descending != (place is not None and place.backward)
         direction, sign = ("DESC", "<") if descends else ("ASC", ">")
         parts = self.leader.parts
@@ -298,7 +298,7 @@ def _first_column(statement: Sql) -> list[int]:
 
 
 def _place(wanted: JobQuery, row: Row, *, backward: bool = False) -> str:
-    return Place(wanted.ordering, row.place, row.id, backward).as_text()
+    return CursorPosition(wanted.ordering, row.place, row.id, backward).as_text()
 
 
 def _no_such_page(number: int, size: int, found: Count) -> str:

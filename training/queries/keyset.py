@@ -51,7 +51,7 @@ class Order:
     def numbers_descend(self) -> bool:
         return self.descending != (self.field in _NEWEST_FIRST)
 
-    def segments(self, place: Place | None, column: Callable[[str], str] = str) -> list[Segment]:
+    def segments(self, place: CursorPosition | None, column: Callable[[str], str] = str) -> list[Segment]:
         """Conditions and orders that, one after the other, give what lies beyond the place (or all)."""
         backward = place is not None and place.backward
         value, number = column(self.field), column("id")
@@ -72,7 +72,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Place:
+class CursorPosition:
     """After a job, or before it. `value` is what the list is ordered by, as `place_of` reads it."""
 
     ordering: str
@@ -86,7 +86,7 @@ class Place:
         return base64.urlsafe_b64encode(packed.encode()).decode().rstrip("=")
 
     @classmethod
-    def read(cls, text: str, ordering: str) -> Place:
+    def read(cls, text: str, ordering: str) -> CursorPosition:
         """Raises NotFound for a text that no list gave."""
         try:
             of, value, number, backward = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))

@@ -65,7 +65,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> Path:
             except KeyError:
                 continue  # no average of the weights
         raise BadCheckpoint(f"Checkpoint {checkpoint.pk} holds no model.")
-    except codec.BadCheckpoint as error:
+    except codec.InvalidCheckpoint as error:
         raise BadCheckpoint(f"Checkpoint {checkpoint.pk}: {error}") from error
     finally:
         source.unlink(missing_ok=True)
@@ -79,7 +79,7 @@ def read(path: Path) -> Bundle:
     """Check a file in full. Raises BadBundle with a sentence."""
     try:
         info = codec.verify(path.resolve())
-    except codec.BadCheckpoint as error:
+    except codec.InvalidCheckpoint as error:
         raise BadBundle(f"This is no bundle of Heimdall, or it is damaged: {error}.") from error
     about = info.about
     if about.get("bundle") != FORMAT:

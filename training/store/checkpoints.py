@@ -70,7 +70,7 @@ def is_checkpoint(size: int, header_sha256: str) -> Check:
     def check(file: IO[bytes]) -> bool:
         try:
             return codec.verify_stream(file, size).header_sha256 == header_sha256
-        except codec.BadCheckpoint:
+        except codec.InvalidCheckpoint:
             return False
 
     return check
@@ -134,7 +134,7 @@ def look_into(path: Path) -> codec.FileInfo:
     """Check any checkpoint or bundle on this machine, every bit of it, and tell what it is."""
     try:
         return codec.verify(path.resolve())  # by hand, a link is fine
-    except codec.BadCheckpoint as error:
+    except codec.InvalidCheckpoint as error:
         raise BadCheckpoint(f"{path} is no checkpoint, or is damaged: {error}.") from error
 
 
@@ -211,7 +211,7 @@ def _verify(checkpoint: Checkpoint, path: Path) -> None:
         )
     try:
         info = codec.verify(path)
-    except codec.BadCheckpoint as error:
+    except codec.InvalidCheckpoint as error:
         raise BadCheckpoint(f"Checkpoint {checkpoint.pk}: {error}") from error
     if checkpoint.header_sha256 not in ("", info.header_sha256):
         raise BadCheckpoint(f"The file of checkpoint {checkpoint.pk} was changed after it was stored.")

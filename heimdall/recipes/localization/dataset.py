@@ -32,12 +32,12 @@ SPLITS = ("train", "validation", "test")
 _SHARD_NAME = re.compile(r"samples-\d{10}-\d{10}\.safetensors")
 
 
-class BadDataset(ValueError):
+class UnreadableDataset(ValueError):
     """The files are not the dataset that the manifest describes, or there is none."""
 
 
 @dataclass(frozen=True)
-class Shard:
+class ShardFile:
     """One file: the samples start to stop, made by a generator for a scene (settings and seed)."""
 
     path: str
@@ -62,7 +62,7 @@ class Shard:
         return {"path": self.path, "size": self.size, "sha256": self.sha256} | self.summary()
 
     @classmethod
-    def from_entry(cls, entry: Mapping[str, Any]) -> "Shard":
+    def from_entry(cls, entry: Mapping[str, Any]) -> "ShardFile":
         refused = {name.removeprefix(_REFUSED): n for name, n in entry.items() if name.startswith(_REFUSED)}
         known = ("path", "size", "sha256", "start", "stop", "scene")
         return cls(**{name: entry[name] for name in known}, refused=refused)
@@ -72,7 +72,7 @@ class Shard:
 class Manifest:
     settings: RadioSettings
     seed: int
-    shards: tuple[Shard, ...]
+    shards: tuple[ShardFile, ...]
 
     @property
     def samples(self) -> int:
@@ -109,29 +109,31 @@ class Manifest:
         try:
             content = json.loads(text)
             if (content["format"], content["recipe"]) != (FORMAT, RECIPE):
-                raise BadDataset(
+                raise UnreadableDataset(
                     f"The dataset is not of the recipe {RECIPE}, or of another format than {FORMAT}."
                 )
             config = content["config"]
             own = {name: config[name] for name in RadioSettings.model_fields}
             settings = RadioSettings.model_validate_json(json.dumps(own))
-            shards = sorted(map(Shard.from_entry, content["shards"]), key=lambda shard: shard.start)
+            shards = sorted(map(ShardFile.from_entry, content["shards"]), key=lambda shard: shard.start)
             manifest = cls(settings, int(config["seed"]), tuple(shards))
             manifest._check()
         except (KeyError, TypeError, AttributeError, ValidationError, json.JSONDecodeError) as error:
-            raise BadDataset(f"The dataset's manifest cannot be read ({type(error).__name__}).") from error
+            raise UnreadableDataset(
+                f"The dataset's manifest cannot be read ({type(error).__name__})."
+            ) from error
         return manifest
 
     def _check(self) -> None:
         scene, expected = scene_of(self.settings, self.seed), 0
         for shard in self.shards:
             if shard.scene != scene:
-                raise BadDataset(
+                raise UnreadableDataset(
                     f"The dataset's file {shard.path} was made with other settings, another seed or by another "
                     f"version of the generator than version {VERSION} here."
                 )
             if shard.start != expected or shard.stop <= shard.start:
-                raise BadDataset("The shards of the dataset's manifest do not follow on one another.")
+                raise UnreadableDataset("The shards of the dataset's manifest do not follow on one another.")
             expected = shard.stop
 
 
@@ -146,12 +148,12 @@ def fingerprint_of_settings(settings: RadioSettings, seed: int, samples: int) ->
     return _sha256(f"{scene_of(settings, seed)}\nsamples {samples}\nmade")
 
 
-def write_shard(generator: Generator, start: int, stop: int, folder: Path) -> Shard:
+def write_shard(generator: Generator, start: int, stop: int, folder: Path) -> ShardFile:
     """Make the samples start to stop and write them so that the file is there as a whole or not at all."""
     return write_block(generator, generator.samples(start, stop), start, folder)
 
 
-def write_block(generator: Generator, block: SampleBlock, start: int, folder: Path) -> Shard:
+def write_block(generator: Generator, block: SampleBlock, start: int, folder: Path) -> ShardFile:
     """Write samples that the generator made, from sample `start` on."""
     stop = start + len(block.arrays["detected"])
     # One entry only: safetensors writes several in an order that changes from call to call, and the digest
@@ -163,18 +165,18 @@ def write_block(generator: Generator, block: SampleBlock, start: int, folder: Pa
     name = f"samples-{start:010d}-{stop:010d}.safetensors"
     write_whole(folder / name, data)
     scene = scene_of(generator.settings, generator.seed)
-    return Shard(name, len(data), hashlib.sha256(data).hexdigest(), start, stop, scene, block.refused)
+    return ShardFile(name, len(data), hashlib.sha256(data).hexdigest(), start, stop, scene, block.refused)
 
 
-def read_shard(folder: Path, shard: Shard) -> dict[str, NDArray]:
+def read_shard(folder: Path, shard: ShardFile) -> dict[str, NDArray]:
     if not _SHARD_NAME.fullmatch(shard.path):
-        raise BadDataset("The dataset's manifest names a file that is no shard.")
+        raise UnreadableDataset("The dataset's manifest names a file that is no shard.")
     try:
         data = (folder / shard.path).read_bytes()
     except FileNotFoundError as error:
-        raise BadDataset(f"The dataset's file {shard.path} is missing.") from error
+        raise UnreadableDataset(f"The dataset's file {shard.path} is missing.") from error
     if hashlib.sha256(data).hexdigest() != shard.sha256:
-        raise BadDataset(f"The dataset's file {shard.path} has changed since it was made.")
+        raise UnreadableDataset(f"The dataset's file {shard.path} has changed since it was made.")
     return load(data)
 
 
@@ -191,7 +193,7 @@ def generate(
     folder.mkdir(parents=True, exist_ok=True)
     manifest = read_manifest(folder) if (folder / MANIFEST).exists() else Manifest(settings, seed, ())
     if (manifest.settings, manifest.seed) != (settings, seed):
-        raise BadDataset("The folder holds a dataset with other settings or another seed.")
+        raise UnreadableDataset("The folder holds a dataset with other settings or another seed.")
     generator = Generator(settings, seed)
     for start, stop in ranges(manifest.samples, samples, samples_per_shard):
         shard = write_shard(generator, start, stop, folder)
@@ -215,7 +217,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.from_json((folder / MANIFEST).read_bytes())
     except FileNotFoundError as error:
-        raise BadDataset("There is no dataset: its manifest is missing.") from error
+        raise UnreadableDataset("There is no dataset: its manifest is missing.") from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -255,7 +257,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _of_kind(found: Mapping[str, NDArray], name: str, shard: Shard, part: NDArray) -> NDArray:
+def _of_kind(found: Mapping[str, NDArray], name: str, shard: ShardFile, part: NDArray) -> NDArray:
     values = found.get(name)
     if (
         values is None
@@ -263,5 +265,5 @@ def _of_kind(found: Mapping[str, NDArray], name: str, shard: Shard, part: NDArra
         or len(values) != shard.samples
         or values.ndim != part.ndim
     ):
-        raise BadDataset(f"The dataset's file {shard.path} lacks {name}, or has it in another form.")
+        raise UnreadableDataset(f"The dataset's file {shard.path} lacks {name}, or has it in another form.")
     return values[: len(part)]

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from heimdall.recipes.localization.measurement import KM_PER_NS
 from heimdall.recipes.localization.propagation import EARTH_FACTOR, EARTH_RADIUS_KM
+from heimdall.recipes.localization.set_network import SetNetwork
 
 VALUES = ("snr_db", "rss_dbm", "frequency_offset_hz", "arrival_ns", "error_ns")
 """What a receiver reports, in the order of the last dimension of `Reports.values`."""
@@ -64,7 +64,6 @@ _LEAST_SCALE = 1e-3  # of a feature that is the same in every sample
 _LEAST_ERROR_NS = 1e-3
 _UNEXPLAINED = 0.1  # a cost of ten times what the errors explain begins to widen the ellipse
 _CLOCK_AND_POSITION = 3  # unknowns: east, north, time
-_ABSENT = -1e4  # the score of a receiver that is not there; finite in float16 too, and exp of it is 0
 
 
 class Reports(NamedTuple):
@@ -92,7 +91,7 @@ class Estimate(NamedTuple):
         return torch.stack(rows, dim=1).reshape(-1, 2, 2)
 
 
-class Answer(NamedTuple):
+class NetworkOutput(NamedTuple):
     refined: Estimate
     unrefined: Estimate
 
@@ -153,11 +152,11 @@ class LocalizationNetwork(nn.Module):
         self.position_mean.copy_(truth.mean(dim=0))
         self.position_scale.copy_(truth.std(dim=0).clamp_min(_LEAST_SCALE))
 
-    def forward(self, reports: Reports) -> Answer:
+    def forward(self, reports: Reports) -> NetworkOutput:
         unrefined = self._unrefined(reports)
         if self.refine is None:
-            return Answer(unrefined, unrefined)
-        return Answer(self.refine(reports, unrefined), unrefined)
+            return NetworkOutput(unrefined, unrefined)
+        return NetworkOutput(self.refine(reports, unrefined), unrefined)
 
     def _unrefined(self, reports: Reports) -> Estimate:
         features = (_features(reports) - self.feature_mean) / self.feature_scale
@@ -373,74 +372,6 @@ def _asinh(values: Tensor) -> Tensor:
 
 def _determinant(east: Tensor, cross: Tensor, north: Tensor) -> Tensor:
     return torch.maximum(east * north - cross * cross, _LEAST_DETERMINANT * east * north)
-
-
-class SetNetwork(nn.Module):
-    """Attention over a set: (samples, members, inputs) and a mask to outputs for each member and for the whole."""
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        width: int,
-        heads: int,
-        layers: int,
-        dropout: float,
-        outputs_each: int = 0,
-    ) -> None:
-        super().__init__()
-        self.embed = nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width))
-        self.layers = nn.ModuleList(AttentionLayer(width, heads, dropout) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-        self.each = nn.Linear(width, outputs_each) if outputs_each else None
-        self.whole = nn.Sequential(
-            nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, outputs)
-        )
-
-    def begin_at_zero(self) -> None:
-        for linear in (self.each, self.whole[-1]):
-            if isinstance(linear, nn.Linear):
-                nn.init.zeros_(linear.weight)
-                nn.init.zeros_(linear.bias)
-
-    def forward(self, members: Tensor, present: Tensor) -> tuple[Tensor | None, Tensor]:
-        hidden = self.embed(torch.where(present[..., None], members, 0.0))
-        for layer in self.layers:
-            hidden = layer(hidden, present)
-        hidden = self.norm(hidden)
-        each = None if self.each is None else torch.where(present[..., None], self.each(hidden), 0.0)
-        counted = present[..., None].to(hidden.dtype)
-        mean = (hidden * counted).sum(dim=1) / counted.sum(dim=1).clamp_min(1.0)
-        most = torch.where(present[..., None], hidden, _ABSENT).amax(dim=1)
-        return each, self.whole(torch.cat([mean, most], dim=1))
-
-
-class AttentionLayer(nn.Module):
-    """Attention and a small network, each added to what was there. Absent members are attended to by nobody."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.first_norm = nn.LayerNorm(width)
-        self.second_norm = nn.LayerNorm(width)
-        self.project = nn.Linear(width, 3 * width)
-        self.join = nn.Linear(width, width)
-        self.feed = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
-        )
-
-    def forward(self, hidden: Tensor, present: Tensor) -> Tensor:
-        samples, members, width = hidden.shape
-        parts = self.project(self.first_norm(hidden)).reshape(
-            samples, members, 3, self.heads, width // self.heads
-        )
-        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(dim=0)
-        scores = query @ key.transpose(2, 3) / math.sqrt(width // self.heads)
-        scores = torch.where(present[:, None, None, :], scores, _ABSENT)
-        mixed = functional.softmax(scores, dim=3) @ value
-        hidden = hidden + self.join(mixed.transpose(1, 2).reshape(samples, members, width))
-        return hidden + self.feed(self.second_norm(hidden))
 
 
 def _features(reports: Reports) -> Tensor:

@@ -20,8 +20,8 @@ from heimdall.recipes.localization.generator import Generator
 from heimdall.recipes.localization.geometry import Network
 from heimdall.recipes.localization.network import (
     VALUES,
-    Answer,
     LocalizationNetwork,
+    NetworkOutput,
     Reports,
     negative_log_likelihood,
     tempered_loss,
@@ -33,7 +33,7 @@ from heimdall.recipes.schedule import Schedule
 LOWEST_RATE = 0.01
 
 
-class Batch(NamedTuple):
+class LocalizationBatch(NamedTuple):
     reports: Reports
     truth: Tensor
     """(samples, 2), float64, km."""
@@ -63,7 +63,7 @@ class Scene:
         folder = scratch / "datasets" / config.dataset  # where it is brought for the job
         manifest = dataset.read_manifest(folder)
         if manifest.samples < config.samples:
-            raise dataset.BadDataset(
+            raise dataset.UnreadableDataset(
                 f"The dataset {config.dataset} has {manifest.samples} samples; samples asks for {config.samples}."
             )
         arrays = dataset.read(folder, manifest, config.samples)
@@ -102,19 +102,21 @@ class RadioSamples:
     def __len__(self) -> int:
         return len(self.truth)
 
-    def sample(self, index: int, seed: int | None) -> Batch:
+    def sample(self, index: int, seed: int | None) -> LocalizationBatch:
         batch = self.batch([index], [seed])
-        return Batch(Reports(*(tensor[0] for tensor in batch.reports)), batch.truth[0], batch.bound[0])
+        return LocalizationBatch(
+            Reports(*(tensor[0] for tensor in batch.reports)), batch.truth[0], batch.bound[0]
+        )
 
-    def batch(self, indices: list[int], seeds: list[int | None]) -> Batch:
+    def batch(self, indices: list[int], seeds: list[int | None]) -> LocalizationBatch:
         chosen = torch.as_tensor(indices)
         places = self.places.expand(len(chosen), -1, -1).contiguous()
         reports = Reports(self.values[chosen], places, self.detected[chosen])
-        return Batch(reports, self.truth[chosen], self.bound[chosen])
+        return LocalizationBatch(reports, self.truth[chosen], self.bound[chosen])
 
-    def all(self) -> Batch:
+    def all(self) -> LocalizationBatch:
         places = self.places.expand(len(self), -1, -1)
-        return Batch(Reports(self.values, places, self.detected), self.truth, self.bound)
+        return LocalizationBatch(Reports(self.values, places, self.detected), self.truth, self.bound)
 
 
 class Recipe(TrainingRecipe):
@@ -150,8 +152,8 @@ class Recipe(TrainingRecipe):
         ellipses are."""
         return {"scene": self.scene, "calibration": self._calibration}
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        answer: Answer = model(batch.reports)
+    def loss(self, model: nn.Module, batch: LocalizationBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        answer: NetworkOutput = model(batch.reports)
         loss = tempered_loss(answer.refined, batch.truth).mean()
         if answer.refined is answer.unrefined:
             return loss, {}
@@ -191,8 +193,8 @@ class LocalizationEvaluation(Evaluation):
         self._refines = recipe.config.refinements > 0
         self._seen: list[tuple[Tensor, ...]] = []
 
-    def update(self, model: nn.Module, batch: Batch, samples: int) -> None:
-        answer: Answer = model(batch.reports)
+    def update(self, model: nn.Module, batch: LocalizationBatch, samples: int) -> None:
+        answer: NetworkOutput = model(batch.reports)
         refined, unrefined = answer
         means = {
             "loss": tempered_loss(refined, batch.truth).mean(),

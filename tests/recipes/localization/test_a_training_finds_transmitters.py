@@ -143,9 +143,9 @@ def test_extending_a_dataset_changes_no_training_on_its_first_samples(scratch):
 
 
 def test_a_dataset_that_is_too_small_or_missing_is_refused_with_a_sentence(scratch):
-    with pytest.raises(dataset.BadDataset, match="has 300 samples; samples asks for 400"):
+    with pytest.raises(dataset.UnreadableDataset, match="has 300 samples; samples asks for 400"):
         Scene.of(Config(**TINY | {"samples": 400}, dataset="alps"), scratch)
-    with pytest.raises(dataset.BadDataset, match="no dataset"):
+    with pytest.raises(dataset.UnreadableDataset, match="no dataset"):
         Scene.of(Config(**TINY, dataset="andes"), scratch)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from heimdall.recipes.localization import dataset
-from heimdall.recipes.localization.dataset import BadDataset, Manifest
+from heimdall.recipes.localization.dataset import Manifest, UnreadableDataset
 from heimdall.recipes.localization.generator import Generator
 from heimdall.recipes.localization.settings import RadioSettings
 
@@ -57,7 +57,7 @@ def test_a_slice_of_a_dataset_reads_only_what_it_needs(tmp_path):
     (tmp_path / manifest.shards[-1].path).unlink()
     found = dataset.read(tmp_path, manifest, 150)
     assert np.array_equal(found["arrival_ns"], Generator(SETTINGS, 9).samples(0, 150).arrays["arrival_ns"])
-    with pytest.raises(BadDataset, match="missing"):
+    with pytest.raises(UnreadableDataset, match="missing"):
         dataset.read(tmp_path, manifest)
 
 
@@ -73,7 +73,7 @@ def test_a_changed_bit_in_a_shard_is_noticed(tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(BadDataset, match="has changed"):
+    with pytest.raises(UnreadableDataset, match="has changed"):
         dataset.read(tmp_path, manifest)
 
 
@@ -94,13 +94,13 @@ def test_a_changed_manifest_is_refused_with_a_sentence(tmp_path, spoil):
     content = json.loads((tmp_path / dataset.MANIFEST).read_text())
     spoil(content)
     (tmp_path / dataset.MANIFEST).write_text(json.dumps(content))
-    with pytest.raises(BadDataset, match=r"\.$"):
+    with pytest.raises(UnreadableDataset, match=r"\.$"):
         dataset.read(tmp_path, dataset.read_manifest(tmp_path))
 
 
 def test_another_dataset_is_never_mixed_in(tmp_path):
     make(tmp_path, samples=100)
-    with pytest.raises(BadDataset, match="another seed"):
+    with pytest.raises(UnreadableDataset, match="another seed"):
         dataset.generate(tmp_path, SETTINGS, 8, samples=200, samples_per_shard=100)
 
 
