@@ -36,6 +36,11 @@ MOST_UNSENT = 1_000  # messages that a trainer keeps; then its training waits
 ROOM_SECONDS = 0.1  # between two looks for room
 SUPERVISOR_GONE = 70  # exit code of a trainer whose control pipe ended
 MISUNDERSTOOD = 72  # exit code of a trainer that cannot read what its supervisor says
+CANNOT_SPEAK = 73  # exit code of a trainer that can say nothing more: its own code closed the pipe, say
+
+
+class PipeClosedError(Exception):
+    """A pipe to the supervisor was closed by another than us."""
 
 
 class Channel:
@@ -51,6 +56,7 @@ class Channel:
             os.set_inheritable(fd, False)
         os.register_at_fork(after_in_child=self._forked)
         self._owner = os.getpid()
+        self._pipes = {fd: _identity(fd) for fd in (control, messages)}
         self._unread = b""
         self._waiting: deque[FromTrainer | threading.Event] = deque()
         self._wake = threading.Event()
@@ -93,7 +99,7 @@ class Channel:
 
     def _read_line(self) -> bytes:
         while b"\n" not in self._unread:
-            chunk = os.read(self._control, 65_536)
+            chunk = os.read(self._still_ours(self._control), 65_536)
             if not chunk:
                 os._exit(SUPERVISOR_GONE)
             self._unread += chunk
@@ -105,9 +111,10 @@ class Channel:
         try:
             while True:
                 receive(decode(self._read_line(), ToTrainer))
+        except PipeClosedError:
+            _end_at_once(CANNOT_SPEAK)
         except Exception:
-            traceback.print_exc()
-            os._exit(MISUNDERSTOOD)
+            _end_at_once(MISUNDERSTOOD)
 
     def _put(self, item: FromTrainer | threading.Event) -> None:
         self._waiting.append(item)
@@ -121,6 +128,8 @@ class Channel:
                 self._send_all()
             except BrokenPipeError:
                 os._exit(SUPERVISOR_GONE)
+            except Exception:  # without an end it would train on for days, and nobody would hear of it
+                _end_at_once(CANNOT_SPEAK)
 
     def _send_all(self) -> None:
         while self._waiting:
@@ -131,7 +140,14 @@ class Channel:
                 self._write(item)
 
     def _write(self, message: FromTrainer) -> None:
-        write_all(self._messages, encode(message))
+        write_all(self._still_ours(self._messages), encode(message))
+
+    def _still_ours(self, fd: int) -> int:
+        """The end of a pipe; what runs in the trainer may have closed it, and its number may be another file's."""
+        with contextlib.suppress(OSError):
+            if _identity(fd) == self._pipes[fd]:
+                return fd
+        raise PipeClosedError("What runs in the trainer has closed the pipe to its supervisor.")
 
     def _forked(self) -> None:
         """A loader worker holds no end of the pipes, and can be asked to end."""
@@ -140,6 +156,19 @@ class Channel:
                 with contextlib.suppress(OSError):
                     os.close(fd)
             _set_signals(signal.SIG_DFL)
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """Say why, where there is still something to say it to."""
+    with contextlib.suppress(Exception):
+        traceback.print_exc()
+    os._exit(code)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    """Which file it is that a descriptor leads to, whatever its number."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def drive(channel: Channel) -> int:

@@ -27,6 +27,13 @@ class RaiseSignal(ToTrainer, kind="raise signal"):
 
 
 @dataclass(frozen=True)
+class CloseAllFiles(ToTrainer, kind="close all files"):
+    above: int
+    in_their_place: str = ""
+    """A file that is opened so often that it has the pipes' numbers afterwards."""
+
+
+@dataclass(frozen=True)
 class ForkChild(ToTrainer, kind="fork child"):
     keep: bool
 

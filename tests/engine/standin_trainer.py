@@ -15,6 +15,7 @@ from tests.engine.standin_messages import (
     ChildFiles,
     ChildForked,
     ChildTerminated,
+    CloseAllFiles,
     Echo,
     Echoed,
     ForkChild,
@@ -54,6 +55,11 @@ def run(channel: Channel) -> int:
                 channel.send(RowsMade())
             case RaiseSignal():
                 os.kill(os.getpid(), getattr(signal, message.name))
+            case CloseAllFiles():
+                os.closerange(message.above + 1, 100)
+                for _ in range(50 if message.in_their_place else 0):
+                    os.open(message.in_their_place, os.O_RDWR | os.O_CREAT)
+                channel.send(Echoed(0))
             case ForkChild():
                 channel.send(ChildForked(_fork(message.keep)))
             case StartDaemon():

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import psutil
 import pytest
 
-from heimdall.trainer import protocol
+from heimdall.trainer import channel, protocol
 from heimdall.trainer.forkserver import WarmLauncher
 from heimdall.trainer.handle import LogBuffer, Trainer
 from heimdall.trainer.launch import IMPORTABLE, ColdLauncher, Launcher, Process, base_environment
@@ -23,6 +23,7 @@ from tests.engine.standin_messages import (
     ChildFiles,
     ChildForked,
     ChildTerminated,
+    CloseAllFiles,
     Echo,
     Echoed,
     ForkChild,
@@ -400,6 +401,27 @@ def test_the_end_of_the_control_pipe_is_enough(tmp_path: Path, launcher: Launche
     trainer._outbox.put(None)
     until(lambda: trainer.exit_status() == 70, seconds=1)
     trainer.close()
+
+
+def test_one_that_closed_all_its_files_ends(start: Callable[..., Trainer]) -> None:
+    trainer = start()
+    wait_for(trainer, Ready)
+    trainer.send(CloseAllFiles(above=-1))
+    until(lambda: trainer.exit_status() == channel.CANNOT_SPEAK)
+
+
+def test_one_whose_pipes_were_closed_says_so_and_writes_into_no_other_file(
+    start: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    trainer = start()
+    wait_for(trainer, Ready)
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    trainer.send(CloseAllFiles(above=2, in_their_place=str(precious)))
+    until(lambda: trainer.exit_status() is not None)
+    assert trainer.exit_status() == channel.CANNOT_SPEAK
+    assert "has closed the pipe to its supervisor" in trainer.read_log()
+    assert precious.read_text() == "kept"
 
 
 def test_a_trainer_that_cannot_start_says_why(tmp_path: Path) -> None:
