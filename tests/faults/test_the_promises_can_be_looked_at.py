@@ -52,6 +52,25 @@ def test_every_fault_has_its_row_and_each_names_tests_that_there_are_once():
         assert {name: known[name] for name in named} == dict.fromkeys(named, 1), number
 
 
+def rows_of_failures() -> list[str]:
+    """What was tried and failed before, a row each, without the head of the table."""
+    (section,) = re.findall(r"^## What was tried and failed before$(.*?)^## ", TEXT, re.MULTILINE | re.DOTALL)
+    return [line for line in section.splitlines() if line.startswith("| ")][1:]
+
+
+def is_there(name: str) -> bool:
+    """A file of tests, by its path or its name alone, or one test by its name."""
+    return any(name in re.split("::|/", test) or test.startswith(f"{name}::") for test in TESTS)
+
+
+def test_every_failure_of_before_names_tests_that_there_are():
+    assert len(rows_of_failures()) > 30
+    for row in rows_of_failures():
+        named = re.findall(r"`([^`]+)`", row.rstrip(" |").rpartition(" | ")[2])
+        assert named, row
+        assert [name for name in named if not is_there(name)] == [], row
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_command_runs_something(command):
     words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z]+=\d+", word)]
