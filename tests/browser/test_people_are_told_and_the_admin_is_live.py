@@ -40,7 +40,7 @@ def test_a_watched_jobs_end_is_told_in_the_browser_and_by_a_webhook(site, visit,
     page.get_by_text("This browser will tell how it ends").wait_for()
     page.get_by_role("button", name="Stop watching").wait_for()
     page.goto(f"{site.url}/settings/notifications/")  # on any page
-    page.get_by_text("This browser tells how watched jobs end").wait_for()
+    page.get_by_text("This browser shows a notification when a watched job ends").wait_for()
     site.wait_for_step(job, 1)
     site.verb(job, "cancel")
     until(page, lambda: len(page.evaluate("told")) == 1)
