@@ -158,7 +158,7 @@ def told(result: object) -> tuple[str, object]:
     """What the caller is told, without what differs from job to job."""
     values = {services.Result: lambda: (result.answer, result.job.status, result.job.stop),
               Checkpoint: lambda: result.step}  # fmt: skip
-    plain = (services.Wish, str, bool, type(None))
+    plain = (services.StopRequest, str, bool, type(None))
     return type(result).__name__, result if isinstance(result, plain) else values.get(type(result), str)()
 
 
