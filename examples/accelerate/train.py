@@ -26,6 +26,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--workers", type=int, default=0, help="processes that load data")
 workers = parser.parse_args().workers
 
+random.seed(7)
 torch.manual_seed(7)
 accelerator = Accelerator(gradient_accumulation_steps=2)
 model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 1))

@@ -32,6 +32,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--workers", type=int, default=0, help="processes that load data")
 workers = parser.parse_args().workers
 
+random.seed(3)
 torch.manual_seed(3)
 sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 model = BertForSequenceClassification(BertConfig(vocab_size=100, max_position_embeddings=16, **sizes))

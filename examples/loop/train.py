@@ -24,6 +24,7 @@ class Noisy(Dataset):
         return x + self.noise * random.random() * torch.randn(8), x.sum().reshape(1)
 
 
+random.seed(1)
 torch.manual_seed(1)
 model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 1))
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)

@@ -96,7 +96,7 @@ def test_a_plain_python_gives_the_same_bits_as_a_trainer(launcher, tmp_path):
         (EXAMPLES / "loop" / "train.py").read_text()
         + "\nimport sys\ntorch.save(model.state_dict(), sys.argv[1])\n"
     )
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, script, "alone.pt"], cwd=tmp_path, env=environment, check=True)
     assert ended(spec_of(tmp_path, script, "supervised.pt"), launcher).code == 0
     alone, supervised = (torch.load(tmp_path / f"{name}.pt") for name in ("alone", "supervised"))
