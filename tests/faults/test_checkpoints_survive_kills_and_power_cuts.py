@@ -110,19 +110,22 @@ def test_a_thousand_damages_of_a_training_checkpoint_are_noticed(tmp_path):
 def test_a_store_on_another_disk_takes_a_copy_that_is_as_safe(tmp_path, monkeypatch):
     """Where a rename is not possible the file is copied aside, synced and renamed; the staged one goes last."""
     saved = codec.save(tmp_path / "s4", {"n": 4}, {})
-    order, real_rename, real_unlink = [], os.rename, os.unlink
+    order, real_replace, real_unlink = [], os.replace, os.unlink
 
     def rename(source, target, **options):
-        if str(source) == saved.path:
-            raise OSError(18, "Invalid cross-device link")
+        raise OSError(18, "Invalid cross-device link")
+
+    def replace(source, target, **options):
         order.append("rename")
-        real_rename(source, target)
+        real_replace(source, target)
 
     def unlink(path, **options):
-        order.append("unlink")
+        if str(path) == saved.path:
+            order.append("unlink")
         real_unlink(path)
 
     monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(os, "replace", replace)
     monkeypatch.setattr(os, "unlink", unlink)
     AtomicFileSystemStorage(location=tmp_path / "store").take(NAME, Path(saved.path))
     assert codec.verify(tmp_path / "store" / NAME).digest == saved.digest
