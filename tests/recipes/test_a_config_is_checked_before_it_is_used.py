@@ -140,7 +140,7 @@ def test_a_form_can_be_made_from_the_schema() -> None:
             assert {"minimum", "exclusiveMinimum"} & set(field), name
             assert {"maximum", "exclusiveMaximum"} & set(field), name
     assert schema["properties"]["optimizer"]["enum"] == ["adamw", "adam", "sgd"]
-    assert list(schema["properties"])[:3] == ["epochs", "batch_size", "learning_rate"]
+    assert list(schema["properties"])[:4] == ["epochs", "batch_size", "drop_last", "learning_rate"]
 
 
 def test_the_memory_is_estimated_without_torch() -> None:

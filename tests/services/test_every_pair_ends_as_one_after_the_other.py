@@ -81,7 +81,9 @@ def outcome(act: Callable[[], Any]) -> Any:
         return type(error).__name__, str(error)
     if isinstance(result, services.Result):
         return result.answer, result.message, result.resumes_from
-    return result if isinstance(result, (str, bool, services.StopRequest, type(None))) else type(result).__name__
+    return (
+        result if isinstance(result, (str, bool, services.StopRequest, type(None))) else type(result).__name__
+    )
 
 
 def picture(job: TrainingJob) -> Any:

@@ -227,7 +227,8 @@ def test_what_arrives_damaged_is_removed_and_sent_again(s3_store, attempt, tmp_p
     assert list(checkpoints.stored_names()) == []
     assert os.path.exists(message.path)
     monkeypatch.setattr(type(s3_store), "take", take)
-    assert checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number).size == message.size
+    stored = checkpoints.store(message, job_id=attempt.job_id, attempt=attempt.number)
+    assert s3_store.size(stored.name) == message.size
 
 
 def test_the_bucket_of_another_database_is_refused(s3_store):
