@@ -56,7 +56,7 @@ def run(launcher, tmp_path):
     return run
 
 
-def require_whole(found) -> None:
+def assert_whole(found) -> None:
     assert found.code == 0, found.log
     assert [row["step"] for row in found.rows] == list(range(1, 13))
     assert found.of("finished")[0].step == 12
@@ -64,7 +64,7 @@ def require_whole(found) -> None:
 
 
 def test_it_comes_to_its_end(run):
-    require_whole(run(BEGINNING + LOOP))
+    assert_whole(run(BEGINNING + LOOP))
 
 
 def test_an_error_is_told_in_a_sentence_and_the_last_rows_are_there(run):
@@ -107,7 +107,7 @@ def test_it_may_end_early_by_itself(run):
 def test_it_may_change_its_folder_and_the_environment(run, tmp_path):
     away = tmp_path / "away"
     away.mkdir()
-    require_whole(
+    assert_whole(
         run(
             f"import os; os.chdir({str(away)!r}); os.environ.clear()\n"
             + BEGINNING
@@ -119,7 +119,7 @@ def test_it_may_change_its_folder_and_the_environment(run, tmp_path):
 
 
 def test_it_may_replace_what_it_prints_to(run, tmp_path):
-    require_whole(
+    assert_whole(
         run(
             "import sys; sys.stdout = sys.stderr = open('own.log', 'w'); print('mine')\n"
             + BEGINNING
@@ -138,7 +138,7 @@ def test_an_error_is_told_though_its_streams_are_closed(run):
 
 
 def test_it_may_install_handlers_of_signals(run):
-    require_whole(
+    assert_whole(
         run(
             """
 import signal
@@ -158,13 +158,13 @@ def test_what_it_registered_for_its_exit_is_done_and_its_files_are_whole(run, tm
         + LOOP
         + "        log.write('x')\n"
     )
-    require_whole(found)
+    assert_whole(found)
     assert (tmp_path / "ended").exists()
     assert (tmp_path / "log").read_text() == "x" * 12
 
 
 def test_threads_are_waited_for_as_python_does_and_daemons_are_not(run, tmp_path):
-    require_whole(
+    assert_whole(
         run(
             """
 import threading, time, pathlib
@@ -182,7 +182,7 @@ threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
 
 
 def test_processes_that_it_leaves_behind_end_with_it(run, tmp_path):
-    require_whole(
+    assert_whole(
         run(
             BEGINNING
             + LOOP
@@ -202,7 +202,7 @@ def test_a_fork_of_it_ends_for_itself_alone(run):
         + LOOP
         + "import os\nif os.fork() == 0: raise SystemExit(5)\nassert os.wait()[1] == 5 << 8\n"
     )
-    require_whole(found)
+    assert_whole(found)
     assert len(found.of("finished")) == 1
 
 

@@ -47,7 +47,7 @@ def attempts(request, known, launcher, tmp_path_factory) -> Attempts:
     return known[request.param]
 
 
-def require_same(straight: Rehearsed, other: Rehearsed) -> None:
+def assert_same(straight: Rehearsed, other: Rehearsed) -> None:
     assert not difference_of(straight, other)
 
 
@@ -56,13 +56,13 @@ def test_stopped_at_a_random_step_and_at_an_epochs_last_it_ends_with_the_same_bi
     straight = attempts.straight
     middle = attempts.epoch_ends()[0] if len(attempts.epoch_ends()) > 1 else straight.step // 2
     (later,) = draw_stops(straight, 1, random.Random(SEED))
-    require_same(straight, attempts.stopped(*sorted({middle, later})))
+    assert_same(straight, attempts.stopped(*sorted({middle, later})))
 
 
 @pytest.mark.parametrize("attempts", ["loop", "hugging_face", "lightning", "accelerate"], indirect=True)
 def test_killed_after_a_checkpoint_it_goes_on_from_there(attempts):
     after = draw_stops(attempts.straight, 1, random.Random(SEED + 1))[0] // 2
-    require_same(attempts.straight, attempts.killed(after_step=max(after, 1)))
+    assert_same(attempts.straight, attempts.killed(after_step=max(after, 1)))
 
 
 SAVES = """
