@@ -153,7 +153,11 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path):
         unpack(path, tmp_path / "out", max_bytes=10_000_000)
 
 
-@pytest.mark.parametrize("damage", [b"", b"no archive at all", gzip.compress(b"neither a tar" * 100)])
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"no archive at all", gzip.compress(b"neither a tar" * 100)],
+    ids=["empty", "text", "gzip that is no tar"],
+)
 def test_what_is_no_archive_is_refused(tmp_path, damage):
     path = tmp_path / "broken"
     path.write_bytes(damage)
