@@ -57,11 +57,11 @@ class _Entry:
     name: str
     kind: str  # "file" | "link"
     mode: int
-    told: str  # SHA-256, or where the link leads
+    content: str  # SHA-256, or where the link leads
 
     def line(self) -> str:
-        told = json.dumps(self.told) if self.kind == "link" else self.told
-        return f"{self.kind} {self.mode:o} {told} {json.dumps(self.name)}\n"
+        content = json.dumps(self.content) if self.kind == "link" else self.content
+        return f"{self.kind} {self.mode:o} {content} {json.dumps(self.name)}\n"
 
 
 def pack(folder: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> PackedCode:

@@ -32,8 +32,8 @@ def nobody_else_of_this_machine_reads_the_data(**_: Any) -> list[CheckMessage]:
     found = private_files.open_to_others(settings.DATA_DIR)
     if not found:
         return []
-    said = f"Other accounts of this machine can use {', '.join(str(path) for path in found[:5])}."
-    return [Warning(said, hint=f"Run chmod -R go-rwx {settings.DATA_DIR}", id="heimdall.W003")]
+    message = f"Other accounts of this machine can use {', '.join(str(path) for path in found[:5])}."
+    return [Warning(message, hint=f"Run chmod -R go-rwx {settings.DATA_DIR}", id="heimdall.W003")]
 
 
 @register(deploy=True)
@@ -51,15 +51,15 @@ def shortcomings() -> list[Warning]:
 
     found = []
     if not commits.notifications_arrive():
-        said = "What PostgreSQL says (LISTEN) is not heard: jobs start, pauses and pages are seen up to 2 s late."
+        message = "What PostgreSQL says (LISTEN) is not heard: jobs start, pauses and pages are seen up to 2 s late."
         remedy = (
             "Set HEIMDALL_LISTEN_URL to the address of PostgreSQL itself, or let the pooler pool sessions."
         )
-        found.append(Warning(said, hint=remedy, id="heimdall.W001"))
+        found.append(Warning(message, hint=remedy, id="heimdall.W001"))
     if lost := database.lost_limits():
-        said = f"The pooler leaves out limits of Heimdall's connections: {', '.join(lost)}."
+        message = f"The pooler leaves out limits of Heimdall's connections: {', '.join(lost)}."
         remedy = (
             "Set them in PostgreSQL: ALTER ROLE heimdall SET idle_in_transaction_session_timeout = '30s'."
         )
-        found.append(Warning(said, hint=remedy, id="heimdall.W002"))
+        found.append(Warning(message, hint=remedy, id="heimdall.W002"))
     return found

@@ -12,7 +12,7 @@ from functools import cache
 
 
 class Status(StrEnum):
-    """Where a job is. A fact, never a wish."""
+    """Where a job is. A fact, never a request."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -23,7 +23,7 @@ class Status(StrEnum):
 
 
 class Stop(StrEnum):
-    """What a running job has been asked to do. A wish, never a fact."""
+    """What a running job has been asked to do. A request, never a fact."""
 
     NONE = ""
     PAUSE = "pause"
@@ -110,7 +110,7 @@ class Answer(StrEnum):
     """How a verb that was accepted answers."""
 
     DONE = "done"  # it is so at once
-    NOTED = "noted"  # a wish was written down, or the job was queued
+    NOTED = "noted"  # a request was written down, or the job was queued
     ALREADY = "already"  # it was so before; nothing was written
 
 
@@ -158,7 +158,7 @@ RULES: dict[tuple[Verb, Status, Stop], Rule] = {
     (Verb.RESUME, *_P): _to(_Q, Answer.NOTED, HAS_A_START),
     (Verb.RESUME, *_F): _to(_Q, Answer.NOTED, HAS_A_START, HAS_A_DATASET),
     (Verb.RESUME, *_X): _to(_Q, Answer.NOTED, HAS_A_START, HAS_A_DATASET),
-    (Verb.RESUME, *_R_PAUSE): _to(_R, Answer.DONE),  # the wish is withdrawn
+    (Verb.RESUME, *_R_PAUSE): _to(_R, Answer.DONE),  # the request is withdrawn
     (Verb.RESTART, *_F): _to(_Q, Answer.NOTED, HAS_A_DATASET),
     (Verb.RESTART, *_X): _to(_Q, Answer.NOTED, HAS_A_DATASET),
     (Verb.CANCEL, *_Q): _to(_X),

@@ -289,11 +289,11 @@ def _ended(ended: SystemExit, host: Supervised, channel: Channel) -> int:
             pass
         return 0
     host.session.send_last_rows()
-    said = f"The script ended with exit code {ended.code}."
+    message = f"The script ended with exit code {ended.code}."
     if not isinstance(ended.code, int):
-        said = f"The script ended itself: {ended.code}"
+        message = f"The script ended itself: {ended.code}"
         print(ended.code, file=sys.stderr)  # as Python does
-    channel.send(Failed(SCRIPT_ERROR, said, ""))
+    channel.send(Failed(SCRIPT_ERROR, message, ""))
     return FAILED
 
 

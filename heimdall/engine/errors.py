@@ -49,19 +49,19 @@ def sentence_of(error: BaseException, code: str, config: Mapping[str, Any]) -> s
     if isinstance(error, SystemExit):
         how = "exit without an error" if error.code in (None, 0) else _text_of(error)
         return f"The recipe ended the process by itself (SystemExit): {how}"
-    said = f"{type(error).__name__}: {_text_of(error)}".removesuffix(": ")
+    message = f"{type(error).__name__}: {_text_of(error)}".removesuffix(": ")
     if code == OUT_OF_MEMORY and "batch_size" in config:
-        said += (
+        message += (
             f"\nIt did not fit with batch_size={config['batch_size']}. A smaller one needs less memory; with "
             "grad_accumulation as many times larger, a step is over as many samples as before."
         )
-    if _NOT_REPEATABLE.search(said) and config.get("deterministic"):
-        said += (
+    if _NOT_REPEATABLE.search(message) and config.get("deterministic"):
+        message += (
             "\nThe setting deterministic=false allows it; resumes are approximate then, and the page says so."
         )
     if is_about_one_sample(error) and "batch_size" in config:
-        said += f"\n{about_one_sample(config['batch_size'])}"
-    return said
+        message += f"\n{about_one_sample(config['batch_size'])}"
+    return message
 
 
 def is_about_one_sample(error: BaseException) -> bool:

@@ -89,7 +89,7 @@ class Announcer:
                 return
             for each in (held, ticket):
                 if each is not None:
-                    self._tell(each)
+                    self._report(each)
 
     def stored(self, path: str) -> None:
         """The file has been taken over."""
@@ -97,9 +97,9 @@ class Announcer:
             self._unstored.discard(path)
             if self._held is not None and self.has_room:
                 held, self._held = self._held, None
-                self._tell(held)
+                self._report(held)
 
-    def _tell(self, ticket: Ticket) -> None:
+    def _report(self, ticket: Ticket) -> None:
         self._unstored.add(ticket.path)
         self._send(ticket.staged())
 

@@ -47,10 +47,10 @@ def _replay(body: bytes, receive: Callable) -> Callable[[], Awaitable[dict[str, 
 
 
 async def _refuse(scope: dict[str, Any], send: Callable) -> None:
-    said = f"The body of a request may have {most_bytes()} bytes."
-    error = {"error": {"code": "too_large", "message": said}}
+    message = f"The body of a request may have {most_bytes()} bytes."
+    error = {"error": {"code": "too_large", "message": message}}
     is_api = scope["path"].startswith("/v1/")
-    content = json.dumps(error).encode() if is_api else said.encode()
+    content = json.dumps(error).encode() if is_api else message.encode()
     kind = b"application/json" if is_api else b"text/plain; charset=utf-8"
     headers = [(b"content-type", kind), (b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": 413, "headers": headers})

@@ -81,10 +81,10 @@ class Discreet(logging.Filter):
     """Hides the secret key and the passwords of other servers, should anybody ever log them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        said = record.getMessage()
-        found = [secret for secret in settings.SECRETS if secret in said]
+        message = record.getMessage()
+        found = [secret for secret in settings.SECRETS if secret in message]
         for secret in found:
-            said = said.replace(secret, HIDDEN)
+            message = message.replace(secret, HIDDEN)
         if found:
-            record.msg, record.args = said, None
+            record.msg, record.args = message, None
         return True

@@ -175,8 +175,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _forwarded_group(self) -> str | None:
         """Of the person behind our proxy; None where the proxy asks for itself."""
-        said = b",".join(value for name, value in self.headers if name == b"x-forwarded-for")
-        return group_of(client_address(self.client[0] if self.client else "", said.decode("latin1")))
+        forwarded = b",".join(value for name, value in self.headers if name == b"x-forwarded-for")
+        return group_of(client_address(self.client[0] if self.client else "", forwarded.decode("latin1")))
 
     def _lift_deadlines(self) -> None:
         self._owed.lift()

@@ -1,4 +1,4 @@
-"""The verbs: 202 for a wish or a queued job, 200 for done or already so, 409 for refused."""
+"""The verbs: 202 for a recorded request or a queued job, 200 for done or already so, 409 for refused."""
 
 import pytest
 

@@ -74,7 +74,7 @@ def test_a_job_appears_progresses_pauses_and_resumes_in_the_list_and_on_its_page
     press(page, "pause")  # at the end of the epoch
     page.locator("#head .headline", has_text=re.compile(r"pausing\s*at the end of epoch \d")).wait_for()
     page.locator("#head .state-pausing").wait_for()
-    press(page, "resume")  # the wish is withdrawn
+    press(page, "resume")  # the request is withdrawn
     site.wait_for_status(job, "completed")
     page.locator("#head .state-completed").wait_for()
     page.get_by_text("100.0 %").wait_for()

@@ -59,8 +59,8 @@ def test_a_stop_that_is_withdrawn_after_it_was_honoured_changes_nothing(tmp_path
 
 
 def test_a_stop_that_is_withdrawn_before_it_was_honoured_is_never_seen(tmp_path):
-    wish = [StopTraining("epoch"), GoOn()]
-    told = train(tmp_path, {"started": wish})
+    asked = [StopTraining("epoch"), GoOn()]
+    told = train(tmp_path, {"started": asked})
     assert told.end == "finished"
     assert not told.of("stopped")
 

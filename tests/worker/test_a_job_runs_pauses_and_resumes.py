@@ -104,7 +104,7 @@ def test_a_store_that_is_away_holds_up_the_pause_and_not_the_training(site):
     assert (seen["status"], seen["stop"]) == (
         "running",
         {"kind": "pause", "at": "step"},
-    )  # a wish is not a fact
+    )  # a request is not a fact
     site.verb(job, "resume")  # and it can be withdrawn
     site.wait_for_step(job, 18)  # all steps, while the store is away
     assert site.job(job)["status"] == "running"

@@ -347,9 +347,9 @@ class JobAdmin(ModelAdmin):
             answers.append(word)
             (done if asked.result else not_done).append(f"Job {job.pk}, {job.job_name}: {sentence}")
         if done:
-            messages.success(request, _told(f"{verb.capitalize()}: {len(done)} done.", done))
+            messages.success(request, _summary(f"{verb.capitalize()}: {len(done)} done.", done))
         if not_done:
-            messages.warning(request, _told(f"{verb.capitalize()}: {len(not_done)} not done.", not_done))
+            messages.warning(request, _summary(f"{verb.capitalize()}: {len(not_done)} not done.", not_done))
         return answers
 
     def _page(
@@ -374,7 +374,7 @@ def _options(request: HttpRequest, verb: str) -> dict[str, str]:
     return {"at": request.POST.get("at") or "epoch"} if verb == Verb.PAUSE else {}
 
 
-def _told(first: str, sentences: list[str]) -> str:
+def _summary(first: str, sentences: list[str]) -> str:
     """The count, then each job's sentence; a long list is cut."""
     shown = [*sentences[:10], *([f"... and {len(sentences) - 10} more."] if len(sentences) > 10 else [])]
     return " ".join([first, *shown])

@@ -114,5 +114,5 @@ def _result(asked: services.Asked) -> dict[str, Any]:
     if asked.result is None:
         error = describe(asked.error)["error"]
         return {"id": asked.number, "answer": None, "message": error["message"], "error": error}
-    told = {"answer": str(asked.result.answer), "message": asked.result.message}
-    return {"id": asked.number, **told, "error": None}
+    result = {"answer": str(asked.result.answer), "message": asked.result.message}
+    return {"id": asked.number, **result, "error": None}

@@ -76,7 +76,7 @@ class JobBroadcast:
         while True:
             await self._wake_up.wait()
             try:
-                await self._tell()
+                await self._push()
             except Error as error:
                 logger.warning("The sockets of job %s wait for the database: %s", self._job, error)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -86,7 +86,7 @@ class JobBroadcast:
                 for socket in list(self._sockets):
                     socket.hurry()
 
-    async def _tell(self) -> None:
+    async def _push(self) -> None:
         """1. part those who stand at one place  2. read what is next there  3. hand it to who still stands there."""
         for spot, sockets in self._by_spot().items():
             login = sockets[0].login

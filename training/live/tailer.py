@@ -97,7 +97,7 @@ class Tailer:
             changes = self._look(due)
             self._num_failures = 0
             if changes:
-                self._tell(changes)
+                self._publish(changes)
             self._stopped.wait(FOLD_SECONDS)
 
     def _look(self, due: set[int]) -> Changes:
@@ -128,7 +128,7 @@ class Tailer:
         before, self._newest = self._newest, tuple(numbers[:LATE_NUMBERS])
         return self._newest != before
 
-    def _tell(self, changes: Changes) -> None:
+    def _publish(self, changes: Changes) -> None:
         try:
             self._loop.call_soon_threadsafe(self._on_changes, changes)
         except RuntimeError:  # the loop was closed under us

@@ -8,9 +8,9 @@ HEAD = """# The life of a job
 
 Drawn from `training/lifecycle.py` by `make diagram`; a test fails when this page is stale. Do not edit it.
 
-A job's **status** is a fact. Its **stop** is a wish that stands beside `running`, so `running` appears here once for
-each wish: "pausing" is `running` with `stop=pause`, and it becomes `paused` only in the transaction that makes the
-verified checkpoint the job's own.
+A job's **status** is a fact. Its **stop** is a request that stands beside `running`, so `running` appears here
+once for each request: "pausing" is `running` with `stop=pause`, and it becomes `paused` only in the transaction
+that makes the verified checkpoint the job's own.
 """
 _ANSWERS = {
     Answer.DONE: "200, done at once",

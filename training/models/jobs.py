@@ -27,7 +27,7 @@ JOB_ORDERS = (
 
 
 class TrainingJob(models.Model):
-    """One job. `status` is a fact; `stop` and `stop_at` are a wish that stands beside `running`."""
+    """One job. `status` is a fact; `stop` and `stop_at` are a request that stands beside `running`."""
 
     job_name = models.CharField(max_length=NAME_LENGTH)
     description = models.TextField(blank=True, max_length=DESCRIPTION_LENGTH)

@@ -32,7 +32,7 @@ TOPICS: dict[Topic, str] = {
     Topic.LOST: "Its worker was lost; it goes on by itself",
     Topic.QUEUED: "It is queued again: resumed, restarted, drained or preempted",
     Topic.STARTED: "A worker started it",
-    Topic.STOPPING: "It was asked to stop, or the wish was withdrawn",
+    Topic.STOPPING: "It was asked to stop, or the request was withdrawn",
     Topic.SUBMITTED: "It was submitted",
     Topic.DELETED: "It was deleted",
 }

@@ -69,8 +69,8 @@ def send(url: str, *, secret: str, key: str, content: dict[str, Any]) -> Webhook
     answer = _post(endpoint, address, body, headers)
     if 200 <= answer.status < 300:
         return answer
-    said = "sent us elsewhere, where we do not go" if 300 <= answer.status < 400 else answer.text
-    raise NotDelivered(said, status=answer.status)
+    message = "sent us elsewhere, where we do not go" if 300 <= answer.status < 400 else answer.text
+    raise NotDelivered(message, status=answer.status)
 
 
 def _post(endpoint: Endpoint, address: str, body: bytes, headers: dict[str, str]) -> WebhookAnswer:

@@ -27,8 +27,8 @@ def send(request: HttpRequest, checkpoint: Checkpoint) -> HttpResponseBase:
     """The whole file, or the part that a `Range` header asks for; or the way to it."""
     is_head = request.method == "HEAD"
     if not is_head and (link := _link(checkpoint)):
-        told = {"Cache-Control": "private, no-store", "X-Checkpoint-Digest": checkpoint.digest}
-        return HttpResponseRedirect(link, headers=told)
+        headers = {"Cache-Control": "private, no-store", "X-Checkpoint-Digest": checkpoint.digest}
+        return HttpResponseRedirect(link, headers=headers)
     start, end, status = _part(request, checkpoint)
     if status == 416:
         return HttpResponse(status=416, headers={"Content-Range": f"bytes */{checkpoint.size}"})

@@ -35,7 +35,7 @@ KINDS: dict[str, Q] = {
     "routine": _ROUTINE,
 }
 _WITH_DELETIONS = ("", "people")
-Told = Event | Deletion
+Entry = Event | Deletion
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ class WantedActivity:
     job: int | None = None
 
 
-def activity(actor: Any, wanted: WantedActivity, *, limit: int, before: int | None = None) -> list[Told]:
+def activity(actor: Any, wanted: WantedActivity, *, limit: int, before: int | None = None) -> list[Entry]:
     """What fits, newest first, from what came before the cursor (an event's id) on."""
     events = Event.objects.filter(policy.visible(actor, "job__"), KINDS[wanted.kind]).select_related("job")
-    told: list[Told] = list(_fitting(events, wanted, "job", before)[:limit])
+    entries: list[Entry] = list(_fitting(events, wanted, "job", before)[:limit])
     if wanted.kind in _WITH_DELETIONS:
         deletions = Deletion.objects.filter(policy.visible(actor))
-        told += _fitting(deletions, wanted, "job_number", before)[:limit]
-    return sorted(told, key=lambda one: one.pk, reverse=True)[:limit]
+        entries += _fitting(deletions, wanted, "job_number", before)[:limit]
+    return sorted(entries, key=lambda one: one.pk, reverse=True)[:limit]
 
 
-def activity_dicts(told: Sequence[Told]) -> list[dict[str, Any]]:
+def activity_dicts(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """What the page shows of them: an event's fields, its cursor, the job's name, and whether the job is gone."""
     return [
         (_dict_of_deletion(one) if isinstance(one, Deletion) else _dict_of_event(one))
@@ -66,7 +66,7 @@ def activity_dicts(told: Sequence[Told]) -> list[dict[str, Any]]:
             "by": one.user.get_username() if one.user else None,
             "message": _without_name(one),
         }
-        for one in told
+        for one in entries
     ]
 
 
@@ -100,7 +100,7 @@ def _dict_of_deletion(deletion: Deletion) -> dict[str, Any]:
     }
 
 
-def _without_name(event: Told) -> str:
+def _without_name(event: Entry) -> str:
     """Some messages end with who it was, and the line begins with that."""
-    said, name, _ = event.message.rpartition(f" by {event.actor}.")
-    return f"{said}." if name and event.message.endswith(name) else event.message
+    text, name, _ = event.message.rpartition(f" by {event.actor}.")
+    return f"{text}." if name and event.message.endswith(name) else event.message

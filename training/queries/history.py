@@ -95,8 +95,8 @@ def why_not_stored(job: TrainingJob) -> str:
     """Why the running attempt's newest checkpoint is not stored; empty where one was stored since."""
     if job.status != Status.RUNNING:
         return ""
-    told = Event.objects.filter(
+    transitions = Event.objects.filter(
         job=job, attempt=job.attempt, kind__in=("checkpoint", "checkpoint_failed")
     ).order_by("-seq")
-    newest = told.first()
+    newest = transitions.first()
     return newest.message if newest and newest.kind == "checkpoint_failed" else ""

@@ -143,9 +143,9 @@ def _statements(vendor: str, chosen: Q) -> tuple[str, str, tuple[Any, ...]]:
     """
     waiting = OrmQ.objects.filter(chosen).order_by("id").values("id")[: Conf.BULK]
     oldest, values = waiting.query.get_compiler(connection=connection).as_sql()
-    delete, told = f"DELETE FROM {OrmQ._meta.db_table} WHERE id", "RETURNING id, payload"
+    delete, returning = f"DELETE FROM {OrmQ._meta.db_table} WHERE id", "RETURNING id, payload"
     if vendor == "sqlite":
-        return oldest, f"{delete} IN ({oldest}) {told}", values
+        return oldest, f"{delete} IN ({oldest}) {returning}", values
     # An array, or the planner might look for the oldest again for each row.
-    taking = f"{delete} = ANY(ARRAY({oldest} FOR UPDATE SKIP LOCKED)) {told}"
+    taking = f"{delete} = ANY(ARRAY({oldest} FOR UPDATE SKIP LOCKED)) {returning}"
     return oldest, f"{taking}, set_config('synchronous_commit', 'off', true)", values

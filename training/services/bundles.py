@@ -66,7 +66,7 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
     metrics = about.get("metrics")
     metrics = metrics if isinstance(metrics, dict) else {}
     name = "".join(sign for sign in str(about.get("job_name") or "") if sign.isprintable()).strip()
-    told = {part: about[part] for part in ("environment", "artifact") if isinstance(about.get(part), dict)}
+    noted = {part: about[part] for part in ("environment", "artifact") if isinstance(about.get(part), dict)}
     return facts | {
         "metrics": {
             storable(name): _number(value)
@@ -75,8 +75,8 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         },
         "val_loss": _number(about.get("val_loss")),
         "job_name": (name or "Imported model")[:NAME_LENGTH],
-        "environment": finite(told.get("environment", {})),
-        "artifact": finite(told.get("artifact")),
+        "environment": finite(noted.get("environment", {})),
+        "artifact": finite(noted.get("artifact")),
     }
 
 

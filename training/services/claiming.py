@@ -35,7 +35,7 @@ def claim(
     """Make the best queued job ours with one conditional UPDATE, or return None where there is nothing to do.
 
     is_just_read: the node need not be read again. A drain that comes in between is heard with the attempt's first
-    wish, as one that comes right after the claim.
+    request, as one that comes right after the claim.
     """
     while True:
         try:
@@ -68,9 +68,9 @@ def _best_first(_vendor: str, fitting: Q, job_id: int | None) -> tuple[str, tupl
 
 def _claim(job: TrainingJob, node: Node, slot: int, pid: int, pid_started_at: float) -> Attempt:
     start = job.latest_checkpoint
-    said = f"Claimed by {node.name}."
+    message = f"Claimed by {node.name}."
     if rolled_back(job, start):
-        said += f" Rolled back to step {start.step if start else 0}."
+        message += f" Rolled back to step {start.step if start else 0}."
     has_history = bool(job.attempt or start)
     changes = (to_checkpoint(job, start) if has_history else {}) | {
         "attempt": job.attempt + 1,
@@ -80,7 +80,7 @@ def _claim(job: TrainingJob, node: Node, slot: int, pid: int, pid_started_at: fl
         "phase": "starting",
     }
     since = max(filter(None, (job.queued_at, _last_end(job))))
-    move(job, Verb.CLAIM, by=WORKER, message=said, changes=changes, is_locked=True)
+    move(job, Verb.CLAIM, by=WORKER, message=message, changes=changes, is_locked=True)
     return Attempt.objects.create(
         waited_seconds=max((job.updated_at - since).total_seconds(), 0.0),
         job=job,

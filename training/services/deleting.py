@@ -22,7 +22,7 @@ from training.store import checkpoints
 
 def apply_delete(job: TrainingJob, by: Any) -> Result:
     write(job, {"latest_checkpoint": None, "checkpoint": ""})  # decides the race; the rest is ours
-    _leave_word(job, by)
+    _record_deletion(job, by)
     names = list(Checkpoint.objects.filter(job=job).values_list("file", flat=True))
     Attempt.objects.filter(job=job).update(started_from=None)
     keep_counts(job.pk)
@@ -33,7 +33,7 @@ def apply_delete(job: TrainingJob, by: Any) -> Result:
     return Result(job, Answer.DONE, f"Job {pk} and its files are deleted.")
 
 
-def _leave_word(job: TrainingJob, by: Any) -> None:
+def _record_deletion(job: TrainingJob, by: Any) -> None:
     """Tell of the deletion as of every transition, and keep what would go with the job."""
     event = add_event(job, str(Verb.DELETE), f"Deleted by {by}.", by=by)
     event.refresh_from_db(fields=["created_at"])  # the database's clock wrote it

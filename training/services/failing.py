@@ -42,9 +42,9 @@ def crash(attempt: Attempt, *, exit_code: int | None, detail: str = "") -> Statu
         if _is_crash_loop(deaths) and not job.stop:
             _fail_for_crashing(job, exit_code, detail, deaths)
         else:
-            said = f"The trainer died ({how_it_died(exit_code)})."
+            message = f"The trainer died ({how_it_died(exit_code)})."
             back_to_checkpoint(
-                job, Verb.CRASH, said, by=WORKER, changes=deaths, data={"exit_code": exit_code}
+                job, Verb.CRASH, message, by=WORKER, changes=deaths, data={"exit_code": exit_code}
             )
 
     return Status(end_attempt(attempt, Verb.CRASH, act, exit_code=exit_code, detail=detail).status)

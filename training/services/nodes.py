@@ -1,7 +1,7 @@
 """The hosts' rows: what a worker writes about its own, and what people ask of one.
 
-Draining a node is a wish that its supervisors read beside the stop request of their job: each lands at the next step
-and its job goes back to the queue, from its checkpoint, for another node. It lasts until somebody withdraws it,
+Draining a node is a request that its supervisors read beside the stop request of their job: each lands at the next
+step and its job goes back to the queue, from its checkpoint, for another node. It lasts until somebody withdraws it,
 whatever the worker does in between; `draining` is only the worker's word that it is about to stop.
 """
 
@@ -49,7 +49,7 @@ def register_node() -> Node:
         node, _ = Node.objects.update_or_create(name=settings.NODE_NAME, defaults=facts)
         node.refresh_from_db()
         slots = f"{node.slots} slot{'s' if node.slots > 1 else ''}"
-        _tell(node, "start", f"Its worker started with {slots}.", by=WORKER)
+        _record(node, "start", f"Its worker started with {slots}.", by=WORKER)
     return node
 
 
@@ -70,7 +70,7 @@ def set_draining(node: Node) -> None:
     """The worker is about to stop, and claims nothing more."""
     with transaction.atomic():
         if Node.objects.filter(pk=node.pk, draining=False).update(draining=True):
-            _tell(node, "stop", "Its worker is stopping.", by=WORKER)
+            _record(node, "stop", "Its worker is stopping.", by=WORKER)
 
 
 def drain(node: Node, *, by: Any) -> tuple[Answer, str]:
@@ -79,7 +79,7 @@ def drain(node: Node, *, by: Any) -> tuple[Answer, str]:
     with transaction.atomic():
         if not Node.objects.filter(pk=_read(node).pk, drained_at=None).update(drained_at=Now()):
             return Answer.ALREADY, f"Node {node.name} is drained already."
-        _tell(node, "drain", "Drained: its jobs go back to the queue, and it takes no more.", by=by)
+        _record(node, "drain", "Drained: its jobs go back to the queue, and it takes no more.", by=by)
     running = Attempt.objects.filter(node=node, ended_at=None).count()
     if running:
         jobs = f"{running} job{'s land' if running > 1 else ' lands'}"
@@ -93,7 +93,7 @@ def undrain(node: Node, *, by: Any) -> tuple[Answer, str]:
     with transaction.atomic():
         if not Node.objects.filter(pk=_read(node).pk, drained_at__isnull=False).update(drained_at=None):
             return Answer.ALREADY, f"Node {node.name} is not drained."
-        _tell(node, "undrain", "Takes jobs again.", by=by)
+        _record(node, "undrain", "Takes jobs again.", by=by)
         for _ in range(node.slots):
             queue.wake_host(node.name)
     return Answer.DONE, f"Node {node.name} takes jobs again."
@@ -114,7 +114,7 @@ def remove(node: Node, *, by: Any) -> tuple[Answer, str]:
                 f"Node {node.name} still holds a job. It goes back to the queue when its lease has run out; "
                 "take the node out then."
             )
-        _tell(node, "remove", "Taken out.", by=by)
+        _record(node, "remove", "Taken out.", by=by)
         Node.objects.filter(pk=node.pk).delete()
     return Answer.DONE, f"Node {node.name} is taken out; a worker of this name brings it back."
 
@@ -130,7 +130,7 @@ def _read(node: Node) -> Node:
         raise NotFound(f"There is no node {node.name}.") from None
 
 
-def _tell(node: Node, kind: str, message: str, *, by: Any) -> None:
+def _record(node: Node, kind: str, message: str, *, by: Any) -> None:
     NodeEvent.objects.create(
         node=node,
         name=node.name,

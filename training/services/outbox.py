@@ -38,7 +38,7 @@ def announce(job: TrainingJob, event: Event, verb: Verb) -> None:
         return
     event.refresh_from_db(fields=["created_at"])  # the database's clock wrote it
     for subscription in wanted:
-        put(subscription, topic, _told(job, event, topic), job=job)
+        put(subscription, topic, _payload(job, event, topic), job=job)
 
 
 _any_subscription = made_once(lambda: Subscription.objects.filter(active=True).order_by().values("pk")[:1])
@@ -134,7 +134,7 @@ def _ours(delivery: Delivery) -> QuerySet[Delivery]:
     return Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.WAITING, tries=delivery.tries)
 
 
-def _told(job: TrainingJob, event: Event, topic: Topic) -> dict[str, Any]:
+def _payload(job: TrainingJob, event: Event, topic: Topic) -> dict[str, Any]:
     """What a receiver gets to know. `text` is for people, and the field that chat servers show."""
     url = settings.PUBLIC_URL + reverse("job", args=[job.pk]) if topic is not Topic.DELETED else None
     return {

@@ -73,8 +73,8 @@ def preempt(job: TrainingJob, *, for_job: TrainingJob) -> bool:
         return False
     try:
         with transaction.atomic():
-            said = f"Makes room for job {for_job.pk}, which has a higher priority."
-            move(job, Verb.PREEMPT, by=SCHEDULER, message=said, stop_at=StopAt.STEP)
+            message = f"Makes room for job {for_job.pk}, which has a higher priority."
+            move(job, Verb.PREEMPT, by=SCHEDULER, message=message, stop_at=StopAt.STEP)
     except Raced:
         return False
     return True
@@ -115,7 +115,7 @@ def _pause(job: TrainingJob, by: Any, at: StopAt) -> Result:
         move(job, Verb.PAUSE, by=by, message="Paused while queued.", changes={"not_before": None})
         return Result(job, Answer.DONE, f"Job {job.pk} is paused.")
     if (job.stop, job.stop_at) == (Stop.PAUSE, StopAt.STEP):
-        at = StopAt.STEP  # a wish may be strengthened, never weakened
+        at = StopAt.STEP  # a request may be strengthened, never weakened
     when = "at the next step" if at is StopAt.STEP else f"at the end of epoch {job.current_epoch + 1}"
     if (job.stop, job.stop_at) != (Stop.PAUSE, at):
         move(job, Verb.PAUSE, by=by, message=f"Asked to pause {when}.", stop_at=at)

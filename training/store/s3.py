@@ -219,21 +219,21 @@ class S3Storage(s3.S3Storage):
         try:
             yield
         except ClientError as error:
-            raise self._said(error, name) from error
+            raise self._as_os_error(error, name) from error
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise PermissionError(
                 f"{self} needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: {error}."
             ) from error
         except Boto3Error as error:
             if isinstance(error.__context__, ClientError):  # of an upload
-                raise self._said(error.__context__, name) from error
+                raise self._as_os_error(error.__context__, name) from error
             raise ConnectionError(f"{self} broke off: {error}") from error
         except ReadTimeoutError as error:
             raise ConnectionError(f"{self} does not answer in time.") from error
         except (BotoCoreError, HTTPClientError) as error:
             raise ConnectionError(f"{self} cannot be reached: {error}") from error
 
-    def _said(self, error: ClientError, name: str) -> OSError:
+    def _as_os_error(self, error: ClientError, name: str) -> OSError:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code in _MISSING and name:
@@ -242,8 +242,8 @@ class S3Storage(s3.S3Storage):
             code = "NoSuchBucket"
         if code in _REFUSALS or status == 403:
             return PermissionError(f"{self} refuses: {_REFUSALS.get(code, _REFUSALS['403'])} ({code}).")
-        told = str(status) if code in {"", str(status)} else f"{status} {code}"
-        return ConnectionError(f"{self} answers {told}.")
+        status_text = str(status) if code in {"", str(status)} else f"{status} {code}"
+        return ConnectionError(f"{self} answers {status_text}.")
 
 
 class _Ranges(io.RawIOBase):

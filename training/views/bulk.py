@@ -81,9 +81,9 @@ class BulkOutcome:
     @property
     def sentence(self) -> str:
         """For people, a line for each reason."""
-        told = [f"{_jobs(self.done)} done"] if self.done or not self.noted else []
-        told += [f"{_jobs(self.noted)} {_SOON[self.verb]}"] if self.noted else []
-        lines = [f"{self.verb.capitalize()}: {', '.join(told)}."]
+        counts = [f"{_jobs(self.done)} done"] if self.done or not self.noted else []
+        counts += [f"{_jobs(self.noted)} {_SOON[self.verb]}"] if self.noted else []
+        lines = [f"{self.verb.capitalize()}: {', '.join(counts)}."]
         if self.already:
             lines.append(f"{_jobs(self.already)} {_were(self.already)} so already.")
         lines += [f"{_jobs(ids)} not, {_numbers(ids)}: {why}" for why, ids in self.refused.items()]
@@ -138,8 +138,8 @@ def _answer(request: HttpRequest, outcome: BulkOutcome) -> HttpResponse:
     response: HttpResponse
     if wants_json(request):
         done = [*outcome.done, *outcome.noted]
-        told = {"answer": word, "message": outcome.sentence, "gone": False, "done": done}
-        response = JsonResponse(told, status=409 if outcome.refused and not done else 200)
+        content = {"answer": word, "message": outcome.sentence, "gone": False, "done": done}
+        response = JsonResponse(content, status=409 if outcome.refused and not done else 200)
     else:
         level = messages.WARNING if outcome.refused else messages.SUCCESS
         messages.add_message(request, level, outcome.sentence)

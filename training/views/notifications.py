@@ -134,8 +134,8 @@ def _test(request: HttpRequest, found: Subscription) -> HttpResponse:
 
 def _switch(request: HttpRequest, found: Subscription) -> HttpResponse:
     changed = services.change_subscription(found, by=request.user, active=not found.active)
-    told = "Notifications are on." if changed.active else "Notifications are off."
-    messages.success(request, told)
+    message = "Notifications are on." if changed.active else "Notifications are off."
+    messages.success(request, message)
     return redirect("subscription", found.pk)
 
 

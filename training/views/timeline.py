@@ -27,8 +27,8 @@ class Line:
 def timeline_of(job: TrainingJob, attempts: list[Attempt]) -> list[Line]:
     """Newest first. attempts: its newest, as many as there are lines."""
     intervals = filter(_is_worth_it, status_intervals_of(job, attempts))
-    told = [Line(interval.begun_at, _words(interval, job)) for interval in intervals]
-    return told[-MOST_LINES:][::-1]
+    lines = [Line(interval.begun_at, _words(interval, job)) for interval in intervals]
+    return lines[-MOST_LINES:][::-1]
 
 
 def _is_worth_it(interval: StatusInterval) -> bool:
@@ -63,12 +63,12 @@ def _ran(interval: StatusInterval, does: str, did: str, unit: str) -> str:
     if interval.ended_at is None:
         return f"Attempt {interval.attempt}: {does}{where}, from {unit} {interval.step:,}"
     reached = max(interval.reached or 0, interval.step, interval.ended_step)
-    said = f"Attempt {interval.attempt}: {did} {duration(interval.seconds)}{where}"
-    said += f", {unit}s {interval.step:,} to {reached:,}"
+    text = f"Attempt {interval.attempt}: {did} {duration(interval.seconds)}{where}"
+    text += f", {unit}s {interval.step:,} to {reached:,}"
     if interval.ended_by in {Verb.CRASH, Verb.REAP}:
         word = "crashed" if interval.ended_by == Verb.CRASH else "was lost"
         goes_on = (
             f", resumed from {unit} {interval.ended_step:,}" if interval.ended_status == Status.QUEUED else ""
         )
-        return f"{said}, {word}{goes_on}"
-    return f"{said}, {'stopped for another' if interval.ended_status == Status.QUEUED else interval.word}"
+        return f"{text}, {word}{goes_on}"
+    return f"{text}, {'stopped for another' if interval.ended_status == Status.QUEUED else interval.word}"

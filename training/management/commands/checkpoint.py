@@ -33,14 +33,14 @@ class Command(BaseCommand):
         bad = 0
         for path in options["files"]:
             try:
-                self._tell(path, _verified(path, options), as_json=options["as_json"])
+                self._print(path, _verified(path, options), as_json=options["as_json"])
             except (BadCheckpoint, OSError) as error:
                 bad += 1
                 self.stderr.write(printable(f"bad  {error}"))
         if bad:
             raise CommandError(f"{bad} of {len(options['files'])} did not pass.")
 
-    def _tell(self, path: Path, info: Any, *, as_json: bool) -> None:
+    def _print(self, path: Path, info: Any, *, as_json: bool) -> None:
         facts = {"digest": info.digest, "header_sha256": info.header_sha256, "size": info.size}
         if as_json:
             self.stdout.write(json.dumps({"file": str(path), **facts, "about": info.about}))

@@ -202,8 +202,8 @@ class Command(VerbCommand):
 
         def ask_one(pk: int) -> None:
             act(self._find(pk), by=self.user)
-            said = f"{self.user} {'watches' if is_watched else 'does not watch'} job {pk}."
-            self.say({"id": pk, "watched": is_watched}, said)
+            message = f"{self.user} {'watches' if is_watched else 'does not watch'} job {pk}."
+            self.say({"id": pk, "watched": is_watched}, message)
 
         return self.each("job", options["ids"], ask_one)
 
@@ -212,7 +212,7 @@ class Command(VerbCommand):
 
     def logs(self, options: dict[str, Any]) -> int:
         pk, after = self._find(options["id"]).pk, options["after"]
-        with _told_to_stop() as told:
+        with _stop_signals() as stop:
             while True:
                 # 1. The state first: what is printed before the job came to rest is then read below.
                 at_rest = self._find(pk).status in AT_REST
@@ -221,7 +221,7 @@ class Command(VerbCommand):
                 # 3. Again, unless there is nothing more to come.
                 if not options["follow"] or at_rest:
                     return 0
-                if told.wait(LOOK_SECONDS):
+                if stop.wait(LOOK_SECONDS):
                     return TOLD_TO_STOP
 
     def _print_log(self, pk: int, after: int) -> int:
@@ -273,14 +273,14 @@ class Command(VerbCommand):
             return 0
         end = None if options["timeout"] is None else time.monotonic() + options["timeout"]
         codes = []
-        with _told_to_stop() as told:
+        with _stop_signals() as stop:
             for pk in numbers:
-                codes.append(self._wait_for(pk, options["verb"], end, told))
-                if told.is_set():
+                codes.append(self._wait_for(pk, options["verb"], end, stop))
+                if stop.is_set():
                     return TOLD_TO_STOP
         return next((code for code in codes if code), 0)
 
-    def _wait_for(self, pk: int, verb: str, end: float | None, told: threading.Event) -> int:
+    def _wait_for(self, pk: int, verb: str, end: float | None, stop: threading.Event) -> int:
         """Show the progress until the job is at rest; the exit code says how it ended."""
         shown = ProgressLine(self.stderr, is_terminal=self.stderr.isatty())
         try:
@@ -295,7 +295,7 @@ class Command(VerbCommand):
                 # 3. Out of time, or told to stop? The job goes on in any case.
                 if end is not None and time.monotonic() >= end:
                     return TIMED_OUT
-                if told.wait(LOOK_SECONDS):
+                if stop.wait(LOOK_SECONDS):
                     return TOLD_TO_STOP
         finally:
             shown.close()
@@ -312,17 +312,17 @@ class Command(VerbCommand):
 
 
 @contextlib.contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
+def _stop_signals() -> Iterator[threading.Event]:
     """A flag that SIGINT and SIGTERM set while something is waited for. The job itself never notices."""
-    told = threading.Event()
+    stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield told
+        yield stop
         return
     before = {
-        number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        yield told
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

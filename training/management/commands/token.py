@@ -52,8 +52,8 @@ class Command(VerbCommand):
 
 def _shape(token: ApiToken) -> dict[str, Any]:
     times = {name: getattr(token, name) for name in ("created_at", "last_used_at", "expires_at")}
-    said = {name: moment and moment.isoformat(timespec="seconds") for name, moment in times.items()}
-    return {"name": token.name, "user": token.user.get_username(), "scope": token.scope} | said
+    shown = {name: moment and moment.isoformat(timespec="seconds") for name, moment in times.items()}
+    return {"name": token.name, "user": token.user.get_username(), "scope": token.scope} | shown
 
 
 def _row(shape: dict[str, Any]) -> tuple[Any, ...]:
