@@ -22,6 +22,8 @@ from bench.figure import Figure, bounds_of_median, median_of, quantile
 ROOT = Path(__file__).resolve().parents[1]
 STOPPED = 400.0  # seconds that one process may take
 
+_ON_ONE_CORE = ("taskset", "--cpu-list", str(min(os.sched_getaffinity(0))))  # of util-linux
+
 Measure = Callable[[], list[Figure]]
 
 
@@ -80,6 +82,26 @@ def attempts() -> list[Figure]:
         Figure("start", "claim -> first step after load", median_of(start), "ms", 250, bounds_of_median(start),
                note="a small state: loading is a millisecond"),
     ]  # fmt: skip
+
+
+def one_core() -> list[Figure]:
+    """What a checkpoint and a pause cost where no core is idle: everything on one. No aim stands for it."""
+    found: list[Figure] = []
+    for megabytes in (10, 100):
+        of = _python("bench.snapshot", str(megabytes), one_core=True)
+        state = f"{megabytes} MB"
+        found += [
+            Figure("one core", f"held by a checkpoint of {state}, of memcpy", of["held_ratio"], "x",
+                   note=f"{of['held']:.1f} ms"),
+            Figure("one core", f"durable, {state}, of raw write + fsync", of["durable_ratio"], "x",
+                   note=f"{of['durable']:.0f} ms"),
+            Figure("one core", f"longest step beside the writer, {state}", of["longest_step"], "ms",
+                   peer=f"no writer {of['longest_step_alone']:.1f} ms"),
+        ]  # fmt: skip
+    pause = _python("bench.attempts", "12", one_core=True)["pause"]
+    found.append(Figure("one core", "pause: asked -> slot free, p95", quantile(pause, 0.95), "ms",
+                        peer=f"p50 {median_of(pause):.0f} ms", note="web, worker and trainer share it"))  # fmt: skip
+    return found
 
 
 def resume() -> list[Figure]:
@@ -171,6 +193,7 @@ GROUPS: dict[str, Measure] = {
     "scripts": scripts,
     "snapshot": snapshot,
     "attempts": attempts,
+    "one_core": one_core,
     "resume": resume,
     "reads": reads,
     "pages": pages,
@@ -254,10 +277,11 @@ def _peer(name: str, held: Any, memcpy: float) -> str:
     return f"{name} {held / memcpy:.1f} x" if isinstance(held, float) else f"{name}: {held}"
 
 
-def _python(module: str, *arguments: str, **environment: str) -> Any:
-    """The last line that the module prints, as JSON."""
-    said = _run([sys.executable, "-W", "ignore", "-m", module, *arguments], environment)
-    return json.loads(said.strip().splitlines()[-1]) if said.strip() else {}
+def _python(module: str, *arguments: str, one_core: bool = False, **environment: str) -> Any:
+    """The last line that the module prints, as JSON. one_core: all of its processes share a single core."""
+    command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
+    printed = _run([*(_ON_ONE_CORE if one_core else ()), *command], environment)
+    return json.loads(printed.strip().splitlines()[-1]) if printed.strip() else {}
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:
