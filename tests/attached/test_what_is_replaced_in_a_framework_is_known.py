@@ -69,7 +69,9 @@ def test_the_version_that_is_installed_is_the_one_that_the_documents_name(packag
 
 
 def test_another_version_is_refused_with_a_sentence(monkeypatch):
-    monkeypatch.setattr(transformers, "__version__", "6.1.0")
+    import transformers as installed  # it puts another module in its place once Trainer is loaded
+
+    monkeypatch.setattr(installed, "__version__", "6.1.0")
     with pytest.raises(RuntimeError, match=r"knows transformers 5.24, and 6.1.0 is installed: install"):
         hugging_face.attach_trainer(None, None)
     monkeypatch.setattr(lightning, "__version__", "3.0.0")

@@ -56,8 +56,9 @@ def run(channel: Channel) -> int:
             case RaiseSignal():
                 os.kill(os.getpid(), getattr(signal, message.name))
             case CloseAllFiles():
-                os.closerange(message.above + 1, 100)
-                for _ in range(50 if message.in_their_place else 0):
+                above_all = 1 + max(int(name) for name in os.listdir("/proc/self/fd"))
+                os.closerange(message.above + 1, above_all)
+                for _ in range(above_all if message.in_their_place else 0):
                     os.open(message.in_their_place, os.O_RDWR | os.O_CREAT)
                 channel.send(Echoed(0))
             case ForkChild():

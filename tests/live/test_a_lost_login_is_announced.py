@@ -66,10 +66,11 @@ def announcer_on():
 
 
 async def cancel_all() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    """Again and again: a client whose server has just gone may lose one cancellation beside its own error."""
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=0.5)
 
 
 def layer_of(redis: RedisServer) -> RedisChannelLayer:
