@@ -83,9 +83,7 @@ def test_check_deploy_names_an_open_folder(tmp_path):
     assert f"Other accounts of this machine can use {tmp_path}." in said
 
 
-@pytest.mark.parametrize(
-    "name", ["a#b", "a?b", "a%25b", "a b", "d\u00e4ten \u96fb\u6ce2", "a'b\"c", "a;b&c=d", "%(x)s"]
-)
+@pytest.mark.parametrize("name", ["a#b c;d%25e&f=g", "a?b'c\"d %(x)s d\u00e4ten \u96fb\u6ce2"])
 def test_the_database_lies_in_the_folder_that_was_named(name, tmp_path):
     data = tmp_path / name
     done = manage("migrate", "-v0", HEIMDALL_DATA_DIR=str(data))

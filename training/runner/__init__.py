@@ -9,7 +9,7 @@ endings.py        the ends of an attempt that had a trainer
 report_buffer.py  what the trainer said and the database does not know yet
 log_limit.py      how much of what a trainer prints is kept
 storing.py        staged files on their way into the store
-retry.py          retries with backoff while the database is away, within the grace period of a drain
+database_retry.py retries with backoff while the database is away, within the grace period of a drain
 
 The trainer never waits for the database or the store: its messages are drained by a thread, files are stored by
 another, and a loop joins the two worlds a few times a second. Nothing here imports torch.

@@ -21,9 +21,9 @@ from training.lifecycle import JobType, StopAt
 from training.models import Attempt
 from training.runner import start
 from training.runner.context import AttemptContext
+from training.runner.database_retry import DATABASE_AWAY, GraceIsOver, with_own_connection
 from training.runner.endings import BadStart, TrainerSupervision
 from training.runner.loop import NO_STOP, STOP_REQUEST_SECONDS, retire
-from training.runner.retry import DATABASE_AWAY, GraceIsOver, with_own_connection
 from training.services import StopRequest
 from training.store import checkpoints, datasets
 from training.store.datasets import BadDataset

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from training import services
 from training.models import Attempt
-from training.runner.retry import GracePeriod
+from training.runner.database_retry import GracePeriod
 from training.runner.storing import Storing
 from training.services import StopRequest
 

@@ -11,8 +11,8 @@ from heimdall.failpoints import failpoint
 from heimdall.trainer.protocol import Exit, Failed
 from training import services
 from training.lifecycle import Stop
+from training.runner.database_retry import GraceIsOver
 from training.runner.loop import NO_STOP, SupervisorLoop
-from training.runner.retry import GraceIsOver
 from training.services import Landing
 from training.store.checkpoints import StoredCheckpoint
 

@@ -42,9 +42,9 @@ from training.models import Attempt
 from training.queue import commits
 from training.runner import start
 from training.runner.context import AttemptContext
+from training.runner.database_retry import DATABASE_AWAY, with_own_connection
 from training.runner.log_limit import LogLimit
 from training.runner.report_buffer import ReportBuffer
-from training.runner.retry import DATABASE_AWAY, with_own_connection
 from training.runner.storing import ENDINGS, LeftOut
 from training.services import StopRequest
 from training.store.checkpoints import StoredCheckpoint

@@ -14,7 +14,7 @@ from training import host, services
 from training.models import Node
 from training.runner.attempt import Supervision
 from training.runner.context import AttemptContext
-from training.runner.retry import with_own_connection
+from training.runner.database_retry import with_own_connection
 
 
 class Found(StrEnum):
