@@ -198,7 +198,7 @@ def _copy(row: Any, others: str, bounds: tuple[int, int], **changes: str | None)
 def ask_pages(port: int, login: dict[str, str], asks: int) -> dict[str, dict[str, float]]:
     """Milliseconds until the whole answer was there, one request after the other on one connection."""
     token = {"Authorization": f"Token {login['token']}"}
-    session = {"Cookie": f"sessionid={login['session']}"}
+    session = {"Cookie": f"heimdall_session={login['session']}"}
     first = _first_job()
     pages = {
         "list, REST": ("/v1/training/jobs", token),

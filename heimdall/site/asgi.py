@@ -10,15 +10,20 @@ django_application = get_asgi_application()  # first: it loads the apps that rou
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from django.conf import settings  # noqa: E402
 
 from heimdall.site import database  # noqa: E402
 from heimdall.site.limits import bounded_bodies  # noqa: E402
+from heimdall.site.prefix import below  # noqa: E402
 from training.live.routing import allowed_origins, websocket_urlpatterns  # noqa: E402
 
 database.share_connections("web")
-application = ProtocolTypeRouter(
-    {
-        "http": bounded_bodies(django_application),
-        "websocket": allowed_origins(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
-    }
+application = below(
+    settings.URL_PREFIX,
+    ProtocolTypeRouter(
+        {
+            "http": bounded_bodies(django_application),
+            "websocket": allowed_origins(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+        }
+    ),
 )

@@ -17,6 +17,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from heimdall.files import write_whole
+from heimdall.site import prefix
 from heimdall.site.variables import BY_NAME
 
 T = TypeVar("T")
@@ -163,13 +164,16 @@ def parse_database(url: str) -> dict[str, Any]:
 def web_address(name: str, default: str) -> str:
     """A URL to put paths behind, without the slash at its end."""
     value = text(name, default).rstrip("/")
-    if re.fullmatch(r"https?://[^/?#\s@]+/[^?#\s]*", value):
+    match = re.fullmatch(r"https?://[^/?#\s@]+((?:/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)*)", value)
+    if not match:
         raise ImproperlyConfigured(
-            f"{name}={value!r} has a path: Heimdall is served at the root. Give it a name or port of its own, like "
-            "https://heimdall.example.org."
+            f"{name}={value!r}: give a URL like https://gpu.example.org or https://lab.example.org/heimdall."
         )
-    if not re.fullmatch(r"https?://[^/?#\s@]+", value):
-        raise ImproperlyConfigured(f"{name}={value!r}: give a URL like https://gpu.example.org.")
+    first = match[1].split("/")[1] if match[1] else ""
+    if first in prefix.OWN_PAGES:  # behind a proxy that takes the path away nobody could tell
+        raise ImproperlyConfigured(
+            f"{name}={value!r}: Heimdall has a page {first!r} itself. Give a path like /heimdall."
+        )
     return value
 
 

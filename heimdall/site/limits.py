@@ -9,6 +9,8 @@ from typing import Any
 
 from django.conf import settings
 
+from heimdall.site.prefix import bare_path
+
 Application = Callable[[dict[str, Any], Callable, Callable], Awaitable[None]]
 
 
@@ -49,7 +51,7 @@ def _replay(body: bytes, receive: Callable) -> Callable[[], Awaitable[dict[str, 
 async def _refuse(scope: dict[str, Any], send: Callable) -> None:
     message = f"The body of a request may have {most_bytes()} bytes."
     error = {"error": {"code": "too_large", "message": message}}
-    is_api = scope["path"].startswith("/v1/")
+    is_api = bare_path(settings.URL_PREFIX, scope["path"]).startswith("/v1/")
     content = json.dumps(error).encode() if is_api else message.encode()
     kind = b"application/json" if is_api else b"text/plain; charset=utf-8"
     headers = [(b"content-type", kind), (b"content-length", str(len(content)).encode())]

@@ -1,4 +1,7 @@
-"""The Content-Security-Policy: nothing from elsewhere, no inline script, no inline style."""
+"""What every answer says to browsers and proxies.
+
+The Content-Security-Policy: nothing from elsewhere, no inline script, no inline style. And who may keep the answer.
+"""
 
 from collections.abc import Callable
 
@@ -35,10 +38,17 @@ def policy_for(path: str) -> str:
     return "; ".join(f"{name} {value}" for name, value in (_STRICT | looser).items())
 
 
+def caching_for(path: str, response: HttpResponse) -> str:
+    """A page may be shown again by the same browser once it asked; downloads and answers of the API are not kept."""
+    is_page = not path.startswith("/v1/") and "Content-Disposition" not in response.headers
+    return "private, no-cache" if is_page else "private, no-store"
+
+
 @sync_and_async_middleware
-def content_security_policy(get_response: Callable[[HttpRequest], HttpResponse]):
+def protective_headers(get_response: Callable[[HttpRequest], HttpResponse]):
     def mark(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        response.headers["Content-Security-Policy"] = policy_for(request.path)
+        response.headers["Content-Security-Policy"] = policy_for(request.path_info)
+        response.headers.setdefault("Cache-Control", caching_for(request.path_info, response))
         return response
 
     if iscoroutinefunction(get_response):

@@ -1,6 +1,7 @@
 """Every setting comes from the environment; the defaults run on a bare laptop."""
 
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -26,8 +27,10 @@ PORT = env.integer("HEIMDALL_PORT", 8000, low=1, high=65_535)
 ALLOWED_HOSTS = env.hosts("HEIMDALL_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
 CSRF_TRUSTED_ORIGINS = env.origins("HEIMDALL_TRUSTED_ORIGINS")
 
-# What a link in a message begins with.
+# What a link in a message begins with; a path in it is what every page begins with.
 PUBLIC_URL = env.web_address("HEIMDALL_URL", env.http_url(HOST, PORT))
+URL_PREFIX = urlsplit(PUBLIC_URL).path
+FORCE_SCRIPT_NAME = URL_PREFIX or None
 
 # HTTPS=1 says that a proxy in front speaks TLS: cookies, redirects and HSTS follow from it.
 HTTPS = env.flag("HEIMDALL_HTTPS", False)
@@ -38,7 +41,14 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
+SECURE_REDIRECT_EXEMPT = [
+    rf"^{re.escape(URL_PREFIX[1:] + '/') if URL_PREFIX else ''}(healthz|readyz|metrics)$"
+]
+# Names of their own: other applications on the same host have a sessionid, whatever their path or port.
+SESSION_COOKIE_NAME = "heimdall_session"
+CSRF_COOKIE_NAME = "heimdall_csrf"
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # and no third cookie
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = f"{URL_PREFIX}/"
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
@@ -74,7 +84,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "heimdall.site.latencies.measure",
-    "heimdall.site.middleware.content_security_policy",  # first: refusals and redirects of the others carry it too
+    "heimdall.site.middleware.protective_headers",  # first: refusals and redirects of the others carry it too
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -155,7 +165,7 @@ STAGING_MAX_GB = env.gigabytes("HEIMDALL_STAGING_MAX_GB", 50)
 LOG_MB = env.integer("HEIMDALL_LOG_MB", 32, low=1, high=100_000)
 LOG_KB_PER_SECOND = env.integer("HEIMDALL_LOG_KB_PER_SECOND", 32, low=1, high=100_000)
 
-STATIC_URL = "static/"
+STATIC_URL = f"{URL_PREFIX}/static/"
 STATIC_ROOT = env.folder(
     "HEIMDALL_STATIC_ROOT", DATA_DIR / "static"
 )  # made now: whitenoise warns where there is none
@@ -285,6 +295,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Queue PyTorch training jobs, watch them live, pause and resume them exactly.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "SERVERS": [{"url": URL_PREFIX}] if URL_PREFIX else [],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/v1",
@@ -295,7 +306,7 @@ SPECTACULAR_SETTINGS = {
 UNFOLD = {
     "SITE_TITLE": "Heimdall",
     "SITE_HEADER": "Heimdall",
-    "SITE_URL": "/",
+    "SITE_URL": f"{URL_PREFIX}/",
     "SITE_ICON": "training.admin.dashboard.icon",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "training.admin.dashboard.icon"}],
     "COLORS": {

@@ -22,7 +22,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 
 def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if request.path.startswith("/v1/"):
+    if request.path_info.startswith("/v1/"):
         return errors.answer_400(request, exception)
     response = defaults.bad_request(request, exception)
     if isinstance(exception, RequestDataTooBig):
@@ -33,7 +33,7 @@ def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
 def handler500(request: HttpRequest) -> HttpResponse:
     """A database that is away is no mistake of ours."""
     is_away = isinstance(sys.exc_info()[1], OperationalError)
-    if request.path.startswith("/v1/"):
+    if request.path_info.startswith("/v1/"):
         return errors.answer_503() if is_away else errors.answer_500()
     if not is_away:
         return defaults.server_error(request)

@@ -101,7 +101,8 @@ WEB = Group(
         V(
             "HEIMDALL_URL",
             None,
-            "what people call the server by: links in messages begin with it",
+            "what people call the server by: links in messages begin with it; with a path, as in "
+            "`https://lab.example.org/heimdall`, Heimdall is served below that path",
             otherwise="`http://`, host and port",
             deployed="https://gpu.example.org",
         ),

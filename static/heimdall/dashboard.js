@@ -4,7 +4,7 @@ import { Socket } from "./socket.js";
 
 const FOLD = 1000; // many changes at once are one look
 new Socket(
-  "/ws/training/",
+  "ws/training/",
   () => "",
   () => refresh(FOLD),
   { quiet: true },

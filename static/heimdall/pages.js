@@ -2,6 +2,8 @@
 // keys.js has the keys.
 import { ago } from "./format.js";
 
+// The path below which Heimdall is served, with a slash at its end: this file is static/heimdall/pages.js below it.
+export const BASE = new URL("../../", import.meta.url).pathname;
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const dialog = $("#dialog");
@@ -164,7 +166,7 @@ async function answer(form, submitter) {
     }
     const { message, gone } = await reply.json();
     dialog.close();
-    if (gone && $("[data-live-job]")) return location.assign("/");
+    if (gone && $("[data-live-job]")) return location.assign(BASE);
     say(message, reply.ok && !message.includes("\n") ? "success" : "warning");
     document.dispatchEvent(new Event("answered"));
     refresh();

@@ -1,7 +1,7 @@
 // A socket that reconnects: with growing backoff, when the network or the page is there again, and when it fell
 // silent.
 // `query` says what to ask for at each opening. A quiet one shows nothing of all this at the head of the page.
-import { say } from "./pages.js";
+import { BASE, say } from "./pages.js";
 
 const AGAIN = [500, 1000, 2000, 4000, 8000, 15000];
 
@@ -28,7 +28,7 @@ export class Socket {
     this.waiting = 0;
     const scheme = location.protocol === "https:" ? "wss://" : "ws://",
       query = this.query();
-    const socket = new WebSocket(scheme + location.host + this.path + (query ? "?" + query : ""));
+    const socket = new WebSocket(scheme + location.host + BASE + this.path + (query ? "?" + query : ""));
     this.socket = socket;
     socket.onopen = () => {
       this.heard = Date.now();

@@ -1,5 +1,5 @@
 // Tells in this browser how watched jobs end: on every page, for as long as one is open. Also the Watch button.
-import { refresh, say } from "./pages.js";
+import { BASE, refresh, say } from "./pages.js";
 import { Socket } from "./socket.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -18,7 +18,7 @@ async function follow() {
   try {
     watched = (
       await (
-        await fetch("/settings/notifications/watched/", { headers: { Accept: "application/json" } })
+        await fetch(BASE + "settings/notifications/watched/", { headers: { Accept: "application/json" } })
       ).json()
     ).jobs;
   } catch {
@@ -27,7 +27,7 @@ async function follow() {
   const wanted = () => [...new Set([...watched, ...seen.keys()])].slice(0, 200);
   if (socket) socket.reopen();
   else if (wanted().length)
-    socket = new Socket("/ws/training/", () => `ids=${wanted().join(",")}`, receive, { quiet: true });
+    socket = new Socket("ws/training/", () => `ids=${wanted().join(",")}`, receive, { quiet: true });
 }
 
 function receive({ type, jobs = [] }) {
@@ -64,7 +64,7 @@ function tell(job) {
   });
   told.onclick = () => {
     focus();
-    location.assign(`/jobs/${job.id}/`);
+    location.assign(`${BASE}jobs/${job.id}/`);
     told.close();
   };
 }

@@ -36,7 +36,7 @@ def test_a_session_needs_the_csrf_token_to_change_something(make_job, alice):
     browser.force_login(alice)
     url = f"/v1/training/jobs/{job.pk}/pause"
     assert error_of(browser.post(url), 403)["code"] == "not_allowed"
-    browser.cookies["csrftoken"] = "a" * 32
+    browser.cookies["heimdall_csrf"] = "a" * 32
     signed = {"X-CSRFToken": "a" * 32}
     error_of(browser.post(url, headers=signed), 415)  # a form
     assert browser.post(url, content_type="application/json", headers=signed).status_code == 202
@@ -105,7 +105,7 @@ def test_a_body_that_cannot_be_read_is_refused(api, alice, make_job, body, statu
     if login == "session":
         api = APIClient(enforce_csrf_checks=True)
         api.force_login(alice)
-        api.cookies["csrftoken"] = "a" * 32
+        api.cookies["heimdall_csrf"] = "a" * 32
         api.credentials(HTTP_X_CSRFTOKEN="a" * 32)
     for url in ("/v1/training/jobs", f"/v1/training/jobs/{job.pk}/pause"):
         error_of(api.post(url, body, content_type="application/json"), status)

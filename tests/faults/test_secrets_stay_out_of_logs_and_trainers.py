@@ -44,11 +44,12 @@ def ask(
 def log_in(site: Site, password: str) -> str:
     """The session's cookie, or nothing."""
     page = ask(site, "GET", "/login/")
-    csrf = page.getheader("Set-Cookie").partition("csrftoken=")[2].partition(";")[0]
+    csrf = page.getheader("Set-Cookie").partition("heimdall_csrf=")[2].partition(";")[0]
     form = {"username": "anna", "password": password, "csrfmiddlewaretoken": csrf}
-    answer = ask(site, "POST", "/login/", urllib.parse.urlencode(form).encode(),
-                 **{"Cookie": f"csrftoken={csrf}", "Content-Type": "application/x-www-form-urlencoded"})  # fmt: skip
-    return (answer.getheader("Set-Cookie") or "").partition("sessionid=")[2].partition(";")[0]
+    kind = "application/x-www-form-urlencoded"
+    cookie = {"Cookie": f"heimdall_csrf={csrf}", "Content-Type": kind}
+    answer = ask(site, "POST", "/login/", urllib.parse.urlencode(form).encode(), **cookie)
+    return (answer.getheader("Set-Cookie") or "").partition("heimdall_session=")[2].partition(";")[0]
 
 
 def test_nothing_secret_is_written_and_no_line_is_forged(site, tmp_path):
@@ -58,7 +59,7 @@ def test_nothing_secret_is_written_and_no_line_is_forged(site, tmp_path):
     wrong = "f" * 40
     assert ask(site, "GET", "/v1/training/jobs", Authorization=f"Token {wrong}").status == 401
     hostile = urllib.parse.quote(f"/nowhere\r\n{FORGED}\n\x1b[2J")
-    assert ask(site, "GET", hostile, Cookie=f"sessionid={session}").status == 404
+    assert ask(site, "GET", hostile, Cookie=f"heimdall_session={session}").status == 404
     assert ask(site, "GET", "/", Host="evil\x1b[2J.example").status == 400
     assert ask(site, "POST", "/login/", f"password={PASSWORD}".encode()).status == 403
     with pytest.raises(Answer) as refused:

@@ -102,6 +102,27 @@ def test_every_answer_carries_the_policy(answers):
         assert policy["style-src"] == ("'self' 'unsafe-inline'" if admin else "'self'")
 
 
+def test_nobody_between_server_and_browser_keeps_an_answer(answers):
+    for name, response in answers:
+        path, said = response.wsgi_request.path, response["Cache-Control"]
+        if path.startswith("/static/") and response.status_code == 200:
+            assert "public" in said, name
+        elif path.startswith("/v1/"):
+            assert said == "private, no-store", name
+        else:
+            assert "private" in said, name
+
+
+@pytest.mark.parametrize(
+    "path", ["/jobs/download/", "/compare/?jobs={job}&format=csv", "/jobs/{job}/metrics/"]
+)
+def test_a_download_is_kept_nowhere(client, alice, make_job, path):
+    client.force_login(alice)
+    other = make_job()
+    answer = client.get(path.format(job=f"{make_job().pk},{other.pk}" if "jobs=" in path else other.pk))
+    assert (answer.status_code, answer["Cache-Control"]) == (200, "private, no-store")
+
+
 def test_pages_need_nothing_that_the_policy_forbids(answers):
     pages = {
         name: response.content.decode()

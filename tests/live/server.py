@@ -203,7 +203,7 @@ async def connect(
 ) -> Any:
     headers = {}
     if session:
-        headers["Cookie"] = f"sessionid={session}"
+        headers["Cookie"] = f"heimdall_session={session}"
     if token:
         headers["Authorization"] = f"Token {token}"
     if origin == "own":

@@ -63,7 +63,7 @@ def _headers(checkpoint: Checkpoint, start: int, end: int, status: int) -> dict[
         "ETag": _etag(checkpoint),
         "X-Checkpoint-Digest": checkpoint.digest,
         "Accept-Ranges": "bytes",
-        "Cache-Control": "private, no-transform",
+        "Cache-Control": "private, no-store, no-transform",
     }
     return headers | (
         {"Content-Range": f"bytes {start}-{end - 1}/{checkpoint.size}"} if status == 206 else {}

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
-from django.urls import reverse
+from django.urls import get_script_prefix, reverse
 
 from heimdall.plain_json import with_nulls
 from training import policy
@@ -51,7 +51,7 @@ def put(
     delivery.content = content | {
         "id": str(delivery.key),
         "topic": topic,
-        "settings_url": settings.PUBLIC_URL + reverse("notifications"),
+        "settings_url": _address_of("notifications"),
     }
     delivery.save()
     return delivery
@@ -134,9 +134,14 @@ def _ours(delivery: Delivery) -> QuerySet[Delivery]:
     return Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.WAITING, tries=delivery.tries)
 
 
+def _address_of(page: str, *args: Any) -> str:
+    """For somebody who reads it elsewhere. PUBLIC_URL has the path that Django would add in some threads only."""
+    return settings.PUBLIC_URL + "/" + reverse(page, args=args).removeprefix(get_script_prefix())
+
+
 def _payload(job: TrainingJob, event: Event, topic: Topic) -> dict[str, Any]:
     """What a receiver gets to know. `text` is for people, and the field that chat servers show."""
-    url = settings.PUBLIC_URL + reverse("job", args=[job.pk]) if topic is not Topic.DELETED else None
+    url = _address_of("job", job.pk) if topic is not Topic.DELETED else None
     return {
         "text": " ".join(filter(None, (f"{job.job_name} (job {job.pk}): {topic}.", event.message, url))),
         "event": {

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from training import policy, queries
@@ -55,7 +56,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "epoch_names": names,
         "log": queries.newest_log(seen.pk, LOG_CHUNKS),
         "config": config_groups(seen),
-        "copies": copies_of(seen, request.build_absolute_uri("/")),
+        "copies": copies_of(seen, request.build_absolute_uri(reverse("jobs"))),
         "environment": [(name.replace("_", " "), _short(value)) for name, value in seen.environment.items()],
     }
     return render(request, "job.html", context)
