@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 OTHERS = 0o077
+WALK_SECONDS = 2.0
 logger = logging.getLogger(__name__)
 
 
@@ -18,7 +21,8 @@ def hide_new_files() -> None:
 
 
 def close_to_others(folder: Path) -> None:
-    """Take from others what an earlier umask left them. Below a closed folder nothing can be reached."""
+    """Take from others what an earlier umask left them. Below a closed folder nothing can be reached; the folders in
+    there are closed all the same, for whoever opens the outer one for a group some day."""
     for path in open_to_others(folder):
         mode = stat.S_IMODE(path.stat().st_mode)
         try:
@@ -27,6 +31,8 @@ def close_to_others(folder: Path) -> None:
             logger.warning("%s can be used by other accounts (mode %03o): %s", path, mode, error.strerror)
         else:
             logger.warning("%s could be used by other accounts (mode %03o); it is closed now", path, mode)
+    if not _is_shared(folder):
+        _close_folders_below(folder)
 
 
 def open_to_others(folder: Path) -> list[Path]:
@@ -34,6 +40,30 @@ def open_to_others(folder: Path) -> list[Path]:
     if _is_shared(folder):
         return []
     return [path for path in _folder_and_entries(folder) if path.lstat().st_mode & OTHERS]
+
+
+def _close_folders_below(folder: Path) -> None:
+    """Those alone, and within WALK_SECONDS: a store may hold a million files."""
+    deadline, closed = time.monotonic() + WALK_SECONDS, 0
+    for path, mode in _folders_below(folder):
+        if mode & OTHERS:
+            with contextlib.suppress(OSError):  # somebody else's, or gone by now
+                path.chmod(mode & ~OTHERS)
+                closed += 1
+        if time.monotonic() > deadline:
+            break
+    if closed:
+        logger.warning("%d folders below %s were open to other accounts; they are closed now", closed, folder)
+
+
+def _folders_below(folder: Path) -> Iterator[tuple[Path, int]]:
+    for place, names, _ in os.walk(folder):  # follows no link
+        for name in names:
+            path = Path(place, name)
+            with contextlib.suppress(OSError):
+                mode = path.lstat().st_mode
+                if stat.S_ISDIR(mode):
+                    yield path, stat.S_IMODE(mode)
 
 
 def _is_shared(folder: Path) -> bool:

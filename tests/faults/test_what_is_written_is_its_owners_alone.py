@@ -70,6 +70,35 @@ def test_a_folder_of_an_earlier_umask_is_closed_with_a_line_in_the_log(tmp_path,
     assert caplog.text == ""
 
 
+def test_folders_deep_below_are_closed_too_and_no_link_is_followed(tmp_path, caplog):
+    data, outside = tmp_path / "data", tmp_path / "outside"
+    deep = data / "checkpoints" / "jobs" / "7" / "a1"
+    deep.mkdir(parents=True)
+    outside.mkdir()
+    (data / "checkpoints" / "link").symlink_to(outside)
+    for path in (data, *deep.parents[:3], deep, outside):
+        path.chmod(0o755)
+    private_files.close_to_others(data)
+    assert [oct(stat.S_IMODE(path.stat().st_mode)) for path in (deep, deep.parent, outside)] == [
+        "0o700",
+        "0o700",
+        "0o755",
+    ]
+    assert f"3 folders below {data} were open to other accounts; they are closed now" in caplog.text
+    caplog.clear()
+    private_files.close_to_others(data)
+    assert caplog.text == ""
+
+
+def test_a_walk_that_takes_long_is_broken_off(tmp_path, monkeypatch):
+    (tmp_path / "data" / "one" / "two" / "three").mkdir(parents=True)
+    monkeypatch.setattr(private_files, "WALK_SECONDS", 0.0)
+    (tmp_path / "data" / "one" / "two").chmod(0o755)
+    (tmp_path / "data" / "one" / "two" / "three").chmod(0o755)
+    private_files.close_to_others(tmp_path / "data")
+    assert stat.S_IMODE((tmp_path / "data" / "one" / "two" / "three").stat().st_mode) == 0o755
+
+
 def test_a_folder_that_everybody_shares_is_not_closed(tmp_path):
     tmp_path.chmod(0o1777)
     private_files.close_to_others(tmp_path)
