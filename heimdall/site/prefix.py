@@ -31,23 +31,23 @@ def below(prefix: str, application: Application) -> Application:
     if not prefix:
         return application
 
-    async def told(scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+    async def prefixed(scope: dict[str, Any], receive: Callable, send: Callable) -> None:
         if "path" in scope:
             scope = scope | {"path": full_path(prefix, scope["path"]), "root_path": prefix}
         await application(scope, receive, send)
 
-    return told
+    return prefixed
 
 
 def below_wsgi(prefix: str, application: Callable) -> Callable:
     """Django adds FORCE_SCRIPT_NAME to whatever path it is given."""
 
-    def told(environ: dict[str, Any], start_response: Callable) -> Any:
+    def stripped(environ: dict[str, Any], start_response: Callable) -> Any:
         return application(
             environ | {"PATH_INFO": bare_path(prefix, environ.get("PATH_INFO", "/"))}, start_response
         )
 
-    return told
+    return stripped
 
 
 def _is_within(prefix: str, path: str) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -59,16 +57,11 @@ def test_a_job_is_found_watched_and_paused(page, proxied):
     page.wait_for_url(f"{url}/jobs/{job}/")
     page.locator("#link-state", has_text="live").wait_for()
     site.wait_for_step(job, 3)
-    page.locator("[data-verb=pause], a:has-text('Pause')").first.click()
+    page.locator("a:has-text('Pause')").first.click()
     page.locator("dialog[open] form button.button").first.wait_for()
-    shown = os.environ.get("HEIMDALL_SCREENSHOTS")
-    if shown:
-        page.screenshot(path=str(Path(shown) / f"below-{job}-dialog.png"))
     page.locator("dialog[open] form button:has-text('Pause')").first.click()
     site.wait_for_status(job, "paused")
-    page.locator(".state", has_text="paused").first.wait_for()  # pushed; nobody loaded the page again
-    if shown:
-        page.screenshot(path=str(Path(shown) / f"below-{job}.png"))
+    page.locator("#head .state-paused").wait_for()  # pushed; nobody loaded the page again
 
 
 def test_the_admin_and_the_page_of_the_api_work(page, proxied):
@@ -94,8 +87,7 @@ def test_what_the_api_answers_leads_back_below_the_path(proxied):
     body = {"job_name": "one", "recipe": "tiny", "config": {"epochs": 1, "device": "cpu"}}
     headers, made = ask("/v1/training/jobs", body)
     ask("/v1/training/jobs", body)
-    _, rows = ask("/v1/training/jobs?page_size=1&limit=1")
-    if rows["next"]:
-        assert rows["next"].startswith(url + "/v1/training/jobs?")
+    _, rows = ask("/v1/training/jobs?page_size=1")
+    assert rows["next"].startswith(url + "/v1/training/jobs?")
     headers, _ = ask(f"/v1/training/jobs/{made['id']}/clone", {"job_name": "again"})
     assert headers["Location"].startswith(url + "/v1/training/jobs/")

@@ -16,10 +16,16 @@ class PathProxy:
         self.port = self.target = 0
         self.refused: list[str] = []  # what was asked outside of the path
 
-    async def serve(self) -> asyncio.Server:
-        server = await asyncio.start_server(self._serve_one, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        return server
+    async def serve(self, told: threading.Event) -> None:
+        """Until `close`."""
+        self._loop, self._closed = asyncio.get_running_loop(), asyncio.Event()
+        async with await asyncio.start_server(self._serve_one, "127.0.0.1", 0) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            told.set()
+            await self._closed.wait()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._closed.set)
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
@@ -59,17 +65,14 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @contextmanager
 def path_proxy(path: str, *, strips: bool) -> Iterator[PathProxy]:
     """A proxy in a thread of its own; set `target` to the port of the server."""
-    proxy, loop = PathProxy(path, strips=strips), asyncio.new_event_loop()
-    server = loop.run_until_complete(proxy.serve())
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    proxy, listens = PathProxy(path, strips=strips), threading.Event()
+    thread = threading.Thread(
+        target=asyncio.run, args=(proxy.serve(listens),)
+    )  # a browser's driver has a loop here
     thread.start()
+    assert listens.wait(10)
     try:
         yield proxy
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        proxy.close()
         thread.join()
-        server.close()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
