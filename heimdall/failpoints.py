@@ -42,7 +42,8 @@ def _pass(name: str) -> None:
         return
     if kind == "raise":
         raise FailpointReached(28, f"failpoint {name}")
-    os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
+    # To this thread: sent to the process, it may act on another one first, and this one would go on meanwhile.
+    signal.raise_signal(signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
 
 
 def _is_first_of_all(name: str) -> bool:

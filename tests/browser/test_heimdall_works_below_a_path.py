@@ -57,7 +57,7 @@ def test_a_job_is_found_watched_and_paused(page, proxied):
     page.wait_for_url(f"{url}/jobs/{job}/")
     page.locator("#link-state", has_text="live").wait_for()
     site.wait_for_step(job, 3)
-    page.locator("a:has-text('Pause')").first.click()
+    page.locator("[data-verb=pause]").first.click()
     page.locator("dialog[open] form button.button").first.wait_for()
     page.locator("dialog[open] form button:has-text('Pause')").first.click()
     site.wait_for_status(job, "paused")
