@@ -47,7 +47,7 @@ class Estimates:
 
 
 @dataclass(frozen=True)
-class _Problem:
+class LeastSquares:
     """Observations that a model and one linear unknown explain; arrays of shape (receivers, samples)."""
 
     network: Network
@@ -101,36 +101,36 @@ def centroid(network: Network, arrays: Arrays) -> Estimates:
 def plain_gauss_newton_on_timing(network: Network, arrays: Arrays) -> Estimates:
     """The textbook's (Foy 1976): full steps from the middle of the receivers that detected the transmitter."""
 
-    def minimise(problem: _Problem) -> Estimates:
+    def minimise(problem: LeastSquares) -> Estimates:
         heard = (problem.weights > 0).astype(np.float64)
         middle = [add_rows(heard * place[:, None]) / add_rows(heard) for place in network.positions_km.T]
         position = np.stack(middle, axis=1)
         for _ in range(TIMING_STEPS):
             terms = problem.normal_equations(network.links(position))
             position = np.clip(position + _step(terms, 0.0), -LOST_KM, LOST_KM)
-        return Estimates(position, _covariances(*problem.normal_equations(network.links(position))[:3]))
+        return Estimates(position, covariances_of(*problem.normal_equations(network.links(position))[:3]))
 
-    return _in_chunks(network, arrays, _timing_problem, minimise)
+    return _in_chunks(network, arrays, timing_problem, minimise)
 
 
 def gauss_newton_on_timing(network: Network, arrays: Arrays) -> Estimates:
     """Weighted least squares on the times of arrival, each weighted by its own standard deviation; with care."""
-    return _in_chunks(network, arrays, _timing_problem, lambda problem: _minimise(problem, TIMING_STEPS))
+    return _in_chunks(network, arrays, timing_problem, lambda problem: _minimise(problem, TIMING_STEPS))
 
 
 def levenberg_marquardt_on_strength(settings: RadioSettings, network: Network, arrays: Arrays) -> Estimates:
     """Least squares on the signal strengths, with the mean exponent and a prior on the transmit power."""
 
-    def problem(network: Network, arrays: Arrays) -> _Problem:
+    def problem(network: Network, arrays: Arrays) -> LeastSquares:
         return _strength_problem(settings, network, arrays)
 
     return _in_chunks(network, arrays, problem, lambda problem: _minimise(problem, STRENGTH_STEPS))
 
 
-def _timing_problem(network: Network, arrays: Arrays) -> _Problem:
+def timing_problem(network: Network, arrays: Arrays) -> LeastSquares:
     heard = np.ascontiguousarray(arrays["detected"].T)
     error_km = KM_PER_NS * np.where(heard, arrays["error_ns"].T.astype(np.float64), 1.0)
-    return _Problem(
+    return LeastSquares(
         network=network,
         observed=KM_PER_NS * np.where(heard, arrays["arrival_ns"].T.astype(np.float64), 0.0),
         weights=np.where(heard, 1.0 / (error_km * error_km), 0.0),
@@ -139,14 +139,14 @@ def _timing_problem(network: Network, arrays: Arrays) -> _Problem:
     )
 
 
-def _strength_problem(settings: RadioSettings, network: Network, arrays: Arrays) -> _Problem:
+def _strength_problem(settings: RadioSettings, network: Network, arrays: Arrays) -> LeastSquares:
     heard = np.ascontiguousarray(arrays["detected"].T)
     exponent = 2.0 if settings.path_loss == "free_space" else sum(EXPONENTS) / 2.0
 
     def predict(range_km: Floats) -> Floats:
         return settings.power_dbm - log_distance_loss(settings.frequency_mhz, range_km, np.array(exponent))
 
-    return _Problem(
+    return LeastSquares(
         network=network,
         observed=np.where(heard, arrays["rss_dbm"].T.astype(np.float64), 0.0),
         weights=np.where(heard, STRENGTH_ERROR_DB**-2.0, 0.0),
@@ -159,8 +159,8 @@ def _strength_problem(settings: RadioSettings, network: Network, arrays: Arrays)
 def _in_chunks(
     network: Network,
     arrays: Arrays,
-    problem: Callable[[Network, Arrays], _Problem],
-    minimise: Callable[[_Problem], Estimates],
+    problem: Callable[[Network, Arrays], LeastSquares],
+    minimise: Callable[[LeastSquares], Estimates],
 ) -> Estimates:
     """A chunk of samples at a time, so that the grid stays small."""
     found = []
@@ -173,22 +173,24 @@ def _in_chunks(
     )
 
 
-def _minimise(problem: _Problem, steps: int) -> Estimates:
+def _minimise(problem: LeastSquares, steps: int) -> Estimates:
     """From the two best starts that are well apart, the one that ends lower: hyperbolas cross twice."""
-    first, second = (_descend(problem, start, steps) for start in _two_starts(problem))
+    first, second = (descend(problem, start, steps) for start in _two_starts(problem))
     chosen = np.where(first[1][5] <= second[1][5], 0, 1)
     position = np.where(chosen[:, None] == 0, first[0], second[0])
     terms = [np.where(chosen == 0, one, other) for one, other in zip(first[1], second[1], strict=True)]
-    return Estimates(position, _covariances(*terms[:3]))
+    return Estimates(position, covariances_of(*terms[:3]))
 
 
-def _descend(problem: _Problem, position: Floats, steps: int) -> tuple[Floats, tuple[Floats, ...]]:
+def descend(
+    problem: LeastSquares, position: Floats, steps: int, area: tuple[Floats, Floats] | None = None
+) -> tuple[Floats, tuple[Floats, ...]]:
     """Gauss-Newton steps with damping (Levenberg 1944, Marquardt 1963): only a step that lowers the cost is taken.
 
     Where every step does (near the minimum, nearly always) the damping vanishes: the steps are
-    Gauss-Newton's own.
+    Gauss-Newton's own. area: the corners that positions stay within.
     """
-    low, high = _area(problem.network)
+    low, high = area or _area(problem.network)
     damping = np.full(len(position), 1e-3)
     terms = problem.normal_equations(problem.network.links(position))
     for _ in range(steps):
@@ -201,7 +203,7 @@ def _descend(problem: _Problem, position: Floats, steps: int) -> tuple[Floats, t
     return position, terms
 
 
-def _two_starts(problem: _Problem) -> tuple[Floats, Floats]:
+def _two_starts(problem: LeastSquares) -> tuple[Floats, Floats]:
     network = problem.network
     low, high = _area(network)
     axes = [np.linspace(low[axis], high[axis], GRID_POINTS) for axis in (0, 1)]
@@ -241,6 +243,6 @@ def _step(terms: tuple[Floats, ...], damping: Floats | float) -> Floats:
     )
 
 
-def _covariances(east: Floats, cross: Floats, north: Floats) -> Floats:
+def covariances_of(east: Floats, cross: Floats, north: Floats) -> Floats:
     determinant = np.maximum(east * north - cross * cross, 1e-12 * (east + north) ** 2)
     return (np.stack([north, -cross, -cross, east], axis=1) / determinant[:, None]).reshape(-1, 2, 2)
