@@ -55,7 +55,9 @@ MAY_IMPORT = {
     "heimdall.codec": {"heimdall.failpoints", "heimdall.files", "heimdall.plain_json"},
     "heimdall.trainer": {"heimdall.plain_json", "heimdall.processes"},
     "heimdall.recipes": {"heimdall.errors", "heimdall.files"},
-    "heimdall.recipes.localization": {"heimdall.recipes", "heimdall.codec", "heimdall.files"},
+    "heimdall.recipes.localization": {
+        "heimdall.recipes", "heimdall.codec", "heimdall.errors", "heimdall.files",
+    },
     "heimdall.engine": {
         "heimdall.codec", "heimdall.failpoints", "heimdall.files", "heimdall.processes", "heimdall.recipes",
         "heimdall.trainer",

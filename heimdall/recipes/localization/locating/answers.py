@@ -10,7 +10,7 @@ from heimdall.recipes.localization.baselines import Estimates
 from heimdall.recipes.localization.evaluate import Trained
 from heimdall.recipes.localization.locating import classical
 from heimdall.recipes.localization.locating.checking import Contradiction, probability_at
-from heimdall.recipes.localization.locating.classical import BEYOND_NOISE, LEAST_HEARD, Arrivals, Fits
+from heimdall.recipes.localization.locating.classical import BEYOND_NOISE, LEAST_HEARD, TimesOfArrival, Fits
 from heimdall.recipes.localization.locating.ellipses import ErrorEllipse, ellipse, ring
 from heimdall.recipes.localization.locating.geodesy import distance_km
 from heimdall.recipes.localization.locating.late import SELDOM, late_probabilities, obstruction_probability
@@ -26,13 +26,13 @@ NETWORK, CLASSICAL = "network", "classical"
 
 
 @dataclass(frozen=True)
-class Found:
+class GroupFindings:
     """What was found for transmissions that the same receivers report of; one row a transmission."""
 
     trained: Trained
     layout: LayoutMatch
-    reported: Arrivals
-    counted: Arrivals
+    reported: TimesOfArrival
+    counted: TimesOfArrival
     """Without those that were left out."""
     fits: Fits
     wrong: dict[int, Contradiction]
@@ -41,8 +41,8 @@ class Found:
     synced: bool
 
 
-class Answer:
-    def __init__(self, found: Found, row: int, sent: Transmission) -> None:
+class LocationAnswer:
+    def __init__(self, found: GroupFindings, row: int, sent: Transmission) -> None:
         self._found, self._row, self._sent = found, row, sent
         self._names = [report.receiver.name for report in sent.reports]
         self._counted = found.counted.detected[row]

@@ -10,7 +10,7 @@ from heimdall.recipes.localization.locating.classical import (
     AGREEING,
     BEYOND_NOISE,
     LEAST_HEARD,
-    Arrivals,
+    TimesOfArrival,
     Fits,
 )
 
@@ -23,7 +23,7 @@ _LATE_MEANS = 3.0
 
 @dataclass(frozen=True)
 class Contradiction:
-    """Arrivals that no position explains."""
+    """TimesOfArrival that no position explains."""
 
     culprit: int | None
     """The one receiver without which the others agree; None where it cannot be told."""
@@ -33,7 +33,9 @@ class Contradiction:
     """Of noise that makes such reports."""
 
 
-def checked(arrivals: Arrivals, late_mean_ns: float) -> tuple[Arrivals, Fits, dict[int, Contradiction]]:
+def checked(
+    arrivals: TimesOfArrival, late_mean_ns: float
+) -> tuple[TimesOfArrival, Fits, dict[int, Contradiction]]:
     """The arrivals that can be believed, what they allow, and by sample what was wrong with the others.
 
     Of a sample whose culprit is known its arrival is left out; of one whose culprit is not known nothing is.
@@ -63,7 +65,7 @@ def checked(arrivals: Arrivals, late_mean_ns: float) -> tuple[Arrivals, Fits, di
 
 
 def _still_wrong(
-    counted: Arrivals, fits: Fits, found: dict[int, Contradiction], late_mean_ns: float
+    counted: TimesOfArrival, fits: Fits, found: dict[int, Contradiction], late_mean_ns: float
 ) -> dict[int, Contradiction]:
     """Two wrong clocks: without the first culprit the others still contradict each other."""
     wrong = {}
@@ -74,7 +76,7 @@ def _still_wrong(
     return wrong
 
 
-def _impossible(arrivals: Arrivals, sample: int) -> Contradiction | None:
+def _impossible(arrivals: TimesOfArrival, sample: int) -> Contradiction | None:
     """Two receivers that heard it further apart in time than light takes from one to the other."""
     pairs = classical.impossible_pairs(arrivals, sample)
     if not pairs.any():
@@ -90,7 +92,9 @@ def _impossible(arrivals: Arrivals, sample: int) -> Contradiction | None:
     return Contradiction(worst, late, 0.0)
 
 
-def _contradiction(arrivals: Arrivals, sample: int, probability: float, late_mean_ns: float) -> Contradiction:
+def _contradiction(
+    arrivals: TimesOfArrival, sample: int, probability: float, late_mean_ns: float
+) -> Contradiction:
     one = arrivals.only(np.array([sample]))
     heard = np.flatnonzero(one.detected[0])
     if len(heard) - 1 <= LEAST_HEARD:  # any three arrivals agree
@@ -107,15 +111,15 @@ def _contradiction(arrivals: Arrivals, sample: int, probability: float, late_mea
     return Contradiction(int(heard[chosen]), float(late), probability)
 
 
-def _probabilities(arrivals: Arrivals, fits: Fits, late_mean_ns: float) -> list[float]:
+def _probabilities(arrivals: TimesOfArrival, fits: Fits, late_mean_ns: float) -> list[float]:
     return [_probability(arrivals, fits, sample, late_mean_ns) for sample in range(len(arrivals.detected))]
 
 
-def _probability(arrivals: Arrivals, fits: Fits, sample: int, late_mean_ns: float) -> float:
+def _probability(arrivals: TimesOfArrival, fits: Fits, sample: int, late_mean_ns: float) -> float:
     return probability_at(arrivals, sample, fits.positions_km[sample, 0], late_mean_ns)
 
 
-def probability_at(arrivals: Arrivals, sample: int, position_km: Floats, late_mean_ns: float) -> float:
+def probability_at(arrivals: TimesOfArrival, sample: int, position_km: Floats, late_mean_ns: float) -> float:
     """Of noise, and of arrivals as late as they may be, that leave as much unexplained at this position."""
     heard = arrivals.detected[sample]
     left = classical.residuals_ns(arrivals, sample, position_km, heard)

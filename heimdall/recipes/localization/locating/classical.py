@@ -37,7 +37,7 @@ _RINGS_KM = (0.3, 2.0, 8.0)
 
 
 @dataclass(frozen=True)
-class Arrivals:
+class TimesOfArrival:
     """Of transmissions that the same receivers may have heard; arrays of shape (samples, receivers)."""
 
     network: CurvedNetwork
@@ -45,13 +45,15 @@ class Arrivals:
     arrival_ns: Floats
     error_ns: Floats
 
-    def only(self, chosen: NDArray) -> "Arrivals":
-        return Arrivals(self.network, self.detected[chosen], self.arrival_ns[chosen], self.error_ns[chosen])
+    def only(self, chosen: NDArray) -> "TimesOfArrival":
+        return TimesOfArrival(
+            self.network, self.detected[chosen], self.arrival_ns[chosen], self.error_ns[chosen]
+        )
 
-    def without(self, receiver: int) -> "Arrivals":
+    def without(self, receiver: int) -> "TimesOfArrival":
         detected = self.detected.copy()
         detected[:, receiver] = False
-        return Arrivals(self.network, detected, self.arrival_ns, self.error_ns)
+        return TimesOfArrival(self.network, detected, self.arrival_ns, self.error_ns)
 
     def as_arrays(self) -> dict[str, NDArray]:
         return {"detected": self.detected, "arrival_ns": self.arrival_ns, "error_ns": self.error_ns}
@@ -82,7 +84,7 @@ class Fits:
         return bool(self.on_the_edge[sample]) or not largest < _MOST_DEVIATION_KM
 
 
-def fit(arrivals: Arrivals) -> Fits:
+def fit(arrivals: TimesOfArrival) -> Fits:
     """All transmissions need three arrivals at least."""
     count = len(arrivals.detected)
     chunks = [np.arange(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
@@ -91,7 +93,7 @@ def fit(arrivals: Arrivals) -> Fits:
     return Fits(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _fit(arrivals: Arrivals) -> Fits:
+def _fit(arrivals: TimesOfArrival) -> Fits:
     network, count = arrivals.network, len(arrivals.detected)
     problem = timing_problem(network, arrivals.as_arrays())
     area = _area(network)
@@ -181,7 +183,7 @@ def _are_one(positions: Floats, covariances: Floats, one: int, other: int) -> Fl
     return distance * distance <= np.maximum(_APART_KM * distance, 3.0 * spread)
 
 
-def impossible_pairs(arrivals: Arrivals, sample: int) -> Flags:
+def impossible_pairs(arrivals: TimesOfArrival, sample: int) -> Flags:
     """Which two receivers heard it further apart in time than light takes between them; (receivers, receivers)."""
     network, heard = arrivals.network, arrivals.detected[sample]
     places = np.column_stack([network.positions_km, network.ups_km])
@@ -191,7 +193,7 @@ def impossible_pairs(arrivals: Arrivals, sample: int) -> Flags:
     return (apart > baselines + _IMPOSSIBLE_SIGMAS * error) & heard[:, None] & heard[None]
 
 
-def residuals_ns(arrivals: Arrivals, sample: int, position_km: Floats, counted: Flags) -> Floats:
+def residuals_ns(arrivals: TimesOfArrival, sample: int, position_km: Floats, counted: Flags) -> Floats:
     """How much later than expected each arrival came, the clock taken from those that count; (receivers,)."""
     ranges = arrivals.network.links(position_km[None]).range_km[:, 0]
     late = arrivals.arrival_ns[sample] - ranges / KM_PER_NS
@@ -200,7 +202,7 @@ def residuals_ns(arrivals: Arrivals, sample: int, position_km: Floats, counted: 
     return found
 
 
-def leverages(arrivals: Arrivals, sample: int, position_km: Floats, counted: Flags) -> Floats:
+def leverages(arrivals: TimesOfArrival, sample: int, position_km: Floats, counted: Flags) -> Floats:
     """Which share of its own error each arrival hides from its residual; (receivers,)."""
     links = arrivals.network.links(position_km[None])
     weights = np.where(counted, (KM_PER_NS * arrivals.error_ns[sample]) ** -2.0, 0.0)
@@ -210,7 +212,9 @@ def leverages(arrivals: Arrivals, sample: int, position_km: Floats, counted: Fla
     return found
 
 
-def dilutions(arrivals: Arrivals, sample: int, position_km: Floats, counted: Flags) -> tuple[float, float]:
+def dilutions(
+    arrivals: TimesOfArrival, sample: int, position_km: Floats, counted: Flags
+) -> tuple[float, float]:
     """Horizontal, and of two dimensions and clock."""
     found = dilution(arrivals.network.links(position_km[None]), counted[:, None])
     return float(found.horizontal[0]), float(found.total[0])

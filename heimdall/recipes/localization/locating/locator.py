@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from heimdall.recipes.localization.evaluate import Trained
 from heimdall.recipes.localization.locating import network as trained_network
-from heimdall.recipes.localization.locating.answers import Answer, Found, too_few
+from heimdall.recipes.localization.locating.answers import LocationAnswer, GroupFindings, too_few
 from heimdall.recipes.localization.locating.beacons import ClockOffset, clock_offsets
 from heimdall.recipes.localization.locating.checking import checked
-from heimdall.recipes.localization.locating.classical import LEAST_HEARD, Arrivals
+from heimdall.recipes.localization.locating.classical import LEAST_HEARD, TimesOfArrival
 from heimdall.recipes.localization.locating.geodesy import CurvedNetwork
 from heimdall.recipes.localization.locating.layouts import match
 from heimdall.recipes.localization.locating.reports import ReceiverReport, Transmission
@@ -26,7 +26,7 @@ AT_ONCE = 256
 """Transmissions that are located together; so many answers come in one go."""
 
 
-class _Group(NamedTuple):
+class _SameReceivers(NamedTuple):
     """Transmissions that the same receivers report of, with their places in the file."""
 
     receivers: tuple[Receiver, ...]
@@ -54,7 +54,7 @@ class Locator:
             found |= dict(zip(group.places, self._answers(group, offsets), strict=True))
         return [found[place] for place in range(len(chunk))]
 
-    def _answers(self, group: _Group, offsets: dict[str, ClockOffset]) -> list[dict[str, Any]]:
+    def _answers(self, group: _SameReceivers, offsets: dict[str, ClockOffset]) -> list[dict[str, Any]]:
         """The origin of the plane is that of the training, unless the receivers stand elsewhere altogether."""
         layout = match(self.settings, group.receivers)
         altitude = self.settings.ground_altitude_m + self.settings.transmitter_height_m
@@ -68,18 +68,18 @@ class Locator:
             estimates = trained_network.answers(
                 self.trained, counted, strengths[enough], fits.positions_km[:, 0]
             )
-            found = Found(
+            found = GroupFindings(
                 self.trained, layout, arrivals.only(enough), counted, fits, wrong, estimates, synced
             )
             for place, row in enumerate(enough):
-                answer = Answer(found, place, group.transmissions[row])
+                answer = LocationAnswer(found, place, group.transmissions[row])
                 answers[row] = answer.as_dict()
         return answers
 
     def _measured(
-        self, group: _Group, network: CurvedNetwork, offsets: dict[str, ClockOffset]
-    ) -> tuple[Arrivals, Floats, bool]:
-        """Arrivals, what each receiver says of strengths, and whether beacons corrected the clocks."""
+        self, group: _SameReceivers, network: CurvedNetwork, offsets: dict[str, ClockOffset]
+    ) -> tuple[TimesOfArrival, Floats, bool]:
+        """TimesOfArrival, what each receiver says of strengths, and whether beacons corrected the clocks."""
         reports = [one.reports for one in group.transmissions]
         detected = np.array([[report.detected for report in row] for row in reports])
         arrival = np.array([[report.arrival_ns for report in row] for row in reports])
@@ -92,7 +92,7 @@ class Locator:
             detected = detected & known
             arrival = arrival - np.array([clock.offset_ns for clock in clocks])
             error = np.hypot(error, np.array([clock.error_ns for clock in clocks]))
-        return Arrivals(network, detected, arrival, error), strengths, bool(synced)
+        return TimesOfArrival(network, detected, arrival, error), strengths, bool(synced)
 
     def _error_ns(self, report: ReceiverReport) -> float:
         return error_ns(report, self.settings)
@@ -113,13 +113,13 @@ def error_ns(report: ReceiverReport, settings: RadioSettings) -> float:
     return max(float(found), 1.0)
 
 
-def _groups(chunk: list[Transmission]) -> list[_Group]:
+def _groups(chunk: list[Transmission]) -> list[_SameReceivers]:
     """Reports of one transmission are put in the order of the receivers' names, so that more of them go together."""
-    found: dict[tuple[Receiver, ...], _Group] = {}
+    found: dict[tuple[Receiver, ...], _SameReceivers] = {}
     for place, sent in enumerate(chunk):
         reports = tuple(sorted(sent.reports, key=lambda report: report.receiver.name))
         receivers = tuple(report.receiver for report in reports)
-        group = found.setdefault(receivers, _Group(receivers, [], []))
+        group = found.setdefault(receivers, _SameReceivers(receivers, [], []))
         group.transmissions.append(replace(sent, reports=reports))
         group.places.append(place)
     return list(found.values())

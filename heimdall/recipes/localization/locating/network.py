@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from heimdall.recipes.localization.baselines import Estimates
 from heimdall.recipes.localization.evaluate import BATCH, Trained
 from heimdall.recipes.localization.geometry import Links
-from heimdall.recipes.localization.locating.classical import Arrivals
+from heimdall.recipes.localization.locating.classical import TimesOfArrival
 from heimdall.recipes.localization.measurement import KM_PER_NS
 from heimdall.recipes.localization.network import VALUES, Reports
 
@@ -21,7 +21,7 @@ STRENGTHS = VALUES[:3]
 _ROUNDS = 2  # curvature changes by metres in kilometres: the second answer's own is good to centimetres
 
 
-def answers(trained: Trained, arrivals: Arrivals, strengths: Floats, around_km: Floats) -> Estimates:
+def answers(trained: Trained, arrivals: TimesOfArrival, strengths: Floats, around_km: Floats) -> Estimates:
     """strengths: (samples, receivers, 3) of STRENGTHS, nan where a receiver did not say.
 
     around_km: a first position.
@@ -33,12 +33,12 @@ def answers(trained: Trained, arrivals: Arrivals, strengths: Floats, around_km: 
     return found
 
 
-def _curvature_ns(arrivals: Arrivals, position_km: Floats) -> Floats:
+def _curvature_ns(arrivals: TimesOfArrival, position_km: Floats) -> Floats:
     flat = Links(arrivals.network, position_km).range_km
     return (arrivals.network.links(position_km).range_km - flat).T / KM_PER_NS
 
 
-def _answer(trained: Trained, arrivals: Arrivals, strengths: Floats, curvature_ns: Floats) -> Estimates:
+def _answer(trained: Trained, arrivals: TimesOfArrival, strengths: Floats, curvature_ns: Floats) -> Estimates:
     network = arrivals.network
     usual = trained.network.feature_mean[: len(STRENGTHS)].double().numpy()
     values = np.concatenate(

@@ -53,7 +53,7 @@ class Transmission:
 
 
 @dataclass
-class _Group:
+class _OpenTransmission:
     name: str
     reports: list[ReceiverReport] = field(default_factory=list)
     arrivals: list[Decimal | None] = field(default_factory=list)
@@ -85,7 +85,7 @@ def receivers_of(transmissions: Iterable[Transmission]) -> tuple[Receiver, ...]:
 
 class _Reader:
     def __init__(self, settings: RadioSettings) -> None:
-        self.groups: dict[str, _Group] = {}
+        self.groups: dict[str, _OpenTransmission] = {}
         self._ground_m = settings.ground_altitude_m
         self._trained = {receiver.name.casefold(): receiver for receiver in settings.receivers}
         self._places: dict[str, tuple[Receiver, str]] = {}
@@ -112,9 +112,9 @@ class _Reader:
         group.reports.append(ReceiverReport(receiver, row.place, detected, **given))
         group.arrivals.append(arrival if detected else None)
 
-    def _group(self, row: TableRow) -> _Group:
+    def _group(self, row: TableRow) -> _OpenTransmission:
         name = _checked(row, "transmission", values.name) if "transmission" in row.values else UNNAMED
-        group = self.groups.setdefault(name, _Group(name))
+        group = self.groups.setdefault(name, _OpenTransmission(name))
         known = _known(row, self._ground_m)
         if known is not None and group.known not in {None, known}:
             raise BadReports(
@@ -172,7 +172,7 @@ class _Reader:
             )
 
 
-def _transmission(group: _Group) -> Transmission:
+def _transmission(group: _OpenTransmission) -> Transmission:
     heard = [arrival for arrival in group.arrivals if arrival is not None]
     first = min(heard, default=Decimal(0))
     reports = [
@@ -182,7 +182,7 @@ def _transmission(group: _Group) -> Transmission:
     return Transmission(group.name, tuple(reports), group.known)
 
 
-def _arrival(row: TableRow, group: _Group) -> Decimal | None:
+def _arrival(row: TableRow, group: _OpenTransmission) -> Decimal | None:
     given = [name for name in ("arrival_ns", "time_utc") if name in row.values]
     if not given:
         return None
