@@ -10,7 +10,7 @@ from heimdall.recipes.localization.baselines import Estimates
 from heimdall.recipes.localization.evaluate import Trained
 from heimdall.recipes.localization.locating import classical
 from heimdall.recipes.localization.locating.checking import Contradiction, probability_at
-from heimdall.recipes.localization.locating.classical import BEYOND_NOISE, LEAST_HEARD, TimesOfArrival, Fits
+from heimdall.recipes.localization.locating.classical import BEYOND_NOISE, LEAST_HEARD, Fits, TimesOfArrival
 from heimdall.recipes.localization.locating.ellipses import ErrorEllipse, ellipse, ring
 from heimdall.recipes.localization.locating.geodesy import distance_km
 from heimdall.recipes.localization.locating.late import SELDOM, late_probabilities, obstruction_probability

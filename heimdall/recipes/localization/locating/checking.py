@@ -10,8 +10,8 @@ from heimdall.recipes.localization.locating.classical import (
     AGREEING,
     BEYOND_NOISE,
     LEAST_HEARD,
-    TimesOfArrival,
     Fits,
+    TimesOfArrival,
 )
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from heimdall.recipes.localization.evaluate import Trained
 from heimdall.recipes.localization.locating import network as trained_network
-from heimdall.recipes.localization.locating.answers import LocationAnswer, GroupFindings, too_few
+from heimdall.recipes.localization.locating.answers import GroupFindings, LocationAnswer, too_few
 from heimdall.recipes.localization.locating.beacons import ClockOffset, clock_offsets
 from heimdall.recipes.localization.locating.checking import checked
 from heimdall.recipes.localization.locating.classical import LEAST_HEARD, TimesOfArrival
