@@ -16,7 +16,7 @@ DATABASE ?= sqlite
 PROGRAMS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-web format format-web prove exact chaos weigh load search schemathesis axe screenshots diagram settings migrations constraints bench clean
+.PHONY: help run test lint lint-web format format-web prove exact chaos weigh load search schemathesis axe screenshots diagram client settings migrations constraints bench clean
 
 help:  ## Say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ bench: $(VENV)/.dev  ## Measure what docs/performance.md claims (ONLY=loop,reads
 diagram: $(VENV)/.run  ## Make docs/lifecycle.md and docs/protocol.md again from the code
 	$(BIN)/python -m training.management.diagram > docs/lifecycle.md
 	$(BIN)/python -m heimdall.trainer.protocol > docs/protocol.md
+
+client: $(VENV)/.dev  ## Make the synchronous client again from the asynchronous one
+	$(BIN)/python -m heimdall.client.twin
 
 settings: $(VENV)/.run  ## Write docs/settings.md and deploy/.env.example from heimdall/site/variables.py
 	$(BIN)/python -m training.management.settings_page

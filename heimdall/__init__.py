@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from heimdall.attached.attach import attach
+    from heimdall.client.asynchronous.client import AsyncClient
+    from heimdall.client.synchronous.client import Client
     from heimdall.recipes.base import Evaluation, GenerationRecipe, Part, Plan, Samples, TrainingRecipe
     from heimdall.recipes.config import (
         GenerationConfig,
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _HOMES = {
+    "AsyncClient": "heimdall.client.asynchronous.client",
+    "Client": "heimdall.client.synchronous.client",
     "attach": "heimdall.attached.attach",
     "GenerationConfig": "heimdall.recipes.config",
     "RecipeConfig": "heimdall.recipes.config",
@@ -40,6 +44,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "AsyncClient",
+    "Client",
     "Evaluation",
     "GenerationConfig",
     "GenerationRecipe",

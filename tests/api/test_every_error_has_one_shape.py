@@ -62,7 +62,7 @@ def test_what_one_cannot_see_does_not_exist(client_of, make_job, mallory):
 
 
 @pytest.mark.parametrize(
-    "path", ["", "x", "training", "training/jobs/", "training/jobs/x", "training/jobs/-1", "docs"]
+    "path", ["x", "x/", "training", "training/jobs/x/", "training/jobs/x", "training/jobs/-1", "docs"]
 )
 def test_an_address_that_is_not_there_is_404(api, path):
     assert error_of(api.get(f"/v1/{path}"), 404)["code"] == "not_found"

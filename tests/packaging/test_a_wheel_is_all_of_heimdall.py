@@ -10,12 +10,15 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import heimdall
 from heimdall import codec
+from tests.support.running import running
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -121,6 +124,49 @@ def test_the_installed_server_finds_its_pages_from_an_empty_folder(installed, tm
     assert said[-1].startswith(str(installed.parent))
 
 
+def distributions(names) -> dict[str, metadata.Distribution]:
+    """These packages and what they need, by their names; without what only an extra needs."""
+    found: dict[str, metadata.Distribution] = {}
+    wanted = list(names)
+    while wanted:
+        requirement = Requirement(wanted.pop())
+        is_needed = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if requirement.name not in found and is_needed:
+            found[requirement.name] = metadata.distribution(requirement.name)
+            wanted += found[requirement.name].requires or []
+    return found
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A folder with what `pip install heimdall` brings along, and nothing else."""
+    folder = tmp_path_factory.mktemp("base")
+    for one in distributions(PROJECT["dependencies"]).values():
+        for top in {Path(str(file)).parts[0] for file in one.files or [] if ".." not in str(file)}:
+            if not (folder / top).exists():
+                (folder / top).symlink_to(one.locate_file(top))
+    return folder
+
+
+def test_the_base_is_the_client_and_nothing_more(installed, base, tmp_path):
+    kept = {"PYTHONPATH": str(base)}
+    code = "from importlib.util import find_spec; print([find_spec(name) for name in ('torch', 'django', 'numpy')])"
+    assert run(installed / "python", "-c", code, cwd=tmp_path, **kept).strip() == "[None, None, None]"
+    kept |= {"HEIMDALL_CONFIG_DIR": str(tmp_path / "config"), "HEIMDALL_KEYRING": "0"}
+    heimdall = installed / "heimdall"
+    with running(tmp_path, worker=False) as site:
+        assert "You are admin" in run(
+            heimdall, "login", site.url, "--token", site.token, cwd=tmp_path, **kept
+        )
+        run(heimdall, "submit", "tiny", "--name", "from a laptop", "--set", "epochs=1", cwd=tmp_path, **kept)
+        assert "from a laptop" in run(heimdall, "ls", cwd=tmp_path, **kept)
+        code = "from heimdall import Client; print([job.name for job in Client().jobs()])"
+        assert "['from a laptop']" in run(installed / "python", "-c", code, cwd=tmp_path, **kept)
+    words = [heimdall, "check", "--", "python", "train.py"]
+    wanted = subprocess.run(words, env=os.environ | kept, capture_output=True)
+    assert (wanted.returncode, b"heimdall[torch]" in wanted.stderr) == (1, True)
+
+
 def named(lines) -> dict[str, str]:
     found = (re.fullmatch(r"([A-Za-z0-9-]+(?:\[[a-z,]+\])?)[~=>]=([^,]+)(?:,.*)?", line) for line in lines)
     return {match[1].lower(): match[2] for match in found if match}
@@ -130,6 +176,6 @@ def test_the_extras_are_the_pinned_packages_and_the_base_needs_neither_django_no
     lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     extras = PROJECT["optional-dependencies"]
     assert named([*PROJECT["dependencies"], *extras["torch"], *extras["server"]]) == named(lines)
-    assert set(named(PROJECT["dependencies"])) == {"pydantic"}
+    assert set(named(PROJECT["dependencies"])) == {"pydantic", "httpx", "websockets", "typer", "rich"}
     assert "heimdall[torch]" in extras["server"]
     assert {"torch", "numpy", "safetensors"} == set(named(extras["torch"]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import HttpResponsePermanentRedirect
+from django.urls import Resolver404, resolve
 from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView
@@ -51,14 +53,30 @@ class SchemaView(SpectacularAPIView):
 
 @extend_schema(exclude=True)
 class UnknownAddressView(ApiView):
-    """Every other address under /v1/ answers in the same error shape, whatever is asked of it."""
+    """Every other address under /v1/ answers in the same error shape, whatever is asked of it.
+
+    One that has a slash too many leads on, with method and body, to the one that is meant.
+    """
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
 
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        meant = request.path_info.rstrip("/")
+        if meant != request.path_info and _is_known(meant):
+            query = f"?{request.META['QUERY_STRING']}" if request.META.get("QUERY_STRING") else ""
+            return HttpResponsePermanentRedirect(request.path.rstrip("/") + query, preserve_request=True)
+        return super().dispatch(request, *args, **kwargs)
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        hint = " The addresses of the API end without a slash." if request.path.endswith("/") else ""
-        raise NoSuchAddress(f"There is nothing at {request.path[:200]}.{hint}")
+        raise NoSuchAddress(f"There is nothing at {request.path[:200]}.")
+
+
+def _is_known(path: str) -> bool:
+    try:
+        return resolve(path).func.view_class is not UnknownAddressView
+    except (Resolver404, AttributeError):
+        return False
 
 
 def given(request: Request, shape: type[Input]) -> dict[str, Any]:

@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 
+from heimdall import __version__
 from heimdall.recipes import registry
 from training.api import idempotency, serializers
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
@@ -101,7 +103,7 @@ def document(
                     for word in ("recipe", "checkpoint", "dataset", "subscription", "node")
                     if word in name
                 ),
-                "jobs",
+                "server" if name in {"show_about", "show_me"} else "jobs",
             )
         ],
     )
@@ -109,6 +111,9 @@ def document(
 
 def complete(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
     """spectacular's last step: what depends on the recipes that are installed and on who asks."""
+    index = reverse("api:index")
+    where = (request.build_absolute_uri(index) if request is not None else index).removesuffix("/v1/")
+    result["servers"] = [{"url": where or "/", "description": f"Heimdall {__version__}"}]
     schemas = result["components"]["schemas"]
     _bound_paths(result)
     _close(schemas)

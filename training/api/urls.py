@@ -5,6 +5,7 @@ from django.urls import path, re_path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from training.api import (
+    about,
     bulk,
     checkpoints,
     curves,
@@ -29,6 +30,8 @@ NODE = "training/nodes/<str:name>"
 CHECKPOINT = f"{JOB}/checkpoints/<int:checkpoint>"
 
 urlpatterns = [
+    path("", about.IndexView.as_view(), name="index"),
+    path("me", about.MeView.as_view(), name="me"),
     path("training/jobs", jobs.JobListView.as_view(), name="jobs"),
     path("training/jobs/bulk", bulk.BulkView.as_view(), name="bulk"),
     path(JOB, jobs.JobDetailView.as_view(), name="job"),

@@ -1,0 +1,97 @@
+"""What an answer of the server means, and when a request is worth sending again. Knows no network."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from heimdall.client.errors import LoginRequired, NotHeimdall, OlderServer, ServerFailed, from_detail
+
+TRIES = 4
+LONGEST_WAIT = 15.0
+AGAIN = (429, 502, 503, 504)  # of a proxy, too, while the server behind it is restarted
+_NO_ADDRESS = "There is nothing at "
+
+
+def understood(status: int, headers: Mapping[str, str], content: bytes, *, url: str) -> Any:
+    """The decoded body of a success; None of an empty one. Raises what a refusal stands for."""
+    if 300 <= status < 400:
+        where = headers.get("location", "elsewhere")
+        raise NotHeimdall(
+            f"{url} leads on to {where[:200]}. Log in at the address where the server itself is."
+        )
+    body = _decoded(headers, content, url=url, status=status)
+    if status < 400:
+        return body
+    detail = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(detail, dict):
+        raise _unshaped(status, url)
+    if status == 404 and str(detail.get("message", "")).startswith(_NO_ADDRESS):
+        raise OlderServer(
+            f"The server at {url} does not know {urlsplit(url).path}: it is older than this client. Upgrade it, or "
+            "install the client of its version."
+        )
+    raise from_detail(detail)
+
+
+def _decoded(headers: Mapping[str, str], content: bytes, *, url: str, status: int) -> Any:
+    if not content:
+        return None
+    media = headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        if media == "application/json":
+            return json.loads(content)
+    except ValueError:
+        pass
+    raise _unshaped(status, url, media or "no type")
+
+
+def _unshaped(status: int, url: str, media: str = "") -> Exception:
+    if status == 401:
+        return LoginRequired(f"{url} asks for a login of its own before Heimdall is reached.")
+    if status in {500, 502, 503, 504}:
+        return ServerFailed(
+            f"{url} answered {status}, and not in Heimdall's words: look at the proxy before it."
+        )
+    what = f"with {media}, " if media else ""
+    return NotHeimdall(
+        f"{url} answered {status} {what}not as Heimdall's API does. Is the address right, and does no proxy ask for "
+        "a login there?"
+    )
+
+
+def delays(*, first: float = 0.3) -> Iterator[float]:
+    """Seconds before each next try: twice as long each time, and never the same for two clients."""
+    seconds = first
+    while True:
+        yield min(seconds, LONGEST_WAIT) * random.uniform(0.75, 1.25)
+        seconds *= 2
+
+
+def wait_asked(headers: Mapping[str, str], otherwise: float) -> float:
+    """What Retry-After says, within reason."""
+    text = headers.get("retry-after", "")
+    return min(max(float(text), 0.1), 60.0) if text.isdigit() else otherwise
+
+
+def may_repeat(method: str, key: str | None) -> bool:
+    """Whether a request whose answer was lost can be sent again without doing it twice."""
+    return method in {"GET", "HEAD", "PUT", "DELETE", "PATCH"} or key is not None
+
+
+def new_key() -> str:
+    return str(uuid.uuid4())
+
+
+def query_of(address: str | None) -> dict[str, str] | None:
+    """The query of a page's `next`. Its host is not trusted: behind a proxy it may not be the one that we call."""
+    return dict(parse_qsl(urlsplit(address).query)) if address else None
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """Those that are not None: what is left out takes the server's default."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,2 @@
+# Made of asynchronous/__init__.py by `make client`: change it there.
+"""The client for code without an event loop."""

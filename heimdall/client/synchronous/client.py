@@ -1,0 +1,157 @@
+# Made of asynchronous/client.py by `make client`: change it there.
+"""The client: one server, asked as one person."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from heimdall import code_archive
+from heimdall.client import answers, bodies, profiles
+from heimdall.client.profiles import Profile
+from heimdall.client.synchronous.jobs import RemoteJob
+from heimdall.client.synchronous.transport import ServerConnection
+
+
+class Client:
+    """A Heimdall server.
+
+    Without arguments it is the one that `heimdall login` made known last, or that `HEIMDALL_SERVER` and
+    `HEIMDALL_TOKEN` name. `profile` chooses another of those that are known; `url` and `token` name one by hand.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str = "",
+        profile: str | None = None,
+        certificates: str = "",
+        timeout: float = 30.0,
+    ) -> None:
+        by_hand = Profile(profiles.clean_url(url), token, certificates=certificates) if url else None
+        self.server = ServerConnection(by_hand or profiles.chosen(profile), timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.server.close()
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.server.profile.url}>"
+
+    # Jobs.
+
+    def submit(
+        self,
+        recipe: str,
+        *,
+        name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        description: str | None = None,
+        priority: int | None = None,
+        pool: str | None = None,
+        tags: Iterable[str] | None = None,
+        team: str | None = None,
+        key: str | None = None,
+        **settings: Any,
+    ) -> RemoteJob:
+        """Queue a job of a recipe: `submit("wave", epochs=20)`. Settings go over those of `config`.
+
+        A lost answer is asked for again under the same `key`, which is made here where none is given, so that there
+        is one job whatever happens.
+        """
+        about = bodies.about(name or recipe, description, priority, pool, tags, team)
+        body = about | {"recipe": recipe, "config": {**(config or {}), **settings}}
+        return self._submit(body, key)
+
+    def submit_program(
+        self,
+        command: Sequence[str],
+        *,
+        folder: str | Path = ".",
+        program: Mapping[str, Any] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        description: str | None = None,
+        priority: int | None = None,
+        pool: str | None = None,
+        tags: Iterable[str] | None = None,
+        team: str | None = None,
+        key: str | None = None,
+    ) -> RemoteJob:
+        """Queue a program of your own, such as ["python", "train.py"], with the code of `folder`.
+
+        `program` says more of how it is run, as docs/programs.md describes; of `secrets` only the names are shown.
+        """
+        code = self.upload_code(folder)
+        more = {"secrets": sorted(secrets)} if secrets else {}
+        body = bodies.about(name or bodies.command_name(command), description, priority, pool, tags, team)
+        body |= {"program": {**(program or {}), "command": list(command), **more}, "code": code["digest"]}
+        body |= answers.given(
+            config=dict(config) if config else None, secrets=dict(secrets) if secrets else None
+        )
+        return self._submit(body, key)
+
+    def upload_code(self, folder: str | Path = ".") -> dict[str, Any]:
+        """Bring the code of a folder, without what git ignores. The same code is kept once."""
+        with tempfile.TemporaryDirectory(prefix="heimdall-") as place:
+            packed = code_archive.pack(Path(folder), Path(place) / "code.tar.gz")
+            query = {"commit": packed.commit, "is_dirty": str(packed.is_dirty).lower()}
+            return self.server.upload("/v1/training/code", packed.path, query=query)
+
+    def job(self, number: int) -> RemoteJob:
+        return RemoteJob(self.server, self.server.get(f"/v1/training/jobs/{int(number)}"))
+
+    def jobs(
+        self, *, most: int | None = None, tags: Iterable[str] = (), **filters: Any
+    ) -> Iterator[RemoteJob]:
+        """Newest first, all that you may see: `jobs(status="running", search="wave", ordering="-priority")`.
+
+        docs/api.md names the filters. A value may be a list where it names several.
+        """
+        query = {name: bodies.joined(value) for name, value in filters.items() if value is not None}
+        if wanted := list(tags):
+            query["tags"] = ",".join(wanted)
+        query["page_size"] = min(200, most or 200)
+        for row in self.server.pages("/v1/training/jobs", query, most=most):
+            yield RemoteJob(self.server, row)
+
+    def ask_many(self, verb: str, *, query: str = "", ids: Iterable[int] | None = None) -> dict[str, Any]:
+        """One verb of many jobs: of those with these numbers, or the first 500 that a query finds."""
+        which = {"ids": list(ids)} if ids is not None else {"query": query}
+        return self.server.post("/v1/training/jobs/bulk", {"verb": verb} | which)
+
+    # What there is.
+
+    def recipes(self) -> list[dict[str, Any]]:
+        return list(self.server.pages("/v1/training/recipes"))
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """The machines that run workers, with the job of each slot."""
+        return list(self.server.pages("/v1/training/nodes"))
+
+    def datasets(self) -> list[dict[str, Any]]:
+        return list(self.server.pages("/v1/training/datasets", {"page_size": 200}))
+
+    def about(self) -> dict[str, Any]:
+        """The server's name and version, and where its API is described."""
+        return self.server.get("/v1/")
+
+    def me(self) -> dict[str, Any]:
+        """Who asks: name, teams and rights of the token."""
+        return self.server.get("/v1/me")
+
+    def _submit(self, body: Mapping[str, Any], key: str | None) -> RemoteJob:
+        shown = self.server.post("/v1/training/jobs", body, key=key)
+        return RemoteJob(self.server, shown)
