@@ -17,9 +17,12 @@ import os
 import stat
 import subprocess
 import tarfile
+import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from heimdall.errors import HeimdallError
 
@@ -29,6 +32,7 @@ LONGEST_PATH = 500
 _LEFT_BEHIND = {".git", ".hg", ".svn", "__pycache__", ".venv", "venv", "node_modules", ".mypy_cache", ".ruff_cache",
                 ".pytest_cache", ".ipynb_checkpoints", ".tox", ".DS_Store", "wandb", "lightning_logs"}  # fmt: skip
 _CHUNK = 2**20
+_MOST_BYTES_AN_ENTRY = 4_096  # that tar itself needs: headers, padding, a long name
 
 
 class BadArchive(HeimdallError):
@@ -190,13 +194,16 @@ def _members(
     archive: Path, *, max_bytes: int, max_files: int, into: Path | None
 ) -> Iterator[tuple[_Entry, int]]:
     """Each entry, checked, and written where a folder is given."""
-    room = max_bytes
+    room, seen = max_bytes, set[str]()
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with _unzipped(archive, max_bytes, max_files) as plain, tarfile.open(fileobj=plain, mode="r:") as tar:
             for number, member in enumerate(tar):
                 if number >= max_files:
                     raise BadArchive(f"The code archive holds more than {max_files} files.")
                 _refuse_bad_member(member)
+                if member.name in seen:
+                    raise BadArchive(f"The code archive names {member.name[:100]!r} twice.")
+                seen.add(member.name)
                 if member.issym():
                     if into is not None:
                         tar.extract(member, into, filter="data")
@@ -206,8 +213,27 @@ def _members(
                 if room < 0:
                     raise BadArchive(f"The code archive holds more than {max_bytes / 1e6:.0f} MB.")
                 yield _Entry(member.name, "file", member.mode, _content(tar, member, into)), member.size
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, UnicodeError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, UnicodeError, ValueError) as error:
         raise BadArchive(f"The code archive cannot be read: {error}.") from error
+
+
+def _unzipped(archive: Path, max_bytes: int, max_files: int) -> IO[bytes]:
+    """The tar of an archive as a file of its own. A few kilobytes may unzip to any size, and to a header that is
+    read in one piece: no more is unzipped than such an archive may have. And tar goes back in what it reads."""
+    room = max_bytes + max_files * _MOST_BYTES_AN_ENTRY
+    plain = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    try:
+        with gzip.open(archive) as zipped:
+            while chunk := zipped.read(_CHUNK):
+                room -= len(chunk)
+                if room < 0:
+                    raise BadArchive(f"The code archive holds more than {max_bytes / 1e6:.0f} MB.")
+                plain.write(chunk)
+    except BaseException:
+        plain.close()
+        raise
+    plain.seek(0)
+    return plain
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path | None) -> str:

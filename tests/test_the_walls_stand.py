@@ -73,7 +73,7 @@ MAY_IMPORT = {
     # It reads names of pools as jobs may hold them; training.fields needs neither Django nor a database.
     "heimdall.site.settings": {"heimdall.site", "training.fields"},
     "heimdall.site.urls": {"training.presentation", "training.urls"},
-    "heimdall.site.asgi": {"heimdall.site", "training.live"},
+    "heimdall.site.asgi": {"heimdall.site", "training.api", "training.live"},
     # What decides.
     "training.errors": {"heimdall.errors"},
     "training.lifecycle": set(),
@@ -104,7 +104,7 @@ MAY_IMPORT = {
     "training.management": {
         *BELOW_THE_DOORS, "training.presentation", "training.checks", "training.worker", "heimdall.recipes",
     },
-    "training.apps": {"training.checks", "training.live", "training.queries"},
+    "training.apps": {"training.checks", "training.live", "training.policy", "training.queries"},
 }  # fmt: skip
 
 TORCH = {"heimdall.attached", "heimdall.check", "heimdall.engine", "heimdall.recipes", "heimdall.codec"}

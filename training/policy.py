@@ -25,6 +25,8 @@ EDIT = "edit"  # name, description, priority; pins of checkpoints
 TEAM_VERBS = frozenset({SEE, Verb.PAUSE, Verb.RESUME, Verb.CANCEL})
 VIEW_PERMISSION = "training.view_trainingjob"
 URGENT_PERMISSION = "training.urgent_priority"
+PROGRAM_PERMISSION = "training.run_programs"
+PROGRAMMERS = "programmers"  # the group that has it; made after migrate
 NODE_PERMISSION = "training.change_node"  # to drain nodes and to take them out; superusers may without it
 
 
@@ -116,6 +118,21 @@ def require_steering_nodes(actor: Actor) -> None:
 def may_be_urgent(actor: Actor) -> bool:
     """Whether the actor may give a job any priority, not only those up to the ceiling."""
     return isinstance(actor, System) or (actor.is_active and actor.has_perm(URGENT_PERMISSION))
+
+
+def may_run_programs(actor: Actor) -> bool:
+    """Whether the actor may make a job of a program: code that then has the worker's rights."""
+    return isinstance(actor, System) or (
+        actor.is_active and Right.CHANGE in rights_of(actor) and actor.has_perm(PROGRAM_PERMISSION)
+    )
+
+
+def require_running_programs(actor: Actor) -> None:
+    if not may_run_programs(actor):
+        raise NotAllowed(
+            "Programs are run by administrators, by the group 'programmers' and by users with the permission "
+            "'run_programs': such code has the worker's rights. Recipes need no permission."
+        )
 
 
 def visible_jobs(actor: Actor) -> QuerySet[TrainingJob]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from heimdall.recipes.config import RecipeConfig, refuse
+from heimdall.recipes.config import RecipeConfig, refuse, shared
 
 MAX_WORDS = 200
 LONGEST_WORD = 4_000
@@ -21,6 +21,8 @@ _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 
 class Program(RecipeConfig):
     """One program. Every door makes a job of it through this model."""
+
+    called = "program"
 
     command: list[str] = Field(
         min_length=1,
@@ -170,6 +172,17 @@ class Program(RecipeConfig):
         """What a script finds in sys.argv behind its own name."""
         words = [word for word in self.command if word != "-u"]
         return words[2:]
+
+
+class ProgramSettings(RecipeConfig):
+    """What Heimdall reads of a program's config, which is otherwise the program's own."""
+
+    seed: int = shared("seed", 0)
+    deterministic: bool = shared("deterministic", True)
+    checkpoint_every_minutes: float = shared("checkpoint_every_minutes", 10.0)
+    checkpoint_every_epochs: int = shared("checkpoint_every_epochs", 1)
+    keep_last: int = shared("keep_last", 2)
+    keep_best: int = shared("keep_best", 1)
 
 
 def _require_variable(field: str, name: str) -> None:

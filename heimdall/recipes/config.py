@@ -4,7 +4,7 @@ Nothing here imports torch or Django: the web process reads it.
 """
 
 import copy
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -36,6 +36,8 @@ def refuse(field: str, sentence: str) -> NoReturn:
 
 class RecipeConfig(BaseModel):
     """Strict: an unknown field, a number in quotes, true for 1, NaN and infinity are refused."""
+
+    called: ClassVar[str] = "recipe"
 
     model_config = ConfigDict(
         strict=True,

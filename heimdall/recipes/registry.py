@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
@@ -98,6 +98,12 @@ def checked(config_class: type[C], raw: dict[str, Any]) -> C:
         return config_class.model_validate_json(text)
     except ValidationError as error:
         raise InvalidConfig(_messages(error, config_class)) from None
+
+
+def free_form(raw: Any) -> dict[str, Any]:
+    """A config that no class describes, as JSON has it: an object of bounded size and depth."""
+    found: dict[str, Any] = json.loads(_as_json(raw), parse_constant=_refuse_constant)
+    return found
 
 
 def problems() -> list[str]:
@@ -199,6 +205,10 @@ def _as_json(raw: Any) -> str:
     return text
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise InvalidConfig({"config": [f"The config holds {name}, which is no number in JSON."]})
+
+
 def _depth(value: Any) -> int:
     """How deep containers are nested, looked at without recursion and no deeper than it matters."""
     level, depth = [value], 0
@@ -236,7 +246,7 @@ def _message(field: str, detail: dict[str, Any], config_class: type[RecipeConfig
             if near
             else f". Known fields: {', '.join(config_class.model_fields)}."
         )
-        return f"{field} is not a field of this recipe{hint}"
+        return f"{field} is not a field of this {config_class.called}{hint}"
     if kind == "missing":
         return f"{field} is needed; give it a value."
     if kind == "json_invalid":

@@ -236,6 +236,21 @@ def ports(name: str) -> frozenset[int]:
     return found
 
 
+def interpreters(name: str) -> dict[str, str]:
+    """Pythons by the names that people call them, such as `torch26=/opt/torch26/bin/python`, separated by commas."""
+    found: dict[str, str] = {}
+    for word in words(name):
+        called, sign, path = (part.strip() for part in word.partition("="))
+        if not (sign and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}", called) and path.startswith("/")):
+            raise ImproperlyConfigured(
+                f"{name}: {word!r} is not of the form name=/path/of/python, separated by commas."
+            )
+        if called == "uv" or called in found:
+            raise ImproperlyConfigured(f"{name}: the name {called!r} is taken; choose another one.")
+        found[called] = path
+    return found
+
+
 def time_zone(name: str, default: str) -> str:
     value = text(name, default)
     try:

@@ -155,6 +155,7 @@ STORAGES = {
     },
     "checkpoints": _store("checkpoints"),
     "datasets": _store("datasets"),
+    "code": _store("code"),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 STAGING_DIR = DATA_DIR / "staging"
@@ -198,6 +199,10 @@ NODE_NAME = env.name("HEIMDALL_NODE_NAME", os.uname().nodename)
 POOLS = env.labels("HEIMDALL_POOLS", fields.POOL, fields.POOL_RULE)
 RECIPES = env.words("HEIMDALL_RECIPES")
 DEMO = env.flag("HEIMDALL_DEMO", True)
+# Programs: scripts and commands in the place of recipes.
+PROGRAMS = env.flag("HEIMDALL_PROGRAMS", True)
+ENVIRONMENTS = env.interpreters("HEIMDALL_ENVIRONMENTS")
+CODE_MB = env.integer("HEIMDALL_CODE_MB", 64, low=1, high=4_096)
 START_METHOD = env.text("HEIMDALL_START_METHOD", "warm")
 if START_METHOD not in {"cold", "warm"}:
     raise ImproperlyConfigured(f"HEIMDALL_START_METHOD={START_METHOD!r}: use cold or warm.")

@@ -309,6 +309,17 @@ RECIPES = Group(
             "",
             "folders, separated by commas, whose text the language model may be trained on",
         ),
+        V(
+            "HEIMDALL_PROGRAMS",
+            "1",
+            "`0`: no job may be a program (a script or a command), and no worker takes one",
+        ),
+        V(
+            "HEIMDALL_ENVIRONMENTS",
+            "",
+            "Pythons that programs may name, like `torch26=/opt/torch26/bin/python`, separated by commas",
+        ),
+        V("HEIMDALL_CODE_MB", "64", "megabytes that the code of a program may have"),
         V("HEIMDALL_USER", "", "who asks, on the command line", otherwise="the first administrator"),
         V("HEIMDALL_DEMO", "1", "`0`: no demo at the first start", deployed="0"),
     ),

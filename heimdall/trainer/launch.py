@@ -60,15 +60,18 @@ class Launcher(Protocol):
 
 
 class ColdLauncher:
-    """Starts a new interpreter."""
+    """Starts a new interpreter: this one, or that of another environment."""
 
-    def __init__(self, module: str = "heimdall.trainer.__main__"):
+    def __init__(self, module: str = "heimdall.trainer.__main__", *, python: str = sys.executable):
         self._module = module
+        self._python = python
 
     def launch(self, spec: TrainerSpec, ends: ChildEnds) -> Process:
+        is_own = self._python == sys.executable
         command = [
-            sys.executable,
-            "-P",  # the folder that it is started in is no place for imports
+            self._python,
+            # The folder that it is started in is no place for imports. Python 3.10 has no such option.
+            *(["-P"] if is_own else []),
             "-m",
             self._module,
             str(ends.control),
@@ -81,6 +84,7 @@ class ColdLauncher:
                 stdout=ends.log,
                 stderr=ends.log,
                 pass_fds=(ends.control, ends.messages),
+                cwd=None if is_own else IMPORTABLE,
                 env=child_environment(spec, os.environ),
             )
         )

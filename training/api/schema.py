@@ -12,14 +12,17 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 
 from heimdall import __version__
+from heimdall.attached.program import Program
 from heimdall.recipes import registry
 from training.api import idempotency, serializers
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
 from training.models import Checkpoint, Delivery, Subscription
 from training.placement import REASON_CODES
 from training.presentation import params
+from training.queries import PROMISES
 from training.services.forks import CARRIES
 
+OF_PROGRAMS = ("program", "code", "secrets")
 COMPONENTS = "#/components/schemas/"
 ENUMS: dict[str, tuple[str, ...]] = {
     "JobStatus": tuple(map(str, Status)),
@@ -33,6 +36,7 @@ ENUMS: dict[str, tuple[str, ...]] = {
     "CarriedOver": tuple(CARRIES),
     "SubscriptionChannel": tuple(Subscription.Via.values),
     "DeliveryState": tuple(Delivery.State.values),
+    "Promise": tuple(PROMISES),
 }
 SENTENCES = {
     400: "A field or a parameter was refused.",
@@ -42,7 +46,7 @@ SENTENCES = {
     409: "The job's state does not allow it.",
     410: "The file is gone.",
     413: "The body is too large.",
-    415: "The body is not application/json.",
+    415: "The body is not of the type that is taken.",
     422: "The Idempotency-Key came with another request before.",
     416: "The file has no such part.",
     429: "Too many requests.",
@@ -100,7 +104,7 @@ def document(
             next(
                 (
                     f"{word}s"
-                    for word in ("recipe", "checkpoint", "dataset", "subscription", "node")
+                    for word in ("recipe", "program", "checkpoint", "dataset", "subscription", "node")
                     if word in name
                 ),
                 "server" if name in {"show_about", "show_me"} else "jobs",
@@ -178,10 +182,37 @@ def _add_recipes(schemas: dict[str, Any], user: Any) -> None:
         schemas |= _config(name, config)
         schemas[component] = _alternative(any_recipe, registry.get(name), config, teams)
     links = {name: f"{COMPONENTS}{component}" for name, component in components.items()}
-    schemas["NewJobRequest"] = {
+    schemas["RecipeJobRequest"] = {
         "oneOf": [{"$ref": link} for link in links.values()],
         "discriminator": {"propertyName": "recipe", "mapping": links},
     }
+    schemas["ProgramJobRequest"] = _of_program(any_recipe, teams)
+    schemas["Program"] = _closed_program()
+    schemas["NewJobRequest"] = {
+        "oneOf": [{"$ref": f"{COMPONENTS}{one}"} for one in ("RecipeJobRequest", "ProgramJobRequest")]
+    }
+
+
+def _of_program(schema: dict[str, Any], teams: list[str]) -> dict[str, Any]:
+    found = copy.deepcopy(schema) | {"description": "A script or a command, with the code that was brought."}
+    fields = found["properties"]
+    del fields["recipe"]
+    fields["program"] = {"$ref": f"{COMPONENTS}Program"}
+    fields["team"] = _team(schema, teams)
+    found["required"] = ["job_name", "program", "code"]
+    return found
+
+
+def _closed_program() -> dict[str, Any]:
+    found = Program.model_json_schema()
+    found.pop("title", None)
+    for field in found["properties"].values():
+        field.pop("title", None)
+    return found
+
+
+def _team(schema: dict[str, Any], teams: list[str]) -> dict[str, Any]:
+    return {"enum": [*teams, None], "description": schema["properties"]["team"].get("description", "")}
 
 
 def _alternative(
@@ -191,9 +222,10 @@ def _alternative(
     fields = found["properties"]
     fields["recipe"] = {"type": "string", "const": info.name}
     fields["config"] = {"$ref": f"{COMPONENTS}{config}"}
-    fields["team"] = {"enum": [*teams, None]} | {
-        "description": schema["properties"]["team"].get("description", "")
-    }
+    fields["team"] = _team(schema, teams)
+    for name in OF_PROGRAMS:
+        fields.pop(name, None)
+    found["required"] = ["job_name", "recipe"]
     return found
 
 

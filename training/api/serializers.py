@@ -16,6 +16,7 @@ from training import fields
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
 from training.models import Checkpoint
 from training.placement import FARTHEST_AHEAD, REASON_CODES
+from training.queries import PROMISES
 from training.queries.job_list import COUNT_LIMIT
 from training.services.saved_views import QUERY_LENGTH
 
@@ -118,7 +119,21 @@ def _pool(**options: Any) -> Text:
 
 class NewJob(Input):
     job_name = name_field()
-    recipe = Text(max_length=200, help_text="One of the names in /v1/training/recipes.")
+    recipe = Text(max_length=200, required=False, help_text="One of the names in /v1/training/recipes.")
+    program = JsonObject(required=False, help_text="What is run in the place of a recipe.")
+    code = Text(
+        max_length=64,
+        required=False,
+        validators=[
+            RegexValidator(r"\A[0-9a-f]{64}\Z", "Give the digest that the upload of the code answered.")
+        ],
+        help_text="The digest of the program's code.",
+    )
+    secrets = serializers.DictField(
+        child=Text(max_length=4_000, min_length=6, validators=[TEXT]),
+        required=False,
+        help_text="Variables of the program that are kept encrypted and shown nowhere.",
+    )
     config = JsonObject(required=False, help_text="Fields of the recipe; those left out take their defaults.")
     description = Description(required=False)
     priority = _priority(required=False)
@@ -233,7 +248,10 @@ class JobShape(serializers.Serializer):
     job_name = serializers.CharField()
     description = serializers.CharField()
     job_type = _one_of(JobType)
-    recipe = serializers.CharField()
+    recipe = serializers.CharField(allow_null=True, help_text="Null where a program is run.")
+    program = FreeForm(allow_null=True, help_text="What is run in the place of a recipe.")
+    code = serializers.CharField(allow_null=True, help_text="The digest of the program's code.")
+    promise = _one_of(PROMISES, help_text="What a pause is worth, as far as it was shown.")
     owner = serializers.CharField()
     team = serializers.CharField(allow_null=True)
     parent = _whole(allow_null=True)

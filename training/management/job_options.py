@@ -6,15 +6,20 @@ from django.core.management.base import CommandParser
 
 from training import services
 from training.lifecycle import JobType, Status, StopAt, Verb
-from training.management import config_options
+from training.management import config_options, program_options
 from training.management.base import number_from_0, whole, whole_from_1
 from training.presentation.filters import FILTERS
 from training.services.forks import CARRIES, TRAINING
 
 
 def of_submit(parser: CommandParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE")
-    parser.add_argument("--name", default="", help="what to call the job (default: the recipe)")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", nargs="+", help="the recipe; with --program and behind --: the command"
+    )
+    parser.add_argument(
+        "--name", default="", help="what to call the job (default: the recipe or the command)"
+    )
+    program_options.add_to(parser)
     config_options.add_to(parser)
     parser.add_argument("--description", default="")
     parser.add_argument("--priority", type=int, default=0, help="-100 to 100, higher goes first")

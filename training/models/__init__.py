@@ -4,6 +4,7 @@ jobs.py           jobs, and the tags that they are found by
 attempts.py       each claim of a job by a supervisor, from claim to landing
 checkpoints.py    one row a durable file
 datasets.py       synthetic datasets and their shards
+code.py           the code of programs
 history.py        events of jobs, and the deletions that outlast them
 metrics.py        the values of each step, and blocks of steps folded together
 output.py         what a training shows beside its metrics: the newest artifact, and what it printed
@@ -14,13 +15,14 @@ tokens.py         what programs log in with: of each the hash of its value
 answers.py        answers that are kept, so that a request sent twice is done once
 installation.py   the one row of the installation itself
 
-storages.py       where the files of checkpoints and datasets lie
+storages.py       where the files of checkpoints, datasets and code lie
 choices.py        the choices of a field, from an enumeration of the lifecycle
 """
 
 from training.models.answers import KEY_LENGTH, KeptAnswer
 from training.models.attempts import WAIT_BUCKETS, Attempt
 from training.models.checkpoints import Checkpoint
+from training.models.code import CodeArchive
 from training.models.datasets import Dataset, Shard
 from training.models.history import Deletion, Event
 from training.models.installation import Installation
@@ -30,7 +32,7 @@ from training.models.nodes import Node, NodeEvent
 from training.models.notifications import Delivery, Subscription, Watch
 from training.models.output import Artifact, LogChunk
 from training.models.saved_views import SavedView
-from training.models.storages import checkpoint_storage, dataset_storage
+from training.models.storages import checkpoint_storage, code_storage, dataset_storage
 from training.models.tokens import ApiToken
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Artifact",
     "Attempt",
     "Checkpoint",
+    "CodeArchive",
     "Dataset",
     "Deletion",
     "Delivery",
@@ -59,5 +62,6 @@ __all__ = [
     "TrainingJob",
     "Watch",
     "checkpoint_storage",
+    "code_storage",
     "dataset_storage",
 ]

@@ -32,7 +32,23 @@ class TrainingJob(models.Model):
     job_name = models.CharField(max_length=NAME_LENGTH)
     description = models.TextField(blank=True, max_length=DESCRIPTION_LENGTH)
     job_type = models.CharField(max_length=20, choices=choices(JobType), default=JobType.TRAINING)
-    recipe = models.CharField(max_length=200)
+    recipe = models.CharField(max_length=200, blank=True, help_text="Empty where a program is run.")
+    program = models.JSONField(
+        default=dict, blank=True, help_text="What is run in the place of a recipe; empty for recipes."
+    )
+    code = models.ForeignKey(
+        "CodeArchive",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="jobs",
+        help_text="The program's code.",
+    )
+    secrets = models.TextField(
+        blank=True,
+        editable=False,
+        help_text="Values of the program's secrets, encrypted with the secret key.",
+    )
     config = models.JSONField(default=dict)
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="training_jobs"
@@ -139,7 +155,10 @@ class TrainingJob(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        permissions = [("urgent_priority", "Can give training jobs a priority above the ceiling")]
+        permissions = [
+            ("urgent_priority", "Can give training jobs a priority above the ceiling"),
+            ("run_programs", "Can run programs: code with the worker's rights"),
+        ]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=list(Status)), name="status_is_known"),
             models.CheckConstraint(
@@ -162,9 +181,15 @@ class TrainingJob(models.Model):
                 name="synthetic_data_is_never_paused",
             ),
             models.CheckConstraint(
-                condition=(Q(total_epochs=0) | Q(current_epoch__lte=F("total_epochs")))
+                # A program says how long it means to train, and nobody holds it to that.
+                condition=Q(recipe="")
+                | (Q(total_epochs=0) | Q(current_epoch__lte=F("total_epochs")))
                 & (Q(total_steps__isnull=True) | Q(current_step__lte=F("total_steps"))),
                 name="progress_within_bounds",
+            ),
+            models.CheckConstraint(
+                condition=Q(recipe="", code__isnull=False) | (~Q(recipe="") & Q(code__isnull=True)),
+                name="either_a_recipe_or_a_program",
             ),
         ]
         indexes = [

@@ -1,4 +1,4 @@
-"""Where the files of checkpoints and datasets lie."""
+"""Where the files of checkpoints, datasets and code lie."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def checkpoint_storage() -> Storage:
 def dataset_storage() -> Storage:
     """The `datasets` entry of STORAGES."""
     return storages["datasets"]
+
+
+def code_storage() -> Storage:
+    """The `code` entry of STORAGES."""
+    return storages["code"]

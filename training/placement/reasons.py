@@ -19,6 +19,7 @@ from training.placement.slots import (
     busy_slots,
     free_slots,
     live_nodes,
+    may_run,
     needs_gpu,
     silent_after,
     slots_for,
@@ -27,7 +28,18 @@ from training.placement.slots import (
 from training.statements import made_once
 
 FARTHEST_AHEAD = 1_000  # positions beyond are not counted
-REASON_CODES = ("not_before", "dataset", "no_node", "no_pool", "no_gpu", "drained", "no_slot", "turn", "next")
+REASON_CODES = (
+    "not_before",
+    "dataset",
+    "no_node",
+    "no_pool",
+    "no_gpu",
+    "no_programs",
+    "drained",
+    "no_slot",
+    "turn",
+    "next",
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,8 @@ class _QueueState:
         return Reason(*self._of_the_nodes(job, ahead), ahead)
 
     def _of_the_nodes(self, job: TrainingJob, ahead: int | None) -> tuple[str, str]:
+        if not may_run(job):
+            return "no_programs", "Programs are turned off (HEIMDALL_PROGRAMS=0)."
         if not self.nodes:
             return "no_node", "No worker is running."
         fitting = [node for node in self.nodes if not job.pool or job.pool in node.pools]

@@ -19,6 +19,7 @@ from training.statements import made_once, rows_of
 
 BusySlots = defaultdict[int, set[int]]
 # As needs_gpu says it of one job. What has no such field compares as unknown in SQL.
+IS_RECIPE = ~Q(recipe="")
 NEEDS_NO_GPU = ~Q(config__device="cuda") | Q(config__device__isnull=True)
 
 
@@ -30,15 +31,22 @@ def takes_jobs(node: Node) -> bool:
 def fits(node: Node, slot: int | None = None) -> Q:
     """The jobs that this slot of the node may run, or, without one, that any of its slots may."""
     in_pools = Q(pool__in=["", *node.pools])
+    if not settings.PROGRAMS:
+        in_pools &= IS_RECIPE
     slots = range(node.slots) if slot is None else [slot]
     return in_pools if any(_has_gpu(node, one) for one in slots) else in_pools & NEEDS_NO_GPU
 
 
 def slots_for(job: TrainingJob | Any, node: Node) -> list[int]:
     """What `fits` says of one job: the slots of the node that may run it."""
-    if job.pool and job.pool not in node.pools:
+    if (job.pool and job.pool not in node.pools) or not may_run(job):
         return []
     return [slot for slot in range(node.slots) if not needs_gpu(job) or _has_gpu(node, slot)]
+
+
+def may_run(job: TrainingJob | Any) -> bool:
+    """Whether such jobs are run at all."""
+    return bool(settings.PROGRAMS or job.recipe)
 
 
 def needs_gpu(job: TrainingJob | Any) -> bool:

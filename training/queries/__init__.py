@@ -1,6 +1,6 @@
 """The reads that doors share. How lists of jobs are found is told in docs/lists.md.
 
-jobs.py history.py datasets.py    one job, what happened to it, datasets: as every door shows them
+jobs.py history.py datasets.py code.py    one job, its history, datasets, programs' code: as every door shows them
 job_list.py conditions.py keyset.py rows.py full_text.py    lists: planner, SQL, keyset pagination, rows, search
 filters.py bulk_selection.py      what a list was asked for, and the jobs of a verb for many
 status_intervals.py activity.py curves.py sparks.py    timelines, activity, and curves in little room
@@ -25,6 +25,7 @@ from training.queries.history import (
 )
 from training.queries.jobs import (
     LIST_LIMIT,
+    PROMISES,
     available_verbs,
     checkpoint_dict,
     dicts,
@@ -33,6 +34,7 @@ from training.queries.jobs import (
     is_training,
     job_dict,
     progress_percent,
+    promise,
     shape,
     with_relations,
 )
@@ -40,6 +42,7 @@ from training.queries.values import finite, iso
 
 __all__ = [
     "LIST_LIMIT",
+    "PROMISES",
     "artifact_dict",
     "attempt_dict",
     "available_verbs",
@@ -62,6 +65,7 @@ __all__ = [
     "newest_log",
     "newest_steps",
     "progress_percent",
+    "promise",
     "shape",
     "step_dict",
     "steps_after",

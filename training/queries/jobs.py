@@ -13,6 +13,7 @@ from training.models import Checkpoint, TrainingJob
 from training.queries.values import finite, iso
 
 LIST_LIMIT = 50
+PROMISES = ("exact", "not shown to be exact", "its own checkpoints", "none")
 
 
 def job_dict(job: TrainingJob, actor: Any = None) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def _job_dict(job: TrainingJob, actor: Any, reason: placement.Reason | None) -> 
         owner=job.owner.get_username(),
         team=job.team.name if job.team_id and job.team else None,
         dataset=job.dataset.name if job.dataset_id and job.dataset else None,
+        code=job.code.digest if job.code_id and job.code else None,
         checkpoint=checkpoint_dict(job.latest_checkpoint) if job.latest_checkpoint else None,
     )
 
@@ -47,6 +49,7 @@ def shape(
     owner: str,
     team: str | None,
     dataset: str | None,
+    code: str | None,
     checkpoint: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The one shape of a job, from a TrainingJob or from a row of a list; what other tables hold is given."""
@@ -55,7 +58,10 @@ def shape(
         "job_name": job.job_name,
         "description": job.description,
         "job_type": job.job_type,
-        "recipe": job.recipe,
+        "recipe": job.recipe or None,
+        "program": job.program or None,
+        "code": code,
+        "promise": promise(job),
         "owner": owner,
         "team": team,
         "parent": job.parent_id,
@@ -100,7 +106,7 @@ def shape(
 
 def with_relations(jobs: QuerySet[TrainingJob]) -> QuerySet[TrainingJob]:
     """The joins that job_dict needs, so that a list costs one query."""
-    return jobs.select_related("owner", "team", "latest_checkpoint", "dataset")
+    return jobs.select_related("owner", "team", "latest_checkpoint", "dataset", "code")
 
 
 def available_verbs(job: TrainingJob, actor: Any) -> list[str]:
@@ -109,12 +115,24 @@ def available_verbs(job: TrainingJob, actor: Any) -> list[str]:
     return [str(verb) for verb in offered if policy.may(actor, verb, job)]
 
 
+def promise(job: TrainingJob | Any) -> str:
+    """What a pause of the job is worth, and no more than was seen: one of PROMISES."""
+    if job.recipe:
+        return "exact"
+    if job.program["kind"] == "script":
+        return "not shown to be exact"
+    return "its own checkpoints" if job.program["checkpoint_folder"] else "none"
+
+
 def headline(job: TrainingJob) -> str:
     """What is going on, in a few words: "pausing at the end of epoch 7"."""
     if job.stop == Stop.PAUSE:
         if job.stop_at == StopAt.STEP:
             return "pausing at the next step"
-        return f"pausing at the end of epoch {min(job.current_epoch + 1, max(job.total_epochs, 1))}"
+        if job.program and job.program["kind"] == "command":
+            return "pausing: it was asked to save and leave"
+        following = job.current_epoch + 1
+        return f"pausing at the end of epoch {min(following, job.total_epochs) if job.total_epochs else following}"
     if job.stop == Stop.CANCEL:
         return "cancelling at the next step"
     if job.stop == Stop.PREEMPT:
@@ -134,7 +152,7 @@ def progress_percent(job: TrainingJob) -> float:
         return 100.0
     if job.total_steps:
         return round(100.0 * min(job.current_step / job.total_steps, 1.0), 2)
-    return round(100.0 * job.current_epoch / job.total_epochs, 2) if job.total_epochs else 0.0
+    return round(100.0 * min(job.current_epoch / job.total_epochs, 1.0), 2) if job.total_epochs else 0.0
 
 
 def eta_seconds(job: TrainingJob) -> float | None:

@@ -26,14 +26,14 @@ _STORED = (
     "quarantined_at", "quarantine_reason", "created_at",
 )  # fmt: skip
 _OWN = (
-    "id", "job_name", "description", "job_type", "recipe", "owner_id", "team_id", "parent_id", "dataset_id",
-    "origin", "tags", "priority", "pool", "status", "stop", "stop_at", "phase", "attempt", "config",
+    "id", "job_name", "description", "job_type", "recipe", "program", "owner_id", "team_id", "parent_id",
+    "dataset_id", "origin", "tags", "priority", "pool", "status", "stop", "stop_at", "phase", "attempt", "config",
     "current_epoch", "total_epochs", "current_step", "total_steps", "step_seconds", "train_loss", "val_loss",
     "metrics", "learning_rate", "best_epoch", "best_val_loss", "error_code", "error_message",
     "latest_checkpoint_id", "checkpoints_stored", "environment", "approximate", "event_seq", "created_at",
     "queued_at", "started_at", "completed_at", "updated_at",
 )  # fmt: skip
-_NAMES = ("owner__username", "team__name", "dataset__name")
+_NAMES = ("owner__username", "team__name", "dataset__name", "code__digest")
 _COLUMNS = (*_OWN, *_NAMES, *(f"latest_checkpoint__{name}" for name in _STORED))
 _WIDTH = len(_OWN) + len(_NAMES)
 
@@ -65,6 +65,7 @@ def dicts_of(rows: list[Row], actor: Any) -> list[dict[str, Any]]:
             owner=row.owner__username,
             team=row.team__name,
             dataset=row.dataset__name,
+            code=row.code__digest,
             checkpoint=checkpoint_dict(row.stored) if row.stored else None,
         )
         for row in rows

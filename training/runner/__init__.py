@@ -7,6 +7,7 @@ start.py          how trainers are started here, and what one is told
 loop.py           while there is a trainer: the loop's five steps, between the trainer, the store and the database
 endings.py        the ends of an attempt that had a trainer
 report_buffer.py  what the trainer said and the database does not know yet
+secret_mask.py    hides a program's secrets in what its trainer prints
 log_limit.py      how much of what a trainer prints is kept
 storing.py        staged files on their way into the store
 database_retry.py retries with backoff while the database is away, within the grace period of a drain

@@ -24,14 +24,19 @@ from training.runner.context import AttemptContext
 from training.runner.database_retry import DATABASE_AWAY, GraceIsOver, with_own_connection
 from training.runner.endings import BadStart, TrainerSupervision
 from training.runner.loop import NO_STOP, STOP_REQUEST_SECONDS, retire
-from training.services import StopRequest
-from training.store import checkpoints, datasets
+from training.services import SecretsLost, StopRequest
+from training.store import checkpoints, code, datasets
+from training.store.code import BadCode
 from training.store.datasets import BadDataset
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+CANNOT_RUN = (
+    BadCheckpoint, NoGoodCheckpoint, BadDataset, UnknownRecipe, registry.BadRecipe, BadCode, SecretsLost,
+    start.NoSuchEnvironment,
+)  # fmt: skip
 LONGEST_DELAY_SECONDS = 300.0  # until a job is claimed again that could not start
 
 
@@ -77,7 +82,7 @@ class Supervision:
             self._leave(stopped.request)
         except StorageUnavailable as error:
             self._give_back(str(error))
-        except (BadCheckpoint, NoGoodCheckpoint, BadDataset, UnknownRecipe, registry.BadRecipe) as error:
+        except CANNOT_RUN as error:
             self._fail(error.code, str(error))
         except DATABASE_AWAY as error:
             # Where nothing could be tried again. The lease runs out; the job goes on from its last checkpoint.
@@ -97,8 +102,9 @@ class Supervision:
             checkpoint = self._fetch_start()
             self._bring_dataset()
             self._hold_until(lambda: not start.is_getting_ready())
-            package = registry.get(self.job.recipe).package
-            spec = self.retry_until_grace_ends(self._spec, package, checkpoint)
+            folder = self._bring_code()
+            package = registry.get(self.job.recipe).package if folder is None else ""
+            spec = self.retry_until_grace_ends(self._spec, package, folder, checkpoint)
             self._stop_early_in_a_drain()
             try:
                 return TrainerSupervision(self.context, spec).follow()
@@ -133,11 +139,19 @@ class Supervision:
                 lambda: self._wait_for(with_own_connection, datasets.bring, dataset, folder)
             )
 
-    def _spec(self, package: str, checkpoint: Path | None) -> Any:
+    def _bring_code(self) -> Path | None:
+        """The code of a program as a folder; None for a recipe."""
+        archive = self.retry_until_grace_ends(lambda: self.job.code)
+        if archive is None:
+            return None
+        return self._wait_for(code.bring, archive, self.context.scratch / "code")
+
+    def _spec(self, package: str, folder: Path | None, checkpoint: Path | None) -> Any:
         return start.spec(
             self.attempt,
             slot=self.context.slot,
             package=package,
+            folder=folder,
             checkpoint=checkpoint,
             staging=self.context.staging,
             scratch=self.context.scratch,

@@ -98,7 +98,7 @@ class TrainerSupervision(SupervisorLoop):
         if failed.code == "bad_checkpoint" and self.attempt.started_from is not None:
             raise BadStart(failed.error)
         self.record_ending()
-        text = f"{failed.error}\n{failed.traceback}".strip()
+        text = self.mask.hide(f"{failed.error}\n{failed.traceback}".strip())
         self.retry_until_grace_ends(services.fail, self.attempt, code=failed.code, message=text)
         self._let_go("failed")
         return True

@@ -45,6 +45,7 @@ from training.runner.context import AttemptContext
 from training.runner.database_retry import DATABASE_AWAY, with_own_connection
 from training.runner.log_limit import LogLimit
 from training.runner.report_buffer import ReportBuffer
+from training.runner.secret_mask import SecretMask
 from training.runner.storing import ENDINGS, LeftOut
 from training.services import StopRequest
 from training.store.checkpoints import StoredCheckpoint
@@ -77,6 +78,7 @@ class SupervisorLoop(ABC):
         self.finished: Finished | None = None
         self.failed: Failed | None = None
         self.exit_code: int | None = None
+        self.mask = SecretMask(services.opened(self.attempt.job.secrets).values())
         self.log_tail = ""
         self.log_limit: LogLimit | None = None  # until something is printed
         self.moved_at = self.listened_at = time.monotonic()
@@ -93,7 +95,7 @@ class SupervisorLoop(ABC):
 
     def follow(self) -> None:
         """Supervise the trainer to its end. Whatever happens, it does not outlive this call."""
-        self.trainer = Trainer.start(self.spec, launcher=start.launcher())
+        self.trainer = Trainer.start(self.spec, launcher=start.launcher(self.attempt.job))
         self.storing.when_done = self.trainer.nudge
         over = threading.Event()
         try:
@@ -187,7 +189,9 @@ class SupervisorLoop(ABC):
         self.trainer.send(FileStored(staged.path))
 
     def take_log(self) -> None:
-        log = self.trainer.read_log()
+        self._pass_log_on(self.mask.pass_on(self.trainer.read_log()))
+
+    def _pass_log_on(self, log: str) -> None:
         if self.log_limit is None and log:
             num_written = self.retry_until_grace_ends(services.num_log_characters, self.attempt.job)
             self.log_limit = LogLimit(num_written)
@@ -197,6 +201,8 @@ class SupervisorLoop(ABC):
 
     def take_rest_of_log(self) -> None:
         """At the end of the attempt, what was held back of it goes with the last report."""
+        if rest := self.mask.rest():
+            self._pass_log_on(rest)
         if self.log_limit is not None:
             self.unreported.add_log(self.log_limit.rest())
 

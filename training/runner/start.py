@@ -8,13 +8,23 @@ from typing import Any
 
 from django.conf import settings
 
+from heimdall.errors import HeimdallError
 from heimdall.trainer.forkserver import WarmLauncher
-from heimdall.trainer.launch import Launcher
-from heimdall.trainer.protocol import TrainerSpec
+from heimdall.trainer.launch import ColdLauncher, Launcher
+from heimdall.trainer.protocol import RECIPE_DRIVER, TrainerSpec
 from training import services
 from training.models import Attempt, Checkpoint, TrainingJob
 
 SWITCH_SECONDS = 0.0005  # how long a message may wait for the loop to give way to its thread
+
+DRIVERS = {"script": "heimdall.attached.script", "command": "heimdall.attached.command"}
+
+
+class NoSuchEnvironment(HeimdallError):
+    """A program is to be run in an environment that this host does not have."""
+
+    code = "no_such_environment"
+
 
 _launcher: Launcher | None = None  # of this process; None starts trainers cold
 
@@ -29,8 +39,16 @@ def warm_up() -> None:
         _launcher = launcher
 
 
-def launcher() -> Launcher | None:
-    return _launcher
+def launcher(job: TrainingJob) -> Launcher | None:
+    """How the job's trainer is started: one in another environment has another interpreter, which is never warm."""
+    name = job.program.get("environment", "")
+    if not name:
+        return _launcher
+    if name not in settings.ENVIRONMENTS:
+        raise NoSuchEnvironment(
+            f"The worker of {settings.NODE_NAME} has no environment {name!r} (HEIMDALL_ENVIRONMENTS)."
+        )
+    return ColdLauncher(python=settings.ENVIRONMENTS[name])
 
 
 def is_getting_ready() -> bool:
@@ -39,18 +57,29 @@ def is_getting_ready() -> bool:
 
 
 def spec(
-    attempt: Attempt, *, slot: int, package: str, checkpoint: Path | None, staging: Path, scratch: Path
+    attempt: Attempt,
+    *,
+    slot: int,
+    package: str,
+    folder: Path | None,
+    checkpoint: Path | None,
+    staging: Path,
+    scratch: Path,
 ) -> TrainerSpec:
-    """What the trainer of this attempt is told. `checkpoint` is the local copy of what it starts from."""
+    """What the trainer of this attempt is told. `checkpoint` is the local copy of what it starts from, `folder` the
+    code of a program."""
     job, start = attempt.job, attempt.started_from
     return TrainerSpec(
         package=package,
+        program=_program(job),
+        folder=str(folder) if folder else "",
+        driver=DRIVERS[job.program["kind"]] if job.program else RECIPE_DRIVER,
         config=job.config,
         staging=str(staging),
         about={"job": job.pk, "attempt": attempt.number, "job_name": job.job_name},
         checkpoint=str(checkpoint) if checkpoint else None,
         carry=_carried(job, start),
-        device=job.config.get("device", "auto"),
+        device=_device(job),
         gpu=_gpu_of(slot),
         threads=job.environment.get("threads"),
         pinned=job.environment,
@@ -59,6 +88,21 @@ def spec(
         finished=services.finished_shards(job),
         name_title=f"heimdall trainer job {job.pk}",
     )
+
+
+def _program(job: TrainingJob) -> dict[str, Any]:
+    """The program as its driver is told of it: its secrets are variables there, and nowhere else."""
+    if not job.program:
+        return {}
+    variables = job.program["variables"] | services.opened(job.secrets)
+    code = job.code.digest if job.code else ""
+    return {"program": job.program | {"variables": variables}, "code": code}
+
+
+def _device(job: TrainingJob) -> str:
+    """A program's config may say anything of a device."""
+    device = job.config.get("device", "auto")
+    return device if device in ("cpu", "cuda") else "auto"
 
 
 def _gpu_of(slot: int) -> int | str | None:

@@ -7,6 +7,8 @@ storable.py       what the databases can store: no NUL, no NaN, no more than fit
 
 A job, by what people and programs ask of it:
 submitting.py     new jobs
+programs.py       scripts and commands in the place of recipes, and their code
+secrets.py        values that a program alone is to see
 forks.py          new jobs from others: clone, fork
 extending.py      more of the same: epochs of a training, samples of a dataset
 limits.py         how much one person may ask for and keep
@@ -74,6 +76,7 @@ from training.services.notifications import (
     watch,
 )
 from training.services.outbox import claim_deliveries, forget_deliveries, note_delivered, note_failed
+from training.services.programs import delete_unused_code, is_program, keep_code, require_programs
 from training.services.reaping import expired_attempts, orphaned_attempts, reap
 from training.services.reporting import (
     Report,
@@ -86,6 +89,7 @@ from training.services.reporting import (
 )
 from training.services.retention import delete_orphaned_files, retire_all_checkpoints, retire_checkpoints
 from training.services.saved_views import change_view, delete_view, save_view, visible_views
+from training.services.secrets import SecretsLost, opened
 from training.services.submitting import submit
 from training.services.transition import Result
 from training.services.verbs import VERBS, cancel, delete, discard, pause, preempt, restart, resume
@@ -100,6 +104,7 @@ __all__ = [
     "NotOurs",
     "Report",
     "Result",
+    "SecretsLost",
     "StopRequest",
     "about_the_schedule",
     "answer_once",
@@ -119,6 +124,7 @@ __all__ = [
     "delete",
     "delete_dataset",
     "delete_orphaned_files",
+    "delete_unused_code",
     "delete_view",
     "discard",
     "drain",
@@ -132,14 +138,17 @@ __all__ = [
     "forget_deliveries",
     "fork",
     "import_bundle",
+    "is_program",
     "jobs_for",
     "join_installation",
+    "keep_code",
     "land",
     "note",
     "note_delivered",
     "note_failed",
     "note_started",
     "num_log_characters",
+    "opened",
     "orphaned_attempts",
     "pass_on",
     "pause",
@@ -155,6 +164,7 @@ __all__ = [
     "remove",
     "renew_secret",
     "require_dataset",
+    "require_programs",
     "restart",
     "resume",
     "retire_all_checkpoints",

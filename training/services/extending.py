@@ -16,6 +16,7 @@ from training.models import (
     Dataset,
     TrainingJob,
 )
+from training.services import programs
 from training.services.datasets import hold_dataset, require_dataset
 from training.services.forks import fork, named_after
 from training.services.submitting import submit
@@ -51,7 +52,7 @@ def extend(
     result = fork(
         job,
         by=by,
-        config={"epochs": job.total_epochs + epochs},
+        config={"epochs": (job.config["epochs"] if programs.is_program(job) else job.total_epochs) + epochs},
         job_name=job_name or named_after(job, "extended"),
         checkpoint=job.latest_checkpoint_id,
         on_made=lambda forked: on_made(_extended(forked, job)),
@@ -94,17 +95,27 @@ def why_not_extendable(job: TrainingJob) -> str:
     """The sentence that refuses to extend a training; empty where it can be extended."""
     if job.job_type != JobType.TRAINING:
         return "A job that makes data is extended on the page of its dataset."
+    if programs.is_program(job) and not _takes_epochs(job):
+        return (
+            f"Job {job.pk} runs a program whose config has no epochs: how long it trains is its own affair. "
+            "Fork it with other settings."
+        )
     if job.status != Status.COMPLETED:
         return (
             f"Only a completed training is extended, and job {job.pk} is {job.status}; "
             "a fork begins from any checkpoint."
         )
-    if job.current_epoch < job.total_epochs:
+    if job.current_epoch < job.total_epochs and not programs.is_program(job):
         return (
             f"Job {job.pk} stopped early, after epoch {job.current_epoch} of {job.total_epochs}: more epochs would "
             "end at once. Fork it with another early_stop_patience."
         )
     return ""
+
+
+def _takes_epochs(job: TrainingJob) -> bool:
+    epochs = job.config.get("epochs")
+    return isinstance(epochs, int) and not isinstance(epochs, bool) and epochs > 0
 
 
 def about_the_schedule(job: TrainingJob) -> str:

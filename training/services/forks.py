@@ -23,7 +23,7 @@ from training.models import (
     TrainingJob,
     checkpoint_storage,
 )
-from training.services import limits
+from training.services import limits, programs
 from training.services.submitting import submit
 from training.services.transition import Result
 from training.store import checkpoints
@@ -42,12 +42,20 @@ _BOUND_TO_STATE = {
 }
 
 
-def clone(job: TrainingJob, *, by: Any, config: dict[str, Any] | None = None, **about: Any) -> Result:
+def clone(
+    job: TrainingJob,
+    *,
+    by: Any,
+    config: dict[str, Any] | None = None,
+    secrets: dict[str, str] | None = None,
+    **about: Any,
+) -> Result:
     """A new job with this one's settings, some of them changed, that begins from nothing. about: as in submit."""
     policy.require(by, policy.SEE, job)
     usual = {"job_name": named_after(job, "copy"), "pool": job.pool}
     given = {name: value for name, value in about.items() if value is not None}
-    return submit(by=by, recipe=job.recipe, config=job.config | (config or {}), parent=job, **usual | given)
+    what = _what_it_runs(job, by=by, secrets=secrets)
+    return submit(by=by, config=job.config | (config or {}), parent=job, **what, **usual | given)
 
 
 def fork(
@@ -57,6 +65,7 @@ def fork(
     checkpoint: int | None = None,
     carry: str = TRAINING,
     config: dict[str, Any] | None = None,
+    secrets: dict[str, str] | None = None,
     job_name: str = "",
     description: str = "",
     team: Group | None = None,
@@ -73,19 +82,28 @@ def fork(
     policy.require(by, policy.SEE, job)
     if carry not in CARRIES:
         raise InvalidInput({"carry": [f"{str(carry)[:60]!r} is neither 'training' nor 'weights'."]})
+    if carry == WEIGHTS and programs.is_program(job):
+        raise InvalidInput(
+            {
+                "carry": [
+                    "A program takes its whole state: Heimdall does not know which of it are the weights."
+                ]
+            }
+        )
+    what = _what_it_runs(job, by=by, secrets=secrets)
     start = _start(job, checkpoint)
     wanted = job.config | (config if isinstance(config, dict) else {})
     if carry == TRAINING:
         _refuse_what_the_state_is_made_for(job, wanted, start)
     limits.require_room_in_store(by, start.size)
-    copied = _copy(start, carry)
+    copied = _copy(start, needs_optimizer=carry == TRAINING and not programs.is_program(job))
     try:
         with transaction.atomic():
             result = submit(
                 by=by,
                 job_name=job_name or named_after(job, "fork"),
-                recipe=job.recipe,
                 config=wanted,
+                **what,
                 description=description,
                 team=team,
                 priority=priority,
@@ -100,6 +118,15 @@ def fork(
         checkpoints.delete_file(copied.name)
         raise
     return forked
+
+
+def _what_it_runs(job: TrainingJob, *, by: Any, secrets: dict[str, str] | None) -> dict[str, Any]:
+    """The recipe, or the program with its code. Secrets go along with those who gave them alone."""
+    if not programs.is_program(job):
+        return {"recipe": job.recipe, "secrets": secrets}
+    kept = job.secrets if job.owner_id == by.pk else ""
+    code = job.code.digest if job.code else ""
+    return {"program": job.program, "code": code, "secrets": secrets, "kept_secrets": kept}
 
 
 def _start(job: TrainingJob, pk: int | None) -> Checkpoint:
@@ -152,11 +179,11 @@ class _Copied(NamedTuple):
     header_sha256: str
 
 
-def _copy(start: Checkpoint, carry: str) -> _Copied:
+def _copy(start: Checkpoint, *, needs_optimizer: bool) -> _Copied:
     """The file under a new name in the store, read and checked on the way."""
     local = checkpoints.fetch(start, settings.SCRATCH_DIR)
     try:
-        if carry == TRAINING and "optimizer" not in checkpoints.parts_in(local):
+        if needs_optimizer and "optimizer" not in checkpoints.parts_in(local):
             raise InvalidInput(
                 {
                     "carry": [

@@ -81,7 +81,7 @@ def note_started(attempt: Attempt, started: Started) -> None:
     with transaction.atomic():
         job = renew(attempt, {"phase": "training", "approximate": started.approximate})
         environment = started.environment
-        resolved = {"environment": environment | job.environment, "total_steps": started.total_steps}
+        resolved = {"environment": environment | job.environment} | _length_of(job, started)
         if started.learning_rate is not None:
             resolved["learning_rate"] = finite(started.learning_rate)
         TrainingJob.objects.filter(pk=job.pk).update(**resolved)
@@ -94,6 +94,16 @@ def note_started(attempt: Attempt, started: Started) -> None:
             )
         for sentence in started.approximate:
             note_event(job, "approximate", f"Approximate: {sentence}")
+
+
+def _length_of(job: TrainingJob, started: Started) -> dict[str, Any]:
+    """How long it is to train. A recipe is asked before; a program says it, or that it does not know."""
+    if job.recipe:
+        return {"total_steps": started.total_steps}
+    return {
+        "total_steps": started.total_steps or None,
+        "total_epochs": started.total_epochs or job.total_epochs,
+    }
 
 
 def drained(attempt: Attempt) -> QuerySet[Node]:
@@ -145,7 +155,7 @@ def _carried_words(job: TrainingJob) -> str:
     origin, asked = job.origin or {}, job.config.get("learning_rate")
     what = "everything" if origin["carries"] == "training" else "the weights alone"
     sentence = f"Carried over from step {origin['step']} of job {origin['job']}: {what}."
-    if asked is not None and job.learning_rate is not None:
+    if isinstance(asked, int | float) and job.learning_rate is not None:
         sentence += f" Learning rate: {asked:g} asked, {job.learning_rate:.6g} effective at the next step."
     return sentence
 
@@ -171,9 +181,8 @@ def _add_epoch_event(job: TrainingJob, done: EpochDone) -> None:
     ).first()
     if before is None:
         losses = [values[name] for name in ("val_loss", "train_loss") if values.get(name) is not None]
-        sentence = f"Epoch {done.epoch} of {job.total_epochs} finished" + (
-            f", loss {losses[0]:.6g}." if losses else "."
-        )
+        of_all = f" of {job.total_epochs}" if job.total_epochs else ""
+        sentence = f"Epoch {done.epoch}{of_all} finished" + (f", loss {losses[0]:.6g}." if losses else ".")
         note_event(job, "epoch", sentence, data={"generation": job.generation, "values": values})
     elif before.data.get("values") != values and not job.approximate:
         sentence = f"Epoch {done.epoch} was repeated and gave other values than before."

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import transaction
 
-from heimdall.errors import InvalidConfig
+from heimdall.errors import InvalidConfig, InvalidInput
 from heimdall.recipes import registry
 from training import fields, hardware, placement, policy, queue
 from training.lifecycle import Answer, JobType, Verb
@@ -16,7 +16,7 @@ from training.models import (
     Dataset,
     TrainingJob,
 )
-from training.services import limits, outbox
+from training.services import limits, outbox, programs
 from training.services.datasets import dataset_named, name_dataset
 from training.services.editing import index_tags
 from training.services.transition import Result, add_event, hold
@@ -26,8 +26,12 @@ def submit(
     *,
     by: Any,
     job_name: str,
-    recipe: str,
     config: dict[str, Any],
+    recipe: str = "",
+    program: dict[str, Any] | None = None,
+    code: str = "",
+    secrets: dict[str, str] | None = None,
+    kept_secrets: str = "",
     description: str = "",
     team: Group | None = None,
     priority: int = 0,
@@ -36,14 +40,13 @@ def submit(
     dataset: Dataset | None = None,
     tags: Any = (),
 ) -> Result:
-    """Queue a new job. Raises InvalidInput with the fields that were refused.
+    """Queue a new job: of a recipe, or of a program with its code's digest. Raises InvalidInput with the fields that
+    were refused.
 
-    A synthetic-data job begins a dataset, named after it, unless it is given the one that it extends.
+    A synthetic-data job begins a dataset, named after it, unless it is given the one that it extends. secrets: what
+    the program finds in its environment and nobody sees; kept_secrets: those of another job, as they are kept.
     """
-    info = registry.get(recipe)
-    resolved = registry.validate(recipe, config)
-    _refuse_what_does_not_fit(info, resolved)
-    limits.require_rare_checkpoints(resolved)
+    _require_one_of(recipe, program, code, secrets)
     priority = fields.clean_priority(priority)
     limits.require_priority(priority, by=by)
     about = {
@@ -58,22 +61,44 @@ def submit(
         limits.require_room_in_queue(by)
         if parent is not None:
             hold(parent)
-        job = TrainingJob.objects.create(
-            **about,
-            dataset=dataset or _dataset_for(info.job_type, recipe, resolved, about, by),
-            job_type=info.job_type,
-            recipe=recipe,
-            config=resolved,
-            owner=by,
-            parent=parent,
-            total_epochs=resolved["epochs"] if info.job_type == JobType.TRAINING else 0,
-            event_seq=1,
-        )
+        if program is not None:
+            settled = programs.checked(
+                program, code, config, by=by, secrets=secrets, kept_secrets=kept_secrets
+            ).columns()
+        else:
+            settled = _by_recipe(recipe, config, about, by=by, dataset=dataset)
+        limits.require_rare_checkpoints(settled["config"])
+        job = TrainingJob.objects.create(**about, **settled, owner=by, parent=parent, event_seq=1)
         job.refresh_from_db()
         index_tags(job)
         outbox.announce(job, add_event(job, "submit", f"Submitted by {by}.", by=by), Verb.SUBMIT)
         task = queue.wake()
     return Result(job, Answer.NOTED, f"Job {job.pk} is queued.{_pool_hint(job.pool)}", task_id=task)
+
+
+def _require_one_of(recipe: str, program: Any, code: str, secrets: Any) -> None:
+    if program is None and not recipe:
+        raise InvalidInput({"recipe": ["Name a recipe, or give a program with its code."]})
+    if program is not None and recipe:
+        raise InvalidInput({"program": ["A job has a recipe or a program, not both."]})
+    if program is None and (code or secrets):
+        raise InvalidInput({"program": ["Code and secrets belong to a program: describe it, too."]})
+
+
+def _by_recipe(
+    recipe: str, config: dict[str, Any], about: dict, *, by: Any, dataset: Dataset | None
+) -> dict[str, Any]:
+    """What a job of this recipe has of it."""
+    info = registry.get(recipe)
+    resolved = registry.validate(recipe, config)
+    _refuse_what_does_not_fit(info, resolved)
+    return {
+        "job_type": info.job_type,
+        "recipe": recipe,
+        "config": resolved,
+        "dataset": dataset or _dataset_for(info.job_type, recipe, resolved, about, by),
+        "total_epochs": resolved["epochs"] if info.job_type == JobType.TRAINING else 0,
+    }
 
 
 def _dataset_for(job_type: str, recipe: str, config: dict, about: dict, by: Any) -> Dataset | None:

@@ -54,6 +54,11 @@ def best_checkpoint(job: TrainingJob) -> Checkpoint | None:
 
 def write(checkpoint: Checkpoint, folder: Path) -> Path:
     """The bundle of a checkpoint as a new file in the folder, which the caller removes."""
+    if not checkpoint.job.recipe:
+        raise BadBundle(
+            f"Job {checkpoint.job_id} runs a program, and a bundle is of a recipe: download its checkpoint and its "
+            "code instead."
+        )
     source = checkpoints.fetch(checkpoint, folder)
     target = folder / f"bundle-{checkpoint.pk}-{uuid.uuid4().hex[:8]}.safetensors"
     try:

@@ -26,7 +26,7 @@ from training.views.page import page, visible_checkpoint, visible_job
 def download(request: HttpRequest, job_id: int, checkpoint_id: int) -> HttpResponseBase:
     try:
         return checkpoint_files.send(request, _checkpoint(request, job_id, checkpoint_id))
-    except (BadCheckpoint, StorageUnavailable) as error:
+    except (BadCheckpoint, bundles.BadBundle, StorageUnavailable) as error:
         messages.error(request, str(error))
         return redirect("job", job_id)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import time
 from pathlib import Path
 
 from django.conf import settings
@@ -26,6 +27,9 @@ def sweep_staging(node: Node) -> None:
     """Remove the staging folders of attempts of this host that are over."""
     if not settings.STAGING_DIR.is_dir():
         return
+    for left in settings.STAGING_DIR.glob("code-*"):  # of an upload that was killed
+        if left.stat().st_mtime < time.time() - settings.ORPHAN_GRACE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
     for folder in settings.STAGING_DIR.iterdir():
         owner = _OWNER.fullmatch(folder.name)
         if not owner:
@@ -60,6 +64,7 @@ def retire() -> None:
     try:
         services.retire_all_checkpoints()
         services.delete_orphaned_files()
+        services.delete_unused_code()
     except HeimdallError as error:
         logger.warning("The store of checkpoints was not swept: %s", error)
 

@@ -15,8 +15,9 @@ from django.core.management.base import CommandError
 
 from training import policy, queries, services
 from training.errors import NotFound
+from training.fields import NAME_LENGTH
 from training.lifecycle import TERMINAL, Status, Verb
-from training.management import config_options
+from training.management import config_options, program_options
 from training.management import job_options as takes
 from training.management.base import NOT_ALLOWED, NOT_FOUND, REFUSED, VerbCommand, whole
 from training.management.progress import ProgressLine, printable, table
@@ -87,10 +88,16 @@ class Command(VerbCommand):
         super().handle(*args, **options)
 
     def submit(self, options: dict[str, Any]) -> int:
+        words = options["recipe"]
+        if options["program"]:
+            what = program_options.read(options, by=self.user)
+        else:
+            program_options.require_none(options)
+            what = {"recipe": words[0]}
         result = services.submit(
             by=self.user,
-            job_name=options["name"] or options["recipe"],
-            recipe=options["recipe"],
+            job_name=options["name"] or " ".join(words)[:NAME_LENGTH],
+            **what,
             config=config_options.read(options),
             description=options["description"],
             team=policy.team_named(options["team"], self.user),

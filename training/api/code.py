@@ -1,0 +1,114 @@
+"""The code of programs over REST: brought, looked at, downloaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema_serializer
+from rest_framework import serializers as rest
+from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from training import policy, services
+from training.api.base import ApiView
+from training.api.bodies import UnparsedBody
+from training.api.schema import answers, document
+from training.errors import NotFound
+from training.models import CodeArchive
+from training.presentation import code_files, params
+from training.presentation.params import Param
+from training.queries.code import code_dict, visible_code
+from training.services import tokens
+from training.store.code import most_packed_bytes
+
+MEDIA_TYPES = ("application/octet-stream", "application/gzip")
+COMMIT = Param("commit", "The git commit that it was packed at.", default="", longest=64)
+IS_DIRTY = Param(
+    "is_dirty", "Whether something differed from it.", default="false", choices=("false", "true")
+)
+ADDRESS = "/v1/training/code"
+
+
+@extend_schema_serializer(component_name="Code")
+class CodeShape(rest.Serializer):
+    digest = rest.CharField(help_text="SHA-256 of what is in it: what a job names it by.")
+    size = rest.IntegerField(min_value=0, help_text="Bytes of its files.")
+    num_files = rest.IntegerField(min_value=0)
+    files = rest.ListField(child=rest.CharField(), help_text="Their paths.")
+    commit = rest.CharField(allow_blank=True)
+    is_dirty = rest.BooleanField()
+    owner = rest.CharField(help_text="Who brought it first.")
+    jobs = rest.ListField(
+        child=rest.IntegerField(min_value=0), help_text="Numbers of the newest that run it."
+    )
+    created_at = rest.DateTimeField()
+
+
+class Archive(UnparsedBody):
+    """Nobody parses it: it goes to a file."""
+
+    media_type = "*/*"
+
+
+class CodeView(ApiView):
+    parser_classes = (Archive,)
+
+    @document(
+        "upload_program_code",
+        "Bring the code of a program: a gzipped tar of a folder",
+        body={"application/octet-stream": OpenApiTypes.BINARY},
+        params=(COMMIT, IS_DIRTY),
+        answers=answers(201, CodeShape, 403, 413, 415, 429),
+    )
+    def post(self, request: Request) -> Response:
+        given = params.read(request, (COMMIT, IS_DIRTY))
+        services.require_programs(request.user)
+        declared = request.content_type.partition(";")[0].strip().lower()
+        if declared not in MEDIA_TYPES:
+            raise UnsupportedMediaType(declared[:100], "Send the archive as application/octet-stream.")
+        kept = services.keep_code(
+            request._request, by=request.user, commit=given["commit"], is_dirty=given["is_dirty"] == "true"
+        )
+        return Response(code_dict(kept, request.user), status=201)
+
+
+class CodeDetailView(ApiView):
+    @document("show_program_code", "Look at the code of a program", answers=answers(200, CodeShape, 404))
+    def get(self, request: Request, digest: str) -> Response:
+        params.read(request, ())
+        return Response(code_dict(find_code(request, digest), request.user))
+
+
+class CodeDownloadView(ApiView):
+    @document(
+        "download_program_code",
+        "Download the code of a program",
+        answers=answers(200, None, 404)
+        | {(200, "application/gzip"): OpenApiResponse(OpenApiTypes.BINARY, description="The archive.")},
+    )
+    def get(self, request: Request, digest: str) -> HttpResponseBase:
+        params.read(request, ())
+        return code_files.send(request, find_code(request, digest))
+
+
+def find_code(request: Request, digest: str) -> CodeArchive:
+    found = visible_code(request.user).select_related("owner").filter(digest=digest).first()
+    if found is None:
+        raise NotFound("There is no code with this digest that you may see.")
+    return found
+
+
+def most_upload_bytes(scope: dict[str, Any]) -> int:
+    """How much the body of a request may have that brings code, asked before any of it is read; 0: as any other.
+
+    Only programs that came with a token of somebody who may run programs send so much.
+    """
+    if scope["method"] != "POST" or scope["path"] != ADDRESS:
+        return 0
+    header = dict(scope["headers"]).get(b"authorization", b"").decode("latin1")
+    value = tokens.value_in(header)
+    user = tokens.person_with(value) if value else None
+    return most_packed_bytes() if user is not None and policy.may_run_programs(user) else 0
