@@ -172,7 +172,11 @@ class Site:
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """The decoded answer, or its bytes where it is no JSON. Raises Answer for what is not 2xx."""
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Token {self.token}", "Content-Type": "application/json"}
+        return self.send(method, path, data, "application/json")
+
+    def send(self, method: str, path: str, data: bytes | None, media_type: str) -> Any:
+        """A request whose body is written already, answered as request does."""
+        headers = {"Authorization": f"Token {self.token}", "Content-Type": media_type}
         request = urllib.request.Request(f"{self.url}{path}", data=data, headers=headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
