@@ -1,7 +1,8 @@
 """The code that travels with a job: a folder as one file, named by what is in it.
 
-An archive is a gzipped tar that holds nothing of where and when it was made: entries in order, no owner, no time. Its
-digest is a SHA-256 over the manifest, one line for each entry in the order of their names:
+An archive is a gzipped tar that holds nothing of where and when it was made: entries in order, no owner, no time; one
+that `tar czf` made is taken, too. Its digest is a SHA-256 over the manifest, one line for each entry in the order of
+their names:
 
     <kind> <mode> <SHA-256 of the content, or the link's target as JSON> <path as JSON>
 
@@ -127,11 +128,26 @@ def examine(
 
 def read_text(archive: Path, name: str, *, most_bytes: int = 2**20) -> str:
     """One file of an archive, for a page: its first bytes as text. Raises KeyError where there is none."""
+    return read_bytes(archive, name, most_bytes=most_bytes).decode(errors="replace")
+
+
+def read_bytes(archive: Path, name: str, *, most_bytes: int = 2**20) -> bytes:
+    """The first bytes of one file of an archive. Raises KeyError where there is none."""
     with tarfile.open(archive, "r:gz") as tar:
-        member = tar.extractfile(name)
-        if member is None:
+        found = next((member for member in tar.getmembers() if _plain(member.name) == name), None)
+        file = tar.extractfile(found) if found is not None and not found.isdir() else None
+        if file is None:
             raise KeyError(name)
-        return member.read(most_bytes).decode(errors="replace")
+        return file.read(most_bytes)
+
+
+def of_one_file(name: str, content: bytes) -> bytes:
+    """The archive of a folder that holds this file alone."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "code"
+        folder.mkdir()
+        (folder / name).write_bytes(content)
+        return pack(folder, Path(place) / "code.tar.gz").path.read_bytes()
 
 
 def _names(root: Path) -> list[str]:
@@ -201,6 +217,9 @@ def _members(
                 if number >= max_files:
                     raise BadArchive(f"The code archive holds more than {max_files} files.")
                 _refuse_bad_member(member)
+                if member.isdir():
+                    continue  # each file makes the folders that it needs
+                member.name = _plain(member.name)
                 if member.name in seen:
                     raise BadArchive(f"The code archive names {member.name[:100]!r} twice.")
                 seen.add(member.name)
@@ -212,7 +231,10 @@ def _members(
                 room -= member.size
                 if room < 0:
                     raise BadArchive(f"The code archive holds more than {max_bytes / 1e6:.0f} MB.")
+                member.mode = 0o755 if member.mode & 0o100 else 0o644
                 yield _Entry(member.name, "file", member.mode, _content(tar, member, into)), member.size
+            if not seen:
+                raise BadArchive("The code archive holds no file.")
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, UnicodeError, ValueError) as error:
         raise BadArchive(f"The code archive cannot be read: {error}.") from error
 
@@ -250,14 +272,20 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path | None) -
 
 def _refuse_bad_member(member: tarfile.TarInfo) -> None:
     path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or len(member.name) > LONGEST_PATH:
+    is_named = bool(path.parts) or member.isdir()
+    if path.is_absolute() or ".." in path.parts or not is_named or len(member.name) > LONGEST_PATH:
         raise BadArchive(f"The code archive names a path that leads out of it: {member.name[:100]!r}.")
-    if not (member.isreg() or member.issym()):
+    if not (member.isreg() or member.issym() or member.isdir()):
         raise BadArchive(f"The code archive holds something that is no file: {member.name[:100]!r}.")
     if member.issym():
         end = os.path.normpath(os.path.join(os.path.dirname(member.name), member.linkname))
         if os.path.isabs(member.linkname) or end.split("/")[0] == "..":
             raise BadArchive(f"The code archive holds a link that leads out of it: {member.name[:100]!r}.")
+
+
+def _plain(name: str) -> str:
+    """As this module writes names itself: other programs begin them with ./"""
+    return PurePosixPath(name).as_posix()
 
 
 def _digest(entries: list[_Entry]) -> str:

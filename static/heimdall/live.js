@@ -20,6 +20,7 @@ function keyOf(job) {
     job.job_name,
     job.priority,
     job.tags.join(" "),
+    job.total_epochs || job.total_steps || 0,
   ].join("|");
 }
 
@@ -31,7 +32,7 @@ const word = job =>
 
 const derived = {
   more: job => {
-    const isEarly = job.status === "completed" && job.current_epoch < job.total_epochs;
+    const isEarly = job.status === "completed" && job.recipe && job.current_epoch < job.total_epochs;
     const headline = job.headline.startsWith(word(job))
       ? job.headline.slice(word(job).length).replace(/^[, ]+/, "")
       : job.headline;
@@ -39,10 +40,12 @@ const derived = {
   },
   row_more: job =>
     job.status === "failed" ? (job.error_message || job.error_code).split("\n")[0] : derived.more(job),
-  progress_words: job =>
-    job.total_epochs
-      ? `epoch ${format.count(job.current_epoch)} of ${format.count(job.total_epochs)}`
-      : `${format.count(job.current_step)}${format.of(job.total_steps)} shards`,
+  progress_words: job => {
+    if (job.total_epochs) return `epoch ${format.count(job.current_epoch)} of ${format.count(job.total_epochs)}`;
+    const steps = `${format.count(job.current_step)}${format.of(job.total_steps)}`;
+    if (job.job_type !== "training") return `${steps} shards`;
+    return job.current_epoch ? `epoch ${format.count(job.current_epoch)}, step ${steps}` : `step ${steps}`;
+  },
   epoch_percent: job => {
     if (!job.total_steps || !job.total_epochs) return 0;
     const steps = job.total_steps / job.total_epochs,

@@ -4,6 +4,7 @@ base.py      rows that nobody may change       jobs.py      jobs, and their hist
 history.py   what became of jobs               datasets.py  datasets and their files
 nodes.py     the hosts                         people.py    users, groups, tokens
 queue.py     the messages of django-q2         dashboard.py  the admin's first page
+submission.py  the forms that submit a job
 """
 
 from training.admin import datasets, history, jobs, nodes, people, queue

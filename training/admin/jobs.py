@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -23,6 +24,7 @@ from heimdall.errors import InvalidInput
 from heimdall.recipes import registry
 from training import policy, queries, services
 from training.admin.base import CheckpointColumns, HistoryInline
+from training.admin.submission import dress, new_form, submission
 from training.errors import NotAllowed
 from training.lifecycle import Verb
 from training.models import Attempt, Checkpoint, Event, TrainingJob
@@ -30,9 +32,9 @@ from training.presentation.answers import ANSWER, too_late, words_of
 from training.presentation.config_groups import config_groups
 from training.presentation.confirmations import question, question_for_many
 from training.presentation.form_fields import TagsField
-from training.presentation.job_forms import NewJobForm
+from training.presentation.program_facts import program_of
 from training.presentation.throttles import throttle_verbs
-from training.templatetags.heimdall import buttons_of, clock, loss, percent, progress_words, state_word
+from training.templatetags.heimdall import buttons_of, clock, loss, percent, progress_words, runs, state_word
 
 ASKS_FIRST = {Verb.RESTART, Verb.CANCEL, Verb.DISCARD, Verb.DELETE}
 _LABELS = {
@@ -95,7 +97,17 @@ def _action(verb: str, label: str, **options: Any) -> Callable:
 
 @admin.register(TrainingJob)
 class JobAdmin(ModelAdmin):
-    list_display = ("named", "state", "verbs", "progress", "train", "best", "owner", "recipe", "created")
+    list_display = (
+        "named",
+        "state",
+        "verbs",
+        "progress",
+        "train",
+        "best",
+        "owner",
+        "what_it_runs",
+        "created",
+    )
     list_display_links = ("named",)
     list_filter = (
         "status",
@@ -107,17 +119,17 @@ class JobAdmin(ModelAdmin):
     )
     search_fields = ("job_name", "description", "=id")
     search_help_text = "A part of the name or of the notes, or a job's number"
-    list_select_related = ("owner", "team", "latest_checkpoint")
+    list_select_related = ("owner", "team", "latest_checkpoint", "code")
     list_per_page = 50
     show_full_result_count = False
     fields = (
-        "state_and_headline", "verbs", "progress", "job_name", "description", "tags", "priority", "pool", "recipe",
-        "job_type", "owner", "team", "parent", "losses", "settings", "error_message", "created_at", "started_at",
-        "completed_at",
+        "state_and_headline", "verbs", "progress", "job_name", "description", "tags", "priority", "pool",
+        "what_it_runs", "promise", "program_facts", "job_type", "owner", "team", "parent", "losses", "settings",
+        "error_message", "created_at", "started_at", "completed_at",
     )  # fmt: skip
     readonly_fields = (
-        "state_and_headline", "verbs", "progress", "recipe", "job_type", "owner", "team", "parent", "losses",
-        "settings", "error_message", "created_at", "started_at", "completed_at",
+        "state_and_headline", "verbs", "progress", "what_it_runs", "promise", "program_facts", "job_type", "owner",
+        "team", "parent", "losses", "settings", "error_message", "created_at", "started_at", "completed_at",
     )  # fmt: skip
     inlines = (AttemptInline, CheckpointInline, EventInline)
     actions = (
@@ -177,6 +189,30 @@ class JobAdmin(ModelAdmin):
     def losses(self, job: TrainingJob) -> str:
         return (
             f"train {loss(job.train_loss)}, validation {loss(job.val_loss)}, best {loss(job.best_val_loss)}"
+        )
+
+    @display(description="What it runs", ordering="recipe")
+    def what_it_runs(self, job: TrainingJob) -> str:
+        return runs({"program": job.program, "recipe": job.recipe})
+
+    @display(description="A pause is")
+    def promise(self, job: TrainingJob) -> str:
+        return queries.promise(job)
+
+    @display(description="Program")
+    def program_facts(self, job: TrainingJob) -> str:
+        """Its command, its code and how it is run. Of its secrets nobody has more than the names."""
+        shown = program_of(job)
+        if shown is None or job.code is None:
+            return "\u2013"
+        rows = [("Command", shown["command"]), *shown["facts"]]
+        rows += list(job.program["variables"].items())
+        rows += [(name, "secret") for name in job.program["secrets"]]
+        rows += [("Code", job.code.digest), ("Commit", job.code.commit or "none")]
+        facts = format_html_join("", "<div><dt>{}</dt><dd>{}</dd></div>", rows)
+        address = reverse("job-code", args=[job.pk])
+        return format_html(
+            '<dl class="heimdall-settings">{}</dl><a href="{}">Download the code</a>', facts, address
         )
 
     @display(description="Settings")
@@ -287,21 +323,22 @@ class JobAdmin(ModelAdmin):
         """Submit a job: the form of the recipe that the address names."""
         if not self.has_add_permission(request):
             raise PermissionDenied
-        recipes = registry.usable()
-        wanted = request.GET.get("recipe") or (recipes[0].name if recipes else "")
+        recipes, is_program = registry.usable(), "program" in request.GET
+        wanted = request.GET.get("recipe") or (recipes[0].name if recipes and not is_program else "")
         recipe = next((found for found in recipes if found.name == wanted), None)
-        if recipe is None:
+        if recipe is None and not is_program:
             raise Http404("There is no such recipe.")
-        form = NewJobForm(recipe, request.user, request.POST or None)
+        form = new_form(request, recipe)
         if form.is_valid():
             try:
-                result = services.submit(by=request.user, **form.submission())
+                result = services.submit(by=request.user, **submission(form, request.user))
                 messages.success(request, result.message)
                 return redirect("admin:training_trainingjob_changelist")
             except InvalidInput as error:
                 form.refuse(error)
-        _dress(form)
+        dress(form)
         context = {"title": "Submit a job", "form": form, "recipes": recipes, "recipe": recipe}
+        context["may_run_programs"] = settings.PROGRAMS and policy.may_run_programs(request.user)
         return self._page(request, "admin/training/submit.html", context, 400 if form.errors else 200)
 
     @method_decorator(throttle_verbs)
@@ -365,8 +402,8 @@ def _shown(job: TrainingJob) -> dict[str, Any]:
     return {"status": job.status, "stop": {"kind": job.stop, "at": job.stop_at} if job.stop else None}
 
 
-def _counts(job: TrainingJob) -> dict[str, int | None]:
-    names = ("current_epoch", "total_epochs", "current_step", "total_steps")
+def _counts(job: TrainingJob) -> dict[str, int | str | None]:
+    names = ("job_type", "current_epoch", "total_epochs", "current_step", "total_steps")
     return {name: getattr(job, name) for name in names}
 
 
@@ -385,21 +422,3 @@ def _answer(response: HttpResponse, answers: list[str]) -> HttpResponse:
     if len(set(answers)) == 1:
         response[ANSWER] = answers[0]
     return response
-
-
-def _dress(form: NewJobForm) -> None:
-    """Give the form's fields unfold's widgets."""
-    for field in form.fields.values():
-        old = field.widget
-        attrs = {name: value for name, value in old.attrs.items() if name != "class"}
-        if isinstance(old, forms.CheckboxInput):
-            field.widget = widgets.UnfoldBooleanSwitchWidget(attrs=attrs)
-        elif isinstance(old, forms.Select):
-            field.widget = widgets.UnfoldAdminSelectWidget(attrs=attrs, choices=field.choices)  # type: ignore[attr-defined]
-        elif isinstance(old, forms.Textarea):
-            field.widget = widgets.UnfoldAdminTextareaWidget(attrs=attrs)
-        elif isinstance(old, forms.NumberInput):
-            field.widget = widgets.UnfoldAdminDecimalFieldWidget(attrs=attrs)
-        else:
-            field.widget = widgets.UnfoldAdminTextInputWidget(attrs=attrs)
-        field.widget.is_required = field.required

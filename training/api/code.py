@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.http import HttpRequest, parse_cookie
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema_serializer
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers as rest
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
@@ -15,7 +19,7 @@ from rest_framework.response import Response
 from training import policy, services
 from training.api.base import ApiView
 from training.api.bodies import UnparsedBody
-from training.api.schema import answers, document
+from training.api.schema import answers, code_file, document
 from training.errors import NotFound
 from training.models import CodeArchive
 from training.presentation import code_files, params
@@ -30,6 +34,7 @@ IS_DIRTY = Param(
     "is_dirty", "Whether something differed from it.", default="false", choices=("false", "true")
 )
 ADDRESS = "/v1/training/code"
+FORMS = ("/jobs/", "/admin/training/trainingjob/add/")  # which take the code of a program as a file
 
 
 @extend_schema_serializer(component_name="Code")
@@ -86,8 +91,7 @@ class CodeDownloadView(ApiView):
     @document(
         "download_program_code",
         "Download the code of a program",
-        answers=answers(200, None, 404)
-        | {(200, "application/gzip"): OpenApiResponse(OpenApiTypes.BINARY, description="The archive.")},
+        answers=code_file(),
     )
     def get(self, request: Request, digest: str) -> HttpResponseBase:
         params.read(request, ())
@@ -104,11 +108,21 @@ def find_code(request: Request, digest: str) -> CodeArchive:
 def most_upload_bytes(scope: dict[str, Any]) -> int:
     """How much the body of a request may have that brings code, asked before any of it is read; 0: as any other.
 
-    Only programs that came with a token of somebody who may run programs send so much.
+    Only somebody who may run programs sends so much: by a token to the API, by a session to the forms.
     """
-    if scope["method"] != "POST" or scope["path"] != ADDRESS:
+    if scope["method"] != "POST" or not scope["path"].startswith((ADDRESS, *FORMS)):
         return 0
-    header = dict(scope["headers"]).get(b"authorization", b"").decode("latin1")
-    value = tokens.value_in(header)
-    user = tokens.person_with(value) if value else None
+    headers = dict(scope["headers"])
+    if scope["path"].startswith(ADDRESS):
+        value = tokens.value_in(headers.get(b"authorization", b"").decode("latin1"))
+        user = tokens.person_with(value) if value else None
+    else:
+        user = _person_of_session(headers.get(b"cookie", b"").decode("latin1"))
     return most_packed_bytes() if user is not None and policy.may_run_programs(user) else 0
+
+
+def _person_of_session(cookies: str) -> Any:
+    request = HttpRequest()
+    key = parse_cookie(cookies).get(settings.SESSION_COOKIE_NAME)
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    return get_user(request)

@@ -13,6 +13,7 @@ from rest_framework.response import Response
 
 from training import errors
 from training.presentation.errors import DATABASE_IS_AWAY, body, describe
+from training.store.code import BadCode
 from training.store.datasets import BadDataset
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ STATUS_OF: dict[type[errors.HeimdallError], int] = {
     errors.BadCheckpoint: 410,
     errors.NoGoodCheckpoint: 410,
     BadDataset: 410,
+    BadCode: 410,
     errors.StorageUnavailable: 503,
 }
 CODE_OF_STATUS = {

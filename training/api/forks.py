@@ -32,10 +32,10 @@ class Extension(serializers.Input):
 
 
 class Copy(serializers.NewJob):
-    """What a new job takes, without the recipe or the program; what is left out is as the other job has it."""
+    """What a new job takes, without the recipe; what is left out is as the other job has it."""
 
     job_name = serializers.name_field(required=False)
-    recipe = program = code = None  # type: ignore[assignment]
+    recipe = None  # type: ignore[assignment]
     config = serializers.JsonObject(required=False, help_text="The settings that change.")
 
 

@@ -70,6 +70,13 @@ def answers(ok: int, shape: Any, *others: int) -> dict[Any, Any]:
     return found
 
 
+def code_file() -> dict[Any, Any]:
+    found = answers(200, None, 404, 410)
+    del found[200]
+    found[200, "application/gzip"] = OpenApiResponse(OpenApiTypes.BINARY, description="The archive.")
+    return found
+
+
 def checkpoint_file() -> dict[Any, Any]:
     found = answers(200, None, 404, 410)
     del found[200]

@@ -17,7 +17,7 @@ from training import services
 from training.models import CodeArchive
 from training.store.code import max_bytes
 
-_PLAIN = ("kind", "hook", "environment", "pause_signal", "grace_seconds", "checkpoint_folder")
+_PLAIN = ("kind", "directory", "hook", "environment", "pause_signal", "grace_seconds", "checkpoint_folder")
 
 
 def add_to(parser: CommandParser) -> None:
@@ -26,6 +26,7 @@ def add_to(parser: CommandParser) -> None:
         "--program", action="store_true", help="run the command behind -- with the code of this folder"
     )
     group.add_argument("--folder", type=Path, default=None, help="the code's folder (default: this one)")
+    group.add_argument("--directory", help="where in the code it is started (default: at its top)")
     group.add_argument("--env", dest="environment", metavar="NAME", help="an environment of the server")
     group.add_argument("--kind", choices=["script", "command"], help="default: as the file looks")
     group.add_argument(

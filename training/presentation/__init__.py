@@ -7,5 +7,6 @@ throttles.py         how often one may ask
 params.py            query parameters                 filters.py        which jobs a list shows
 form_fields.py       fields of forms                  job_forms.py      the form of a new job
 config_groups.py     settings as people read them     checkpoint_files.py  sending a checkpoint's file
+program_forms.py     the form of a program          program_facts.py  what people read of one
 code_files.py        sending a program's code
 """

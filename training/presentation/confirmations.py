@@ -101,10 +101,25 @@ def _pause(job: dict[str, Any], name: str) -> Question:
         return Question(f"Pause {name}?", text, "Pause", "pause")
     text = "A checkpoint is stored, then the device is free. Resumed later, it goes on as if nothing had happened."
     sooner = bool(job["stop"] and job["stop"]["kind"] == Stop.PAUSE)
-    epoch = min(job["current_epoch"] + 1, max(job["total_epochs"], 1))
+    if job["program"] and job["program"]["kind"] == "command":
+        return Question(
+            f"Pause {name}?", _of_a_command(job["program"]), "Pause", "pause", keep="Keep running"
+        )
+    following = job["current_epoch"] + 1
+    epoch = min(following, job["total_epochs"]) if job["total_epochs"] else following
     return Question(
         f"Pause {name}?", text, "Pause", "pause", keep="Keep running", choices=_when(epoch, sooner)
     )
+
+
+def _of_a_command(program: dict[str, Any]) -> str:
+    asked = (
+        f"It is sent SIG{program['pause_signal']} and has {program['grace_seconds']:g} s to leave; then it is "
+        "ended, and the device is free."
+    )
+    if program["checkpoint_folder"]:
+        return f"{asked} Its checkpoint folder is kept: resumed later, it goes on from what it saved there itself."
+    return f"{asked} It keeps nothing, so that resumed later it begins again."
 
 
 def _resume(job: dict[str, Any], name: str) -> Question:

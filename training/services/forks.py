@@ -47,14 +47,19 @@ def clone(
     *,
     by: Any,
     config: dict[str, Any] | None = None,
+    program: dict[str, Any] | None = None,
+    code: str = "",
     secrets: dict[str, str] | None = None,
     **about: Any,
 ) -> Result:
-    """A new job with this one's settings, some of them changed, that begins from nothing. about: as in submit."""
+    """A new job with this one's settings, some of them changed, that begins from nothing. about: as in submit.
+
+    program, code: in the place of this one's, where it runs a program.
+    """
     policy.require(by, policy.SEE, job)
     usual = {"job_name": named_after(job, "copy"), "pool": job.pool}
     given = {name: value for name, value in about.items() if value is not None}
-    what = _what_it_runs(job, by=by, secrets=secrets)
+    what = _what_it_runs(job, by=by, program=program, code=code, secrets=secrets)
     return submit(by=by, config=job.config | (config or {}), parent=job, **what, **usual | given)
 
 
@@ -65,6 +70,8 @@ def fork(
     checkpoint: int | None = None,
     carry: str = TRAINING,
     config: dict[str, Any] | None = None,
+    program: dict[str, Any] | None = None,
+    code: str = "",
     secrets: dict[str, str] | None = None,
     job_name: str = "",
     description: str = "",
@@ -77,6 +84,7 @@ def fork(
     """A new job from a checkpoint of this one (without a number the newest good one), with some settings changed.
 
     carry=training: everything goes on, the counts too. carry=weights: the weights alone, from step 0.
+    program, code: in the place of this one's, where it runs a program.
     `on_made` is called in the transaction that makes the job: where it raises, no job is made.
     """
     policy.require(by, policy.SEE, job)
@@ -90,7 +98,7 @@ def fork(
                 ]
             }
         )
-    what = _what_it_runs(job, by=by, secrets=secrets)
+    what = _what_it_runs(job, by=by, program=program, code=code, secrets=secrets)
     start = _start(job, checkpoint)
     wanted = job.config | (config if isinstance(config, dict) else {})
     if carry == TRAINING:
@@ -120,13 +128,21 @@ def fork(
     return forked
 
 
-def _what_it_runs(job: TrainingJob, *, by: Any, secrets: dict[str, str] | None) -> dict[str, Any]:
+def _what_it_runs(
+    job: TrainingJob, *, by: Any, program: dict[str, Any] | None, code: str, secrets: dict[str, str] | None
+) -> dict[str, Any]:
     """The recipe, or the program with its code. Secrets go along with those who gave them alone."""
     if not programs.is_program(job):
+        if program is not None or code:
+            raise InvalidInput({"program": [f"Job {job.pk} runs a recipe: submit a program as a new job."]})
         return {"recipe": job.recipe, "secrets": secrets}
-    kept = job.secrets if job.owner_id == by.pk else ""
-    code = job.code.digest if job.code else ""
-    return {"program": job.program, "code": code, "secrets": secrets, "kept_secrets": kept}
+    known = job.code.digest if job.code else ""
+    return {
+        "program": job.program if program is None else program,
+        "code": code or known,
+        "secrets": secrets,
+        "kept_secrets": job.secrets if job.owner_id == by.pk else "",
+    }
 
 
 def _start(job: TrainingJob, pk: int | None) -> Checkpoint:

@@ -24,7 +24,7 @@ from training.errors import NotAllowed, StorageUnavailable
 from training.lifecycle import JobType
 from training.models import CodeArchive, TrainingJob, code_storage
 from training.services.clock import in_seconds
-from training.services.secrets import sealed
+from training.services.secrets import SecretsLost, opened, sealed
 from training.store import code as store
 
 MAX_EPOCHS = 100_000
@@ -106,14 +106,15 @@ def delete_unused_code() -> list[str]:
 def checked(
     program: Any, code: Any, config: Any, *, by: Any, secrets: Any = None, kept_secrets: str = ""
 ) -> CheckedProgram:
-    """What a job of this program has. kept_secrets: sealed already, in the place of values."""
+    """What a job of this program has. kept_secrets: sealed already, for those of which no value is given."""
     require_programs(by)
-    values = _clean_secrets(secrets)
+    given_values = _clean_secrets(secrets)
     given = dict(program) if isinstance(program, dict) else program
-    if values and isinstance(given, dict) and not given.get("secrets"):
-        given["secrets"] = sorted(values)
+    if given_values and isinstance(given, dict) and not given.get("secrets"):
+        given["secrets"] = sorted(given_values)
     described = _described(given)
-    _require_values(described, values, kept_secrets)
+    values = _kept_values(described, kept_secrets) | given_values
+    _require_values(described, values)
     archive = code_named(code)
     described = _decided(described, archive)
     _require_environment(described.environment)
@@ -123,7 +124,7 @@ def checked(
     return CheckedProgram(
         program=described.model_dump(mode="json"),
         code=archive,
-        secrets=sealed(values) if values else kept_secrets,
+        secrets=sealed(values),
         config=settled,
         total_epochs=epochs if is_count else 0,
     )
@@ -244,10 +245,16 @@ def _clean_secrets(secrets: Any) -> dict[str, str]:
     return secrets
 
 
-def _require_values(program: Program, values: dict[str, str], kept: str) -> None:
+def _kept_values(program: Program, kept: str) -> dict[str, str]:
+    """Of the secrets of another job those that this program names; none where the secret key is another one now."""
+    try:
+        return {name: value for name, value in opened(kept).items() if name in program.secrets}
+    except SecretsLost:
+        return {}
+
+
+def _require_values(program: Program, values: dict[str, str]) -> None:
     """Each secret has a value, and nothing has one that the program does not name."""
-    if kept and not values:
-        return
     missing, unknown = set(program.secrets) - set(values), set(values) - set(program.secrets)
     both = set(program.secrets) & set(program.variables)
     if missing or unknown or both:

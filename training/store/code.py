@@ -121,12 +121,17 @@ def open_for_download(code: CodeArchive) -> IO[bytes]:
 
 def text_of(code: CodeArchive, name: str) -> str:
     """The beginning of one of its files; empty where a link leads to none."""
+    return bytes_of(code, name, most_bytes=2**20).decode(errors="replace")
+
+
+def bytes_of(code: CodeArchive, name: str, *, most_bytes: int | None = None) -> bytes:
+    """One of its files, or the beginning of it; empty where a link leads to none."""
     settings.SCRATCH_DIR.mkdir(0o700, parents=True, exist_ok=True)
     with local_copy(code, settings.SCRATCH_DIR) as archive:
         try:
-            return code_archive.read_text(archive, name)
+            return code_archive.read_bytes(archive, name, most_bytes=most_bytes or max(code.size, 1))
         except KeyError:
-            return ""
+            return b""
 
 
 def delete_file(name: str) -> None:

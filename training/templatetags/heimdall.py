@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -14,10 +15,11 @@ from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from training.lifecycle import Status, Stop, Verb, describe
+from training.lifecycle import JobType, Status, Stop, Verb, describe
 
 register = template.Library()
 NOTHING = "\u2013"
+LONGEST_COMMAND = 80  # of which a list shows everything
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def state_key(job: dict[str, Any]) -> str:
     """Changes when something changes that live.js does not write by itself. The same expression stands there."""
     stop = job["stop"] or {"kind": "", "at": ""}
     verbs, tags = " ".join(job["verbs"]), " ".join(job["tags"])
+    length = job["total_epochs"] or job["total_steps"] or 0  # which a program may tell when it has started
     parts = (
         job["status"],
         stop["kind"],
@@ -131,6 +134,7 @@ def state_key(job: dict[str, Any]) -> str:
         job["job_name"],
         job["priority"],
         tags,
+        length,
     )
     return "|".join(map(str, parts))
 
@@ -165,7 +169,7 @@ def event_tone(event: dict[str, Any]) -> str:
 def more(job: dict[str, Any]) -> str:
     """What the headline says after the word of the badge beside it; why a job waits; that a job had enough."""
     headline = job["headline"].removeprefix(state_word(job)).lstrip(", ")
-    if job["status"] == Status.COMPLETED and job["current_epoch"] < job["total_epochs"]:
+    if job["status"] == Status.COMPLETED and job["recipe"] and job["current_epoch"] < job["total_epochs"]:
         headline = "stopped early"
     waits = job["waiting"]["message"] if job.get("waiting") else ""
     return ". ".join(filter(None, (headline, waits)))
@@ -180,10 +184,34 @@ def row_more(job: dict[str, Any]) -> str:
 
 
 @register.filter
+def has_length(job: dict[str, Any]) -> bool:
+    """Whether it is known how long it is to go on: a program need not say it."""
+    return bool(job["total_epochs"] or job["total_steps"] or job["job_type"] != JobType.TRAINING)
+
+
+@register.filter
+def is_extendable(job: dict[str, Any]) -> bool:
+    """Whether more epochs can be asked for; a program takes them where its settings have epochs."""
+    return bool(job["status"] == Status.COMPLETED and job["total_epochs"]) and bool(
+        job["recipe"] or job["config"].get("epochs")
+    )
+
+
+@register.filter
+def runs(job: dict[str, Any]) -> str:
+    """What the job runs, in one line: its recipe, or its program's command."""
+    command = shlex.join(job["program"]["command"]) if job["program"] else job["recipe"]
+    return command if len(command) <= LONGEST_COMMAND else f"{command[:LONGEST_COMMAND]}..."
+
+
+@register.filter
 def progress_words(job: dict[str, Any]) -> str:
     if job["total_epochs"]:
         return f"epoch {count(job['current_epoch'])} of {count(job['total_epochs'])}"
-    return f"{count(job['current_step'])}{of(job['total_steps'])} shards"
+    if job["job_type"] != JobType.TRAINING:
+        return f"{count(job['current_step'])}{of(job['total_steps'])} shards"
+    steps = f"step {count(job['current_step'])}{of(job['total_steps'])}"
+    return f"epoch {count(job['current_epoch'])}, {steps}" if job["current_epoch"] else steps
 
 
 @register.filter

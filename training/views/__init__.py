@@ -9,6 +9,7 @@ nodes.py        the hosts                       queue.py        who goes next
 bulk.py         a verb for many jobs at once    saved_views.py  lists with a name
 downloads.py    values as CSV and JSON          sparklines.py   the small curves of the list
 activity.py     who did what, in all jobs       account.py      one's own password and token
+programs.py     jobs that run a program, and their code
 submit.py       making a job, and editing one   verbs.py        pause, resume, ... with their confirmations
 forms.py        forks, extensions, edits        subscription_forms.py  who is notified of what
 checkpoints.py  downloads, bundles, pins        datasets.py     datasets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ _FACTS = (
     ("val_loss", "Validation loss"),
     ("learning_rate", "Learning rate"),
 )
+_OF_PROGRAMS = (("command", "Command"), ("code", "Code"), ("promise", "A pause is"))
 # Words in the name of a value that is better the lower it is. Of any other nobody can say it.
 _LOWER_IS_BETTER = frozenset({"loss", "perplexity", "error", "distance", "rmse", "mse", "mae"})
 
@@ -98,7 +100,10 @@ def _refused(asked: list[int], jobs: list[TrainingJob]) -> str:
 
 def _facts(jobs: list[TrainingJob]) -> list[ComparedValue]:
     shown = [queries.job_dict(job) for job in jobs]
-    rows = [_row(name, title, [one[name] for one in shown]) for name, title in _FACTS]
+    for one in shown:
+        one["command"] = shlex.join(one["program"]["command"]) if one["program"] else None
+    facts = [*_FACTS, *(_OF_PROGRAMS if any(one["program"] for one in shown) else ())]
+    rows = [_row(name, title, [one[name] for one in shown]) for name, title in facts]
     own = dict.fromkeys(name for one in shown for name in one["metrics"])
     return rows + [_row(name, name, [one["metrics"].get(name) for one in shown]) for name in own]
 

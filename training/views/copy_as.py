@@ -6,9 +6,20 @@ import json
 import shlex
 from typing import Any
 
+from heimdall.attached.program import Program
 from heimdall.errors import HeimdallError
 from heimdall.recipes import registry
 from training.models import TrainingJob
+
+_FLAGS = {
+    "kind": "--kind",
+    "directory": "--directory",
+    "environment": "--env",
+    "hook": "--hook",
+    "checkpoint_folder": "--checkpoint-folder",
+    "pause_signal": "--pause-signal",
+    "grace_seconds": "--grace",
+}
 
 
 def copies_of(job: TrainingJob, server: str) -> list[dict[str, str]]:
@@ -21,7 +32,10 @@ def copies_of(job: TrainingJob, server: str) -> list[dict[str, str]]:
 
 
 def _curl(job: TrainingJob, server: str) -> str:
-    body = {"job_name": job.job_name, "recipe": job.recipe, "config": _chosen(job)}
+    what = {"program": job.program, "code": job.code.digest} if job.code else {"recipe": job.recipe}
+    body: dict[str, Any] = {"job_name": job.job_name, **what, "config": _chosen(job)}
+    if job.program and job.program["secrets"]:
+        body["secrets"] = dict.fromkeys(job.program["secrets"], "...")
     about = {"description": job.description, "priority": job.priority, "pool": job.pool, "tags": job.tags}
     body |= {name: value for name, value in about.items() if value}
     return (
@@ -32,13 +46,28 @@ def _curl(job: TrainingJob, server: str) -> str:
 
 
 def _command(job: TrainingJob) -> str:
-    words = ["python", "manage.py", "job", "submit", job.recipe, f"--name={job.job_name}"]
+    words = ["python", "manage.py", "job", "submit", *([] if job.program else [job.recipe])]
+    words += [f"--name={job.job_name}"]
     for name, value in _chosen(job).items():
         words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     words += [f"--priority={job.priority}"] if job.priority else []
     words += [f"--pool={job.pool}"] if job.pool else []
     words += [f"--tag={tag}" for tag in job.tags]
+    words += _of_program(job.program) if job.program else []
     return shlex.join(words)
+
+
+def _of_program(program: dict[str, Any]) -> list[str]:
+    """In the folder of the code; its secrets are read from the shell."""
+    words = ["--program"]
+    for name, flag in _FLAGS.items():
+        if program[name] != Program.model_fields[name].default:
+            words.append(f"{flag}={program[name]}")
+    words += [f"--var={name}={value}" for name, value in program["variables"].items()]
+    words += [f"--secret={name}" for name in program["secrets"]]
+    words += [f"--metric={pattern}" for pattern in program["metric_patterns"]]
+    words += [f"--resume-argument={word}" for word in program["resume_arguments"]]
+    return [*words, "--", *program["command"]]
 
 
 def _chosen(job: TrainingJob) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from training.lifecycle import Status, Verb
 from training.models import Attempt, Checkpoint, Event, Metric, TrainingJob
 from training.presentation.answers import how_it_ended
 from training.presentation.config_groups import config_groups
+from training.presentation.program_facts import program_of
 from training.views.copy_as import copies_of
 from training.views.page import page, visible_job
 from training.views.timeline import MOST_LINES, timeline_of
@@ -56,6 +57,8 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "epoch_names": names,
         "log": queries.newest_log(seen.pk, LOG_CHUNKS),
         "config": config_groups(seen),
+        "program": program_of(seen),
+        "code": seen.code,
         "copies": copies_of(seen, request.build_absolute_uri(reverse("jobs"))),
         "environment": [(name.replace("_", " "), _short(value)) for name, value in seen.environment.items()],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -13,6 +14,7 @@ from training import policy, services
 from training.errors import BadCheckpoint, NotFound, StorageUnavailable, TransitionRefused
 from training.models import Checkpoint
 from training.presentation.job_forms import NewJobForm
+from training.views import programs
 from training.views.forms import EditForm, ExtendJobForm, ForkForm, initial_from, initial_of
 from training.views.page import page, visible_job, whole
 
@@ -22,6 +24,8 @@ from training.views.page import page, visible_job, whole
 def new(request: HttpRequest) -> HttpResponse:
     """Submit a job of one recipe, empty or filled in from another job (?from=<id>)."""
     parent = visible_job(request, whole(request.GET.get("from"))) if "from" in request.GET else None
+    if parent is not None and services.is_program(parent):
+        return programs.clone(request, parent)
     known = registry.usable()
     wanted = parent.recipe if parent else request.GET.get("recipe", known[0].name if known else "")
     recipe = _named(wanted, known)
@@ -44,6 +48,7 @@ def new(request: HttpRequest) -> HttpResponse:
             except InvalidInput as error:
                 form.refuse(error)
     context = {"section": "new", "form": form, "recipe": recipe, "recipes": known, "parent": parent}
+    context["may_run_programs"] = settings.PROGRAMS and policy.may_run_programs(request.user)
     return render(request, "job_new.html", context, status=400 if form and form.errors else 200)
 
 
@@ -54,6 +59,8 @@ def fork(request: HttpRequest, job_id: int) -> HttpResponse:
     seen = visible_job(request, job_id)
     wanted = whole(request.GET.get("checkpoint")) or seen.latest_checkpoint_id
     start = Checkpoint.objects.filter(job=seen, pk=wanted, quarantined_at=None).first()
+    if start is not None and services.is_program(seen):
+        return programs.fork(request, seen, start)
     recipe = _named(seen.recipe, registry.usable())
     if start is None or recipe is None:
         raise Http404("There is no checkpoint to begin from.")

@@ -1,0 +1,207 @@
+"""Programs as jobs: who may run one, what is refused of it, what becomes of its code and its secrets."""
+
+import io
+import tarfile
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Group, Permission
+from django.core.management import call_command
+from django.utils import timezone
+
+from heimdall.errors import InvalidInput
+from tests.support.programs import HELLO, archive_of, kept, submitted, tar_of
+from training import placement, policy, queries, services
+from training.errors import NotAllowed
+from training.models import CodeArchive, TrainingJob, code_storage
+
+pytestmark = pytest.mark.django_db
+SECRET = "correct horse battery"
+
+
+@pytest.fixture
+def programmer(alice):
+    alice.groups.add(Group.objects.get(name=policy.PROGRAMMERS))
+    return type(alice).objects.get(pk=alice.pk)  # its permissions are not cached yet
+
+
+def refused(by, field, **fields) -> str:
+    with pytest.raises(InvalidInput) as error:
+        submitted(by, **fields)
+    assert set(error.value.fields) == {field}, error.value.fields
+    return " ".join(error.value.fields[field])
+
+
+def test_programmers_and_administrators_alone_may_run_programs(alice, programmer, bob, admin_user, settings):
+    for person in (programmer, admin_user):
+        assert submitted(person).status == "queued"
+    with pytest.raises(NotAllowed, match="group 'programmers'"):
+        submitted(bob)
+    bob.user_permissions.add(Permission.objects.get(codename="run_programs"))
+    bob = type(bob).objects.get(pk=bob.pk)
+    job = submitted(bob)
+    settings.PROGRAMS = False
+    with pytest.raises(NotAllowed, match="HEIMDALL_PROGRAMS=0"):
+        submitted(admin_user)
+    assert placement.reason(job).code == "no_programs"
+    assert TrainingJob.objects.count() == 3
+
+
+def test_a_group_that_an_administrator_changed_stays_as_it_is(programmer):
+    group = Group.objects.get(name=policy.PROGRAMMERS)
+    group.permissions.clear()
+    call_command("migrate", verbosity=0)
+    assert not group.permissions.exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "remedy"),
+    [
+        ({"program": {"command": []}}, "program.command", "at least 1"),
+        ({"program": {"command": ["python", "other.py"]}}, "program.command", "holds no file 'other.py'"),
+        ({"program": {"command": ["ls"], "directory": "src"}}, "program.directory", "holds no folder 'src'"),
+        ({"program": {"command": ["ls"], "directory": "../up"}}, "program.directory", "leads out of the code"),
+        ({"program": {"command": ["ls"], "kind": "script"}}, "program.command", "python FILE.py"),
+        ({"program": {"command": ["ls"], "hook": "lightning"}}, "program.hook", "python FILE.py"),
+        ({"program": {"command": ["ls"], "comand": 1}}, "program.comand", "not a field of this program"),
+        ({"program": {"command": ["ls"], "environment": "gone"}}, "program.environment", "HEIMDALL_ENVIRONMENTS"),
+        ({"program": {"command": ["ls"], "metric_patterns": ["("]}}, "program.metric_patterns", "no regular"),
+        ({"program": {"command": ["ls"], "metric_patterns": ["a"]}}, "program.metric_patterns", "(?P<loss>...)"),
+        ({"program": {"command": ["ls"], "variables": {"LD_PRELOAD": "x"}}}, "program.variables", "another name"),
+        ({"program": {"command": ["ls"], "grace_seconds": 0.0}}, "program.grace_seconds", "above 0"),
+        ({"program": {"command": ["ls"], "secrets": ["KEY"]}}, "secrets", "KEY needs a value"),
+        ({"secrets": {"KEY": "short"}}, "secrets", "6 to"),
+        ({"secrets": {"PATH_": SECRET}, "program": {"command": ["ls"], "secrets": ["KEY"]}}, "secrets", "no secret"),
+        ({"config": {"keep_last": -1}}, "keep_last", "0"),
+        ({"config": {"x": float("nan")}}, "config", "NaN"),
+        ({"config": {"x": "y" * 200_000}}, "config", "longer than"),
+        ({"recipe": "tiny"}, "program", "not both"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_remedy(admin_user, fields, field, remedy):
+    assert remedy in refused(admin_user, field, **fields)
+    assert not TrainingJob.objects.exists()
+
+
+def test_code_that_is_not_there_is_named(admin_user):
+    with pytest.raises(InvalidInput, match="upload it first"):
+        services.submit(by=admin_user, job_name="a", config={}, program={"command": ["ls"]}, code="0" * 64)
+
+
+def test_a_file_that_mentions_heimdall_is_a_script_and_all_else_a_command(admin_user):
+    kinds = {
+        "script": {"train.py": "import heimdall\n"},
+        "command": HELLO,
+    }
+    for kind, files in kinds.items():
+        job = submitted(admin_user, files=files)
+        assert job.program["kind"] == kind
+    described = {"command": ["python", "train.py"], "checkpoint_folder": "kept"}
+    job = submitted(admin_user, files=kinds["script"], program=described)
+    assert (job.program["kind"], queries.promise(job)) == ("command", "its own checkpoints")
+
+
+def test_code_is_kept_once_however_often_and_by_whomever_it_is_brought(admin_user, programmer):
+    first, second = kept(admin_user), kept(programmer)
+    assert (first.pk, first.owner, first.names) == (second.pk, admin_user, ["train.py"])
+    as_tar_makes_it = tarfile.TarInfo("./train.py")
+    as_tar_makes_it.mode = 0o664
+    folder = tarfile.TarInfo("./")
+    folder.type = tarfile.DIRTYPE
+    by_hand = tar_of((folder, b""), (as_tar_makes_it, HELLO["train.py"].encode()))
+    assert services.keep_code(io.BytesIO(by_hand), by=programmer).pk == first.pk
+    assert [name for name in code_storage().names("archives") if first.digest in name] == [str(first.file)]
+
+
+def link(name, to):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = tarfile.SYMTYPE, to
+    return member
+
+
+def device(name):
+    member = tarfile.TarInfo(name)
+    member.type = tarfile.CHRTYPE
+    return member
+
+
+@pytest.mark.parametrize(
+    ("archive", "why"),
+    [
+        (tar_of((tarfile.TarInfo("../up.py"), b"x")), "leads out of it"),
+        (tar_of((tarfile.TarInfo("/etc/passwd"), b"x")), "leads out of it"),
+        (tar_of((link("a", "../../etc"), b"")), "link that leads out"),
+        (tar_of((device("a"), b"")), "no file"),
+        (tar_of((tarfile.TarInfo("a"), b"x"), (tarfile.TarInfo("./a"), b"y")), "twice"),
+        (tar_of(), "holds no file"),
+        (tar_of((tarfile.TarInfo("a"), bytes(2_000_000))), "more than 1 MB"),
+        (b"no archive", "cannot be read"),
+    ],
+    ids=["up", "root", "link", "device", "twice", "empty", "bomb", "text"],
+)
+def test_an_archive_that_is_not_safe_is_refused_and_leaves_nothing(admin_user, settings, archive, why):
+    settings.CODE_MB, before = 1, set(code_storage().names("archives"))
+    with pytest.raises(InvalidInput) as error:
+        services.keep_code(io.BytesIO(archive), by=admin_user)
+    assert why in " ".join(error.value.fields["code"])
+    assert not CodeArchive.objects.exists()
+    assert set(code_storage().names("archives")) == before
+    assert not list(settings.STAGING_DIR.glob("code-*"))
+
+
+def test_secrets_are_kept_encrypted_and_are_shown_nowhere(admin_user, settings):
+    job = submitted(admin_user, secrets={"API_KEY": SECRET})
+    assert job.program["secrets"] == ["API_KEY"]
+    assert SECRET not in job.secrets
+    assert services.opened(job.secrets) == {"API_KEY": SECRET}
+    shown = [queries.job_dict(job, admin_user), list(job.events.values()), list(TrainingJob.objects.values())]
+    assert SECRET not in str(shown)
+    settings.SECRET_KEY = "another one"
+    with pytest.raises(services.SecretsLost, match="Submit it again"):
+        services.opened(job.secrets)
+
+
+def test_secrets_go_along_with_those_who_gave_them_alone(programmer, admin_user):
+    job = submitted(programmer, secrets={"API_KEY": SECRET})
+    own = services.clone(job, by=programmer).job
+    assert services.opened(own.secrets) == {"API_KEY": SECRET}
+    with pytest.raises(InvalidInput, match="API_KEY needs a value"):
+        services.clone(job, by=admin_user)
+    other = services.clone(job, by=admin_user, secrets={"API_KEY": "another value"}).job
+    assert services.opened(other.secrets) == {"API_KEY": "another value"}
+    without = services.clone(job, by=programmer, program={"command": ["ls"]}).job
+    assert without.secrets == ""
+
+
+def test_a_clone_may_bring_other_code_and_another_command(programmer, bob, team):
+    job = submitted(programmer, config={"epochs": 3}, team=team)
+    code = kept(programmer, {"fixed.py": "print(1)"})
+    changed = services.clone(
+        job, by=programmer, program={"command": ["python", "fixed.py"]}, code=code.digest, config={"lr": 1}
+    ).job
+    assert (changed.code, changed.config, changed.parent) == (code, {"epochs": 3, "lr": 1}, job)
+    assert changed.total_epochs == 3
+    with pytest.raises(NotAllowed, match="programmers"):
+        services.clone(job, by=bob)  # of the team: sees it, and may run none
+
+
+def test_a_recipe_is_not_cloned_into_a_program(make_job, admin_user):
+    with pytest.raises(InvalidInput, match="runs a recipe"):
+        services.clone(make_job(), by=admin_user, program={"command": ["ls"]}, code=kept(admin_user).digest)
+
+
+def test_code_goes_when_no_job_runs_it_and_nobody_brought_it_lately(admin_user, settings):
+    job = submitted(admin_user)
+    unused, fresh = (kept(admin_user, {"a.py": text}) for text in ("1", "2"))
+    long_ago = timezone.now() - timedelta(seconds=settings.ORPHAN_GRACE_SECONDS + 60)
+    CodeArchive.objects.exclude(pk=fresh.pk).update(brought_at=long_ago)
+    assert str(unused.file) in services.delete_unused_code()
+    assert set(CodeArchive.objects.all()) == {job.code, fresh}
+    there = set(code_storage().names("archives"))
+    assert {str(job.code.file), str(fresh.file)} <= there
+    assert str(unused.file) not in there
+
+
+def test_a_person_without_the_permission_brings_no_code(bob):
+    with pytest.raises(NotAllowed):
+        services.keep_code(io.BytesIO(archive_of(HELLO)), by=bob)
