@@ -222,7 +222,9 @@ def test_the_schema_is_there_as_json_and_as_yaml(api):
     schema = api.get("/v1/schema/")
     assert schema["Content-Type"].startswith("application/vnd.oai.openapi+json")
     components = schema.json()["components"]["schemas"]
-    variants = [components[one["$ref"].rpartition("/")[2]] for one in components["NewJobRequest"]["oneOf"]]
+    either = [one["$ref"].rpartition("/")[2] for one in components["NewJobRequest"]["oneOf"]]
+    assert either == ["RecipeJobRequest", "ProgramJobRequest"]
+    variants = [components[one["$ref"].rpartition("/")[2]] for one in components["RecipeJobRequest"]["oneOf"]]
     recipes = [one["properties"]["recipe"] for one in variants]
     assert any("tiny" in (one.get("const"), *one.get("enum", [])) for one in recipes)
     assert api.get("/v1/schema/", HTTP_ACCEPT="application/vnd.oai.openapi").content.startswith(

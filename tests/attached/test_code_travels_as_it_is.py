@@ -123,7 +123,7 @@ def evil(path, *members):
         ("hard", tarfile.LNKTYPE, "/etc/passwd"),
         ("soft", tarfile.SYMTYPE, "../../etc"),
         ("soft", tarfile.SYMTYPE, "/etc"),
-        ("folder", tarfile.DIRTYPE, ""),
+        ("../folder", tarfile.DIRTYPE, ""),
     ],
 )
 def test_an_archive_that_would_write_elsewhere_is_refused(tmp_path, member):
