@@ -44,7 +44,7 @@ class JobListView(ApiView):
         "Submit a job",
         body=serializers.NewJob,
         takes_key=True,
-        answers=answers(201, serializers.VerbAnswer, 413, 415, 422, 429),
+        answers=answers(201, serializers.VerbAnswer, 403, 413, 415, 422, 429),
     )
     def post(self, request: Request) -> Response:
         fields = given(request, serializers.NewJob)
