@@ -1,0 +1,168 @@
+"""No server, a foreign page, a certificate, an older server, a broken download, a full disk, a wrong token, a kill."""
+
+import errno
+import ssl
+import subprocess
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from heimdall import Client, codec
+from heimdall.client import answers, partial_files, profiles, security
+from heimdall.client.command import exits
+from heimdall.client.errors import (
+    CertificateRefused,
+    DownloadBroken,
+    LoginRequired,
+    NotHeimdall,
+    OlderServer,
+    ProfileUnknown,
+    ServerUnreachable,
+)
+from heimdall.errors import InvalidInput
+from tests.support.running import free_port
+
+pytestmark = pytest.mark.processes
+
+
+class Pages(BaseHTTPRequestHandler):
+    """Whatever is asked: the page of a proxy's login, or an address that an older server does not know."""
+
+    def do_GET(self) -> None:
+        is_old = self.path.startswith("/v1/me")
+        body = (
+            b'{"error": {"code": "not_found", "message": "There is nothing at /v1/me."}}'
+            if is_old
+            else b"<html>"
+        )
+        self.send_response(404 if is_old else 200)
+        self.send_header("Content-Type", "application/json" if is_old else "text/html")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def pages(context: ssl.SSLContext | None = None):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"{'https' if context else 'http'}://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_nobody_answers():
+    with Client(f"http://127.0.0.1:{free_port()}", token="x") as client:
+        with pytest.raises(ServerUnreachable, match="does not answer") as away:
+            client.me()
+        assert exits.code_of(away.value) == exits.UNREACHABLE
+
+
+def test_a_page_of_a_proxy_is_not_heimdall_and_an_older_server_says_so():
+    with pages() as url, Client(url, token="x") as client:
+        with pytest.raises(NotHeimdall, match="text/html"):
+            next(iter(client.jobs()))
+        with pytest.raises(OlderServer, match="older than this client"):
+            client.me()
+
+
+def test_a_certificate_of_ones_own_is_refused_until_it_is_named(tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(["openssl", *words, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with pages(context) as url:
+        with Client(url, token="x") as client, pytest.raises(CertificateRefused, match="--certificates"):
+            client.about()
+        with Client(url, token="x", certificates=str(certificate)) as client, pytest.raises(NotHeimdall):
+            client.about()
+        with Client(url.replace("https", "http"), token="x") as client, pytest.raises(ServerUnreachable):
+            client.about()
+    with pytest.raises(InvalidInput, match="no certificates"):
+        security.context_for(profiles.Profile("https://x", certificates=str(key)))
+
+
+def test_a_wrong_token_ends_a_request_and_a_socket(site, client):
+    job = client.submit("tiny", device="cpu", pool="nowhere")
+    with Client(site.url, token="heimdall_" + "0" * 48) as stranger:
+        with pytest.raises(LoginRequired):
+            stranger.job(job.id)
+        stolen = type(job)(stranger.server, job.fields.raw)
+        with pytest.raises(LoginRequired):
+            next(stolen.follow())
+    job.cancel()
+
+
+def test_a_download_goes_on_where_it_broke_and_what_is_damaged_does_not_stay(client, tmp_path):
+    job = client.submit("tiny", device="cpu", epochs=1).wait(timeout=90)
+    checkpoint = job.checkpoints["final"]
+    whole = checkpoint.download(tmp_path / "whole.safetensors").read_bytes()
+    target = tmp_path / "again.safetensors"
+    part = target.with_name(f".{target.name}.{checkpoint.fields.digest[:16]}.part")
+    part.write_bytes(whole[: len(whole) // 2])
+    assert checkpoint.download(target).read_bytes() == whole
+    assert not part.exists()
+
+    target.unlink()
+    part.write_bytes(b"\0" * (len(whole) // 2))  # damaged, and not noticed until it is whole
+    with pytest.raises(DownloadBroken, match="removed"):
+        checkpoint.download(target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.safetensors"]
+    assert codec.verify(checkpoint.download(target)).digest == checkpoint.fields.digest
+    with pytest.raises(DownloadBroken, match="cannot be written"):
+        checkpoint.download(tmp_path / "no" / "such" / "folder" / "x")
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
+    part = tmp_path / ".x.part"
+    part.write_bytes(b"half")
+    assert "no room" in str(partial_files.not_written(OSError(errno.ENOSPC, "No space left on device"), part))
+    assert not part.exists()
+
+
+def test_nothing_is_lost_and_nothing_comes_twice_when_the_server_is_killed(site, client):
+    job = client.submit("tiny", device="cpu", epochs=4, step_seconds=0.1)
+    job.wait(until=["running"], timeout=90)
+    steps, events = [], []
+    for update in job.follow(from_start=True):
+        if update.kind == "step":
+            steps.append(update.data["step"])
+        if update.kind == "event":
+            events.append(update.data["seq"])
+        if steps and len(steps) >= 3 and site.web is not None:
+            site.web.kill()
+            site.web.wait()
+            site.web = None
+            site.start_web()
+            restarted, site.web = site.web, None  # so that it is killed once
+    site.web = restarted
+    assert job.status == "completed"
+    assert steps == list(range(1, job.fields.current_step + 1))
+    assert events == list(range(1, job.fields.event_seq + 1))
+
+
+def test_addresses_and_profiles_are_read_as_people_write_them():
+    assert profiles.clean_url("gpu.example.org/") == "https://gpu.example.org"
+    assert profiles.clean_url("localhost:8000") == "http://localhost:8000"
+    assert profiles.clean_url("https://example.org/heimdall/v1/training") == "https://example.org/heimdall"
+    for bad in ("ftp://x", "https://user:secret@x", "https://", "http://x:99999"):
+        with pytest.raises(InvalidInput):
+            profiles.clean_url(bad)
+    profiles.folder().mkdir(parents=True)
+    profiles.file().write_text("{")
+    with pytest.raises(ProfileUnknown, match="log in again"):
+        profiles.chosen()
+
+
+def test_the_host_of_a_next_page_is_not_trusted():
+    assert answers.query_of("http://elsewhere/v1/training/jobs?cursor=a%3D&page_size=2") == {
+        "cursor": "a=",
+        "page_size": "2",
+    }
