@@ -1,4 +1,4 @@
-"""No server, a foreign page, a certificate, an older server, a broken download, a full disk, a wrong token, a kill."""
+"""No server, a foreign page, a certificate, an older server, broken downloads, a full disk, a wrong token, a kill."""
 
 import errno
 import ssl
