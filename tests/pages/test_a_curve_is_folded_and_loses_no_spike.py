@@ -85,6 +85,31 @@ def test_blocks_are_made_as_their_steps_come_and_say_the_same_as_rows(job):
         )
 
 
+def test_rows_with_gaps_are_folded_without_the_blocks_that_are_empty(alice, node):
+    """As the log of a command places them, to the largest step that it may name."""
+    services.submit(by=alice, job_name="sparse", recipe="tiny", config={"epochs": 2})
+    attempt = services.claim(node, slot=0, pid=1)
+    for step in (1, 250, 300, SPAN * 4, SPAN * 4 + 1, SPAN * 9, 2**53):
+        services.beat(attempt, services.Report(steps=[{"step": step, "epoch": 0, "loss": float(step)}]))
+    job = TrainingJob.objects.get(pk=attempt.job_id)
+    assert list(job.metric_blocks.values_list("number", "last_step")) == [
+        (0, 250), (1, 300), (3, SPAN * 4), (4, SPAN * 4 + 1), (8, SPAN * 9), (2**53 // SPAN - 1, 2**53),
+    ]  # fmt: skip
+    assert job.metric_blocks.get(number=0).values["loss"] == [1.0, 250.0, 251.0, 2]
+    found = one(job, points=4)
+    assert (min(found["lows"]), max(found["highs"])) == (1.0, 2.0**53)
+
+
+def test_what_was_not_folded_when_it_came_is_folded_later(attempt, job, monkeypatch):
+    before = list(job.metric_blocks.values_list("number", "values"))
+    job.metric_blocks.all().delete()
+    monkeypatch.setattr("training.services.metrics.MOST_ROWS", SPAN * 5)
+    for last in (2001, 2048, 2304):
+        services.beat(attempt, services.Report(steps=rows(last, last)))
+    assert list(job.metric_blocks.values_list("number", "values")[: len(before)]) == before
+    assert job.metric_blocks.count() == 9
+
+
 def test_the_read_takes_a_few_queries_however_long_the_job(job, django_assert_max_num_queries):
     with django_assert_max_num_queries(14):
         curve(job, points=4)

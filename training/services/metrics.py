@@ -6,6 +6,8 @@ A block is folded once, when its last step is there, and goes when the job is ta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from heimdall.trainer.protocol import EpochDone
@@ -17,6 +19,7 @@ from training.models import (
 from training.services.storable import finite
 
 SPAN = MetricBlock.SPAN
+MOST_ROWS = 20 * SPAN  # that are folded at once
 
 
 def add_metrics(job: TrainingJob, steps: Sequence[dict[str, Any]], epochs: Sequence[EpochDone]) -> None:
@@ -39,9 +42,20 @@ def add_metrics(job: TrainingJob, steps: Sequence[dict[str, Any]], epochs: Seque
 
 
 def fold_metrics(job: TrainingJob, first: int, last: int) -> None:
-    """Fold the blocks whose last step is one of first to last. No query where there is none."""
-    numbers = range((first - 1) // SPAN, last // SPAN)
-    MetricBlock.objects.bulk_create([_block(job, number) for number in numbers], ignore_conflicts=True)
+    """Fold what is whole and not folded yet. No query where none of the blocks ends with the steps first to last.
+
+    A log may leave out steps, and whole blocks of them: those are none.
+    """
+    end = last // SPAN
+    if (first - 1) // SPAN >= end:
+        return
+    newest = job.metric_blocks.order_by("-number").values_list("number", flat=True).first()
+    begin = 0 if newest is None else newest + 1
+    found = Metric.objects.filter(job_id=job.pk, step__gt=begin * SPAN, step__lte=end * SPAN).order_by("step")
+    rows = list(found.values_list("step", "values", "created_at")[:MOST_ROWS])
+    blocks = [_block(job, number, list(some)) for number, some in groupby(rows, _number_of)]
+    # Of so many rows the last block may lack some; the next one that is whole brings it along.
+    MetricBlock.objects.bulk_create(blocks[:-1] if len(rows) == MOST_ROWS else blocks, ignore_conflicts=True)
 
 
 def forget_blocks(job: TrainingJob, *, after: int) -> None:
@@ -49,15 +63,17 @@ def forget_blocks(job: TrainingJob, *, after: int) -> None:
     MetricBlock.objects.filter(job_id=job.pk, last_step__gt=after).delete()
 
 
-def _block(job: TrainingJob, number: int) -> MetricBlock:
-    rows = Metric.objects.filter(job_id=job.pk, step__gt=number * SPAN, step__lte=(number + 1) * SPAN)
-    found = list(rows.order_by("step").values_list("step", "values", "created_at"))
+def _number_of(row: tuple[int, Any, Any]) -> int:
+    return (row[0] - 1) // SPAN
+
+
+def _block(job: TrainingJob, number: int, rows: list[tuple[int, dict[str, Any], datetime]]) -> MetricBlock:
     values: dict[str, list[Any]] = {}
-    for _, row, _ in found:
+    for _, row, _ in rows:
         for name, value in row.items():
             if isinstance(value, int | float):
                 _take_in(values, name, value)
-    step, _, created_at = found[-1]
+    step, _, created_at = rows[-1]
     return MetricBlock(job=job, number=number, last_step=step, values=values, created_at=created_at)
 
 
