@@ -5,8 +5,9 @@ attach.py    `heimdall.attach`, the one call of a script
 loop.py      the job that a script is: epochs, batches, values, log
 script.py    what drives a trainer by a script
 command.py   what drives a trainer by any other program
-warden.py    the process that starts a command and lets nothing of it live on (the standard library alone)
-checkpoint_folder.py, log_rows.py   what a command saves by itself, and what its log says
+started_command.py, warden.py   the process that starts a command and lets nothing of it live on, as the trainer has
+             it and by itself (the standard library alone)
+own_checkpoints.py, checkpoint_folder.py, log_rows.py   what a command saves by itself, and what its log says
 sources.py   which way of reading fits a loader
 loaders.py   loaders read so that they have a position
 parts.py     what of a script must survive beside what it names itself

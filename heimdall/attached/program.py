@@ -13,6 +13,7 @@ LONGEST_WORD = 4_000
 MAX_VARIABLES = 100
 MAX_PATTERNS = 20
 LONGEST_PATTERN = 300
+FOR_COMMANDS = ("checkpoint_folder", "metric_patterns", "resume_arguments", "pause_signal", "grace_seconds")
 # Of a program's environment these are ours to set, or would change whose code is loaded.
 OWN_VARIABLES = re.compile(r"HEIMDALL_.*|LD_PRELOAD|LD_LIBRARY_PATH|PYTHONHASHSEED")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
@@ -150,15 +151,26 @@ class Program(RecipeConfig):
             refuse("command", "A script is started as python FILE.py, with its arguments behind it.")
         if self.hook and self.script is None:
             refuse("hook", "Only a Python script can be hooked: start it as python FILE.py.")
-        if self.kind == "script" and (
-            self.checkpoint_folder or self.metric_patterns or self.resume_arguments
-        ):
+        if self.hook and self.kind == "command":
+            refuse("hook", "A command is not hooked: leave out the kind, or the hook.")
+        if self.kind == "script" or self.hook:
+            self._refuse_what_is_for_commands()
+        if self.resume_arguments and not self.checkpoint_folder:
             refuse(
-                "checkpoint_folder",
-                "A script keeps its state by heimdall.attach: checkpoint_folder, metric_patterns and "
-                "resume_arguments are for commands.",
+                "resume_arguments",
+                "They are given where checkpoint_folder holds something, and without one there is nothing to go on "
+                "from: name that folder, or leave them out.",
             )
         return self
+
+    def _refuse_what_is_for_commands(self) -> None:
+        for name in FOR_COMMANDS:
+            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
+                refuse(
+                    name,
+                    f"A script keeps its state and its metrics by heimdall.attach; {', '.join(FOR_COMMANDS[:-1])} "
+                    f"and {FOR_COMMANDS[-1]} are for commands.",
+                )
 
     @property
     def script(self) -> str | None:
