@@ -5,6 +5,7 @@ import random
 import pytest
 
 from heimdall.trainer.protocol import EpochDone, Started
+from tests.support.stored import stored_checkpoint
 from training import services
 from training.models import Checkpoint, Metric, MetricBlock, TrainingJob
 from training.queries.curves import curve
@@ -149,6 +150,13 @@ def test_every_step_once_after_a_rollback_and_none_of_what_was_given_up(attempt,
     mark = found["marks"][0]
     assert (mark["step"], mark["word"], found["checkpoints"]) == (600, "crashed", [600])
     assert mark["resumed_at"] > mark["at"]
+
+
+def test_a_stop_that_stands_further_back_than_its_rows_takes_them_back(attempt, job, alice):
+    services.pause(job, by=alice, at="step")
+    assert services.land(attempt, stored_checkpoint(step=600, kinds=("pause",))) is Landing.PAUSED
+    job.refresh_from_db()
+    assert (job.current_step, job.metric_rows.count(), job.metric_blocks.count()) == (600, 600, 600 // SPAN)
 
 
 def test_a_restart_leaves_nothing_behind(attempt, job, alice):

@@ -90,6 +90,8 @@ def _land(
     recorded = add_checkpoint_row(job, attempt, stored) if stored else NOTHING_RECORDED
     changes = dict(recorded.changes)
     if stored:
+        if job.current_step > stored.staged.step:  # a command may stand further back than its log
+            changes |= to_checkpoint(job, stored.staged)
         changes |= progress_at(stored)
     elif rolled_back(job, job.latest_checkpoint) and job.stop != Stop.CANCEL:
         reason = f"{reason} Rolled back to step {job.latest_checkpoint.step if job.latest_checkpoint else 0}.".strip()

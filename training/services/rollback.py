@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db.models.functions import Now
 
+from heimdall.trainer.protocol import StagedCheckpoint
 from training.lifecycle import JobType
 from training.models import Artifact, Checkpoint, Metric, TrainingJob
 from training.services.metrics import forget_blocks
@@ -23,7 +24,7 @@ def start_again(job: TrainingJob) -> dict[str, Any]:
     }
 
 
-def to_checkpoint(job: TrainingJob, checkpoint: Checkpoint | None) -> dict[str, Any]:
+def to_checkpoint(job: TrainingJob, checkpoint: Checkpoint | StagedCheckpoint | None) -> dict[str, Any]:
     """The changes that take the job's progress back to a checkpoint, or to step 0.
 
     Metrics beyond it are deleted here. An epoch that the checkpoint had not closed loses its values, for the
