@@ -51,8 +51,11 @@ def main(who: str, steps: int) -> dict[str, Any]:
 
 
 def supervised(folder: str) -> None:
-    """From here on, what attaches itself is supervised, by a session that sends to nobody."""
-    spec = TrainerSpec("", {}, folder, scratch=folder)
+    """From here on, what attaches itself is supervised, by a session that sends to nobody.
+
+    Checkpoints have groups of their own."""
+    config = {"checkpoint_every_epochs": 0, "checkpoint_every_minutes": 0}
+    spec = TrainerSpec("", config, folder, scratch=folder)
     supervise(Supervised(spec, send=encode, requests=StopRequests()))
 
 

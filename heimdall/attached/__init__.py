@@ -12,6 +12,7 @@ sources.py   which way of reading fits a loader
 loaders.py   loaders read so that they have a position
 parts.py     what of a script must survive beside what it names itself
 hugging_face.py, lightning.py, accelerate.py   the adapters; what two of them keep is in ..._state.py
+hooks.py     the switch that attaches a Trainer without a line in the script
 steps.py     when a step was made, and what was logged of it
 
 (The package is not called `attach`: that is the function, which `import heimdall` gives.)

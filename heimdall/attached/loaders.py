@@ -217,10 +217,10 @@ def _drawn_ahead(sampler: Iterable[Any], draws: SeparateDraws) -> Iterator[Any]:
     """The sampler's batches of indices, drawn a number at a time: exchanging generators for each would cost more
     than small steps do."""
     ahead = AHEAD_OF_TORCH if _is_torchs(sampler) else AHEAD_OF_OTHERS
-    with draws():
-        batches = iter(sampler)
+    batches: Iterator[Any] | None = None
     while True:
         with draws():
+            batches = iter(sampler) if batches is None else batches
             drawn = list(itertools.islice(batches, ahead))
         yield from drawn
         if len(drawn) < ahead:
@@ -267,21 +267,23 @@ class _KeyedDataset(Dataset[Any]):
     ) -> None:
         self._dataset, self._collate = dataset, collate
         self._is_batched, self._is_read_ahead = is_batched, is_read_ahead
+        self._many = getattr(dataset, "__getitems__", None)
 
     def __getitem__(self, key: BatchKey) -> Any:
         if get_worker_info() is not None:
             seed_all(key.seed)
         elif self._is_read_ahead:
             with SeparateDraws(key.seed)():
-                return self._made(key)
-        return self._made(key)
+                return self._made(key.indices)
+        return self._made(key.indices)
 
-    def _made(self, key: BatchKey) -> Any:
+    def _made(self, indices: Any) -> Any:
+        dataset = self._dataset
         if not self._is_batched:
-            return self._collate(self._dataset[key.indices])
-        many = getattr(self._dataset, "__getitems__", None)
-        samples = many(key.indices) if many else [self._dataset[index] for index in key.indices]
-        return self._collate(samples)
+            return self._collate(dataset[indices])
+        if self._many is not None:
+            return self._collate(self._many(indices))
+        return self._collate([dataset[index] for index in indices])
 
 
 def _rebuilt(

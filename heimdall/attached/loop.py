@@ -293,6 +293,9 @@ class Job:
         call.batches += 1
         self._has_open_body = True
         calls = self.position.calls
+        if calls[-1] is call:  # nearly always
+            self._num_calls = len(calls)
+            return
         while calls[-1].is_over:
             calls.pop()
         self._num_calls = 1 + max(calls.index(each) for each in self._open)

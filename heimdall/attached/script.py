@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from heimdall.attached import hooks
 from heimdall.attached.attach import attached_job, supervise
 from heimdall.attached.loop import Job
 from heimdall.attached.program import Program
@@ -55,6 +56,7 @@ class Supervised:
         self._artifact: Mapping[str, Any] | None = None
         self._owed: list[str] = []  # what a checkpoint is to be made for at the next boundary
         self._has_closed_epoch = False
+        self._is_asked = False  # whether the next boundary has to look at the two
         self._times_caught = 0
         self._approximate: list[str] = []
 
@@ -86,6 +88,8 @@ class Supervised:
         )
 
     def reached(self, job: Job) -> None:
+        if not self._is_asked and self.session.has_nothing_due():
+            return  # nearly always
         self.require_not_left()
         self.session.step_finished()
         if self._owed:
@@ -94,7 +98,7 @@ class Supervised:
         asked = self.session.requested
         if asked == STEP or (asked == EPOCH and self._has_closed_epoch):
             self._stop()
-        self._has_closed_epoch = False
+        self._is_asked = self._has_closed_epoch = False
 
     def epoch_closed(self, job: Job, values: dict[str, float | None], *, is_boundary: bool) -> None:
         self.require_not_left()
@@ -104,7 +108,7 @@ class Supervised:
             self._epoch_done(job, values), kinds if is_boundary else [], goes_on=is_boundary and not asked
         )
         if not is_boundary:
-            self._owed, self._has_closed_epoch = kinds, True
+            self._owed, self._has_closed_epoch, self._is_asked = kinds, True, True
         elif asked:
             self._stop()
 
@@ -270,6 +274,8 @@ def execute(spec: TrainerSpec) -> None:
     os.chdir(folder)
     environment.set_determinism(bool(spec.config.get("deterministic", True)))
     environment.set_threads(spec.threads)
+    if program.hook:
+        hooks.install(program.hook)
     seed_all(int(spec.config.get("seed", 0)))
     script = folder / program.script
     sys.argv = [program.script, *program.arguments]

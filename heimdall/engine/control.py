@@ -21,6 +21,8 @@ class StopRequests:
         self._changed = threading.Condition()
         self._stop = ""
         self._exiting = False
+        self.is_any = False
+        """Whether a stop is asked for, or the process is to end."""
         self.on_stored: Callable[[str], None] = lambda path: None
 
     def poll(self) -> str:
@@ -41,6 +43,7 @@ class StopRequests:
                     self.on_stored(message.path)
                 case Exit():
                     self._stop, self._exiting = STEP, True
+            self.is_any = bool(self._stop)
             self._changed.notify_all()
 
     def wait_for_answer(self) -> bool:

@@ -129,6 +129,13 @@ def processes_with(mark: str) -> list[psutil.Process]:
     return found
 
 
+def wait_until_there_are(count: int, mark: str) -> None:
+    deadline = time.monotonic() + 15 * PATIENCE
+    while len(found := processes_with(mark)) < count:
+        assert time.monotonic() < deadline, [each.cmdline() for each in found]
+        time.sleep(0.01)
+
+
 def wait_until_none_is_left(mark: str) -> None:
     deadline = time.monotonic() + 15 * PATIENCE
     while left := processes_with(mark):

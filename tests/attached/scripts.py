@@ -55,8 +55,9 @@ def warm(*preload: str) -> Iterator[Launcher]:
         launcher.close()
 
 
-def spec_of(folder: Path, script: Path, *arguments: str, **fields: Any) -> TrainerSpec:
-    program = checked(Program, {"command": ["python", script.name, *arguments], "kind": "script"})
+def spec_of(folder: Path, script: Path, *arguments: str, hook: str = "", **fields: Any) -> TrainerSpec:
+    command = ["python", script.name, *arguments]
+    program = checked(Program, {"command": command, "kind": "script", "hook": hook})
     told = {"program": program.model_dump(mode="json"), "code": ""}
     options = {"config": {}, "driver": DRIVER, "staging": str(folder), "scratch": str(folder)} | fields
     return TrainerSpec(package="", folder=str(script.parent), program=told, **options)
@@ -149,11 +150,12 @@ class Attempts:
     launcher: Launcher
     arguments: Sequence[str] = ()
     config: dict[str, Any] = field(default_factory=dict)
+    hook: str = ""
     _straight: Rehearsed | None = None
 
     @property
     def spec(self) -> TrainerSpec:
-        return spec_of(self.folder, self.script, *self.arguments, config=self.config)
+        return spec_of(self.folder, self.script, *self.arguments, config=self.config, hook=self.hook)
 
     @property
     def straight(self) -> Rehearsed:

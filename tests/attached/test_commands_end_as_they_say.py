@@ -17,6 +17,7 @@ from tests.attached.commands import (
     processes_with,
     python,
     wait_until_none_is_left,
+    wait_until_there_are,
 )
 
 pytestmark = pytest.mark.processes
@@ -128,7 +129,7 @@ def test_nothing_outlives_a_killed(lead, code, mark, who, launcher):
         spec = command_spec(code, bash(f"{DAEMON} sleep 600 & echo up; wait"), variables={"MARK": mark})
         led = lead(spec, **options)
         led.until_it_says("up")
-        assert len(processes_with(mark)) >= 4
+        wait_until_there_are(4, mark)
         warden = next(
             child
             for child in psutil.Process(led.trainer.pid).children()
