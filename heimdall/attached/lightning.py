@@ -17,12 +17,13 @@ from heimdall.attached.lightning_state import LightningPart
 from heimdall.attached.loop import Job
 
 TESTED = "2.6"
+PACKAGES = ("lightning", "pytorch_lightning")
 _RESUMED = "heimdall"  # in the place of a checkpoint's path
 
 
 def attach_trainer(trainer: Any, job: Job) -> Any:
     """Make the trainer's `fit()` the job's. Returns the trainer. Raises RuntimeError for a version not known."""
-    package = __import__(type(trainer).__module__.partition(".")[0])
+    package = __import__(_package_of(trainer))
     if not package.__version__.startswith(f"{TESTED}."):
         raise RuntimeError(
             f"heimdall.attach(trainer) knows Lightning {TESTED}, and {package.__version__} is installed: install "
@@ -31,6 +32,12 @@ def attach_trainer(trainer: Any, job: Job) -> Any:
     trainer.callbacks.append(_callback_class(trainer)(job))
     trainer.fit = _fit(trainer, job)
     return trainer
+
+
+def _package_of(trainer: Any) -> str:
+    """Lightning goes by two names; a class of the script's own may be derived from either's Trainer."""
+    names = [base.__module__.partition(".")[0] for base in type(trainer).__mro__]
+    return next(name for name in names if name in PACKAGES)
 
 
 def _fit(trainer: Any, job: Job) -> Any:
@@ -101,7 +108,7 @@ class EpochBatches:
 
 
 def _callback_class(trainer: Any) -> type:
-    package = type(trainer).__module__.partition(".")[0]
+    package = _package_of(trainer)
     module = __import__(f"{package}.pytorch" if package == "lightning" else package, fromlist=["Callback"])
 
     class HeimdallEpochs(module.Callback):  # type: ignore[misc, name-defined]

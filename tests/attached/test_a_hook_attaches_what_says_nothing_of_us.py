@@ -71,7 +71,7 @@ for _ in range(2):
 
 def test_the_first_trainer_is_attached_and_the_next_one_is_told_apart(tmp_path, launcher):
     found = ended(spec_of(tmp_path, written(tmp_path, TWO), hook="lightning"), launcher)
-    assert (found.code, len(found.rows)) == (0, 6)
+    assert (found.code, len(found.rows)) == (0, 6), found.log
     assert found.log.count("fits") == 2
     assert "this one is neither saved nor stopped" in found.log
 
