@@ -168,8 +168,8 @@ def test_a_flood_is_passed_on_and_can_be_stopped(lead, code, mark):
     fields = {"metric_patterns": [r"loss=(?P<loss>\S+)"], "grace_seconds": 0.2, "variables": {"MARK": mark}}
     led = lead(command_spec(code, bash("trap '' TERM; yes loss=nothing-that-is-a-number"), **fields))
     led.until_it_says("loss=")
-    led.trainer.kill()
-    wait_until_none_is_left(mark)
+    assert led.stop().step == 0
+    assert not processes_with(mark)
 
 
 def test_lines_of_any_kind_are_read(lead, code):
