@@ -48,11 +48,14 @@ class CheckpointFolder:
         except (FileExistsError, NotADirectoryError) as error:
             sentence = f"The checkpoint folder {path.name!r} cannot be made: there is a file of that name."
             raise Refused("bad_checkpoint_folder", sentence) from error
+        self._real = real
         self._came_with_the_code = set(self.look())
 
     def look(self) -> dict[str, Signature]:
         """The complete files, by their names below the folder."""
-        found = {}
+        found: dict[str, Signature] = {}
+        if self._is_replaced():
+            return found
         for name, entry in _walked(self._path):
             try:
                 facts = entry.stat(follow_symlinks=False)
@@ -64,6 +67,8 @@ class CheckpointFolder:
 
     def take(self, only: Iterable[str] | None = None) -> None:
         """Hold what the files are now, until `drop`. Raises NotTaken where they are too much, or change meanwhile."""
+        if self._is_replaced():
+            raise NotTaken(self._replaced())
         seen = self.look()
         if only is not None:
             seen = {name: seen[name] for name in only if name in seen}
@@ -95,6 +100,8 @@ class CheckpointFolder:
 
     def put_back(self, state: dict[str, Any]) -> None:
         """Where it holds nothing, the folder becomes what it was before the command was started."""
+        if self._is_replaced():
+            raise Refused("bad_checkpoint_folder", f"{self._replaced()}.")
         names = [*state["files"], *state["links"]]
         for name in names:
             _refuse_name_that_leads_out(name)
@@ -113,6 +120,17 @@ class CheckpointFolder:
         begin = time.time() - len(state["order"])
         for number, name in enumerate(state["order"]):
             os.utime(self._path / name, (begin + number, begin + number))
+
+    def _is_replaced(self) -> bool:
+        """A link in its place may lead to what is not the job's: that is neither read nor emptied."""
+        is_other = self._path.exists() and not self._path.is_dir()
+        return is_other or self._path.resolve() != self._real
+
+    def _replaced(self) -> str:
+        return (
+            f"something else was put into the place of the checkpoint folder {self._path.name}, such as a link: let "
+            "the command write into the folder that it finds"
+        )
 
     def _require_room(self, seen: dict[str, Signature]) -> None:
         size = sum(size for size, _, _ in seen.values())

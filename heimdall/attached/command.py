@@ -47,6 +47,10 @@ from heimdall.trainer.protocol import CheckpointFailed, Failed, PhaseChanged, St
 
 CHECKPOINT_EVERY_MINUTES = 10.0
 LISTEN_SECONDS = 0.1
+TOO_MANY_ROWS = (
+    "heimdall: the log has more than ten thousand lines with metrics a second; some of them are left out"
+)
+NO_MATCH = "heimdall: the metric patterns matched no line of the log, so that there are no metrics"
 OWN_CHECKPOINTS = "a command goes on from its own checkpoints, in its own way"
 
 
@@ -93,7 +97,7 @@ class CommandJob:
         minutes = float(spec.config.get("checkpoint_every_minutes", CHECKPOINT_EVERY_MINUTES))
         self._own = OwnCheckpoints(self._checkpoint_folder(), self._program, every_minutes=minutes)
         self._is_asked_to_leave = False
-        self._has_said_why_not = False
+        self._has_said_why_not = self._has_said_too_much = False
 
     def start(self) -> None:
         """Write back what is to be resumed, and say where the job stands."""
@@ -130,7 +134,11 @@ class CommandJob:
         return {"step": self._rows.step, "epoch": self._rows.epoch}
 
     def take_rows(self) -> list[dict[str, Any]]:
-        return self._rows.take_rows()
+        rows = self._rows.take_rows()
+        if self._rows.left_out and not self._has_said_too_much:
+            self._has_said_too_much = True
+            print(TOO_MANY_ROWS, flush=True)
+        return rows
 
     # The beginning.
 
@@ -226,7 +234,7 @@ class CommandJob:
     def _standing_at(self, place: dict[str, Any]) -> Iterator[None]:
         """A checkpoint is of the place at which its files were written; the log is further by now."""
         now, rows = self._rows, LogRows()
-        rows.load_state_dict(place)
+        rows.load_state_dict(place)  # without rows: there are none to send of another place
         self._rows = rows
         try:
             yield
@@ -240,6 +248,8 @@ class CommandJob:
         if ended["ended"]:
             self.session.send_rows()
             raise error_of_end(ended["ended"], ended["tail"])
+        if self._program.metric_patterns and not self._rows.has_found:
+            print(NO_MATCH, flush=True)
         try:
             self._own.take_all()
         except NotTaken as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 MOST_STEPS, MOST_EPOCHS = 2**53, 2**31
 OPEN_SECONDS = 1.0  # how long further lines of the same step are waited for
+MOST_WAITING = 1_000  # rows between two calls of take_rows: a tenth of a second
 
 
 class LogRows:
@@ -26,6 +27,10 @@ class LogRows:
         self._opened_at = 0.0
         self._closed: list[dict[str, Any]] = []
         self._is_repeating = False
+        self.has_found = False
+        """Whether a line ever gave a row."""
+        self.left_out = 0
+        """Rows of a log that says more than people or a database can take."""
 
     def add(self, match: dict[str, str]) -> None:
         """What was found in a line."""
@@ -51,9 +56,14 @@ class LogRows:
         return rows
 
     def close_row(self) -> None:
-        if self._open is not None:
+        if self._open is None:
+            return
+        self.has_found = True
+        if len(self._closed) < MOST_WAITING:
             self._closed.append(self._open)
-            self._open = None
+        else:
+            self.left_out += 1
+        self._open = None
 
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step, "epoch": self.epoch, "own_step": self._own_step, "base": self._base}

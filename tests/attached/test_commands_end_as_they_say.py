@@ -172,6 +172,26 @@ def test_a_flood_is_passed_on_and_can_be_stopped(lead, code, mark):
     assert not processes_with(mark)
 
 
+def test_a_flood_of_metrics_leaves_some_out_and_can_be_stopped(lead, code, mark):
+    patterns = [r"loss=(?P<loss>\S+)"]
+    led = lead(command_spec(code, ["yes", "loss=1"], metric_patterns=patterns, variables={"MARK": mark}))
+    led.until_step(5_000)
+    assert led.stop().step == 0
+    assert not processes_with(mark)
+    assert max(len(message.rows) for message in led.of("steps")) <= 1_000
+
+
+def test_one_that_closes_its_output_trains_on_and_patterns_without_a_match_are_told(lead, code):
+    closes = "echo epoch 1; exec >&- 2>&-; sleep 0.3; echo lost > kept/at"
+    led = lead(
+        command_spec(code, bash(closes), checkpoint_folder="kept", metric_patterns=[r"loss=(?P<loss>\d+)"])
+    )
+    led.until("finished")
+    assert "matched no line of the log" in led.log
+    assert not led.rows
+    assert (code / "kept/at").read_text() == "lost\n"
+
+
 def test_lines_of_any_kind_are_read(lead, code):
     prints = (
         "import sys; out = sys.stdout.buffer\n"

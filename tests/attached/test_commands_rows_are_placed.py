@@ -5,7 +5,7 @@ import os
 import pytest
 
 from heimdall.attached.checkpoint_folder import CheckpointFolder, NotTaken
-from heimdall.attached.log_rows import LogRows
+from heimdall.attached.log_rows import MOST_WAITING, LogRows
 from heimdall.engine.errors import Refused
 
 
@@ -74,6 +74,16 @@ def test_a_resume_goes_on_with_the_count():
     assert [row["step"] for row in rows_of(*matches, state=state)] == [8]
 
 
+def test_of_a_flood_of_rows_some_are_left_out_and_the_count_goes_on():
+    rows = LogRows({"loss"})
+    for number in range(MOST_WAITING + 5):
+        rows.add({"loss": str(number)})
+    found = rows.take_rows()
+    assert (len(found), rows.step, rows.left_out) == (MOST_WAITING, MOST_WAITING + 5, 5)
+    rows.add({"loss": "1"})
+    assert rows.take_rows() == [{"step": MOST_WAITING + 6, "epoch": 0, "loss": 1.0}]
+
+
 @pytest.fixture
 def folder(tmp_path):
     return CheckpointFolder(tmp_path / "kept", root=tmp_path, most_bytes=100, most_files=3)
@@ -120,6 +130,38 @@ def test_what_cannot_travel_is_not_taken(folder, tmp_path, make, sentence):
 def test_a_pipe_in_the_folder_is_passed_over(folder, tmp_path):
     os.mkfifo(tmp_path / "kept/pipe")
     assert folder.look() == {}
+
+
+@pytest.mark.parametrize("of", ["folder", "file"])
+def test_what_takes_the_place_of_the_folder_is_neither_read_nor_emptied(folder, tmp_path, of):
+    (tmp_path / "kept/at").write_bytes(b"7")
+    folder.take()
+    state = folder.state_dict()
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/others").touch()
+    (tmp_path / "kept/at").unlink()
+    (tmp_path / "kept").rmdir()
+    if of == "folder":
+        (tmp_path / "kept").symlink_to(tmp_path / "shared")
+    else:
+        (tmp_path / "kept").touch()
+    assert folder.look() == {}
+    with pytest.raises(NotTaken, match="write into the folder that it finds"):
+        folder.take()
+    with pytest.raises(Refused, match="something else was put into the place"):
+        folder.put_back(state)
+    assert (tmp_path / "shared/others").exists()
+
+
+def test_a_folder_that_is_gone_is_empty_and_comes_back(folder, tmp_path):
+    (tmp_path / "kept/at").write_bytes(b"7")
+    folder.take()
+    state = folder.state_dict()
+    (tmp_path / "kept/at").unlink()
+    (tmp_path / "kept").rmdir()
+    assert folder.look() == {}
+    folder.put_back(state)
+    assert (tmp_path / "kept/at").read_bytes() == b"7"
 
 
 @pytest.mark.parametrize("path", ["", "../other", "/tmp/x"])
