@@ -91,7 +91,7 @@ MAY_IMPORT = {
     "training.services": {*ROWS, *OUTSIDE, *CONFIGS, *PLAIN, "training.placement"},
     "training.scheduling": {*ROWS, "training.placement", "training.services"},
     "training.runner": {*BELOW_THE_DOORS, "heimdall.trainer"},
-    "training.worker": {*BELOW_THE_DOORS, "training.runner", "training.scheduling"},
+    "training.worker": {*BELOW_THE_DOORS, "heimdall.trainer", "training.runner", "training.scheduling"},
     "training.live": {*BELOW_THE_DOORS},
     # The doors: none imports another. What they share lies below them.
     "training.templatetags": BELOW_THE_DOORS,

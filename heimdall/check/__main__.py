@@ -18,8 +18,8 @@ from heimdall.check.rehearsal import Rehearsal
 from heimdall.check.report import as_text
 from heimdall.errors import InvalidInput
 from heimdall.recipes.registry import checked
-from heimdall.trainer.forkserver import WarmLauncher
 from heimdall.trainer.protocol import TrainerSpec
+from heimdall.trainer.warm import WarmLauncher
 
 DRIVER = "heimdall.attached.script"
 # What takes seconds to import, by the name under which a script imports it.

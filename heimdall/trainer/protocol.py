@@ -18,7 +18,8 @@ from functools import cache
 from types import NoneType
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
-VERSION = 2
+VERSION = 3
+PACKET_BYTES = 65_536  # the most that a packet between supervisor, fork server and zygote holds
 RECIPE_DRIVER = "heimdall.engine.recipe_job"  # the module that trains by a recipe
 
 M = TypeVar("M", bound="WireMessage")
@@ -240,7 +241,16 @@ class Failed(FromTrainer, kind="failed"):
     traceback: str = ""
 
 
-# A supervisor and its fork server
+# A supervisor, its fork server, and the zygote that the server is forked from
+
+
+class ToZygote(WireMessage, direction="to the zygote"):
+    """From a supervisor."""
+
+
+@dataclass(frozen=True)
+class ForkForkServer(ToZygote, kind="fork_server"):
+    """Fork a fork server; its end of a socket, and the supervisor's pidfd, come with the packet."""
 
 
 class ToForkServer(WireMessage, direction="to the fork server"):
@@ -261,7 +271,9 @@ class ForkTrainer(ToForkServer, kind="fork"):
 
 @dataclass(frozen=True)
 class ServerReady(FromForkServer, kind="ready"):
-    """Everything is imported."""
+    """Everything is imported. The server's pidfd comes with the packet."""
+
+    pid: int
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from heimdall.attached.program import Program
 from heimdall.check.compare import first_difference, first_other_step
 from heimdall.check.rehearsal import Rehearsal, Rehearsed
 from heimdall.recipes.registry import checked
-from heimdall.trainer.forkserver import WarmLauncher
 from heimdall.trainer.handle import Trainer
 from heimdall.trainer.launch import Launcher
 from heimdall.trainer.protocol import Exit, FileStored, StagedCheckpoint, StepsDone, StopTraining, TrainerSpec
+from heimdall.trainer.warm import WarmLauncher
 from tests.support.running import PATIENCE
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from heimdall.attached.command import command_environment
-from heimdall.trainer.forkserver import WarmLauncher
+from heimdall.trainer.warm import WarmLauncher
 from tests.attached.commands import (
     Led,
     bash,

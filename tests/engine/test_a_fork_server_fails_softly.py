@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from heimdall.trainer.forkserver import MOST_FAILURES, WarmLauncher
 from heimdall.trainer.handle import Trainer
 from heimdall.trainer.protocol import Exit
+from heimdall.trainer.warm import MOST_FAILURES, WarmLauncher
 from tests.engine.standin_messages import Echo, Echoed, Left, RaiseSignal, Ready
 from tests.engine.test_a_trainer_process_is_started_read_and_ended import (
     cold,

@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from heimdall.trainer import channel, protocol
-from heimdall.trainer.forkserver import WarmLauncher
 from heimdall.trainer.handle import LogBuffer, Trainer
 from heimdall.trainer.launch import IMPORTABLE, ColdLauncher, Launcher, Process, base_environment
 from heimdall.trainer.protocol import Exit, FromTrainer, StepsDone, TrainerSpec
+from heimdall.trainer.warm import WarmLauncher
 from tests.engine.standin_messages import (
     ChildFiles,
     ChildForked,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from heimdall.trainer.forkserver import WarmLauncher
 from heimdall.trainer.handle import Trainer
 from heimdall.trainer.launch import ColdLauncher
 from heimdall.trainer.protocol import Exit, Failed, FileStored, Finished, StagedCheckpoint, TrainerSpec
+from heimdall.trainer.warm import WarmLauncher
 from tests.support.running import PATIENCE
 
 RECIPE = """

@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from heimdall.recipes import registry
-from heimdall.trainer.forkserver import WarmLauncher
 from heimdall.trainer.handle import Trainer
 from heimdall.trainer.protocol import Exit, FileStored, Finished, StagedCheckpoint, StepsDone, TrainerSpec
+from heimdall.trainer.warm import WarmLauncher
 from tests.recipes.in_process import train
 from tests.support.running import PATIENCE
 
@@ -77,6 +77,6 @@ def test_what_the_forks_share_lies_in_large_pages(launcher: WarmLauncher) -> Non
     while launcher.is_getting_ready():
         time.sleep(0.05)
     assert launcher._server
-    lines = Path(f"/proc/{launcher._server._popen.pid}/smaps_rollup").read_text().splitlines()[1:]
+    lines = Path(f"/proc/{launcher._server.pid}/smaps_rollup").read_text().splitlines()[1:]
     kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
     assert kilobytes["AnonHugePages"] > 0.5 * kilobytes["Anonymous"]

@@ -147,7 +147,9 @@ def _is(node: ast.AST | None, values: set[str]) -> bool:
     return isinstance(node, ast.Constant) and node.value in values
 
 
-@pytest.mark.parametrize("module", ["protocol", "handle", "launch", "channel", "forkserver"])
+@pytest.mark.parametrize(
+    "module", ["protocol", "handle", "launch", "channel", "forkserver", "warm", "zygote"]
+)
 def test_no_end_needs_torch_or_the_engine(module: str) -> None:
     code = (
         f"import sys, heimdall.trainer.{module};"

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from heimdall.recipes import registry
-from heimdall.trainer.forkserver import WarmLauncher
 from heimdall.trainer.handle import Trainer
 from heimdall.trainer.launch import Launcher
 from heimdall.trainer.protocol import (
@@ -22,6 +21,7 @@ from heimdall.trainer.protocol import (
     StopTraining,
     TrainerSpec,
 )
+from heimdall.trainer.warm import WarmLauncher
 from tests.support.running import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]

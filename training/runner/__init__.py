@@ -17,6 +17,6 @@ another, and a loop joins the two worlds a few times a second. Nothing here impo
 """
 
 from training.runner.slots import Found, run_jobs
-from training.runner.start import warm_up
+from training.runner.start import use_zygote, warm_up
 
-__all__ = ["Found", "run_jobs", "warm_up"]
+__all__ = ["Found", "run_jobs", "use_zygote", "warm_up"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 from django.conf import settings
 
 from heimdall.errors import HeimdallError
-from heimdall.trainer.forkserver import WarmLauncher
 from heimdall.trainer.launch import ColdLauncher, Launcher
 from heimdall.trainer.protocol import RECIPE_DRIVER, TrainerSpec
+from heimdall.trainer.warm import WarmLauncher
 from training import services
 from training.models import Attempt, Checkpoint, TrainingJob
 
@@ -27,6 +28,14 @@ class NoSuchEnvironment(HeimdallError):
 
 
 _launcher: Launcher | None = None  # of this process; None starts trainers cold
+_zygote: socket.socket | None = None  # leads to the host's, where there is one
+
+
+def use_zygote(fd: int) -> None:
+    """Fork servers of this process, and of its forks, come from the zygote that this end of a socket leads to."""
+    global _zygote
+    _zygote = socket.socket(fileno=fd)
+    _zygote.set_inheritable(False)
 
 
 def warm_up() -> None:
@@ -34,7 +43,7 @@ def warm_up() -> None:
     global _launcher
     sys.setswitchinterval(SWITCH_SECONDS)
     if settings.START_METHOD == "warm" and _launcher is None:
-        launcher = WarmLauncher()
+        launcher = WarmLauncher(zygote=_zygote)
         launcher.warm_up()
         _launcher = launcher
 

@@ -14,6 +14,8 @@ from contextlib import suppress
 
 from django.conf import settings
 
+from heimdall.trainer.warm import can_fork
+from heimdall.trainer.zygote import Zygote
 from training import host
 from training.models import Node
 from training.worker.cluster import ClusterProcess
@@ -41,7 +43,8 @@ class WorkerGuard:
     def __init__(self, node: Node, lock: host.FileLock):
         self.node = node
         self.lock = lock
-        self.cluster = ClusterProcess()
+        self.zygote = Zygote() if settings.START_METHOD == "warm" and can_fork() else None
+        self.cluster = ClusterProcess(self.zygote)
         self.heartbeat = HeartbeatThread(node)
         self.courier = Courier()
         self.stops: list[float] = []
@@ -51,6 +54,8 @@ class WorkerGuard:
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._asked_to_stop)
+        if self.zygote is not None:
+            self.zygote.start()
         self.cluster.start()
         self.heartbeat.start()
         self.courier.start()
@@ -65,6 +70,9 @@ class WorkerGuard:
             self._watch_cluster()
             # 3. A supervisor that vanished is looked after at once.
             self._watch_supervisors()
+            # 4. What fork servers are forked from is replaced; running jobs do not need it.
+            if self.zygote is not None and self.zygote.replace_if_dead():
+                logger.warning("The zygote died; jobs go on, and trainers start without it meanwhile.")
             time.sleep(TICK_SECONDS)
         self._drain()
 
@@ -128,6 +136,8 @@ class WorkerGuard:
     def _end_cluster(self) -> None:
         self.cluster.abandon()
         self.cluster.kill_session()
+        if self.zygote is not None:
+            self.zygote.close()
         self.heartbeat.end()
         self.courier.end()
 

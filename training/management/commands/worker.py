@@ -17,11 +17,12 @@ from heimdall.errors import HeimdallError
 from heimdall.processes import die_with_parent
 from heimdall.recipes import registry
 from heimdall.site import database, private_files
-from training import host, queue, services
+from training import host, services
 from training.checks import shortcomings
 from training.errors import StorageRefused, StorageUnavailable
 from training.management.base import database_is_away
 from training.models import Node
+from training.worker.cluster import run_cluster
 from training.worker.guard import DataFolderIsGone, WorkerGuard
 
 logger = logging.getLogger(__name__)
@@ -36,12 +37,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--cluster-of", type=int, help=argparse.SUPPRESS)
+        parser.add_argument("--zygote", type=int, help=argparse.SUPPRESS)
         parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
 
     def handle(self, *args: Any, **options: Any) -> None:
         database.keep_connections("worker")
         if options["cluster_of"]:
-            queue.run_cluster(options["cluster_of"])
+            run_cluster(options["cluster_of"], zygote=options["zygote"])
             return
         if options["parent"]:
             die_with_parent(options["parent"], signal.SIGTERM)
