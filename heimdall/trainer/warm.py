@@ -156,12 +156,11 @@ class _Server:
 
     @classmethod
     def of_zygote(cls, zygote: socket.socket) -> "_Server":
-        """A fork of the zygote; where that one still imports, it comes later."""
+        """A fork of the zygote that this socket leads to; while that one still imports, it comes later."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         me = os.pidfd_open(os.getpid())
         try:
-            fds = [theirs.fileno(), me]
-            socket.send_fds(zygote, [encode(ForkForkServer())], fds, socket.MSG_DONTWAIT)
+            socket.send_fds(zygote, [encode(ForkForkServer())], [theirs.fileno(), me])
         except OSError:
             ours.close()
             raise

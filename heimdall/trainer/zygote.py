@@ -8,8 +8,8 @@ on which they ask. It runs no torch operation and no CUDA call and stays single-
 servers, but they do not end with it: a fork server ends with its supervisor, and running trainers outlive the zygote.
 """
 
-import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -37,14 +37,11 @@ class Zygote:
 
     def __init__(self, module: str = _MODULE):
         self._module = module
-        self._requests, self._asking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._requests, self.asking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.asking.setblocking(False)  # a supervisor waits for no room in it
         self._popen: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._short_lives = 0
-
-    def fileno(self) -> int:
-        """The end on which supervisors ask."""
-        return self._asking.fileno()
 
     @property
     def pid(self) -> int | None:
@@ -79,14 +76,12 @@ class Zygote:
             self._popen.wait()
             self._popen = None
         self._requests.close()
-        self._asking.close()
+        self.asking.close()
 
     def _refuse_what_is_asked(self) -> None:
         """Whoever asked sees the end of its socket."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                _, fds, _, _ = socket.recv_fds(self._requests, PACKET_BYTES, 2, socket.MSG_DONTWAIT)
-                _close(fds)
+        while select.select([self._requests], [], [], 0)[0]:
+            _close(socket.recv_fds(self._requests, PACKET_BYTES, 2)[1])
 
 
 def main(run: Run = trainer_channel.drive, *, needed: Sequence[str] = NEEDED) -> NoReturn:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -19,6 +20,7 @@ from heimdall.trainer.handle import LogBuffer, Trainer
 from heimdall.trainer.launch import IMPORTABLE, ColdLauncher, Launcher, Process, base_environment
 from heimdall.trainer.protocol import Exit, FromTrainer, StepsDone, TrainerSpec
 from heimdall.trainer.warm import WarmLauncher
+from heimdall.trainer.zygote import Zygote
 from tests.engine.standin_messages import (
     ChildFiles,
     ChildForked,
@@ -57,12 +59,26 @@ def warm() -> WarmLauncher:
     return WarmLauncher(module="tests.engine.standin_forkserver", cold=NoLauncher())
 
 
-@pytest.fixture(params=[cold, warm], ids=["cold", "warm"])
+@contextmanager
+def launcher_of(start_method: str) -> Iterator[Launcher]:
+    if start_method == "cold":
+        yield cold()
+        return
+    with ExitStack() as closing:
+        launcher = warm()
+        if start_method == "zygote":
+            zygote = Zygote("tests.engine.standin_zygote")
+            closing.callback(zygote.close)
+            zygote.start()
+            launcher = WarmLauncher(module="no.such_server", cold=NoLauncher(), zygote=zygote.asking)
+        closing.callback(launcher.close)
+        yield launcher
+
+
+@pytest.fixture(params=["cold", "warm", "zygote"])
 def launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
-    launcher = request.param()
-    yield launcher
-    if isinstance(launcher, WarmLauncher):
-        launcher.close()
+    with launcher_of(request.param) as launcher:
+        yield launcher
 
 
 def spec_of(folder: Path, **changes: object) -> TrainerSpec:
@@ -361,9 +377,9 @@ import sys, time
 from heimdall.trainer.handle import Trainer
 from heimdall.trainer.protocol import TrainerSpec
 from tests.engine.standin_messages import ChildForked, StartDaemon
-from tests.engine.test_a_trainer_process_is_started_read_and_ended import cold, warm
+from tests.engine.test_a_trainer_process_is_started_read_and_ended import launcher_of
 spec = TrainerSpec(package="none", config={}, staging=".")
-trainer = Trainer.start(spec, launcher={"cold": cold, "warm": warm}[sys.argv[1]]())
+trainer = Trainer.start(spec, launcher=(started := launcher_of(sys.argv[1])).__enter__())
 while trainer.receive(1) is None:
     pass
 trainer.send(StartDaemon())
@@ -374,7 +390,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("start_method", ["cold", "warm"])
+@pytest.mark.parametrize("start_method", ["cold", "warm", "zygote"])
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
 def test_it_dies_within_a_second_of_its_supervisor(stopped: bool, start_method: str) -> None:
     command = [sys.executable, "-c", _SUPERVISOR, start_method]
@@ -388,7 +404,7 @@ def test_it_dies_within_a_second_of_its_supervisor(stopped: bool, start_method: 
     supervisor.communicate()
     until(lambda: not is_alive(pid), seconds=1)
     assert time.monotonic() - begin < 1
-    if start_method == "warm":
+    if start_method != "cold":
         until(lambda: not is_alive(daemon), seconds=1)
     elif is_alive(daemon):
         os.kill(daemon, signal.SIGKILL)

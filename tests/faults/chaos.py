@@ -40,6 +40,7 @@ KINDS = {  # what is done, and how often beside the others
     "kill loader worker": 2,
     "kill supervisor": 3,
     "kill fork server": 2,
+    "kill zygote": 1,
     "kill worker": 1,
     "kill queue head": 1,
     "kill queue sentinel": 1,
@@ -112,15 +113,17 @@ class Chaos:
     def _kill_fork_server(self, job: int) -> bool:
         return self._kill(self.site.named("forkserver") + self.site.named("fork server"))
 
+    def _kill_zygote(self, job: int) -> bool:
+        return self._kill(self.site.named("zygote"))
+
     def _kill_worker(self, job: int) -> bool:
         return self._kill([psutil.Process(self.site.worker.pid)])
 
     def _kill_queue_head(self, job: int) -> bool:
-        return self._kill(psutil.Process(self.site.worker.pid).children())
+        return self._kill(self.site.queue_heads())
 
     def _kill_queue_sentinel(self, job: int) -> bool:
-        heads = psutil.Process(self.site.worker.pid).children()
-        return self._kill([child for head in heads for child in head.children()])
+        return self._kill([child for head in self.site.queue_heads() for child in head.children()])
 
     def _kill_idle_queue_process(self, job: int) -> bool:
         return self._kill(self.site.named("qcluster", "idle"))

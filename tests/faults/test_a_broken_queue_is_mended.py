@@ -33,7 +33,7 @@ def job(site):
 
 def head(site: Site) -> psutil.Process:
     """The main process of the cluster that the guard runs now."""
-    return site.wait_until(lambda: psutil.Process(site.worker.pid).children(), seconds=30)[0]
+    return site.wait_until(site.queue_heads, seconds=30)[0]
 
 
 def idle_workers(cluster: psutil.Process) -> list[psutil.Process]:

@@ -125,6 +125,11 @@ class Site:
                     found.append(process)
         return found
 
+    def queue_heads(self) -> list[psutil.Process]:
+        """The main process of the cluster that the worker runs now; none while it is replaced."""
+        children = psutil.Process(self.worker.pid).children() if self.worker else []
+        return [child for child in children if "zygote" not in " ".join(child.cmdline())]
+
     def the(self, *words: str, seconds: float = 30) -> psutil.Process:
         return self.wait_until(lambda: self.named(*words), seconds=seconds)[0]
 

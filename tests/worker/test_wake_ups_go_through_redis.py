@@ -4,7 +4,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import psutil
 import pytest
 from django.db import connection, transaction
 from django_q.models import OrmQ
@@ -221,7 +220,7 @@ def test_a_worker_lives_through_the_death_of_redis(tmp_path, server):
         first = site.submit(epochs=1)
         site.wait_for_status(first, "completed")
         assert not site.rows("select id from django_q_ormq")
-        head = psutil.Process(site.worker.pid).children()
+        head = site.queue_heads()
         server.stop()
         try:
             second = site.submit(epochs=1)
@@ -231,4 +230,4 @@ def test_a_worker_lives_through_the_death_of_redis(tmp_path, server):
             server.start()
         third = site.submit(epochs=1)
         site.wait_for_status(third, "completed")
-        assert psutil.Process(site.worker.pid).children() == head
+        assert site.queue_heads() == head

@@ -36,6 +36,7 @@ def use_zygote(fd: int) -> None:
     global _zygote
     _zygote = socket.socket(fileno=fd)
     _zygote.set_inheritable(False)
+    _zygote.setblocking(False)
 
 
 def warm_up() -> None:

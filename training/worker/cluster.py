@@ -30,8 +30,8 @@ class ClusterProcess:
         command = [sys.executable, sys.argv[0], "worker", "--cluster-of", str(os.getpid())]
         passed: tuple[int, ...] = ()
         if self._zygote is not None:
-            passed = (self._zygote.fileno(),)
-            command += ["--zygote", str(self._zygote.fileno())]
+            passed = (self._zygote.asking.fileno(),)
+            command += ["--fork-servers-on", str(passed[0])]
         self._process = subprocess.Popen(
             command, start_new_session=True, stdin=subprocess.DEVNULL, pass_fds=passed
         )

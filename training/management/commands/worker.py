@@ -37,13 +37,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--cluster-of", type=int, help=argparse.SUPPRESS)
-        parser.add_argument("--zygote", type=int, help=argparse.SUPPRESS)
+        parser.add_argument("--fork-servers-on", type=int, help=argparse.SUPPRESS)
         parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
 
     def handle(self, *args: Any, **options: Any) -> None:
         database.keep_connections("worker")
         if options["cluster_of"]:
-            run_cluster(options["cluster_of"], zygote=options["zygote"])
+            run_cluster(options["cluster_of"], zygote=options["fork_servers_on"])
             return
         if options["parent"]:
             die_with_parent(options["parent"], signal.SIGTERM)
