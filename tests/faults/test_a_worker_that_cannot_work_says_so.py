@@ -10,23 +10,24 @@ import sys
 import time
 
 import pytest
-from django.core.management import CommandError
 
+from heimdall.site import keep_running
+from heimdall.site.keep_running import FOLDER_IS_GONE, RUNS_ALREADY, Plan
 from training import host, services
-from training.management.commands import start, worker
 from training.worker.guard import TICK_SECONDS, WorkerGuard
 
 
 @pytest.mark.parametrize(
     ("code", "sentence"),
-    [(worker.FOLDER_IS_GONE, "lost the data folder"), (worker.RUNS_ALREADY, "Another worker runs in")],
+    [(FOLDER_IS_GONE, "lost the data folder"), (RUNS_ALREADY, "Another worker runs in")],
 )
 def test_who_started_a_worker_that_can_never_work_starts_no_other(code, sentence, monkeypatch):
-    site = start.Site(listener=None, say=print)
+    plan = Plan("manage.py", 0, "127.0.0.1", 0, "localhost", "", "data", 1.0)
+    site = keep_running.Pair(plan)
     site.children["worker"] = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
     site.children["worker"].wait()
     monkeypatch.setattr(site, "_start", lambda name: pytest.fail(f"{name} was started again"))
-    with pytest.raises(CommandError, match=sentence):
+    with pytest.raises(keep_running.GivenUp, match=sentence):
         site._replace_dead()
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
 import socket
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +20,15 @@ from setproctitle import setproctitle
 from heimdall.files import write_whole
 from heimdall.recipes import demo, registry
 from heimdall.site import env, private_files
+from heimdall.site.keep_running import Plan, replace_this_process
 from training import host, policy, services
 from training.management.base import one_line
-from training.management.commands.worker import FOLDER_IS_GONE, RUNS_ALREADY
 from training.management.listening import listen
 from training.models import ApiToken, Node, TrainingJob
 from training.services import tokens
 
 ADMIN = "admin"
 TOKEN_NAME = "first start"
-READY_SECONDS = 60.0
-WEB_EXIT_SECONDS = 5.0
-MOST_DEATHS = 5  # of web server and worker together in a minute: one more, and everything is given up
 
 
 class Command(BaseCommand):
@@ -59,7 +51,7 @@ class Command(BaseCommand):
         with listen() as listener:
             self._wait_for_the_last_worker()
             self._prepare()
-            Site(listener, self._say).run()
+            replace_this_process(_plan(listener))
 
     def _wait_for_the_last_worker(self) -> None:
         """Where a worker holds the data folder, ours would be refused. One that drains is about to leave it."""
@@ -161,115 +153,22 @@ def _queue_demo() -> None:
         dataset = queued.dataset.name if queued.dataset else ""
 
 
-class Site:
-    """The web server and the worker, each in a session of its own, so that Ctrl-C reaches this process alone."""
-
-    def __init__(self, listener: socket.socket, say: Any):
-        self.listener = listener
-        self.say = say
-        self.children: dict[str, subprocess.Popen[bytes]] = {}
-        self.deaths: list[float] = []
-        self.stops = 0
-
-    def run(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._asked_to_stop)
-        self._start("worker")
-        self._start("web")
-        try:
-            self._wait_until_ready()
-            while not self.stops:
-                self._replace_dead()
-                time.sleep(0.1)
-        finally:
-            self._stop()
-
-    def _asked_to_stop(self, *_: object) -> None:
-        self.stops += 1
-        if self.stops > 1:
-            self._tell("worker", signal.SIGTERM)
-
-    def _start(self, name: str) -> None:
-        command = [sys.executable, sys.argv[0], name, "--parent", str(os.getpid())]
-        passed: tuple[int, ...] = ()
-        if name == "web":
-            passed = (self.listener.fileno(),)
-            command += ["--fd", str(self.listener.fileno())]
-        self.children[name] = subprocess.Popen(
-            command, start_new_session=True, stdin=subprocess.DEVNULL, pass_fds=passed
-        )
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while not self.stops:
-            for name, child in self.children.items():
-                if child.poll() is not None:
-                    self._give_up_without_a_worker(name, child)
-                    raise CommandError(f"The {name} did not start (exit code {child.returncode}); see above.")
-            if _answers():
-                self.say(
-                    f"Heimdall is at {address()}  (Ctrl-C stops it; running jobs go on at the next start)"
-                )
-                return
-            if time.monotonic() > deadline:
-                raise CommandError(f"The web server did not answer within {READY_SECONDS:g} s.")
-            time.sleep(0.05)
-
-    def _replace_dead(self) -> None:
-        for name, child in list(self.children.items()):
-            if child.poll() is None:
-                continue
-            self._give_up_without_a_worker(name, child)
-            now = time.monotonic()
-            self.deaths = [moment for moment in self.deaths if now - moment < 60] + [now]
-            if len(self.deaths) > MOST_DEATHS:
-                raise CommandError(
-                    f"The {name} died; that is more than {MOST_DEATHS} deaths in a minute. Giving up."
-                )
-            self.say(f"The {name} ended ({child.returncode}); starting it again.")
-            self._start(name)
-
-    def _give_up_without_a_worker(self, name: str, child: subprocess.Popen[bytes]) -> None:
-        """A worker that would end in the same way again is not started again, and pages without one serve nobody."""
-        if name == "worker" and child.returncode == FOLDER_IS_GONE:
-            raise CommandError("The worker has lost the data folder; see above.")
-        if name == "worker" and child.returncode == RUNS_ALREADY:
-            raise CommandError(f"Another worker runs in {settings.DATA_DIR} already; see above.")
-
-    def _stop(self) -> None:
-        self.say("Stopping: running jobs are checkpointed and go back to the queue.")
-        for name in self.children:
-            self._tell(name, signal.SIGTERM)
-        stopped_at = time.monotonic()
-        while self.children["worker"].poll() is None:
-            if time.monotonic() - stopped_at > settings.DRAIN_GRACE_SECONDS + 10:
-                self._tell("worker", signal.SIGKILL)
-            time.sleep(0.02)
-        while self.children["web"].poll() is None:
-            if time.monotonic() - stopped_at > WEB_EXIT_SECONDS:
-                self._tell("web", signal.SIGKILL)
-            time.sleep(0.02)
-        self.say("Stopped.")
-
-    def _tell(self, name: str, number: int) -> None:
-        child = self.children.get(name)
-        if child is not None and child.poll() is None:
-            child.send_signal(number)
-
-
 def address() -> str:
-    shown = "127.0.0.1" if settings.HOST in {"0.0.0.0", "::", ""} else settings.HOST
-    return env.http_url(shown, settings.PORT)
+    return env.http_url(_reachable(), settings.PORT)
 
 
-def _answers() -> bool:
-    request = urllib.request.Request(
-        f"{address()}/healthz", headers={"Host": settings.ALLOWED_HOSTS[0].lstrip(".")}
+def _reachable() -> str:
+    return "127.0.0.1" if settings.HOST in {"0.0.0.0", "::", ""} else settings.HOST
+
+
+def _plan(listener: socket.socket) -> Plan:
+    return Plan(
+        program=sys.argv[0],
+        listener=listener.fileno(),
+        host=_reachable(),
+        port=settings.PORT,
+        host_header=settings.ALLOWED_HOSTS[0].lstrip("."),
+        address=address(),
+        data_folder=str(settings.DATA_DIR),
+        drain_seconds=settings.DRAIN_GRACE_SECONDS,
     )
-    try:
-        with urllib.request.urlopen(request, timeout=2) as answer:
-            return answer.status == 200
-    except urllib.error.HTTPError:
-        return True  # it answers, if with a redirect to https
-    except OSError:
-        return False

@@ -17,6 +17,7 @@ from heimdall.errors import HeimdallError
 from heimdall.processes import die_with_parent
 from heimdall.recipes import registry
 from heimdall.site import database, private_files
+from heimdall.site.keep_running import FOLDER_IS_GONE, RUNS_ALREADY
 from training import host, services
 from training.checks import shortcomings
 from training.errors import StorageRefused, StorageUnavailable
@@ -26,8 +27,6 @@ from training.worker.cluster import run_cluster
 from training.worker.guard import DataFolderIsGone, WorkerGuard
 
 logger = logging.getLogger(__name__)
-FOLDER_IS_GONE = 4  # an exit code
-RUNS_ALREADY = 5  # another one: this host has a worker
 STORE_SECONDS = 2.0  # between two looks for a store that is away
 
 
