@@ -89,6 +89,21 @@ def test_whatever_is_killed_the_job_ends_bit_identical(site, undisturbed):
     assert executed[0]["steps"] < 2 * EPOCHS * STEPS  # each attempt went on from a checkpoint
 
 
+def test_a_killed_zygote_ends_no_training(site, undisturbed):
+    job = site.submit(**CONFIG)
+    wait_for_attempt(site, job, 1, step=1)
+    zygote, trainer = site.the("heimdall zygote"), site.the("heimdall trainer", f"job {job}")
+    server = psutil.Process(trainer.ppid())
+    assert server.ppid() == zygote.pid
+    zygote.kill()
+    site.wait_until(
+        lambda: [one for one in site.named("heimdall zygote") if one.pid != zygote.pid], seconds=60
+    )
+    assert site.wait_for_status(job, "completed", "failed")["status"] == "completed"
+    assert site.job(job)["attempt"] == 1
+    assert site.final(job)["digest"] == site.final(undisturbed)["digest"]
+
+
 def drain(site: Site, how: str) -> float:
     """Send the signals, and say how long it took until nothing was left."""
     began = time.monotonic()
