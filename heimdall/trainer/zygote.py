@@ -49,12 +49,16 @@ class Zygote:
 
     def start(self) -> None:
         self._started_at = time.monotonic()
-        self._popen = launch.start_process(
-            [sys.executable, "-P", "-m", self._module, str(self._requests.fileno()), str(os.getpid())],
-            stdout=subprocess.DEVNULL,
-            pass_fds=(self._requests.fileno(),),
-            env=forkserver.server_environment(os.environ),
-        )
+        command = [sys.executable, "-P", "-m", self._module, str(self._requests.fileno()), str(os.getpid())]
+        try:
+            self._popen = launch.start_process(
+                command,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(self._requests.fileno(),),
+                env=forkserver.server_environment(os.environ),
+            )
+        except OSError:  # the host has no room for it: supervisors may have more luck later
+            self._give_up()
 
     def replace_if_dead(self) -> bool:
         """Returns whether it had died."""
@@ -67,7 +71,7 @@ class Zygote:
         if self._short_lives < MOST_SHORT_LIVES:
             self.start()
         else:
-            self._requests.close()  # from now on asking fails
+            self._give_up()
         return True
 
     def close(self) -> None:
@@ -77,6 +81,9 @@ class Zygote:
             self._popen = None
         self._requests.close()
         self.asking.close()
+
+    def _give_up(self) -> None:
+        self._requests.close()  # from now on asking fails
 
     def _refuse_what_is_asked(self) -> None:
         """Whoever asked sees the end of its socket."""
