@@ -30,7 +30,7 @@ class GivenUp(Exception):
 
 
 @dataclass(frozen=True)
-class Plan:
+class StartPlan:
     program: str  # manage.py, or what stands for it
     listener: int  # the file descriptor of the web server's socket
     host: str  # where that can be reached from here
@@ -41,7 +41,7 @@ class Plan:
     drain_seconds: float
 
 
-def replace_this_process(plan: Plan) -> NoReturn:
+def replace_this_process(plan: StartPlan) -> NoReturn:
     """Never returns: from here on `main` below runs, in the same process."""
     os.set_inheritable(plan.listener, True)
     for stream in (sys.stdout, sys.stderr):
@@ -54,7 +54,7 @@ def main() -> None:
         from setproctitle import setproctitle
 
         setproctitle("heimdall start")
-    plan = Plan(**json.loads(sys.argv[1]))
+    plan = StartPlan(**json.loads(sys.argv[1]))
     os.set_inheritable(plan.listener, False)
     try:
         Pair(plan).run()
@@ -65,7 +65,7 @@ def main() -> None:
 class Pair:
     """The web server and the worker, each in a session of its own, so that Ctrl-C reaches this process alone."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: StartPlan):
         self.plan = plan
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.deaths: list[float] = []
@@ -157,7 +157,7 @@ class Pair:
             child.send_signal(number)
 
 
-def answers(plan: Plan) -> bool:
+def answers(plan: StartPlan) -> bool:
     """Whether the web server answers a request, if with a redirect to https."""
     request = f"GET /healthz HTTP/1.1\r\nHost: {plan.host_header}\r\nConnection: close\r\n\r\n"
     try:

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from heimdall.site import keep_running
-from heimdall.site.keep_running import FOLDER_IS_GONE, RUNS_ALREADY, Plan
+from heimdall.site.keep_running import FOLDER_IS_GONE, RUNS_ALREADY, StartPlan
 from training import host, services
 from training.worker.guard import TICK_SECONDS, WorkerGuard
 
@@ -22,7 +22,7 @@ from training.worker.guard import TICK_SECONDS, WorkerGuard
     [(FOLDER_IS_GONE, "lost the data folder"), (RUNS_ALREADY, "Another worker runs in")],
 )
 def test_who_started_a_worker_that_can_never_work_starts_no_other(code, sentence, monkeypatch):
-    plan = Plan("manage.py", 0, "127.0.0.1", 0, "localhost", "", "data", 1.0)
+    plan = StartPlan("manage.py", 0, "127.0.0.1", 0, "localhost", "", "data", 1.0)
     site = keep_running.Pair(plan)
     site.children["worker"] = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
     site.children["worker"].wait()

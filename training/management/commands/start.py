@@ -20,7 +20,7 @@ from setproctitle import setproctitle
 from heimdall.files import write_whole
 from heimdall.recipes import demo, registry
 from heimdall.site import env, private_files
-from heimdall.site.keep_running import Plan, replace_this_process
+from heimdall.site.keep_running import StartPlan, replace_this_process
 from training import host, policy, services
 from training.management.base import one_line
 from training.management.listening import listen
@@ -161,8 +161,8 @@ def _reachable() -> str:
     return "127.0.0.1" if settings.HOST in {"0.0.0.0", "::", ""} else settings.HOST
 
 
-def _plan(listener: socket.socket) -> Plan:
-    return Plan(
+def _plan(listener: socket.socket) -> StartPlan:
+    return StartPlan(
         program=sys.argv[0],
         listener=listener.fileno(),
         host=_reachable(),
