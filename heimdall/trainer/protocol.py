@@ -244,12 +244,8 @@ class Failed(FromTrainer, kind="failed"):
 # A supervisor, its fork server, and the zygote that the server is forked from
 
 
-class ToZygote(WireMessage, direction="to the zygote"):
-    """From a supervisor."""
-
-
 @dataclass(frozen=True)
-class ForkForkServer(ToZygote, kind="fork_server"):
+class ForkForkServer(WireMessage, kind="fork_server", direction="to the zygote"):
     """Fork a fork server; its end of a socket, and the supervisor's pidfd, come with the packet."""
 
 

@@ -32,9 +32,11 @@ def test_who_started_a_worker_that_can_never_work_starts_no_other(code, sentence
 
 
 @pytest.fixture
-def guard(db, settings, tmp_path) -> WorkerGuard:
+def guard(db, settings, tmp_path):
     settings.DATA_DIR = tmp_path
-    return WorkerGuard(services.register_node(), host.worker_lock())
+    guard = WorkerGuard(services.register_node(), host.worker_lock())
+    yield guard
+    guard.zygote.close()
 
 
 def test_clusters_that_die_at_once_are_started_ever_more_slowly(guard, monkeypatch):
