@@ -14,12 +14,22 @@ class InvalidInput(HeimdallError):
 
     def __init__(self, fields: dict[str, list[str]]):
         self.fields = fields
-        super().__init__("; ".join(f"{name}: {' '.join(messages)}" for name, messages in fields.items()))
+        super().__init__(sentence_of(fields))
 
     @property
     def sentences(self) -> str:
         """Without the names of the fields, for people who have them before their eyes."""
         return " ".join(message for messages in self.fields.values() for message in messages)
+
+
+def sentence_of(fields: dict[str, list[str]]) -> str:
+    """Every message behind the name of its field, unless it begins with that name anyway."""
+    return "; ".join(_named(name, " ".join(messages)) for name, messages in fields.items())
+
+
+def _named(name: str, message: str) -> str:
+    names_itself = message.split(" ", 1)[0].rstrip(":") in (name, name.rpartition(".")[2])
+    return message if names_itself else f"{name}: {message}"
 
 
 class InvalidConfig(InvalidInput):

@@ -75,7 +75,7 @@ def clean_tags(tags: Any) -> list[str]:
         raise InvalidInput({"tags": [f"A job has at most {MAX_TAGS} tags, and these are {len(found)}."]})
     for tag in found:
         if not TAG.fullmatch(tag):
-            raise InvalidInput({"tags": [f"{tag[:60]!r} is no tag: {TAG_RULE}"]})
+            raise InvalidInput({"tags": [f"{tag[:60]!r} is not a tag; {TAG_RULE}"]})
     return found
 
 

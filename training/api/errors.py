@@ -11,6 +11,7 @@ from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from heimdall.errors import sentence_of
 from training import errors
 from training.presentation.errors import DATABASE_IS_AWAY, body, describe
 from training.store.code import BadCode
@@ -83,8 +84,7 @@ def _drf(error: exceptions.APIException) -> Response:
     code = CODE_OF_STATUS.get(status, error.default_code)
     if isinstance(error, exceptions.ValidationError):
         fields = flatten(error.detail)
-        message = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in fields.items())
-        return _answer(400, code, message, fields=fields)
+        return _answer(400, code, sentence_of(fields), fields=fields)
     if isinstance(error, exceptions.ParseError):
         code = "unreadable"
     response = _answer(status, code, str(error.detail))

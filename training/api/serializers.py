@@ -96,11 +96,18 @@ def query_field(**options: Any) -> Text:
 
 
 def _priority(**options: Any) -> WholeNumber:
-    return WholeNumber(min_value=-100, max_value=100, help_text="Higher goes first.", **options)
+    rule = fields.PRIORITY_RULE
+    return WholeNumber(
+        min_value=fields.LOWEST_PRIORITY,
+        max_value=fields.HIGHEST_PRIORITY,
+        error_messages={"min_value": rule, "max_value": rule},
+        help_text="Higher goes first.",
+        **options,
+    )
 
 
 def _tags() -> serializers.ListField:
-    pattern = RegexValidator(rf"\A{fields.TAG_PATTERN}\Z", "This is no tag.")
+    pattern = RegexValidator(rf"\A{fields.TAG_PATTERN}\Z", f"This is not a tag; {fields.TAG_RULE}")
     tag = Text(max_length=fields.TAG_LENGTH, validators=[pattern])
     return serializers.ListField(
         child=tag, max_length=fields.MAX_TAGS, required=False, help_text="Words to find the job by."
