@@ -31,6 +31,7 @@ PLAIN = {
     "heimdall.plain_json",
     "heimdall.processes",
     "heimdall.site",
+    "heimdall.trainer.exit_codes",
     "heimdall.trainer.protocol",
 }
 BELOW_THE_DOORS = {

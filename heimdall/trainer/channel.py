@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from heimdall.processes import die_with_parent
+from heimdall.trainer.exit_codes import CANNOT_SPEAK, MISUNDERSTOOD, SUPERVISOR_GONE
 from heimdall.trainer.pipes import start_thread, write_all
 from heimdall.trainer.protocol import (
     FromTrainer,
@@ -34,9 +35,6 @@ from heimdall.trainer.protocol import (
 
 MOST_UNSENT = 1_000  # messages that a trainer keeps; then its training waits
 ROOM_SECONDS = 0.1  # between two looks for room
-SUPERVISOR_GONE = 70  # exit code of a trainer whose control pipe ended
-MISUNDERSTOOD = 72  # exit code of a trainer that cannot read what its supervisor says
-CANNOT_SPEAK = 73  # exit code of a trainer that can say nothing more: its own code closed the pipe, say
 
 
 class PipeClosedError(Exception):

@@ -2,11 +2,11 @@
 
 It belongs to that supervisor and dies with it. It is a process in a session of its own that has torch and the engine
 imported, runs no torch operation and no CUDA call, and stays single-threaded: a fork of a process with threads could
-hang. For each request it forks a trainer, which sets up its own end (see `_be_trainer`), and it tells the supervisor
+hang. For each request it forks a trainer, which sets up its own end (see `be_trainer`), and it tells the supervisor
 of each that has ended: {"pid", "code"}, the code negative for a signal.
 
-It is forked from the host's zygote (zygote.py), or a new interpreter where there is none. warm.py is the supervisor's
-side.
+It is forked from the host's zygote (zygote.py), or a new interpreter where there is none. server_handle.py is the
+supervisor's side.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,6 +52,9 @@ _MADV_COLLAPSE = 25  # since Linux 6.1
 # pydantic, and `import pydantic` alone loads little of it.
 NEEDED = ("torch._dynamo", RECIPE_DRIVER, "pydantic.main", "pydantic.fields", "pydantic.types")
 Run = Callable[[Channel], int]  # what a trainer does; it gives the exit code
+BeTrainer = Callable[
+    [dict[str, str], ChildEnds, int], NoReturn
+]  # what a fork does: environment, pipe ends, server
 
 
 def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -59,11 +63,17 @@ def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def main(run: Run = trainer_channel.drive, *, needed: Sequence[str] = NEEDED) -> None:
+    parent_socket = connect()
+    get_ready([*needed, *sys.argv[3:]], title=TITLE)
+    serve(parent_socket, partial(be_trainer, run))
+
+
+def connect() -> socket.socket:
+    """To the supervisor that has started this server."""
     parent_socket, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     parent_socket.set_inheritable(False)
     die_with_parent(parent, SUPERVISOR_DIED)  # not at once: what trainers have started is to go first
-    get_ready([*needed, *sys.argv[3:]], title=TITLE)
-    serve(parent_socket, run)
+    return parent_socket
 
 
 def get_ready(modules: Sequence[str], *, title: str) -> None:
@@ -114,7 +124,7 @@ def gather_into_large_pages() -> None:
             libc.madvise(begin, end - begin, _MADV_COLLAPSE)
 
 
-def serve(parent: socket.socket, run: Run, *, supervisor: int | None = None) -> NoReturn:
+def serve(parent: socket.socket, become: BeTrainer, *, supervisor: int | None = None) -> NoReturn:
     """Fork when asked, and tell of each end. A loop: 1 wait, 2 what ended, 3 what is asked.
 
     `supervisor` is a pidfd, where the supervisor is not our parent and the kernel sends no signal at its death.
@@ -139,10 +149,12 @@ def serve(parent: socket.socket, run: Run, *, supervisor: int | None = None) -> 
             for ended in family.ended():
                 _tell(parent, ended)
         if parent in readable:
-            _fork_if_asked(parent, run, family, keep_out=keep_out)
+            _fork_if_asked(parent, become, family, keep_out=keep_out)
 
 
-def _fork_if_asked(parent: socket.socket, run: Run, family: Family, *, keep_out: Sequence[int]) -> None:
+def _fork_if_asked(
+    parent: socket.socket, become: BeTrainer, family: Family, *, keep_out: Sequence[int]
+) -> None:
     try:
         packet, fds, _, _ = socket.recv_fds(parent, PACKET_BYTES, 3)
     except ConnectionError:
@@ -157,7 +169,7 @@ def _fork_if_asked(parent: socket.socket, run: Run, family: Family, *, keep_out:
         if pid == 0:
             for fd in (parent.detach(), *keep_out):
                 os.close(fd)
-            _be_trainer(run, request.environment, ChildEnds(*fds), server)
+            become(request.environment, ChildEnds(*fds), server)
         family.add(pid)
         # Nobody but us waits for it, so that the number is still its own.
         pidfd = os.pidfd_open(pid)
@@ -170,7 +182,7 @@ def _fork_if_asked(parent: socket.socket, run: Run, family: Family, *, keep_out:
             os.close(fd)
 
 
-def _be_trainer(run: Run, environment: dict[str, str], ends: ChildEnds, server: int) -> NoReturn:
+def be_trainer(run: Run, environment: dict[str, str], ends: ChildEnds, server: int) -> NoReturn:
     code = 1
     try:
         die_with_parent(server)
@@ -178,9 +190,7 @@ def _be_trainer(run: Run, environment: dict[str, str], ends: ChildEnds, server: 
         for number in (signal.SIGCHLD, SUPERVISOR_DIED):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
-        for stream in (1, 2):
-            os.dup2(ends.log, stream)
-        os.close(ends.log)
+        print_into(ends.log)
         os.environ.pop(_NVML_CHECK, None)
         os.environ.update(environment)
         channel = trainer_channel.settle(Channel(ends.control, ends.messages))
@@ -191,6 +201,17 @@ def _be_trainer(run: Run, environment: dict[str, str], ends: ChildEnds, server: 
     finally:
         # Never back into the server's loop.
         os._exit(code)
+
+
+def print_into(log: int) -> None:
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+
+
+def environment_with(own: dict[str, str]) -> dict[str, str]:
+    """This server's, as a trainer has it."""
+    return {name: value for name, value in os.environ.items() if name != _NVML_CHECK} | own
 
 
 def _tell_ready(parent: socket.socket) -> None:

@@ -8,7 +8,8 @@ import select
 import threading
 import time
 
-from heimdall.trainer.launch import ChildEnds, ColdLauncher, Launcher, Process
+from heimdall.trainer.cold import ColdLauncher
+from heimdall.trainer.launch import ChildEnds, Launcher, Process
 from heimdall.trainer.pipes import PIPE_BYTES, open_pipe, start_thread, write_all
 from heimdall.trainer.protocol import (
     Failed,

@@ -1,16 +1,13 @@
-"""How a trainer is started: its environment, a new interpreter for it, and the handle of its process.
+"""What every way to start a trainer shares: its environment, and what a launcher and a process can do.
 
-Nothing here imports torch. `ColdLauncher` starts an interpreter, `WarmLauncher` (forkserver.py) forks one that has
-torch imported already.
+Nothing here imports torch. `ColdLauncher` (cold.py) starts an interpreter, `WarmLauncher` (warm.py) forks one that
+has torch imported already.
 """
 
 import contextlib
 import os
 import signal
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -59,68 +56,6 @@ class Launcher(Protocol):
     def launch(self, spec: TrainerSpec, ends: ChildEnds) -> Process: ...
 
 
-class ColdLauncher:
-    """Starts a new interpreter: this one, or that of another environment."""
-
-    def __init__(self, module: str = "heimdall.trainer.__main__", *, python: str = sys.executable):
-        self._module = module
-        self._python = python
-
-    def launch(self, spec: TrainerSpec, ends: ChildEnds) -> Process:
-        is_own = self._python == sys.executable
-        command = [
-            self._python,
-            # The folder that it is started in is no place for imports. Python 3.10 has no such option.
-            *(["-P"] if is_own else []),
-            "-m",
-            self._module,
-            str(ends.control),
-            str(ends.messages),
-            str(os.getpid()),
-        ]
-        return _ColdProcess(
-            start_process(
-                command,
-                stdout=ends.log,
-                stderr=ends.log,
-                pass_fds=(ends.control, ends.messages),
-                cwd=None if is_own else IMPORTABLE,
-                env=child_environment(spec, os.environ),
-            )
-        )
-
-
-class _ColdProcess:
-    def __init__(self, popen: "subprocess.Popen[bytes]"):
-        self._popen = popen
-        self._lock = threading.Lock()
-
-    @property
-    def pid(self) -> int:
-        return self._popen.pid
-
-    def poll(self) -> int | None:
-        with self._lock:
-            if self._popen.returncode is None and has_ended(self._popen.pid):
-                # Before its number is given back: what it started and left behind goes with it.
-                kill_session(self._popen.pid)
-            return self._popen.poll()
-
-    def wait(self, timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
-        while self.poll() is None:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.002)
-        return True
-
-    def kill(self) -> None:
-        # Not reaped yet means that the number is still its own.
-        with self._lock:
-            if self._popen.poll() is None:
-                kill_session(self._popen.pid)
-
-
 def start_process(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
     """Start a process in a session of its own, from a thread that lives as long as this process.
 
@@ -137,16 +72,6 @@ def start_process(command: list[str], **options: Any) -> "subprocess.Popen[bytes
 def _starter(pid: int) -> ThreadPoolExecutor:
     """The thread; a fork has none, and gets its own."""
     return ThreadPoolExecutor(1, f"starter-{pid}")
-
-
-def has_ended(pid: int) -> bool:
-    """Whether a child has ended and nobody has waited for it yet."""
-    if not hasattr(os, "waitid"):  # macOS: nobody knows it in time
-        return False
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return False
 
 
 def kill_session(pid: int) -> None:

@@ -9,7 +9,6 @@ Change VERSION with every change that an older end would misunderstand: a new me
 """
 
 import json
-import math
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -18,6 +17,8 @@ from functools import cache
 from types import NoneType
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
+from heimdall.plain_json import NOT_FINITE, with_named_floats
+
 VERSION = 3
 PACKET_BYTES = 65_536  # the most that a packet between supervisor, fork server and zygote holds
 RECIPE_DRIVER = "heimdall.engine.recipe_job"  # the module that trains by a recipe
@@ -25,7 +26,6 @@ RECIPE_DRIVER = "heimdall.engine.recipe_job"  # the module that trains by a reci
 M = TypeVar("M", bound="WireMessage")
 
 _CLASSES: dict[str, type["WireMessage"]] = {}
-_NOT_FINITE = ("nan", "inf", "-inf")
 
 
 class ProtocolError(ValueError):
@@ -349,7 +349,7 @@ def _checked(found: type[WireMessage], content: dict[str, Any]) -> dict[str, Any
 def _value(found: type[WireMessage], name: str, value: Any, types: tuple[type, ...]) -> Any:
     if tuple in types and isinstance(value, list):
         return tuple(value)
-    if float in types and (type(value) is int or value in _NOT_FINITE):
+    if float in types and (type(value) is int or value in NOT_FINITE):
         return float(value)
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         raise ProtocolError(f"{name} of {found.kind} cannot be {_shown(str(value).encode())}.")
@@ -376,7 +376,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 def _sendable(value: Any) -> Any:
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else str(float(value))
+        return with_named_floats(float(value))
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, Mapping):

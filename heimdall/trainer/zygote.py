@@ -17,12 +17,13 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 
 from heimdall.processes import die_with_parent
 from heimdall.trainer import channel as trainer_channel
 from heimdall.trainer import forkserver, launch
-from heimdall.trainer.forkserver import NEEDED, Run
+from heimdall.trainer.forkserver import NEEDED, Run, be_trainer
 from heimdall.trainer.protocol import PACKET_BYTES, ForkForkServer, decode
 
 TITLE = "heimdall zygote"
@@ -118,7 +119,9 @@ def _fork_server(requests: socket.socket, packet: bytes, fds: list[int], run: Ru
             requests.close()
             os.setsid()
             trainer_channel.set_title(forkserver.TITLE)
-            forkserver.serve(socket.socket(fileno=connection), run, supervisor=supervisor)
+            forkserver.serve(
+                socket.socket(fileno=connection), partial(be_trainer, run), supervisor=supervisor
+            )
         except BaseException:
             traceback.print_exc()
         finally:

@@ -10,10 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from heimdall.trainer import cold_server
+from heimdall.trainer.cold import ColdLauncher
 from heimdall.trainer.handle import Trainer
+from heimdall.trainer.launch import Launcher
 from heimdall.trainer.protocol import Exit
 from heimdall.trainer.warm import MOST_FAILURES, WarmLauncher
-from tests.engine.standin_messages import Echo, Echoed, Left, RaiseSignal, Ready
+from tests.engine.standin_messages import ChildForked, Echo, Echoed, ForkChild, Left, RaiseSignal, Ready
 from tests.engine.test_a_trainer_process_is_started_read_and_ended import (
     cold,
     is_alive,
@@ -33,7 +36,7 @@ def launcher() -> Iterator[WarmLauncher]:
     launcher.close()
 
 
-def start(launcher: WarmLauncher, folder: Path) -> Trainer:
+def start(launcher: Launcher, folder: Path) -> Trainer:
     trainer = Trainer.start(spec_of(folder), launcher=launcher)
     wait_for(trainer, Ready)
     return trainer
@@ -41,6 +44,10 @@ def start(launcher: WarmLauncher, folder: Path) -> Trainer:
 
 def parent_of(trainer: Trainer) -> int:
     return psutil.Process(trainer.pid).ppid()
+
+
+def is_cold(trainer: Trainer) -> bool:
+    return psutil.Process(parent_of(trainer)).cmdline()[0] == cold_server.TITLE
 
 
 def test_trainers_side_by_side_end_each_with_its_own_code(launcher: WarmLauncher, tmp_path: Path) -> None:
@@ -73,16 +80,28 @@ def test_a_server_that_cannot_start_leaves_cold_starts(tmp_path: Path) -> None:
     launcher = WarmLauncher(module="tests.engine.no_such_server", cold=cold())
     for _ in range(MOST_FAILURES + 1):
         trainer = start(launcher, tmp_path)
-        assert parent_of(trainer) == os.getpid()
+        assert is_cold(trainer)
         trainer.close()
     assert launcher._server is None
     launcher.close()
 
 
+def test_a_cold_start_without_its_server_is_the_supervisors_own_child(tmp_path: Path) -> None:
+    launcher = ColdLauncher("tests.engine.standin_trainer", server="tests.engine.no_such_server")
+    trainer = start(launcher, tmp_path)
+    assert parent_of(trainer) == os.getpid()
+    trainer.send(ForkChild(keep=True))
+    child = wait_for(trainer, ChildForked).pid
+    trainer.send(RaiseSignal("SIGSEGV"))
+    until(lambda: trainer.exit_status() == -signal.SIGSEGV)
+    until(lambda: not is_alive(child), seconds=2)
+    trainer.close()
+
+
 def test_a_server_with_a_second_thread_forks_nobody(tmp_path: Path) -> None:
     launcher = WarmLauncher(module=STANDIN, preload=["tests.engine.starts_a_thread"], cold=cold())
     trainer = start(launcher, tmp_path)
-    assert parent_of(trainer) == os.getpid()
+    assert is_cold(trainer)
     trainer.close()
     launcher.close()
 

@@ -15,9 +15,10 @@ from typing import Any, NoReturn, TypeVar
 import psutil
 import pytest
 
-from heimdall.trainer import channel, protocol
+from heimdall.trainer import exit_codes, protocol
+from heimdall.trainer.cold import ColdLauncher
 from heimdall.trainer.handle import LogBuffer, Trainer
-from heimdall.trainer.launch import IMPORTABLE, ColdLauncher, Launcher, Process, base_environment
+from heimdall.trainer.launch import IMPORTABLE, Launcher, Process, base_environment
 from heimdall.trainer.protocol import Exit, FromTrainer, StepsDone, TrainerSpec
 from heimdall.trainer.warm import WarmLauncher
 from heimdall.trainer.zygote import Zygote
@@ -338,18 +339,15 @@ def test_nothing_that_it_forked_outlives_it(end: str, start: Callable[..., Train
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_no_daemon_that_it_started_outlives_it(end: str, tmp_path: Path) -> None:
+def test_no_daemon_that_it_started_outlives_it(end: str, start: Callable[..., Trainer]) -> None:
     """In a session of its own, and with no parent left that is the trainer's."""
-    launcher = warm()
-    trainer = Trainer.start(spec_of(tmp_path), launcher=launcher)
+    trainer = start()
     trainer.send(StartDaemon())
     daemon = wait_for(trainer, ChildForked).pid
     assert is_alive(daemon)
     ENDS[end](trainer)
     until(lambda: trainer._process.poll() is not None)
     until(lambda: not is_alive(daemon), seconds=2)
-    trainer.close()
-    launcher.close()
 
 
 def test_one_trainers_daemon_lives_as_long_as_it_may_be_anothers(tmp_path: Path) -> None:
@@ -404,10 +402,7 @@ def test_it_dies_within_a_second_of_its_supervisor(stopped: bool, start_method: 
     supervisor.communicate()
     until(lambda: not is_alive(pid), seconds=1)
     assert time.monotonic() - begin < 1
-    if start_method != "cold":
-        until(lambda: not is_alive(daemon), seconds=1)
-    elif is_alive(daemon):
-        os.kill(daemon, signal.SIGKILL)
+    until(lambda: not is_alive(daemon), seconds=1)
 
 
 def test_the_end_of_the_control_pipe_is_enough(tmp_path: Path, launcher: Launcher) -> None:
@@ -423,7 +418,7 @@ def test_one_that_closed_all_its_files_ends(start: Callable[..., Trainer]) -> No
     trainer = start()
     wait_for(trainer, Ready)
     trainer.send(CloseAllFiles(above=-1))
-    until(lambda: trainer.exit_status() == channel.CANNOT_SPEAK)
+    until(lambda: trainer.exit_status() == exit_codes.CANNOT_SPEAK)
 
 
 def test_one_whose_pipes_were_closed_says_so_and_writes_into_no_other_file(
@@ -435,9 +430,20 @@ def test_one_whose_pipes_were_closed_says_so_and_writes_into_no_other_file(
     precious.write_text("kept")
     trainer.send(CloseAllFiles(above=2, in_their_place=str(precious)))
     until(lambda: trainer.exit_status() is not None)
-    assert trainer.exit_status() == channel.CANNOT_SPEAK
+    assert trainer.exit_status() == exit_codes.CANNOT_SPEAK
     assert "has closed the pipe to its supervisor" in trainer.read_log()
     assert precious.read_text() == "kept"
+
+
+def test_a_cold_start_leaves_no_process_behind(tmp_path: Path) -> None:
+    before = psutil.Process().children()
+    trainer = Trainer.start(spec_of(tmp_path), launcher=cold())
+    wait_for(trainer, Ready)
+    trainer.send(Exit())
+    wait_for(trainer, Left)
+    until(lambda: trainer.exit_status() is not None)
+    assert psutil.Process().children() == before
+    trainer.close()
 
 
 def test_a_trainer_that_cannot_start_says_why(tmp_path: Path) -> None:

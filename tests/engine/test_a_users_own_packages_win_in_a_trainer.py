@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from heimdall.trainer.cold import ColdLauncher
 from heimdall.trainer.handle import Trainer
-from heimdall.trainer.launch import ColdLauncher
 from heimdall.trainer.protocol import Exit, Failed, FileStored, Finished, StagedCheckpoint, TrainerSpec
 from heimdall.trainer.warm import WarmLauncher
 from tests.support.running import PATIENCE

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from heimdall.trainer import channel, protocol
+from heimdall.trainer import exit_codes, protocol
+from heimdall.trainer.cold import ColdLauncher
 from heimdall.trainer.handle import Trainer
-from heimdall.trainer.launch import ChildEnds, ColdLauncher, Process
+from heimdall.trainer.launch import ChildEnds, Process
 from heimdall.trainer.protocol import (
     VERSION,
     EpochDone,
@@ -85,7 +86,7 @@ def test_a_trainer_refuses_a_supervisor_of_another_version(tmp_path: Path) -> No
     assert trainer.wait(60)
     while trainer.exit_status() is None:
         trainer.receive(0.1)
-    assert trainer.exit_status() == channel.MISUNDERSTOOD
+    assert trainer.exit_status() == exit_codes.MISUNDERSTOOD
     assert "Run the same version of Heimdall at both ends." in trainer.read_log()
     trainer.close()
 

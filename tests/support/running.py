@@ -127,8 +127,12 @@ class Site:
 
     def queue_heads(self) -> list[psutil.Process]:
         """The main process of the cluster that the worker runs now; none while it is replaced."""
-        children = psutil.Process(self.worker.pid).children() if self.worker else []
-        return [child for child in children if "zygote" not in " ".join(child.cmdline())]
+        found = []
+        for child in psutil.Process(self.worker.pid).children() if self.worker else []:
+            with suppress(psutil.Error):  # one that was killed just now
+                if "zygote" not in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
 
     def the(self, *words: str, seconds: float = 30) -> psutil.Process:
         return self.wait_until(lambda: self.named(*words), seconds=seconds)[0]

@@ -38,7 +38,7 @@ from training.queries.jobs import (
     shape,
     with_relations,
 )
-from training.queries.values import finite, iso
+from training.queries.values import iso
 
 __all__ = [
     "LIST_LIMIT",
@@ -55,7 +55,6 @@ __all__ = [
     "eta_seconds",
     "event_dict",
     "events_after",
-    "finite",
     "headline",
     "is_training",
     "iso",

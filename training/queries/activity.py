@@ -23,6 +23,7 @@ _TROUBLE = (
     "quarantine",
     "checkpoint_failed",
     "checkpoint_left_out",
+    "loss_not_finite",
     "replay_differs",
     "approximate",
 )

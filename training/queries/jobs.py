@@ -7,10 +7,11 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from heimdall.plain_json import with_nulls
 from training import lifecycle, placement, policy
 from training.lifecycle import JobType, Status, Stop, StopAt
 from training.models import Checkpoint, TrainingJob
-from training.queries.values import finite, iso
+from training.queries.values import iso
 
 LIST_LIMIT = 50
 PROMISES = ("exact", "not shown to be exact", "its own checkpoints", "none")
@@ -83,12 +84,12 @@ def shape(
         "total_steps": job.total_steps,
         "progress_percent": progress_percent(job),
         "eta_seconds": eta_seconds(job),
-        "train_loss": finite(job.train_loss),
-        "val_loss": finite(job.val_loss),
+        "train_loss": with_nulls(job.train_loss),
+        "val_loss": with_nulls(job.val_loss),
         "metrics": job.metrics,
-        "learning_rate": finite(job.learning_rate),
+        "learning_rate": with_nulls(job.learning_rate),
         "best_epoch": job.best_epoch,
-        "best_val_loss": finite(job.best_val_loss),
+        "best_val_loss": with_nulls(job.best_val_loss),
         "error_code": job.error_code,
         "error_message": job.error_message,
         "checkpoint": checkpoint,
@@ -173,7 +174,7 @@ def checkpoint_dict(checkpoint: Checkpoint | Any) -> dict[str, Any]:
         "size": checkpoint.size,
         "digest": checkpoint.digest,
         "header_sha256": checkpoint.header_sha256,
-        "val_loss": finite(checkpoint.val_loss),
+        "val_loss": with_nulls(checkpoint.val_loss),
         "pinned": checkpoint.pinned,
         "quarantined_at": iso(checkpoint.quarantined_at),
         "quarantine_reason": checkpoint.quarantine_reason,

@@ -5,6 +5,7 @@ A step's values never change, for a repeated step gives the same ones. So what w
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable
 from functools import reduce
@@ -15,7 +16,6 @@ from typing import Any
 from django.db.models import Q
 
 from training.models import Metric
-from training.queries import finite
 
 NUM_POINTS = 32
 _MOST_KEPT = 2_000
@@ -47,7 +47,7 @@ def _read(jobs: list[dict[str, Any]]) -> dict[int, Points]:
     found: dict[int, Points] = {}
     for job, step, values in rows.order_by("job_id", "step").values_list("job_id", "step", "values"):
         loss = values.get("loss")
-        if isinstance(loss, int | float) and finite(loss) is not None:
+        if isinstance(loss, int | float) and math.isfinite(loss):
             found.setdefault(job, []).append((step, loss))
     return found
 

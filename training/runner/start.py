@@ -10,7 +10,8 @@ from typing import Any
 from django.conf import settings
 
 from heimdall.errors import HeimdallError
-from heimdall.trainer.launch import ColdLauncher, Launcher
+from heimdall.trainer.cold import ColdLauncher
+from heimdall.trainer.launch import Launcher
 from heimdall.trainer.protocol import RECIPE_DRIVER, TrainerSpec
 from heimdall.trainer.warm import WarmLauncher
 from training import services

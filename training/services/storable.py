@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
+
+from heimdall.plain_json import with_nulls_for_names
 
 MAX_LOG_CHARACTERS = 64 * 1024  # of one chunk; more is cut in the middle
 MAX_DETAIL_CHARACTERS = 20_000
@@ -22,15 +23,7 @@ def gigabytes(size: float) -> str:
 
 def finite(value: Any) -> Any:
     """The value with NaN and the infinities (numbers or the trainer's words for them) as null."""
-    if isinstance(value, dict):
-        return {storable(str(key)): finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, str):
-        return None if value in ("nan", "inf", "-inf") else storable(value)
-    return value
+    return with_nulls_for_names(value, text=storable)
 
 
 def shortened(text: str, limit: int) -> str:

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from django.conf import settings
 
-from heimdall.trainer.warm import can_fork
+from heimdall.trainer.server_handle import can_fork
 from heimdall.trainer.zygote import Zygote
 from training import host
 from training.models import Node

@@ -1,0 +1,135 @@
+"""Trainers that start cold: each is a new interpreter, which imports torch for itself.
+
+Between supervisor and trainer stands a small process (cold_server.py): the parent of this one trainer, which ends
+with it whatever its code has started. Where a system has no such process, the supervisor itself is the parent.
+"""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+from heimdall.trainer import launch
+from heimdall.trainer.launch import IMPORTABLE, ChildEnds, Process, kill_session, start_process
+from heimdall.trainer.protocol import TrainerSpec
+from heimdall.trainer.server_handle import ForkedProcess, ForkServer, can_fork
+
+TRAINER = "heimdall.trainer.__main__"
+_SERVER = "heimdall.trainer.cold_server"
+
+
+def trainer_command(python: str, module: str, ends: ChildEnds, parent: int) -> list[str]:
+    # -P: the folder that it is started in is no place for imports. Python 3.10 has no such option.
+    options = ["-P"] if python == sys.executable else []
+    return [python, *options, "-m", module, str(ends.control), str(ends.messages), str(parent)]
+
+
+def start_folder(python: str) -> str | None:
+    """Where it is started, which is a place for imports without -P."""
+    return None if python == sys.executable else IMPORTABLE
+
+
+class ColdLauncher:
+    """Starts a new interpreter: this one, or that of another environment."""
+
+    def __init__(self, module: str = TRAINER, *, python: str = sys.executable, server: str = _SERVER):
+        self._module, self._python, self._server = module, python, server
+
+    def launch(self, spec: TrainerSpec, ends: ChildEnds) -> Process:
+        if shutil.which(self._python) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._python)
+        return self._with_a_server(spec, ends) or self._without(spec, ends)
+
+    def _with_a_server(self, spec: TrainerSpec, ends: ChildEnds) -> Process | None:
+        if not can_fork():
+            return None
+        server = ForkServer.of_its_own(self._server, self._python, self._module)
+        process = server.fork(launch.own_environment(spec), ends)
+        if process is None:
+            server.close()
+            return None
+        return _ServedProcess(process, server)
+
+    def _without(self, spec: TrainerSpec, ends: ChildEnds) -> Process:
+        popen = start_process(
+            trainer_command(self._python, self._module, ends, os.getpid()),
+            stdout=ends.log,
+            stderr=ends.log,
+            pass_fds=(ends.control, ends.messages),
+            cwd=start_folder(self._python),
+            env=launch.child_environment(spec, os.environ),
+        )
+        return _ChildProcess(popen)
+
+
+class _ServedProcess:
+    """A trainer whose server is there for it alone: it goes when nothing of the trainer is left."""
+
+    def __init__(self, process: ForkedProcess, server: ForkServer):
+        self._process, self._server = process, server
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        code = self._process.poll()
+        if code is not None:
+            self._server.close()
+        return code
+
+    def wait(self, timeout: float) -> bool:
+        if not self._process.wait(timeout):
+            return False
+        self._server.wait_for_end_of(self.pid)
+        self.poll()
+        return True
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+class _ChildProcess:
+    """A trainer that is the supervisor's own child."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]"):
+        self._popen = popen
+        self._lock = threading.Lock()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def poll(self) -> int | None:
+        with self._lock:
+            if self._popen.returncode is None and _has_ended(self._popen.pid):
+                # Before its number is given back: what it started and left behind goes with it.
+                kill_session(self._popen.pid)
+            return self._popen.poll()
+
+    def wait(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.002)
+        return True
+
+    def kill(self) -> None:
+        # Not reaped yet means that the number is still its own.
+        with self._lock:
+            if self._popen.poll() is None:
+                kill_session(self._popen.pid)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has ended and nobody has waited for it yet."""
+    if not hasattr(os, "waitid"):  # macOS: nobody knows it in time
+        return False
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False
