@@ -9,6 +9,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from heimdall.site import env
+from training import fields
 from training.presentation import throttles
 
 
@@ -208,3 +209,17 @@ def test_a_bad_rate_stops_the_start_and_names_its_variable(monkeypatch, bad):
     monkeypatch.setenv("HEIMDALL_VERB_RATE", bad)
     with pytest.raises(ImproperlyConfigured, match="HEIMDALL_VERB_RATE="):
         env.rate("HEIMDALL_VERB_RATE", "600/min")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": {"epochs": 0}}, "epochs must be a whole number from 1 to 100000, not 0."),
+        ({"config": {"epoch": 1}}, "epoch is not a field of this recipe; did you mean epochs?"),
+        ({"priority": 1000}, "priority: Give a whole number from -100 to 100."),
+        ({"tags": ["Not one"]}, f"tags.0: This is not a tag; {fields.TAG_RULE}"),
+    ],
+)
+def test_a_field_is_named_once_and_with_the_remedy(api, change, message):
+    answer = api.post("/v1/training/jobs", {"job_name": "a", "recipe": "tiny"} | change, format="json")
+    assert error_of(answer, 400)["message"] == message

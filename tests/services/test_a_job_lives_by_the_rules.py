@@ -191,6 +191,35 @@ def test_three_deaths_near_one_step_fail_the_job(attempt, node):
     assert "the end of the log" in job.error_message
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "words"),
+    [
+        (70, "the pipe from its supervisor was closed"),
+        (72, "could not read a message of its supervisor"),
+        (73, "os.closerange"),
+        (1, "(exit code 1)"),
+    ],
+)
+def test_an_end_of_a_trainer_is_explained(attempt, exit_code, words):
+    assert services.crash(attempt, exit_code=exit_code) == "queued"
+    assert words in Event.objects.get(job=attempt.job, kind="crash").message
+
+
+def test_a_trainer_that_its_code_ended_is_not_tried_again_unless_it_was_to_stop(attempt, node, alice):
+    services.pause(attempt.job, by=alice)
+    assert services.crash(attempt, exit_code=0) == "paused"
+    attempt.job.refresh_from_db()
+    services.resume(attempt.job, by=alice)
+    again = services.claim(node, slot=0, pid=1)
+    assert services.crash(again, exit_code=0, detail="the end of the log") == "failed"
+    job = TrainingJob.objects.get(pk=attempt.job_id)
+    assert job.error_code == "ended_itself"
+    assert job.error_message.startswith(
+        "The trainer ended by itself (exit code 0: its code ended the process"
+    )
+    assert job.error_message.endswith("the end of the log")
+
+
 def test_deaths_that_get_further_are_no_loop_until_there_are_ten_without_a_checkpoint(attempt, node):
     for number in range(1, 11):
         services.beat(attempt, services.Report(steps=steps(1, number)))

@@ -57,6 +57,32 @@ def test_a_recipe_that_raises_fails_once_and_shows_its_traceback(site):
     assert seen["attempt"] == 1
 
 
+def test_the_log_of_a_job_that_fails_while_it_prints_is_whole(site):
+    job = site.submit("faulty", fault="print", fault_step=2)
+    seen = site.wait_for_status(job, "failed")
+    assert "it failed while it printed" in seen["error_message"]
+    log = "".join(
+        row["text"] for row in site.rows("select text from training_logchunk where job_id=? order by id", job)
+    )
+    lines = [line for line in log.splitlines() if line.startswith(("line ", "the last "))]
+    assert lines == [*(f"line {number:04} {'x' * 60}" for number in range(2_000)), "the last line"]
+
+
+def test_a_loss_that_is_no_number_is_said_once_and_ends_nothing(site):
+    job = site.submit("faulty", epochs=2, fault="nan", fault_step=3)
+    site.wait_for_status(job, "completed")
+    (event,) = [event for event in site.events(job) if event["kind"] == "loss_not_finite"]
+    assert event["message"].startswith("The loss is not a number since step 3 (")
+    assert event["data"]["step"] == 3
+
+
+def test_a_trainer_that_ends_itself_fails_its_job_once_and_the_reason_is_said(site):
+    job = site.submit("faulty", fault="leave", fault_step=2)
+    seen = site.wait_for_status(job, "failed")
+    assert (seen["error_code"], seen["attempt"]) == ("ended_itself", 1)
+    assert "as os._exit(0) does" in seen["error_message"]
+
+
 def test_a_trainer_that_dies_again_and_again_fails_its_job(site):
     # At the first: how much is recorded of steps before one that kills is not the same each time.
     job = site.submit("faulty", fault="abort", fault_step=1)

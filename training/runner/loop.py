@@ -43,6 +43,7 @@ from training.queue import commits
 from training.runner import start
 from training.runner.context import AttemptContext
 from training.runner.database_retry import DATABASE_AWAY, with_own_connection
+from training.runner.known_failures import KnownFailures
 from training.runner.log_limit import LogLimit
 from training.runner.report_buffer import ReportBuffer
 from training.runner.secret_mask import SecretMask
@@ -85,6 +86,7 @@ class SupervisorLoop(ABC):
         # 2. What was stored.
         self.ending: StoredCheckpoint | None = None  # to be recorded together with the landing
         self.has_noted_left_out = False  # that a limit keeps checkpoints out of the store
+        self.unwritten, self.unstored = KnownFailures(), KnownFailures()
         # 3. What the database knows and asks for.
         self.unreported = ReportBuffer()
         self.stop_request = NO_STOP
@@ -168,15 +170,13 @@ class SupervisorLoop(ABC):
             case Failed():
                 self.failed = message
             case CheckpointFailed():
-                kinds = ", ".join(message.kinds)
-                self._note(
-                    "checkpoint_failed", f"A checkpoint ({kinds}) could not be written: {message.error}"
-                )
+                self._note_unwritten(message)
                 return  # no progress
         self.moved_at = time.monotonic()
 
     def _take_staged(self, staged: StagedCheckpoint) -> None:
         """On its way to the store, unless a limit is met; what the attempt ends with always is."""
+        self.unwritten.forget()
         why_not = "" if ENDINGS & set(staged.kinds) else why_not_stored(self.attempt, staged.size)
         if not why_not:
             self.storing.add(staged)
@@ -211,10 +211,13 @@ class SupervisorLoop(ABC):
     def take_stored(self) -> None:
         failures = self.storing.failures
         done = self.storing.advance()
-        if self.storing.failures > failures:
-            self._note_failure(self.storing.failures)
+        if self.storing.failures > failures and self.unstored.is_new(self.storing.error):
+            sentence = f"A checkpoint could not be stored yet, and is tried again: {self.storing.error}"
+            self._note("checkpoint_failed", sentence)
         if done is None:
             return
+        if not isinstance(done, LeftOut):
+            self.unstored.forget()
         match done:
             case StoredShard():
                 self.retry_until_grace_ends(services.record_shard, self.attempt, done)
@@ -247,11 +250,10 @@ class SupervisorLoop(ABC):
             ending, self.ending = self.ending, None
             self._record(ending)
 
-    def _note_failure(self, tries: int) -> None:
-        """At the tries 1, 2, 4, 8, ...: it may be away for days."""
-        if tries & (tries - 1) == 0:
-            sentence = f"A checkpoint could not be stored yet (try {tries}): {self.storing.error}"
-            self._note("checkpoint_failed", sentence)
+    def _note_unwritten(self, failed: CheckpointFailed) -> None:
+        if self.unwritten.is_new(failed.error, failed.kinds):
+            kinds = ", ".join(failed.kinds)
+            self._note("checkpoint_failed", f"A checkpoint ({kinds}) could not be written: {failed.error}")
 
     def _note_left_out(self, staged: StagedCheckpoint, why: str) -> None:
         self._note("checkpoint_left_out", f"The checkpoint at step {staged.step} was left out: {why}.")

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
+from heimdall.trainer.exit_codes import ENDED_ITSELF, MEANING
 from training.lifecycle import Status, Verb
 from training.models import (
     Attempt,
@@ -30,7 +31,8 @@ def fail(attempt: Attempt, *, code: str, message: str, exit_code: int | None = N
 
 
 def crash(attempt: Attempt, *, exit_code: int | None, detail: str = "") -> Status:
-    """The trainer died under us. Back to the last checkpoint, or failed where it dies again and again."""
+    """The trainer died under us. Back to the last checkpoint, or failed where it dies again and again, or where its
+    own code ended it: that would do so again."""
 
     def act(job: TrainingJob) -> None:
         again = job.crash_step is not None and job.current_step <= job.crash_step
@@ -39,8 +41,11 @@ def crash(attempt: Attempt, *, exit_code: int | None, detail: str = "") -> Statu
             "crash_step": max(job.current_step, job.crash_step or 0),
             "crashes_since_checkpoint": job.crashes_since_checkpoint + 1,
         }
-        if _is_crash_loop(deaths) and not job.stop:
-            _fail_for_crashing(job, exit_code, detail, deaths)
+        if exit_code == ENDED_ITSELF and not job.stop:
+            sentence = f"The trainer ended by itself ({how_it_died(exit_code)})."
+            _fail_for_good(job, "ended_itself", sentence, detail, deaths, exit_code)
+        elif _is_crash_loop(deaths) and not job.stop:
+            _fail_for_good(job, "crash_loop", _crash_words(deaths, exit_code), detail, deaths, exit_code)
         else:
             message = f"The trainer died ({how_it_died(exit_code)})."
             back_to_checkpoint(
@@ -51,11 +56,12 @@ def crash(attempt: Attempt, *, exit_code: int | None, detail: str = "") -> Statu
 
 
 def how_it_died(exit_code: int | None) -> str:
-    """The exit code or the signal, in words."""
+    """The exit code or the signal, in words, and what an end of ours means."""
     if exit_code is None:
         return "unknown how"
     if exit_code >= 0:
-        return f"exit code {exit_code}"
+        meaning = MEANING.get(exit_code)
+        return f"exit code {exit_code}" + (f": {meaning}" if meaning else "")
     try:
         return f"signal {-exit_code}, {signal.Signals(-exit_code).name}"
     except ValueError:
@@ -69,12 +75,17 @@ def _is_crash_loop(deaths: dict[str, Any]) -> bool:
     )
 
 
-def _fail_for_crashing(job: TrainingJob, exit_code: int | None, detail: str, deaths: dict[str, Any]) -> None:
+def _crash_words(deaths: dict[str, Any], exit_code: int | None) -> str:
     times = deaths["crashes_at_step"]
     sentence = f"The trainer died {times} times in succession near step {deaths['crash_step']}"
     if times < settings.CRASHES_AT_ONE_STEP:
         sentence = f"The trainer died {deaths['crashes_since_checkpoint']} times without a newer checkpoint"
-    sentence += f" ({how_it_died(exit_code)})."
+    return f"{sentence} ({how_it_died(exit_code)})."
+
+
+def _fail_for_good(
+    job: TrainingJob, code: str, sentence: str, detail: str, deaths: dict[str, Any], exit_code: int | None
+) -> None:
     shown = shortened(f"{sentence}\n{detail}".strip(), MAX_DETAIL_CHARACTERS)
-    changes = deaths | {"error_code": "crash_loop", "error_message": shown}
+    changes = deaths | {"error_code": code, "error_message": shown}
     move(job, Verb.FAIL, by=WORKER, message=sentence, changes=changes, data={"exit_code": exit_code})

@@ -14,6 +14,7 @@ from heimdall.trainer.protocol import EpochDone, Started
 from training.errors import StaleAttempt
 from training.lifecycle import Stop, StopAt
 from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
+from training.services.bad_losses import note_bad_loss
 from training.services.leases import held_job, note_event, renew
 from training.services.metrics import add_metrics
 from training.services.rollback import newest_of
@@ -115,6 +116,7 @@ def write_report(report: Report, job: TrainingJob, attempt: Attempt) -> None:
     num_written = _num_written(attempt, report.steps) if report.is_again else 0
     log = _not_written(attempt, report.log) if report.is_again else report.log
     add_metrics(job, report.steps, report.epochs)
+    note_bad_loss(job, report.steps, report.epochs)
     for epoch in report.epochs:
         _add_epoch_event(job, epoch)
     _keep_artifact(job, report.epochs)

@@ -144,7 +144,7 @@ _EVENT_ICONS = {
     "restart": "restart", "cancel": "cancelled", "discard": "cancelled", "delete": "delete", "preempt": "queued",
     "claim": "running", "start": "running", "complete": "completed", "fail": "failed", "crash": "failed",
     "reap": "failed", "quarantine": "failed", "checkpoint_failed": "failed", "checkpoint_left_out": "failed",
-    "replay_differs": "failed", "rollback": "restart",
+    "loss_not_finite": "failed", "replay_differs": "failed", "rollback": "restart",
 }  # fmt: skip
 _TROUBLE = frozenset(kind for kind, shown in _EVENT_ICONS.items() if shown == "failed")
 

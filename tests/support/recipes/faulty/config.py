@@ -12,8 +12,8 @@ JOB_TYPE = "training"
 
 
 class Config(tiny.Config):
-    fault: Literal["none", "raise", "hang", "kill", "abort", "exit", "memory"] = Field(
-        "none", title="Fault", description="What happens at the step."
+    fault: Literal["none", "raise", "print", "hang", "kill", "abort", "exit", "leave", "memory", "nan"] = (
+        Field("none", title="Fault", description="What happens at the step.")
     )
     fault_step: int = Field(3, ge=0, le=100_000, title="Fault at step", description="When it happens.")
     once: str = Field("", title="Once", description="A file: where it exists, nothing happens any more.")
