@@ -158,6 +158,15 @@ def test_resume_goes_on_from_the_checkpoint_and_says_so(attempt, alice, node):
         services.resume(attempt.job, by=alice)
 
 
+def test_a_long_log_is_kept_whole_and_once_however_often_it_is_sent(attempt):
+    printed = "".join(f"line {number:06}\0\n" for number in range(12_000))  # three chunks
+    services.beat(attempt, services.Report(log="before\n"))
+    services.beat(attempt, services.Report(log=printed))
+    services.beat(attempt, services.Report(log=printed + "after\n", is_again=True))
+    written = "".join(LogChunk.objects.order_by("id").values_list("text", flat=True))
+    assert written == "before\n" + printed.replace("\0", "\\0") + "after\n"
+
+
 def test_a_crash_rolls_back_to_the_checkpoint_and_deletes_what_lies_beyond(attempt):
     services.beat(attempt, services.Report(steps=steps(1, 4), epochs=[epoch_message(1, 4)]))
     services.record_checkpoint(attempt, stored(attempt, 4, 1))

@@ -18,7 +18,7 @@ from training.services.bad_losses import note_bad_loss
 from training.services.leases import held_job, note_event, renew
 from training.services.metrics import add_metrics
 from training.services.rollback import newest_of
-from training.services.storable import MAX_LOG_CHARACTERS, finite, shortened
+from training.services.storable import MAX_LOG_CHARACTERS, finite, storable
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,15 @@ def drained(attempt: Attempt) -> QuerySet[Node]:
 def write_report(report: Report, job: TrainingJob, attempt: Attempt) -> None:
     """All but the job's own columns, which were written with the renewal of its lease."""
     num_written = _num_written(attempt, report.steps) if report.is_again else 0
-    log = _not_written(attempt, report.log) if report.is_again else report.log
+    log = storable(report.log)
+    log = _not_written(attempt, log) if report.is_again else log
     add_metrics(job, report.steps, report.epochs)
     note_bad_loss(job, report.steps, report.epochs)
     for epoch in report.epochs:
         _add_epoch_event(job, epoch)
     _keep_artifact(job, report.epochs)
-    if log:
-        LogChunk.objects.create(job=job, attempt=attempt.number, text=shortened(log, MAX_LOG_CHARACTERS))
+    pieces = [log[begin : begin + MAX_LOG_CHARACTERS] for begin in range(0, len(log), MAX_LOG_CHARACTERS)]
+    LogChunk.objects.bulk_create([LogChunk(job=job, attempt=attempt.number, text=piece) for piece in pieces])
     _note_execution(attempt, len(report.steps) - num_written, report.trainer_pid)
 
 
@@ -169,9 +170,16 @@ def _num_written(attempt: Attempt, steps: Sequence[dict[str, Any]]) -> int:
 
 
 def _not_written(attempt: Attempt, log: str) -> str:
-    """The log without its beginning, if that is this attempt's newest piece already."""
+    """The log without its beginning, if that is this attempt's newest piece already, or several of which all but the
+    last are full."""
     pieces = LogChunk.objects.filter(job_id=attempt.job_id, attempt=attempt.number).order_by("-id")
-    return log.removeprefix(pieces.values_list("text", flat=True).first() or "")
+    written, known = "", 0
+    for text in pieces.values_list("text", flat=True)[: len(log) // MAX_LOG_CHARACTERS + 1]:
+        if written and len(text) < MAX_LOG_CHARACTERS:
+            break
+        written = text + written
+        known = len(written) if log.startswith(written) else known
+    return log[known:]
 
 
 def _add_epoch_event(job: TrainingJob, done: EpochDone) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from heimdall.plain_json import with_nulls_for_names
 
-MAX_LOG_CHARACTERS = 64 * 1024  # of one chunk; more is cut in the middle
+MAX_LOG_CHARACTERS = 64 * 1024  # of one chunk
 MAX_DETAIL_CHARACTERS = 20_000
 MAX_SENTENCE_CHARACTERS = 1_000
 
