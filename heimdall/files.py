@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +22,7 @@ class NotRegularFile(OSError):
     """A link, a directory, a pipe, a socket or a device lies where a file was expected. Nothing of it was read."""
 
 
-def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
+def open_regular(path: str | os.PathLike[str]) -> FileIO:
     """The file for reading, unbuffered. Never waits for somebody who writes into a pipe, and follows no link."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

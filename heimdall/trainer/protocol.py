@@ -328,7 +328,7 @@ def decode(line: bytes, wanted: type[M]) -> M:
     return found(**_checked(found, content))
 
 
-def _checked(found: type[WireMessage], content: dict[str, Any]) -> dict[str, Any]:
+def _checked(found: Any, content: dict[str, Any]) -> dict[str, Any]:
     known = _fields_of(found)
     if "version" in known and content.get("version") != VERSION:
         raise OtherVersion(
@@ -357,7 +357,7 @@ def _value(found: type[WireMessage], name: str, value: Any, types: tuple[type, .
 
 
 @cache
-def _fields_of(found: type[WireMessage]) -> dict[str, tuple[tuple[type, ...], bool]]:
+def _fields_of(found: Any) -> dict[str, tuple[tuple[type, ...], bool]]:
     """Of each field the types that it may have, and whether it has to be there."""
     hints = get_type_hints(found)
     return {

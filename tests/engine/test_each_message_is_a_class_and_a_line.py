@@ -131,6 +131,8 @@ def test_nobody_else_writes_or_reads_a_message_as_a_dict() -> None:
     kinds = {one.kind for one in protocol.messages()}
     found = []
     for path in [*(ROOT / "heimdall").rglob("*.py"), *(ROOT / "training" / "runner").rglob("*.py")]:
+        if path.is_relative_to(ROOT / "heimdall" / "client"):  # reads the API, whose events have a kind too
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Dict):
                 pairs = zip(node.keys, node.values, strict=True)
@@ -149,7 +151,19 @@ def _is(node: ast.AST | None, values: set[str]) -> bool:
 
 
 @pytest.mark.parametrize(
-    "module", ["protocol", "handle", "launch", "channel", "forkserver", "warm", "zygote"]
+    "module",
+    [
+        "protocol",
+        "handle",
+        "launch",
+        "channel",
+        "cold",
+        "cold_server",
+        "forkserver",
+        "server_handle",
+        "warm",
+        "zygote",
+    ],
 )
 def test_no_end_needs_torch_or_the_engine(module: str) -> None:
     code = (

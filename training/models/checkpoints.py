@@ -47,3 +47,8 @@ class Checkpoint(models.Model):
 
     def __str__(self) -> str:
         return f"checkpoint of job {self.job_id} at step {self.step}"
+
+    @property
+    def file_name(self) -> str:
+        """In the store."""
+        return self.file.name or ""

@@ -59,3 +59,8 @@ class Shard(models.Model):
 
     def __str__(self) -> str:
         return f"shard {self.number} of {self.dataset_id}"
+
+    @property
+    def file_name(self) -> str:
+        """In the store."""
+        return self.file.name or ""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from django.core.files.base import ContentFile
 
@@ -23,7 +23,7 @@ from heimdall.files import NotRegularFile, open_regular
 from heimdall.trainer.protocol import StagedCheckpoint
 from training.errors import BadCheckpoint, StorageRefused, StorageUnavailable
 from training.models import Checkpoint, checkpoint_storage
-from training.store.file_system import Check
+from training.store.file_system import Check, Store
 
 logger = logging.getLogger(__name__)
 MARK = "heimdall-store-id"
@@ -110,9 +110,9 @@ def fetch(checkpoint: Checkpoint, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"start-{checkpoint.pk}-{uuid.uuid4().hex[:8]}.safetensors"
     try:
-        with unavailable("read", checkpoint.file.name):
+        with unavailable("read", checkpoint.file_name):
             _require_file(checkpoint)
-            checkpoint_storage().fetch(checkpoint.file.name, target)
+            _store().fetch(checkpoint.file_name, target)
         _verify(checkpoint, target)
     except BaseException:
         target.unlink(missing_ok=True)
@@ -139,9 +139,9 @@ def look_into(path: Path) -> codec.FileInfo:
 
 
 def open_for_download(checkpoint: Checkpoint) -> IO[bytes]:
-    with unavailable("read", checkpoint.file.name):
+    with unavailable("read", checkpoint.file_name):
         _require_file(checkpoint)
-        return checkpoint_storage().open(checkpoint.file.name, "rb")
+        return checkpoint_storage().open(checkpoint.file_name, "rb")
 
 
 def link_for_download(checkpoint: Checkpoint, *, file_name: str, media_type: str) -> str | None:
@@ -149,9 +149,9 @@ def link_for_download(checkpoint: Checkpoint, *, file_name: str, media_type: str
     storage = checkpoint_storage()
     if not hasattr(storage, "link"):
         return None
-    with unavailable("read", checkpoint.file.name):
+    with unavailable("read", checkpoint.file_name):
         _require_file(checkpoint)
-        return storage.link(checkpoint.file.name, file_name=file_name, media_type=media_type)
+        return storage.link(checkpoint.file_name, file_name=file_name, media_type=media_type)
 
 
 def delete_file(name: str) -> None:
@@ -162,7 +162,7 @@ def delete_file(name: str) -> None:
 def stored_names(folder: str = "jobs") -> Iterator[str]:
     """The names of all files in the store, for the sweep of orphans."""
     with unavailable("list", folder):
-        yield from checkpoint_storage().names(folder)
+        yield from _store().names(folder)
 
 
 def mark() -> str:
@@ -185,21 +185,25 @@ def leave_mark(text: str) -> str:
 
 def free_bytes() -> int | None:
     """What the store's disk has left; None where that cannot be known, as of a bucket."""
-    return checkpoint_storage().free_bytes()
+    return _store().free_bytes()
 
 
 def can_be_shared() -> bool:
     """Whether the store may be another installation's too."""
-    return bool(checkpoint_storage().can_be_shared)
+    return _store().can_be_shared
+
+
+def _store() -> Store:
+    return cast(Store, checkpoint_storage())
 
 
 def _require_file(checkpoint: Checkpoint) -> None:
-    if checkpoint_storage().exists(checkpoint.file.name):
+    if checkpoint_storage().exists(checkpoint.file_name):
         return
     # A disk that is not mounted has no file of any checkpoint, and none of them is lost.
     if not mark():
         raise StorageUnavailable(
-            f"The store has neither {checkpoint.file.name} nor its own mark {MARK}. Is its disk mounted?"
+            f"The store has neither {checkpoint.file_name} nor its own mark {MARK}. Is its disk mounted?"
         )
     raise BadCheckpoint(f"The file of checkpoint {checkpoint.pk} is missing from the store.")
 

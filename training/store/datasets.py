@@ -14,7 +14,7 @@ import struct
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from heimdall.codec.dtypes import STRUCT_CODES
 from heimdall.errors import HeimdallError
@@ -23,7 +23,7 @@ from heimdall.plain_json import with_nulls
 from heimdall.trainer.protocol import StagedShard
 from training.models import Dataset, Shard, dataset_storage
 from training.store.checkpoints import take, unavailable
-from training.store.file_system import Check
+from training.store.file_system import Check, Store
 
 MANIFEST = "manifest.json"
 
@@ -68,7 +68,7 @@ def bring(dataset: Dataset, folder: Path) -> Path:
     for row in rows:
         place = target / Path(row.entry["path"]).name
         if not place.exists() or place.stat().st_size != row.size:
-            with unavailable("read", row.file.name, bad=BadDataset):
+            with unavailable("read", row.file_name, bad=BadDataset):
                 _copy(row, place)
     aside = _aside(target / MANIFEST)
     aside.write_text(json.dumps(manifest(dataset, rows), indent=1, sort_keys=True))
@@ -96,14 +96,14 @@ def delete_files(names: list[str]) -> None:
 
 def _copy(row: Shard, place: Path) -> None:
     storage = dataset_storage()
-    if not storage.exists(row.file.name):
-        raise BadDataset(f"The file {row.file.name} of dataset {row.dataset.name} is missing from the store.")
+    if not storage.exists(row.file_name):
+        raise BadDataset(f"The file {row.file_name} of dataset {row.dataset.name} is missing from the store.")
     aside = _aside(place)
     try:
         try:
-            os.link(storage.path(row.file.name), aside)
+            os.link(storage.path(row.file_name), aside)
         except (NotImplementedError, OSError):  # a store elsewhere, or on another file system
-            storage.fetch(row.file.name, aside)
+            cast(Store, storage).fetch(row.file_name, aside)
         _require_same(row, aside)
         aside.replace(place)
     finally:
@@ -114,7 +114,7 @@ def _require_same(row: Shard, path: Path) -> None:
     with open_regular(path) as file:
         if path.stat().st_size == row.size and is_file(row.sha256)(file):
             return
-    raise BadDataset(f"The file {row.file.name} of dataset {row.dataset.name} has changed since it was made.")
+    raise BadDataset(f"The file {row.file_name} of dataset {row.dataset.name} has changed since it was made.")
 
 
 def _aside(place: Path) -> Path:
@@ -135,7 +135,7 @@ def read_samples(dataset: Dataset, start: int, stop: int) -> list[dict[str, Any]
     for shard in dataset.shards.order_by("id"):
         low, high = max(start - first, 0), min(stop - first, shard.samples)
         if low < high:
-            with unavailable("read", shard.file.name, bad=BadDataset):
+            with unavailable("read", shard.file_name, bad=BadDataset):
                 found = _rows(shard, low, high)
             rows += [{"index": first + low + number} | row for number, row in enumerate(found)]
         first += shard.samples
@@ -145,13 +145,13 @@ def read_samples(dataset: Dataset, start: int, stop: int) -> list[dict[str, Any]
 
 
 def _rows(shard: Shard, low: int, high: int) -> list[dict[str, Any]]:
-    if not dataset_storage().exists(shard.file.name):
+    if not dataset_storage().exists(shard.file_name):
         raise BadDataset(
-            f"The file {shard.file.name} of dataset {shard.dataset.name} is missing from the store."
+            f"The file {shard.file_name} of dataset {shard.dataset.name} is missing from the store."
         )
-    with dataset_storage().open(shard.file.name, "rb") as file:
+    with dataset_storage().open(shard.file_name, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if not shard.file.name.endswith(".safetensors") or length > MAX_HEADER_BYTES:
+        if not shard.file_name.endswith(".safetensors") or length > MAX_HEADER_BYTES:
             return []
         table = json.loads(file.read(length))
         table.pop("__metadata__", None)
