@@ -22,7 +22,8 @@ TITLE = "heimdall cold start"
 def main() -> NoReturn:
     parent_socket = forkserver.connect()
     forkserver.get_ready([], title=TITLE)
-    forkserver.serve(parent_socket, partial(_become_trainer, *sys.argv[3:5]))
+    python, module = sys.argv[3:5]
+    forkserver.serve(parent_socket, partial(_become_trainer, python, module))
 
 
 def _become_trainer(

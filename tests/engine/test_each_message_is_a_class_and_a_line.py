@@ -141,7 +141,11 @@ def test_nobody_else_writes_or_reads_a_message_as_a_dict() -> None:
                     for key, value in pairs
                     if _is(key, {"kind"}) and _is(value, kinds)
                 ]
-            if isinstance(node, ast.Subscript) and _is(node.slice, {"kind"}):
+            if (
+                isinstance(node, ast.Subscript)
+                and _is(node.slice, {"kind"})
+                and not ast.unparse(node.value).endswith(".program")  # what a job has instead of a recipe
+            ):
                 found.append(f"{path.name}:{node.lineno}")
     assert found == []
 

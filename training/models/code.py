@@ -39,3 +39,8 @@ class CodeArchive(models.Model):
     @property
     def files(self) -> int:
         return len(self.names)
+
+    @property
+    def file_name(self) -> str:
+        """In the store."""
+        return self.file.name or ""

@@ -126,7 +126,7 @@ def checked(
         code=archive,
         secrets=sealed(values),
         config=settled,
-        total_epochs=epochs if is_count else 0,
+        total_epochs=epochs if isinstance(epochs, int) and is_count else 0,
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from django.conf import settings
 
@@ -24,6 +24,7 @@ from heimdall.files import sync_file
 from training.models import CodeArchive, code_storage
 from training.store.checkpoints import take, unavailable
 from training.store.datasets import is_file
+from training.store.file_system import Store
 
 FOLDER = "archives"
 
@@ -105,18 +106,18 @@ def bring(code: CodeArchive, folder: Path) -> Path:
 def local_copy(code: CodeArchive, folder: Path) -> Iterator[Path]:
     copy = folder / f".{code.digest}.{uuid.uuid4().hex}.tar.gz"
     try:
-        with unavailable("read", code.file.name):
+        with unavailable("read", code.file_name):
             _require_file(code)
-            code_storage().fetch(code.file.name, copy)
+            cast(Store, code_storage()).fetch(code.file_name, copy)
         yield copy
     finally:
         copy.unlink(missing_ok=True)
 
 
 def open_for_download(code: CodeArchive) -> IO[bytes]:
-    with unavailable("read", code.file.name):
+    with unavailable("read", code.file_name):
         _require_file(code)
-        return code_storage().open(code.file.name, "rb")
+        return code_storage().open(code.file_name, "rb")
 
 
 def text_of(code: CodeArchive, name: str) -> str:
@@ -142,7 +143,7 @@ def delete_file(name: str) -> None:
 def stored_names() -> Iterator[str]:
     """The names of all archives in the store, for the sweep of those without a row."""
     with unavailable("list", FOLDER):
-        yield from code_storage().names(FOLDER)
+        yield from cast(Store, code_storage()).names(FOLDER)
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> None:
@@ -155,7 +156,7 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> None:
 
 
 def _require_file(code: CodeArchive) -> None:
-    if not code_storage().exists(code.file.name):
+    if not code_storage().exists(code.file_name):
         raise BadCode(f"The code {code} is missing from the store.")
 
 
