@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     try:
-        program = checked(Program, {"command": command, "kind": "script"})
+        program = checked(Program, {"command": command, "kind": "script", "hook": options.hook})
         config = json.loads(options.config) if options.config else {}
     except (InvalidInput, ValueError) as error:
         print(f"heimdall check: {error}", file=sys.stderr)
@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=STEPS, help="how many optimizer steps are trained")
     parser.add_argument("--seed", type=int, default=0, help="of the steps after which it is stopped")
     parser.add_argument("--config", default="", help="what job.config gives, as JSON")
+    parser.add_argument(
+        "--hook", default="", choices=["hugging_face", "lightning"], help="attach its Trainer"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- python train.py ...")
     return parser

@@ -2,6 +2,7 @@
 
 import pytest
 
+from heimdall.check.__main__ import main as check
 from tests.attached.scripts import (
     EXAMPLES,
     FRAMEWORKS,
@@ -99,3 +100,11 @@ def test_another_version_fails_with_its_sentence_instead_of_training_unsaved(tmp
     found = ended(spec, launcher)
     assert "knows Lightning 2.6, and 3.1.0 is installed" in found.failure.error
     assert not found.rows
+
+
+def test_the_check_takes_the_hook_too(capsys):
+    assert check(["--hook", "lightning", "--", "bash", "train.sh"]) == 2
+    assert "started as python FILE.py" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        check(["--hook", "keras", "--", "python", "train.py"])
+    assert "invalid choice: 'keras'" in capsys.readouterr().err

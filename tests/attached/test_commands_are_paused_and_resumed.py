@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -14,12 +15,9 @@ from tests.attached.commands import EXAMPLES, Led, bash, command_spec, python
 
 pytestmark = pytest.mark.processes
 
-NUMBERS = {
-    "command": ["python", "train.py", "--rounds", "120"],
-    "checkpoint_folder": "checkpoints",
-    "resume_arguments": ["--resume"],
-    "metric_patterns": [r"step=(?P<step>\d+) inertia=(?P<inertia>[0-9.]+)"],
-}
+PAGE = (EXAMPLES.parent / "docs/scripts.md").read_text()
+
+NUMBERS = json.loads(re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])  # as the page says it
 # It counts to a thousand, and writes how far it came when it is asked to leave.
 COUNTS = """
 import os, signal, sys, time
