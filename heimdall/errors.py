@@ -87,6 +87,12 @@ class LimitReached(InvalidInput):
     code = "limit_reached"
 
 
+class EditedMeanwhile(HeimdallError):
+    """Somebody changed what is to be changed since it was read."""
+
+    code = "precondition_failed"
+
+
 class KeyReused(HeimdallError):
     """An idempotency key came back with another request."""
 

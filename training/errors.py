@@ -2,6 +2,7 @@
 
 # Doors map errors to answers from this one module.
 from heimdall.errors import BadCheckpoint as BadCheckpoint
+from heimdall.errors import EditedMeanwhile as EditedMeanwhile
 from heimdall.errors import HeimdallError as HeimdallError
 from heimdall.errors import InvalidConfig as InvalidConfig
 from heimdall.errors import InvalidInput as InvalidInput

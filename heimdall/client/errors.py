@@ -66,6 +66,18 @@ class DatabaseUnavailable(HeimdallError):
     code = "database_unavailable"
 
 
+class DatasetDamaged(HeimdallError):
+    """The file of a dataset is gone or damaged on the server."""
+
+    code = "bad_dataset"
+
+
+class CodeDamaged(HeimdallError):
+    """The archive of a program's code is gone or damaged on the server."""
+
+    code = "bad_code"
+
+
 class DownloadBroken(HeimdallError):
     """A file did not arrive whole, or failed its check. Asking again goes on where it stopped, or begins anew."""
 
@@ -88,6 +100,7 @@ BY_CODE: dict[str, type[HeimdallError]] = {
     kind.code: kind
     for kind in (
         errors.BadCheckpoint,
+        errors.EditedMeanwhile,
         errors.InvalidConfig,
         errors.InvalidInput,
         errors.KeyReused,
@@ -101,6 +114,8 @@ BY_CODE: dict[str, type[HeimdallError]] = {
         errors.TransitionRefused,
         errors.UnknownRecipe,
         BodyTooLarge,
+        CodeDamaged,
+        DatasetDamaged,
         DatabaseUnavailable,
         LoginRequired,
         ServerFailed,

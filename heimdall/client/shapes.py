@@ -54,6 +54,9 @@ class JobFields(ApiObject):
     description: str
     job_type: str
     recipe: str
+    program: dict[str, Any] | None
+    code: str | None
+    promise: str
     owner: str
     team: str | None
     parent: int | None

@@ -34,6 +34,6 @@ def test_each_code_of_the_api_is_a_class():
         "too_large",
         "server_error",
     }
-    assert codes - set(BY_CODE) == {"stale_attempt", "bad_dataset"}  # the first is a worker's
+    assert codes - set(BY_CODE) == {"stale_attempt"}  # a worker's
     other = from_detail({"code": "brand_new", "message": "A sentence."})
     assert (type(other), other.code, str(other)) == (ApiError, "brand_new", "A sentence.")

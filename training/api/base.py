@@ -13,15 +13,17 @@ from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.exceptions import NotFound as NoSuchAddress
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from training import policy, queries
 from training.api import bodies, idempotency
+from training.api.condensing import condense
 from training.api.renderers import JsonNegotiation, JsonRenderer
 from training.api.serializers import Input
 from training.errors import NotFound
 from training.models import Checkpoint, TrainingJob
-from training.presentation import params
+from training.presentation import params, throttles
 from training.presentation.throttles import VerbThrottle
 
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -31,6 +33,7 @@ class ApiView(APIView):
     renderer_classes = (JsonRenderer,)
     parser_classes = (bodies.UnparsedBody,)
     content_negotiation_class = JsonNegotiation
+    limit_headers: dict[str, str] = {}
     takes_key = False  # whether its POST is done once for each Idempotency-Key
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -39,6 +42,22 @@ class ApiView(APIView):
         super().initial(request, *args, **kwargs)
         if request.method == "POST" and not self.takes_key:
             idempotency.refuse_key(request)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        found = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in self.limit_headers.items():
+            found.headers.setdefault(name, value)
+        if isinstance(found, Response):
+            condense(request, found)
+        return found
+
+    def check_throttles(self, request: Request) -> None:
+        """Every answer to what is bound says how much is left."""
+        try:
+            super().check_throttles(request)
+        finally:
+            if request.method not in SAFE:
+                self.limit_headers = throttles.limit_headers(request.user)
 
     def get_throttles(self) -> list[Any]:
         return [] if self.request.method in SAFE else [VerbThrottle()]

@@ -25,6 +25,7 @@ STATUS_OF: dict[type[errors.HeimdallError], int] = {
     errors.NotFound: 404,
     errors.TransitionRefused: 409,
     errors.StaleAttempt: 409,
+    errors.EditedMeanwhile: 412,
     errors.KeyReused: 422,
     errors.RequestInProgress: 409,
     errors.BadCheckpoint: 410,

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from heimdall.errors import InvalidInput
 from training import policy, queries, services
 from training.api import pagination, serializers
 from training.api.base import ApiView, find_job, given
+from training.api.condensing import tags_in
 from training.api.idempotency import answer_once
 from training.api.schema import answers, document
 from training.api.verbs import created
+from training.models import TrainingJob
 from training.presentation import params
 from training.presentation.filters import FILTERS, wanted
 from training.presentation.params import CURSOR, PAGE, PAGE_SIZE
 from training.queries import job_list
 
+TAGS = r'(\*|(W/)?"[0-9a-zA-Z.]{1,64}"(, ?(W/)?"[0-9a-zA-Z.]{1,64}"){0,9})'
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    {"type": "string", "pattern": f"^{TAGS}$"},
+    OpenApiParameter.HEADER,
+    description="The ETag under which the job was read: what somebody edited since then is not overwritten.",
+)
 LIST = (*FILTERS, CURSOR, PAGE, PAGE_SIZE)
 
 
@@ -57,22 +72,39 @@ class JobDetailView(ApiView):
     @document("show_job", "Look at a job", answers=answers(200, serializers.JobShape, 404))
     def get(self, request: Request, pk: int) -> Response:
         params.read(request, ())
-        return Response(queries.job_dict(find_job(request, pk), request.user))
+        return _shown(find_job(request, pk), request)
 
     @document(
         "change_job",
         "Change a job's name, description, priority, pool or tags",
         body=serializers.JobChange,
-        answers=answers(200, serializers.JobShape, 403, 404, 413, 415, 429),
+        headers=(IF_MATCH,),
+        answers=answers(200, serializers.JobShape, 403, 404, 412, 413, 415, 429),
     )
     def patch(self, request: Request, pk: int) -> Response:
         job = find_job(request, pk)
         policy.require(request.user, policy.EDIT, job)
-        changed = services.edit(job, by=request.user, **given(request, serializers.JobChange))
-        return Response(queries.job_dict(changed, request.user))
+        change = given(request, serializers.JobChange)
+        return _shown(services.edit(job, by=request.user, versions=_versions(request), **change), request)
 
     @document("delete_job", "Delete a finished job", answers=answers(204, None, 403, 404, 409, 429))
     def delete(self, request: Request, pk: int) -> Response:
         given(request, serializers.NoOptions)
         services.delete(find_job(request, pk), by=request.user)
         return Response(status=204)
+
+
+def _shown(job: TrainingJob, request: Request) -> Response:
+    """The tag has two halves: what can be edited, which If-Match asks for, and everything that is shown."""
+    shown = queries.job_dict(job, request.user)
+    whole = hashlib.sha256(json.dumps(shown, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return Response(shown, headers={"ETag": f'"{services.edit_version(job)}.{whole}"'})
+
+
+def _versions(request: Request) -> set[str] | None:
+    header = request.headers.get("If-Match", "*")
+    if not re.fullmatch(TAGS, header):
+        raise InvalidInput({"If-Match": ["Give the ETag of an answer as it is, or *."]})
+    if header == "*":
+        return None
+    return {tag.strip('"').partition(".")[0] for tag in tags_in(header)}

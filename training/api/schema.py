@@ -9,7 +9,7 @@ from typing import Any
 
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 
 from heimdall import __version__
 from heimdall.attached.program import Program
@@ -45,6 +45,7 @@ SENTENCES = {
     404: "There is none that you may see.",
     409: "The job's state does not allow it.",
     410: "The file is gone.",
+    412: "Somebody edited it since it was read.",
     413: "The body is too large.",
     415: "The body is not of the type that is taken.",
     422: "The Idempotency-Key came with another request before.",
@@ -99,12 +100,17 @@ def document(
     params: tuple[params.Param, ...] = (),
     body: Any = None,
     takes_key: bool = False,
+    headers: tuple[OpenApiParameter, ...] = (),
 ) -> Callable[..., Any]:
     return extend_schema(
         operation_id=name,
         summary=summary,
         description="",
-        parameters=[*(param.declare() for param in params), *([idempotency.PARAMETER] if takes_key else [])],
+        parameters=[
+            *(param.declare() for param in params),
+            *([idempotency.PARAMETER] if takes_key else []),
+            *headers,
+        ],
         request=body,
         responses=answers,
         tags=[

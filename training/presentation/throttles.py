@@ -5,6 +5,7 @@ Several web processes count each for themselves.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -45,6 +46,14 @@ class Window:
                 self._seen.pop(next(iter(self._seen)))
             return 0.0
 
+    def left(self, client: str, rate: tuple[int, float]) -> tuple[int, float]:
+        """How many more fit now, and the seconds until there is room for one more than that."""
+        most, period = rate
+        now = time.monotonic()
+        with self._lock:
+            times = [at for at in self._seen.get(client, ()) if at > now - period]
+        return max(0, most - len(times)), (times[0] + period - now) if times else 0.0
+
     def forget(self) -> None:
         with self._lock:
             self._seen.clear()
@@ -65,6 +74,17 @@ class VerbThrottle(BaseThrottle):
 
     def wait(self) -> float:
         return self._wait
+
+
+def limit_headers(user: Any) -> dict[str, str]:
+    """RateLimit-*, as programs read them: how many in all, how many are left, and in how many seconds more are."""
+    rate = _rate("verbs")
+    left, seconds = verbs.left(f"user {user.pk}", rate)
+    return {
+        "RateLimit-Limit": str(rate[0]),
+        "RateLimit-Remaining": str(left),
+        "RateLimit-Reset": str(math.ceil(seconds)),
+    }
 
 
 def throttle_verbs(view: Callable[..., Any]) -> Callable[..., Any]:

@@ -54,7 +54,7 @@ from training.services.datasets import (
     require_dataset,
     visible_datasets,
 )
-from training.services.editing import edit, pin
+from training.services.editing import edit, edit_version, pin
 from training.services.extending import about_the_schedule, extend, extend_dataset, why_not_extendable
 from training.services.failing import crash, fail
 from training.services.forks import clone, fork
@@ -130,6 +130,7 @@ __all__ = [
     "discard",
     "drain",
     "edit",
+    "edit_version",
     "expired_attempts",
     "extend",
     "extend_dataset",

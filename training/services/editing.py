@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Collection
 from typing import Any
 
 from django.db import transaction
 
 from training import fields, policy, queue
-from training.errors import NotFound
+from training.errors import EditedMeanwhile, NotFound
 from training.lifecycle import Status
 from training.models import (
     Checkpoint,
@@ -31,8 +34,12 @@ def edit(
     priority: int | None = None,
     pool: str | None = None,
     tags: Any = None,
+    versions: Collection[str] | None = None,
 ) -> TrainingJob:
-    """Change what a job is called and found by, how urgent it is, or for which nodes. What it computes stays."""
+    """Change what a job is called and found by, how urgent it is, or for which nodes. What it computes stays.
+
+    With `versions`, only while what can be changed has one of these; else EditedMeanwhile.
+    """
     policy.require(by, policy.EDIT, job)
     changes: dict[str, Any] = {}
     if job_name is not None:
@@ -46,7 +53,13 @@ def edit(
         changes["pool"] = fields.clean_pool(pool)
     if tags is not None:
         changes["tags"] = fields.clean_tags(tags)
-    return _edit(job, by, changes) if changes else job
+    return _edit(job, by, changes, versions) if changes else job
+
+
+def edit_version(job: Any) -> str:
+    """Names what `edit` changes, as it is now; nothing that a training changes is in it."""
+    about = [job.job_name, job.description, job.priority, job.pool, sorted(job.tags)]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
 def pin(checkpoint: Checkpoint, *, by: Any, pinned: bool) -> Checkpoint:
@@ -63,9 +76,13 @@ def pin(checkpoint: Checkpoint, *, by: Any, pinned: bool) -> Checkpoint:
     return checkpoint
 
 
-def _edit(job: TrainingJob, by: Any, changes: dict[str, Any]) -> TrainingJob:
+def _edit(
+    job: TrainingJob, by: Any, changes: dict[str, Any], versions: Collection[str] | None
+) -> TrainingJob:
     with transaction.atomic():
         seen = read_job(job.pk, lock=True)
+        if versions is not None and edit_version(seen) not in versions:
+            raise EditedMeanwhile(f"Job {job.pk} was edited since you read it: read it again.")
         TrainingJob.objects.filter(pk=seen.pk).update(**changes)
         raise_event_seq(seen)
         if "tags" in changes:

@@ -33,7 +33,30 @@ Settings = Annotated[
 ConfigFile = Annotated[
     str | None, typer.Option(metavar="FILE", help="Settings as a JSON object; - reads standard input.")
 ]
-OF_PROGRAMS = "Programs (behind --)"
+
+Text = str | None
+Directory = Annotated[Text, typer.Option(help="Program: where in the code it is started.")]
+Environment = Annotated[Text, typer.Option("--env", help="Program: an environment of the server, or uv.")]
+Kind = Annotated[Text, typer.Option(help="Program: script or command; else as the file looks.")]
+Hook = Annotated[Text, typer.Option(help="Program: attach hugging_face or lightning.")]
+OwnCheckpoints = Annotated[Text, typer.Option("--checkpoint-folder", help="Program: where it keeps its own.")]
+PauseSignal = Annotated[Text, typer.Option(help="Program: what a pause sends, TERM or USR1.")]
+Grace = Annotated[
+    float | None, typer.Option("--grace", metavar="SECONDS", help="Program: the time it has to save.")
+]
+Variables = Annotated[
+    list[str], typer.Option("--var", metavar="NAME=VALUE", help="Program: of its environment.")
+]
+Secrets = Annotated[
+    list[str],
+    typer.Option("--secret", metavar="NAME", help="Program: a variable of this shell that nobody is to see."),
+]
+Patterns = Annotated[
+    list[str], typer.Option("--metric", metavar="REGEX", help="Program: reads metrics from its log.")
+]
+ToResume = Annotated[
+    list[str], typer.Option("--resume-argument", metavar="WORD", help="Program: given where it goes on.")
+]
 
 
 @command("submit")
@@ -47,53 +70,42 @@ def submit_job(
     pool: Annotated[str | None, typer.Option(help="Only nodes of this pool take it.")] = None,
     team: Annotated[str | None, typer.Option(help="A group of yours that may help run it.")] = None,
     tag: Annotated[list[str], typer.Option("--tag", help="May be given again.")] = [],  # noqa: B006
-    folder: Annotated[
-        Path | None, typer.Option(help="Program: the folder whose code travels (this one).")
-    ] = None,
-    directory: Annotated[str | None, typer.Option(help="Program: where in the code it is started.")] = None,
-    env: Annotated[str | None, typer.Option(help="Program: an environment of the server, or uv.")] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="Program: script or command; else as the file looks.")
-    ] = None,
-    hook: Annotated[str | None, typer.Option(help="Program: attach hugging_face or lightning.")] = None,
-    var: Annotated[
-        list[str], typer.Option("--var", metavar="NAME=VALUE", help="Program: a variable for it.")
-    ] = [],  # noqa: B006
-    secret: Annotated[
-        list[str],
-        typer.Option("--secret", metavar="NAME", help="Program: a variable of this shell nobody is to see."),
-    ] = [],  # noqa: B006
-    metric: Annotated[
-        list[str], typer.Option("--metric", metavar="REGEX", help="Program: reads metrics from its log.")
-    ] = [],  # noqa: B006
+    folder: Annotated[Path | None, typer.Option(help="Program: whose code travels (this one).")] = None,
+    directory: Directory = None,
+    environment: Environment = None,
+    kind: Kind = None,
+    hook: Hook = None,
+    checkpoint_folder: OwnCheckpoints = None,
+    pause_signal: PauseSignal = None,
+    grace_seconds: Grace = None,
+    variables: Variables = [],  # noqa: B006
+    secret: Secrets = [],  # noqa: B006
+    metric_patterns: Patterns = [],  # noqa: B006
+    resume_arguments: ToResume = [],  # noqa: B006
     is_program: Annotated[bool, typer.Option("--program", hidden=True)] = False,
     wait: Wait = False,
     timeout: Timeout = None,
     as_json: Json = False,
 ) -> int:
     """Queue a recipe (`submit wave --set epochs=20`), or your own code (`submit -- python train.py --lr 3e-4`)."""
-    about: dict[str, Any] = {
-        "name": name,
-        "description": description,
-        "priority": priority,
-        "pool": pool,
-        "team": team,
+    about: dict[str, Any] = {"name": name, "description": description, "priority": priority, "pool": pool}
+    about |= {"team": team, "tags": tag or None, "config": read_config(config) | pairs(settings)}
+    program: dict[str, Any] = {"directory": directory, "environment": environment, "kind": kind, "hook": hook}
+    program |= {
+        "checkpoint_folder": checkpoint_folder,
+        "pause_signal": pause_signal,
+        "grace_seconds": grace_seconds,
     }
-    about |= {"tags": tag or None, "config": read_config(config) | pairs(settings)}
-    plain = {"directory": directory, "environment": env, "kind": kind, "hook": hook}
-    program: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
-    program |= {name: value for name, value in (("metric_patterns", metric),) if value}
-    program |= {"variables": _texts(var)} if var else {}
+    program |= {"metric_patterns": metric_patterns, "resume_arguments": resume_arguments}
+    program |= {"variables": texts(variables)}
+    program = {one: value for one, value in program.items() if value}
     with client() as server:
         if is_program:
-            secrets = {name: _of_this_shell(name) for name in secret}
-            job = server.submit_program(
-                words, folder=folder or Path.cwd(), program=program, secrets=secrets, **about
-            )
-        else:
-            _refuse_what_belongs_to_programs(words, program, folder, secret)
-            job = server.submit(words[0], **about)
-        return _made(job, wait, timeout, as_json)
+            secrets = {one: _of_this_shell(one) for one in secret}
+            about |= {"folder": folder or Path.cwd(), "program": program, "secrets": secrets}
+            return _made(server.submit_program(words, **about), wait, timeout, as_json)
+        _refuse_what_belongs_to_programs(words, program, folder, secret)
+        return _made(server.submit(words[0], **about), wait, timeout, as_json)
 
 
 @command("clone")
@@ -176,7 +188,7 @@ def _refuse_what_belongs_to_programs(
         )
 
 
-def _texts(items: list[str]) -> dict[str, str]:
+def texts(items: list[str]) -> dict[str, str]:
     """NAME=VALUE, each value as the text that it is."""
     pairs(items, field_name="var")
     return {name: value for name, _, value in (item.partition("=") for item in items)}
