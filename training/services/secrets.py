@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from cryptography.fernet import Fernet, InvalidToken
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
 from heimdall.errors import HeimdallError
+
+if TYPE_CHECKING:  # it is imported where a job has secrets: six megabytes in each process
+    from cryptography.fernet import Fernet
 
 _PURPOSE = b"heimdall: secrets of programs"  # another purpose has another key
 
@@ -31,6 +32,8 @@ def opened(text: str) -> dict[str, str]:
     """What was sealed."""
     if not text:
         return {}
+    from cryptography.fernet import InvalidToken
+
     try:
         found: dict[str, str] = json.loads(_key(settings.SECRET_KEY).decrypt(text.encode()))
     except InvalidToken as error:
@@ -43,5 +46,9 @@ def opened(text: str) -> dict[str, str]:
 
 @lru_cache(maxsize=4)
 def _key(secret_key: str) -> Fernet:
+    from cryptography.fernet import Fernet
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     derived = HKDF(SHA256(), 32, salt=None, info=_PURPOSE).derive(secret_key.encode())
     return Fernet(base64.urlsafe_b64encode(derived))
