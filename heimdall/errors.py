@@ -105,6 +105,12 @@ class RequestInProgress(HeimdallError):
     code = "request_in_progress"
 
 
+class LocatorBusy(HeimdallError):
+    """As many transmitters are being located as this server locates at once. Trying again later helps."""
+
+    code = "locator_busy"
+
+
 class StorageUnavailable(HeimdallError):
     """The store of checkpoints cannot be reached or written now. Trying again later may help."""
 

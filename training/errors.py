@@ -8,6 +8,7 @@ from heimdall.errors import InvalidConfig as InvalidConfig
 from heimdall.errors import InvalidInput as InvalidInput
 from heimdall.errors import KeyReused as KeyReused
 from heimdall.errors import LimitReached as LimitReached
+from heimdall.errors import LocatorBusy as LocatorBusy
 from heimdall.errors import NoGoodCheckpoint as NoGoodCheckpoint
 from heimdall.errors import NotAllowed as NotAllowed
 from heimdall.errors import NotFound as NotFound

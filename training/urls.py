@@ -12,6 +12,7 @@ from training.views import (
     downloads,
     job,
     jobs,
+    locating,
     logs,
     monitoring,
     nodes,
@@ -37,6 +38,7 @@ urlpatterns = [
     path("jobs/<int:job_id>/fork/", submit.fork, name="job-fork"),
     path("jobs/<int:job_id>/extend/", submit.extend, name="job-extend"),
     path("jobs/<int:job_id>/artifact/", job.artifact, name="job-artifact"),
+    path("jobs/<int:job_id>/locate/", locating.locate, name="job-locate"),
     path("jobs/<int:job_id>/log/", logs.log, name="job-log"),
     path("jobs/<int:job_id>/log/find/", logs.find, name="job-log-find"),
     path(

@@ -177,6 +177,19 @@ def web_address(name: str, default: str) -> str:
     return value
 
 
+def map_tiles(name: str) -> str:
+    """The address of a map's tiles, with places for zoom, column and row; empty for none."""
+    value = text(name)
+    if value and not (
+        re.fullmatch(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?/[^\s;,'\"]+", value)
+        and all(part in value for part in ("{z}", "{x}", "{y}"))
+    ):
+        raise ImproperlyConfigured(
+            f"{name}={value!r}: give an address like https://tiles.example.org/{{z}}/{{x}}/{{y}}.png."
+        )
+    return value
+
+
 def http_url(host: str, port: int) -> str:
     """The address of a server that listens there; one of IPv6 stands in brackets."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

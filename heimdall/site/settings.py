@@ -335,6 +335,9 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": True,
 }
 
+# Under the map of located transmitters; the policy of that page alone lets pictures come from there.
+MAP_TILES = env.map_tiles("HEIMDALL_MAP_TILES")
+MAP_TILES_BY = env.text("HEIMDALL_MAP_TILES_BY")
 METRICS_TOKEN = env.text("HEIMDALL_METRICS_TOKEN")
 # Never logged. What is shorter may be part of any word.
 SECRETS = [

@@ -321,6 +321,13 @@ RECIPES = Group(
         ),
         V("HEIMDALL_CODE_MB", "64", "megabytes that the code of a program may have"),
         V("HEIMDALL_USER", "", "who asks, on the command line", otherwise="the first administrator"),
+        V(
+            "HEIMDALL_MAP_TILES",
+            "",
+            "tiles under the map of located transmitters, like `https://tiles.example.org/{z}/{x}/{y}.png`; without, "
+            "it shows coasts and borders alone and loads nothing from elsewhere",
+        ),
+        V("HEIMDALL_MAP_TILES_BY", "", "who made the tiles, as their licence wants it said on the map"),
         V("HEIMDALL_DEMO", "1", "`0`: no demo at the first start", deployed="0"),
     ),
 )

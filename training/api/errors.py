@@ -33,6 +33,7 @@ STATUS_OF: dict[type[errors.HeimdallError], int] = {
     BadDataset: 410,
     BadCode: 410,
     errors.StorageUnavailable: 503,
+    errors.LocatorBusy: 503,
 }
 CODE_OF_STATUS = {
     400: "invalid",

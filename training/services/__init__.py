@@ -34,6 +34,7 @@ retention.py      which checkpoints are kept, and files that no row names
 Around them:
 datasets.py       synthetic data, which grow shard by shard
 bundles.py        models that come from another Heimdall
+locating.py       where transmitters are, by a completed localization job
 nodes.py          the hosts' rows: register, beat, and what people ask: drain, undrain, remove
 installation.py   which hosts may work for this installation
 waking.py         who is woken for the jobs that wait
@@ -62,6 +63,7 @@ from training.services.idempotency import answer_once, answer_slow_request_once,
 from training.services.installation import NotOurs, join_installation
 from training.services.landing import Landing, complete, land, release
 from training.services.limits import why_not_stored
+from training.services.locating import can_locate, locate, suggest_config
 from training.services.many import MOST_AT_ONCE, Asked, ask, ask_each
 from training.services.nodes import NODE_VERBS, beat_node, drain, register_node, remove, set_draining, undrain
 from training.services.notifications import (
@@ -114,6 +116,7 @@ __all__ = [
     "ask_each",
     "beat",
     "beat_node",
+    "can_locate",
     "cancel",
     "change_subscription",
     "change_view",
@@ -145,6 +148,7 @@ __all__ = [
     "join_installation",
     "keep_code",
     "land",
+    "locate",
     "note",
     "note_delivered",
     "note_failed",
@@ -179,6 +183,7 @@ __all__ = [
     "subscribe",
     "subscription_named",
     "subscriptions_of",
+    "suggest_config",
     "undrain",
     "unsubscribe",
     "unwatch",

@@ -14,4 +14,5 @@ submit.py       making a job, and editing one   verbs.py        pause, resume, .
 forms.py        forks, extensions, edits        subscription_forms.py  who is notified of what
 checkpoints.py  downloads, bundles, pins        datasets.py     datasets
 notifications.py  subscriptions and deliveries
+locating.py     where transmitters are, by reports of receivers
 """

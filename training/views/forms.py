@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from training.models import Checkpoint, TrainingJob
 from training.presentation.form_fields import Shown
 from training.presentation.job_forms import OF_ANY_JOB, PREFIX, JobForm, NewJobForm
 from training.services.forks import TRAINING, WEIGHTS
+
+MOST_CHARACTERS = 4_000  # of a value that an address fills in: fifteen receivers
 
 
 class ForkForm(NewJobForm):
@@ -73,6 +76,18 @@ def initial_from(job: TrainingJob, what: str = "copy") -> dict[str, Any]:
     return start | {PREFIX + name: value for name, value in job.config.items()}
 
 
-def initial_of(query: Mapping[str, str]) -> dict[str, str]:
-    """What an address fills in: ?config.dataset=north&config.samples=5000."""
-    return {name: value[:1000] for name, value in query.items() if name.startswith(PREFIX)}
+def initial_of(query: Mapping[str, str]) -> dict[str, Any]:
+    """What an address fills in: ?job_name=mine&config.dataset=north&config.samples=5000."""
+    given = {name: value[:MOST_CHARACTERS] for name, value in query.items() if name.startswith(PREFIX)}
+    name = {"job_name": query["job_name"][:NAME_LENGTH]} if "job_name" in query else {}
+    return name | {name: _value(text) for name, text in given.items()}
+
+
+def _value(text: str) -> Any:
+    """Lists, such as receivers, come as JSON."""
+    if not text.startswith("["):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from training import policy, queries
+from training import policy, queries, services
 from training.lifecycle import Status, Verb
 from training.models import Attempt, Checkpoint, Event, Metric, TrainingJob
 from training.presentation.answers import how_it_ended
@@ -42,6 +42,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "section": "jobs",
         "job": queries.job_dict(seen, request.user),
         "num_made_from": policy.visible_jobs(request.user).filter(parent=seen).count(),
+        "can_locate": services.can_locate(seen),
         "may_edit": policy.may(request.user, policy.EDIT, seen),
         "not_stored": queries.why_not_stored(seen),
         "checkpoints": stored,

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
 from heimdall.recipes import registry
+from heimdall.recipes.localization.locating import geographic, suggestion
+from training import policy
+from training.errors import NotFound
 from training.management import config_options
 from training.management.base import VerbCommand, whole, whole_from_1
 from training.models import Dataset
-from training.store import datasets
+from training.services.locating import best_network
+from training.store import checkpoints, datasets
 
 FRESH_SEED = 2026
 """Not the default seed of any dataset: samples that a network has not seen."""
 
 
 class Command(VerbCommand):
-    help = "Generate RF datasets, evaluate a trained localization network, export it."
+    help = "Generate RF datasets, evaluate a trained localization network, export it, locate with it."
 
     def add_verbs(self) -> None:
         does = "Print the network beside the classical estimators and the bound"
@@ -31,6 +39,9 @@ class Command(VerbCommand):
         export = self.add_verb_for_all("export", does, self._export)
         export.add_argument("checkpoint", type=Path, help="a checkpoint file of the localization recipe")
         export.add_argument("file", type=Path, help="the ONNX file to write")
+
+        does = "Locate transmitters from a file of reports of receivers"
+        _locate_options(self.add_verb("locate", does, self._locate))
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -96,6 +107,74 @@ class Command(VerbCommand):
 
         parity = export.export(_trained(options["checkpoint"]), options["file"])
         self.stdout.write(f"Wrote {options['file']}. {parity}")
+
+    def _locate(self, options: dict[str, Any]) -> None:
+        from heimdall.recipes.localization.locating import reports
+        from heimdall.recipes.localization.locating.locator import Locator
+
+        raw = options["reports"].read_bytes()
+        with self._network(options["network"]) as trained:
+            sent = reports.read(raw, trained.settings)
+            if options["config"]:
+                self.stdout.write(json.dumps(suggestion.suggested_config(sent, trained.settings), indent=2))
+                return
+            answers = Locator(trained).locate(sent)
+            if options["output"] == "table":
+                for answer in answers:
+                    self.say(answer, _sentence(answer))
+            else:
+                self.stdout.write(_WRITERS[options["output"]](list(answers)))
+
+    @contextmanager
+    def _network(self, named: str) -> Iterator[Any]:
+        """Of a checkpoint file or a bundle, else of the job of this number."""
+        if not named.isdigit() or Path(named).exists():
+            yield _trained(Path(named))
+            return
+        job = policy.visible_jobs(self.user).filter(pk=int(named)).first()
+        if job is None:
+            raise NotFound(f"There is no job {named}.")
+        local = checkpoints.fetch(best_network(job, by=self.user), settings.SCRATCH_DIR)
+        try:
+            yield _trained(local)
+        finally:
+            local.unlink(missing_ok=True)
+
+
+def _sentence(answer: dict[str, Any]) -> str:
+    """A line for the position, and its notes under it."""
+    place, notes = answer["position"], "".join(f"\n    {note}" for note in answer["notes"])
+    if place is None:
+        return f"{answer['transmission']}: {answer['status'].replace('_', ' ')}{notes}"
+    sizes = [f"{one['semi_major_m']:.0f} x {one['semi_minor_m']:.0f} m" for one in answer["ellipses"]]
+    bearing = answer["ellipses"][0]["bearing_deg"]
+    return (
+        f"{answer['transmission']}: {place['latitude']:.5f}, {place['longitude']:.5f} by the {answer['by']}, "
+        f"{answer['status']}; 68 % within {sizes[0]}, 95 % within {sizes[1]}, long axis at {bearing:.0f} degrees"
+        f"{notes}"
+    )
+
+
+def _locate_options(parser: CommandParser) -> None:
+    parser.add_argument("network", help="a completed job's number, or a checkpoint file or a bundle")
+    parser.add_argument("reports", type=Path, help="CSV or JSON, one line a receiver and transmission")
+    parser.add_argument(
+        "--output",
+        choices=("table", *_WRITERS),
+        default="table",
+        help="what is printed (table; see also --json)",
+    )
+    parser.add_argument(
+        "--config",
+        action="store_true",
+        help="print the settings of a training for these receivers instead of locating anything",
+    )
+
+
+_WRITERS: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+    "geojson": lambda answers: json.dumps(geographic.geojson(answers)),
+    "kml": geographic.kml,
+}
 
 
 def _evaluate_options(parser: CommandParser) -> None:

@@ -4,6 +4,8 @@
 
 The first line says what is coming: {"transmissions": n, "network": {...}}, or {"refused": {field: [messages]}}. Then
 comes a line for each transmission, and {"end": true} where all of them are there.
+
+With --config before the checkpoint the one line is {"config": {...}}: a training for the receivers of the reports.
 """
 
 import json
@@ -11,23 +13,34 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from heimdall.errors import InvalidInput
 from heimdall.recipes.localization import evaluate
 from heimdall.recipes.localization.locating import reports
 from heimdall.recipes.localization.locating.locator import Locator
+from heimdall.recipes.localization.locating.suggestion import suggested_config
 from heimdall.recipes.localization.locating.tables import BadReports
 
 
-def main(checkpoint: Path) -> None:
+def main(checkpoint: Path, *, wants_config: bool = False) -> None:
     evaluate.use_threads(1)
     trained = evaluate.open_checkpoint(checkpoint)
     try:
         transmissions = reports.read(sys.stdin.buffer.read(), trained.settings)
     except BadReports as error:
         return _write({"refused": error.fields})
+    if wants_config:
+        return _write(_config(transmissions, trained))
     _write({"transmissions": len(transmissions), "network": about(trained)})
     for answer in Locator(trained).locate(transmissions):
         _write(answer)
     return _write({"end": True})
+
+
+def _config(transmissions: list[reports.Transmission], trained: evaluate.Trained) -> dict[str, Any]:
+    try:
+        return {"config": suggested_config(transmissions, trained.settings)}
+    except InvalidInput as error:
+        return {"refused": error.fields}
 
 
 def about(trained: evaluate.Trained) -> dict[str, Any]:
@@ -47,4 +60,4 @@ def _write(line: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[-1]), wants_config="--config" in sys.argv[1:-1])

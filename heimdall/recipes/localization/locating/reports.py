@@ -23,6 +23,8 @@ _NUMBERS = {
     "snr_db": (-100.0, 200.0),
     "rss_dbm": (-250.0, 100.0),
     "frequency_offset_hz": (-1e9, 1e9),
+    "frequency_mhz": (0.5, 3000.0),
+    "bandwidth_khz": (0.1, 10_000.0),
 }
 _PLACE = {"latitude": (-80.0, 80.0), "longitude": (-180.0, 180.0), "altitude_m": (-400.0, 9000.0)}
 _LATEST_NS = 1e19  # later than any clock in nanoseconds since 1970
@@ -42,6 +44,8 @@ class ReceiverReport:
     snr_db: float | None = None
     rss_dbm: float | None = None
     frequency_offset_hz: float | None = None
+    frequency_mhz: float | None = None
+    bandwidth_khz: float | None = None
 
 
 @dataclass(frozen=True)

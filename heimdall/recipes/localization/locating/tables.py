@@ -12,6 +12,7 @@ from heimdall.errors import InvalidInput
 FIELDS = (
     "transmission", "receiver", "latitude", "longitude", "altitude_m", "arrival_ns", "time_utc", "error_ns", "snr_db",
     "rss_dbm", "frequency_offset_hz", "detected", "known_latitude", "known_longitude", "known_altitude_m",
+    "frequency_mhz", "bandwidth_khz",
 )  # fmt: skip
 OTHER_NAMES = {
     "name": "receiver", "lat": "latitude", "lon": "longitude", "lng": "longitude", "alt": "altitude_m",
