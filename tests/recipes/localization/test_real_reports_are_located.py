@@ -165,23 +165,33 @@ def test_two_arrivals_are_too_few_and_a_far_station_is_no_position(locate):
     assert "direction" in notes(far)
 
 
-def test_other_receivers_than_those_of_the_training_put_the_classical_answer_first(locate):
-    near = [ITALY[name] for name in ("Torino", "Genova", "Milano-Baggio", "Coazze")]
+def test_receivers_that_were_not_trained_with_are_named_and_three_of_them_are_not_believed(locate):
     stranger = Receiver(name="Vercelli", latitude=45.32, longitude=8.42, altitude_m=130.0)
+    near = [ITALY[name] for name in ("Torino", "Genova", "Milano-Baggio", "Coazze")]
     (answer,) = locate(lines("x", SENT, [*near, stranger]))
+    assert answer["by"] == "network"
+    assert "not trained with Vercelli: up to 45.2 km" in notes(answer)
+    assert metres_off(answer["classical"], SENT) < 1
+    (answer,) = locate(lines("x", SENT, [*near[:2], stranger]))
     assert answer["by"] == "classical"
-    assert "not trained with Vercelli" in notes(answer)
-    assert metres_off(answer, SENT) < 1
-    south = [
+    assert "as few as these" in notes(answer)
+    (answer,) = locate(lines("x", SENT, near[:3]))
+    assert answer["by"] == "network"
+
+
+def test_a_network_on_the_other_half_of_the_earth_is_located_in_its_own_plane(locate):
+    far = [
         Receiver(
-            name=name, latitude=one.latitude - 60, longitude=one.longitude + 100, altitude_m=one.altitude_m
+            name=f"{name} II",
+            latitude=one.latitude - 75,
+            longitude=one.longitude + 110,
+            altitude_m=one.altitude_m,
         )
         for name, one in ITALY.items()
     ]
-    southern = [receiver.model_copy(update={"name": f"{receiver.name} II"}) for receiver in south]
-    (answer,) = locate(lines("x", (-15.1, 108.3, 205.0), southern))
-    assert answer["by"] == "classical"
-    assert metres_off(answer, (-15.1, 108.3)) < 1
+    (answer,) = locate(lines("x", (-30.1, 118.3, 205.0), far))
+    assert "not trained with" in notes(answer)
+    assert metres_off(answer["classical"], (-30.1, 118.3)) < 1
 
 
 def test_without_strengths_the_classical_answer_comes_first(locate, trained):

@@ -112,10 +112,11 @@ class LocationAnswer:
     def _doubts(self) -> list[str]:
         """Why the classical answer comes first."""
         found = self._found
-        if not found.layout.believed:
-            return [found.layout.sentence()]
+        heard = int(self._counted.sum())
+        if not found.layout.believed(heard):
+            return [found.layout.sentence(heard)]
         if found.layout.moved:
-            self._notes.append(found.layout.sentence())
+            self._notes.append(found.layout.sentence(heard))
         silent = [
             report.receiver.name
             for report, heard in zip(self._sent.reports, self._counted, strict=True)

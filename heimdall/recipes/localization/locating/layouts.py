@@ -1,7 +1,7 @@
 """Whether a trained network may be believed for receivers that it is asked about.
 
-A network learns the receivers that it was trained with. What it answers for others was measured: docs/localization.md
-has the table that the bounds here come from.
+A network learns the receivers that it was trained with. What it answers for others was measured: the table "Receivers
+that it was not trained with" in docs/localization.md is where the bounds here come from.
 """
 
 from dataclasses import dataclass
@@ -14,55 +14,51 @@ from heimdall.recipes.localization.locating.geodesy import to_space
 from heimdall.recipes.localization.settings import RadioSettings, Receiver
 
 SAME_KM = 0.1
-MOVED_KM = 3.0
-"""So far from the nearest receiver of the training the answers are as good as for those of the training."""
-ELSEWHERE_KM = 300.0
-"""From the middle of the training's receivers; farther away its plane is of no use."""
+LEAST_ELSEWHERE = 4
+"""Receivers that must have heard it, where some were not trained with; with three its worst answers are far off."""
+WIDEST_KM = 400.0
+"""Between the farthest two of such receivers; wider networks were not measured."""
 
 
 @dataclass(frozen=True)
 class LayoutMatch:
     """How receivers stand beside those of a training."""
 
-    origin: tuple[float, float]
-    """Of the training's plane."""
-    centre_km: float
-    """From the middle of the training's receivers to the nearest of these."""
+    origin: tuple[float, float] | None
+    """Of the training's plane; None where none of these receivers was in the training."""
     farthest_km: float
     """From the receiver that stands farthest from all of the training, to the nearest of them."""
+    widest_km: float
     moved: tuple[str, ...]
     """The names of those that do not stand where one of the training stands."""
 
-    @property
-    def is_elsewhere(self) -> bool:
-        return self.centre_km > ELSEWHERE_KM
+    def believed(self, num_heard: int) -> bool:
+        return not self.moved or (num_heard >= LEAST_ELSEWHERE and self.widest_km <= WIDEST_KM)
 
-    @property
-    def believed(self) -> bool:
-        return self.farthest_km <= MOVED_KM
-
-    def sentence(self) -> str:
+    def sentence(self, num_heard: int) -> str:
         """Empty for the receivers of the training."""
         if not self.moved:
             return ""
         what = f"The network was not trained with {', '.join(self.moved)}: up to {self.farthest_km:.1f} km from the "
         what += "nearest receiver of its training."
-        if self.believed:
-            return f"{what} So near, its answers were measured to be as good."
-        return f"{what} So far it should not be believed, and the classical answer comes first."
+        if self.believed(num_heard):
+            return (
+                f"{what} With {LEAST_ELSEWHERE} and more receivers it was measured to be good elsewhere, too."
+            )
+        why = f"that are {self.widest_km:.0f} km apart" if num_heard >= LEAST_ELSEWHERE else "as few as these"
+        return f"{what} With receivers {why} it should not be believed; the classical answer comes first."
 
 
 def match(settings: RadioSettings, receivers: tuple[Receiver, ...]) -> LayoutMatch:
-    trained = _in_space(settings.receivers)
-    distances = np.linalg.norm(_in_space(receivers)[:, None] - trained[None], axis=2).min(axis=1)
+    places = _in_space(receivers)
+    distances = np.linalg.norm(places[:, None] - _in_space(settings.receivers)[None], axis=2).min(axis=1)
     named = zip(receivers, distances, strict=True)
-    origin = Network.of(settings).centre
-    centre = to_space(np.array(origin[0]), np.array(origin[1]), np.array(0.0))
+    moved = tuple(receiver.name for receiver, far in named if far > SAME_KM)
     return LayoutMatch(
-        origin=origin,
-        centre_km=float(np.linalg.norm(_in_space(receivers) - centre, axis=1).min()),
+        origin=Network.of(settings).centre if len(moved) < len(receivers) else None,
         farthest_km=float(distances.max()),
-        moved=tuple(receiver.name for receiver, far in named if far > SAME_KM),
+        widest_km=float(np.linalg.norm(places[:, None] - places[None], axis=2).max()),
+        moved=moved,
     )
 
 

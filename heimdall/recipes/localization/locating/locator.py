@@ -55,11 +55,9 @@ class Locator:
         return [found[place] for place in range(len(chunk))]
 
     def _answers(self, group: _SameReceivers, offsets: dict[str, ClockOffset]) -> list[dict[str, Any]]:
-        """The origin of the plane is that of the training, unless the receivers stand elsewhere altogether."""
         layout = match(self.settings, group.receivers)
         altitude = self.settings.ground_altitude_m + self.settings.transmitter_height_m
-        origin = None if layout.is_elsewhere else layout.origin
-        network = CurvedNetwork.at(group.receivers, altitude, origin)
+        network = CurvedNetwork.at(group.receivers, altitude, layout.origin)
         arrivals, strengths, synced = self._measured(group, network, offsets)
         enough = np.flatnonzero(arrivals.detected.sum(axis=1) >= LEAST_HEARD)
         answers = [too_few(sent, arrivals.detected[row]) for row, sent in enumerate(group.transmissions)]
