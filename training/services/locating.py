@@ -18,7 +18,6 @@ from typing import Any
 
 from django.conf import settings
 
-import heimdall
 from heimdall.errors import InvalidInput
 from heimdall.recipes import registry
 from training import policy
@@ -155,5 +154,5 @@ class LocatorProcess:
 def _environment() -> dict[str, str]:
     """No secret of this app, one thread, and the same package whatever folder this was started in."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    folder = str(Path(heimdall.__file__).parents[1])
+    folder = str(Path(registry.__file__).parents[2])
     return kept | {"PYTHONPATH": folder, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -84,7 +84,7 @@ class Generator:
         self.seed = seed
         self.network = Network.of(settings)
         self._hardware = hardware(settings)
-        self._noise_dbm = noise_floor_dbm(settings.bandwidth_khz, self._hardware.noise_figure_db)[:, None]
+        self.noise_dbm = noise_floor_dbm(settings.bandwidth_khz, self._hardware.noise_figure_db)[:, None]
         self._shadowing = propagation.shadowing_root(
             self.network.positions_km, settings.shadowing_distance_km
         )
@@ -137,20 +137,18 @@ class Generator:
 
         positions = self._positions(own[:4])
         links = self.network.links(positions)
-        share = _between(OBSTACLE_AT, each[1])
-        nu = self._obstruction(links, share, common, obstacle)
+        share = between(OBSTACLE_AT, each[1])
+        nu = self.obstruction(links, share, common, obstacle)
         sent = settings.power_dbm + settings.power_spread_db * power
-        rss = sent - self._path_loss(links, each[0]) - propagation.knife_edge_loss(nu)
+        rss = sent - self.path_loss(links, each[0]) - propagation.knife_edge_loss(nu)
         rss -= settings.shadowing_db * propagation.correlate(self._shadowing, shadow)
         if settings.fading:
-            rss += propagation.to_db(
-                propagation.fading_power(self._rician_k(links, each[2]), real, imaginary)
-            )
+            rss += propagation.to_db(propagation.fading_power(self.rician_k(links, each[2]), real, imaginary))
         if settings.antennas:
             rss += self._hardware.antennas.towards(
                 np.degrees(np.arctan2(-links.east_km, -links.north_km)) + 180.0
             )
-        snr = rss - self._noise_dbm
+        snr = rss - self.noise_dbm
         detected = snr >= settings.detection_snr_db
 
         error = timing_error_ns(
@@ -214,7 +212,7 @@ class Generator:
         north = np.where(outside, np.where(in_tall, along_north, across[1]), inside[1])
         return np.stack([east, north], axis=1)
 
-    def _obstruction(self, links: Links, share: Floats, common: Floats, own: Floats) -> Floats:
+    def obstruction(self, links: Links, share: Floats, common: Floats, own: Floats) -> Floats:
         """The knife-edge parameter of the one obstacle of each link: terrain, or the earth itself where it
         is higher."""
         settings = self.settings
@@ -229,13 +227,11 @@ class Generator:
             settings.frequency_mhz, np.maximum(height, earth), distance * share, distance * (1.0 - share)
         )
 
-    def _path_loss(self, links: Links, draw: Floats) -> Floats:
+    def path_loss(self, links: Links, draw: Floats) -> Floats:
         settings = self.settings
         if settings.path_loss == "free_space":
             return propagation.free_space_loss(settings.frequency_mhz, links.range_km)
-        loss = propagation.log_distance_loss(
-            settings.frequency_mhz, links.range_km, _between(EXPONENTS, draw)
-        )
+        loss = propagation.log_distance_loss(settings.frequency_mhz, links.range_km, between(EXPONENTS, draw))
         if settings.path_loss == "okumura_hata":
             base = (self.network.altitudes_m - settings.ground_altitude_m)[:, None]
             mobile = settings.transmitter_height_m
@@ -245,10 +241,10 @@ class Generator:
             loss = np.where(holds, hata, loss)
         return loss
 
-    def _rician_k(self, links: Links, draw: Floats) -> Floats:
+    def rician_k(self, links: Links, draw: Floats) -> Floats:
         horizon = propagation.radio_horizon_km(self.network.transmitter_altitude_m, self.network.altitudes_m)
         near = links.ground_km <= horizon[:, None]
-        return np.where(near, propagation.from_db(_between(RICIAN_K_DB, draw)), 0.0)
+        return np.where(near, propagation.from_db(between(RICIAN_K_DB, draw)), 0.0)
 
     def _reasons(self, snr: Floats, detected: NDArray[np.bool_], diluted: Floats) -> NDArray[np.intp]:
         settings = self.settings
@@ -283,7 +279,7 @@ def _blocks(count: int) -> Iterator[NDArray[np.intp]]:
         yield np.arange(start, min(start + BLOCK, count))
 
 
-def _between(bounds: tuple[float, float], share: Floats) -> Floats:
+def between(bounds: tuple[float, float], share: Floats) -> Floats:
     return bounds[0] + (bounds[1] - bounds[0]) * share
 
 

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall.recipes.localization.baselines import LeastSquares, covariances_of, descend, timing_problem
-from heimdall.recipes.localization.geometry import dilution
-from heimdall.recipes.localization.locating.geodesy import CurvedNetwork
+from heimdall.recipes.localization.geometry import Network, dilution
 from heimdall.recipes.localization.measurement import KM_PER_NS
 
 Floats = NDArray[np.float64]
@@ -40,7 +39,7 @@ _RINGS_KM = (0.3, 2.0, 8.0)
 class TimesOfArrival:
     """Of transmissions that the same receivers may have heard; arrays of shape (samples, receivers)."""
 
-    network: CurvedNetwork
+    network: Network
     detected: Flags
     arrival_ns: Floats
     error_ns: Floats
@@ -71,6 +70,16 @@ class Fits:
     """(samples, minima): weighted squares that stay unexplained; infinite where there is no such minimum."""
     on_the_edge: Flags
     """(samples,): the best position lies on the edge of the area that was searched."""
+
+    def best(self, count: int) -> "Fits":
+        """At most so many minima of each sample, the best first."""
+        order = np.argsort(self.costs, axis=1, kind="stable")[:, :count]
+        return Fits(
+            np.take_along_axis(self.positions_km, order[..., None], axis=1),
+            np.take_along_axis(self.covariances_km2, order[..., None, None], axis=1),
+            np.take_along_axis(self.costs, order, axis=1),
+            self.on_the_edge,
+        )
 
     def with_rows(self, samples: list[int], others: "Fits") -> "Fits":
         """These samples' fits exchanged for others."""
@@ -115,7 +124,7 @@ def _repeated(problem: LeastSquares, times: int) -> LeastSquares:
     )
 
 
-def _area(network: CurvedNetwork) -> tuple[Floats, Floats]:
+def _area(network: Network) -> tuple[Floats, Floats]:
     low, high = network.box_km
     margin = np.maximum(network.frame_km(_LEAST_MARGIN_DEGREES), _MARGIN_BOXES * np.max(high - low))
     return low - margin, high + margin

@@ -1,0 +1,149 @@
+"""What the strengths say of the links of a transmitter: a table for each receiver, from the generator's own functions.
+
+The joint distribution of the total loss and of whether the link is obstructed depends on the receiver, the distance,
+and on what the obstacles of one transmitter share. It is drawn, not derived, so that it is the generator's whatever
+its settings are. Shadowing is taken to be independent between receivers, which it nearly is beyond its distance.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall.recipes.localization import propagation
+from heimdall.recipes.localization.generator import OBSTACLE_AT, Generator, between
+
+Floats = NDArray[np.float64]
+
+DIRECT, LATE = 0, 1
+NODES = (5, 5)
+"""Of the Gauss-Hermite rules over what the obstacles share and over the transmit power."""
+_DISTANCES = 40
+_DRAWS = 4_000
+_SEED = 1
+_LOSS_DB = np.arange(20.0, 300.0, 1.0)
+_LEAST_DENSITY = 1e-12
+
+
+@dataclass(frozen=True)
+class LinkWeights:
+    """For samples whose transmitter is taken to be somewhere; logarithms."""
+
+    direct: Floats
+    """(samples, receivers, nodes): of the strength, the link being free."""
+    late: Floats
+    """(samples, receivers, nodes): of the strength, the link being obstructed."""
+    node: Floats
+    """(samples, nodes): of the node itself, and of the receivers that heard nothing."""
+
+
+class StrengthTables:
+    def __init__(self, generator: Generator) -> None:
+        self.settings = generator.settings
+        self._network = generator.network
+        self._noise_dbm = generator.noise_dbm[:, 0]
+        shared, self._shared_weights = _hermite(NODES[0])
+        power, self._power_weights = _hermite(NODES[1])
+        self._powers_dbm = self.settings.power_dbm + self.settings.power_spread_db * power
+        self._log_km = np.linspace(np.log(0.5), np.log(500.0), _DISTANCES)
+        self._tables = np.stack([_densities(generator, node, np.exp(self._log_km)) for node in shared])
+
+    def weights(self, positions_km: Floats, detected: NDArray[np.bool_], rss_dbm: Floats) -> LinkWeights:
+        """positions_km: (samples, 2); the others (samples, receivers). Strengths change little in a kilometre."""
+        distances = self._network.links(positions_km).range_km.T
+        joint = [self._at(shared, distances, rss_dbm) for shared in range(NODES[0])]
+        heard = np.stack(joint, axis=-2)  # (classes, samples, receivers, shared, power)
+        heard = np.log(heard.reshape(*heard.shape[:-2], -1) + _LEAST_DENSITY)
+        silent = np.stack([self._silent(shared, distances) for shared in range(NODES[0])], axis=-2)
+        silent = np.log(silent.reshape(*silent.shape[:-2], -1) + _LEAST_DENSITY)
+        before = np.log(np.outer(self._shared_weights, self._power_weights)).reshape(-1)
+        node = before + np.sum(np.where(detected[..., None], 0.0, silent), axis=1)
+        return LinkWeights(heard[DIRECT], heard[LATE], node)
+
+    def _at(self, shared: int, distances: Floats, rss_dbm: Floats) -> Floats:
+        """Densities of both classes at the loss that each power would mean; (2, samples, receivers, powers)."""
+        loss = self._powers_dbm - rss_dbm[..., None]
+        place = np.clip((loss - _LOSS_DB[0]) / (_LOSS_DB[1] - _LOSS_DB[0]), 0.0, len(_LOSS_DB) - 1.001)
+        low = place.astype(np.intp)
+        share = place - low
+        rows = self._rows(shared, distances)  # (2, samples, receivers, losses)
+        first = np.take_along_axis(rows, low[None].repeat(2, axis=0), axis=3)
+        second = np.take_along_axis(rows, low[None].repeat(2, axis=0) + 1, axis=3)
+        found: Floats = (1.0 - share) * first + share * second
+        return found
+
+    def _silent(self, shared: int, distances: Floats) -> Floats:
+        """The probability that a receiver hears nothing; (samples, receivers, powers)."""
+        least = self._noise_dbm + self.settings.detection_snr_db
+        rows = self._rows(shared, distances).sum(axis=0)
+        below = np.concatenate([np.zeros((*rows.shape[:2], 1)), np.cumsum(rows, axis=2)], axis=2)
+        most_loss = self._powers_dbm[None, None, :] - least[None, :, None]
+        place = np.clip(np.round(most_loss - _LOSS_DB[0]), 0, len(_LOSS_DB)).astype(np.intp)
+        heard = np.take_along_axis(below, np.broadcast_to(place, (*rows.shape[:2], place.shape[2])), axis=2)
+        found: Floats = np.clip(1.0 - heard, 0.0, 1.0)
+        return found
+
+    def _rows(self, shared: int, distances: Floats) -> Floats:
+        """The table's rows for these distances, between its own; (2, samples, receivers, losses)."""
+        place = np.clip(
+            (np.log(np.maximum(distances, 0.01)) - self._log_km[0]) / (self._log_km[1] - self._log_km[0]),
+            0.0,
+            _DISTANCES - 1.001,
+        )
+        low = place.astype(np.intp)
+        share = (place - low)[None, ..., None]
+        receivers = np.arange(distances.shape[1])
+        table = self._tables[shared]  # (2, receivers, distances, losses)
+        found: Floats = (1.0 - share) * table[:, receivers, low] + share * table[:, receivers, low + 1]
+        return found
+
+
+def _densities(generator: Generator, common: float, distances_km: Floats) -> Floats:
+    """Joint densities of class and loss, (2, receivers, distances, losses), for what the obstacles share."""
+    network = generator.network
+    found = np.zeros((2, network.size, len(distances_km), len(_LOSS_DB)))
+    random = np.random.default_rng(_SEED)
+    for place, distance in enumerate(distances_km):
+        for receiver in range(network.size):
+            position = np.broadcast_to(network.positions_km[receiver] + [distance, 0.0], (_DRAWS, 2))
+            loss, obstructed = _losses(generator, position, common, random)
+            for kind, chosen in ((DIRECT, ~obstructed[receiver]), (LATE, obstructed[receiver])):
+                edges = np.append(_LOSS_DB - 0.5, _LOSS_DB[-1] + 0.5)
+                found[kind, receiver, place] = np.histogram(loss[receiver][chosen], edges)[0] / _DRAWS
+    return _spread(found, generator.settings.shadowing_db)
+
+
+def _losses(
+    generator: Generator, positions_km: Floats, common: float, random: np.random.Generator
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Loss without shadowing, and obstruction, of every receiver's link; (receivers, draws)."""
+    links = generator.network.links(positions_km)
+    shape = links.range_km.shape
+    nu = generator.obstruction(
+        links, between(OBSTACLE_AT, random.random(shape)), np.array(common), random.standard_normal(shape)
+    )
+    loss = generator.path_loss(links, random.random(shape)) + propagation.knife_edge_loss(nu)
+    if generator.settings.fading:
+        power = propagation.fading_power(
+            generator.rician_k(links, random.random(shape)),
+            random.standard_normal(shape),
+            random.standard_normal(shape),
+        )
+        loss = loss - propagation.to_db(power)
+    return loss, nu > 0.0
+
+
+def _spread(densities: Floats, deviation_db: float) -> Floats:
+    """With the shadowing, a Gaussian; where there is none, the draws' own steps are smoothed a little."""
+    reach = np.arange(-40.0, 41.0)
+    kernel = np.exp(-0.5 * (reach / max(deviation_db, 1.0)) ** 2)
+    length = densities.shape[-1] + len(reach) - 1
+    transformed = np.fft.rfft(densities, length) * np.fft.rfft(kernel / kernel.sum(), length)
+    found: Floats = np.maximum(np.fft.irfft(transformed, length)[..., 40:-40], 0.0)
+    return found
+
+
+def _hermite(count: int) -> tuple[Floats, Floats]:
+    """Places and weights for the mean over a standard normal."""
+    places, weights = np.polynomial.hermite_e.hermegauss(count)
+    return places, weights / weights.sum()
