@@ -13,7 +13,8 @@ from torch import Tensor
 
 from heimdall.recipes.localization.measurement import KM_PER_NS
 
-ROUNDS = 4
+TEMPERATURES = (30.0, 15.0, 8.0, 4.0, 2.0, 1.0)
+"""Of the rounds that find the grid's place: a narrow peak between coarse points must not be lost at once."""
 COARSE = 15
 _FIRST_REACH = 6.0
 """Standard deviations round the minimum, with late arrivals counted as noise."""
@@ -136,8 +137,8 @@ class Grid:
 
 
 def integrate(model: ArrivalModel, grid: Grid, prior: "Prior", size: int) -> Posterior:
-    for _ in range(ROUNDS):
-        grid.shrink(_log_posterior(model, prior, *grid.points(COARSE)), COARSE)
+    for temperature in TEMPERATURES:
+        grid.shrink(_log_posterior(model, prior, *grid.points(COARSE)) / temperature, COARSE)
     east, north, offset = grid.points(size)
     found = _log_posterior(model, prior, east, north, offset).reshape(len(east), size * size, size)
     cells = (grid.high - grid.low) / (size - 1)

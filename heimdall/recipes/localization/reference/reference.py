@@ -1,4 +1,4 @@
-"""The posterior of each sample: the best estimate that there is, and whether its own regions hold what they should."""
+"""The posterior of each sample: the best estimate that there is, and whether its regions hold what they should."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heimdall.recipes.localization.generator import Generator
-from heimdall.recipes.localization.locating.classical import TimesOfArrival, fit
+from heimdall.recipes.localization.locating.classical import Fits, TimesOfArrival, fit
 from heimdall.recipes.localization.measurement import KM_PER_NS
 from heimdall.recipes.localization.reference.integration import (
     ArrivalModel,
@@ -62,42 +62,33 @@ class BayesReference:
 
     def estimate(self, arrays: Mapping[str, NDArray], *, size: int = GRID) -> ReferenceEstimates:
         """Of samples of the generator, with their true positions."""
-        parts = []
-        for start in range(0, len(arrays["detected"]), _CHUNK):
-            parts.append(
-                self._chunk({name: rows[start : start + _CHUNK] for name, rows in arrays.items()}, size)
-            )
+        count = len(arrays["detected"])
+        chunks = [slice(start, start + _CHUNK) for start in range(0, count, _CHUNK)]
+        parts = [self._chunk({name: rows[chunk] for name, rows in arrays.items()}, size) for chunk in chunks]
         positions, masses = zip(*parts, strict=True)
         return ReferenceEstimates(np.concatenate(positions), np.concatenate(masses))
 
     def _chunk(self, arrays: Mapping[str, NDArray], size: int) -> tuple[Floats, Floats]:
         """Each minimum has a grid of its own; their masses add up."""
-        truth = torch.from_numpy(arrays["position_km"])
-        found = self._fits(arrays)
+        truth, found = torch.from_numpy(arrays["position_km"]), self._fits(arrays)
+        away = np.linalg.norm(found.positions_km - arrays["position_km"][:, None], axis=2)
+        nearest = np.nanargmin(away, axis=1)
         posteriors, at_truth = [], []
-        nearest = np.nanargmin(
-            np.linalg.norm(found.positions_km - arrays["position_km"][:, None], axis=2), axis=1
-        )
         for mode in range(found.positions_km.shape[1]):
-            there = np.isfinite(found.costs[:, mode])
-            centres = np.where(there[:, None], found.positions_km[:, mode], found.positions_km[:, 0])
+            # A sample without this minimum gets its first one's grid, and no weight.
+            is_there = np.isfinite(found.costs[:, mode])
+            centres = np.where(is_there[:, None], found.positions_km[:, mode], found.positions_km[:, 0])
+            covariances = np.where(
+                is_there[:, None, None], found.covariances_km2[:, mode], found.covariances_km2[:, 0]
+            )
             model = self._model(arrays, centres)
-            grid = self._grid(
-                model,
-                centres,
-                np.where(there[:, None, None], found.covariances_km2[:, mode], found.covariances_km2[:, 0]),
-            )
-            posterior = integrate(model, grid, self.prior, size)
-            absent = torch.from_numpy(~there)
-            posteriors.append(_without(posterior, absent))
-            at_truth.append(
-                density_at(model, grid, self.prior, truth, size).masked_fill(
-                    torch.from_numpy(nearest != mode), -torch.inf
-                )
-            )
+            grid = self._grid(model, centres, covariances)
+            posteriors.append(_without(integrate(model, grid, self.prior, size), ~torch.from_numpy(is_there)))
+            density = density_at(model, grid, self.prior, truth, size)
+            at_truth.append(density.masked_fill(torch.from_numpy(nearest != mode), -torch.inf))
         return _combined(posteriors, torch.stack(at_truth).amax(dim=0))
 
-    def _fits(self, arrays: Mapping[str, NDArray]):
+    def _fits(self, arrays: Mapping[str, NDArray]) -> Fits:
         heard = arrays["detected"]
         error = np.where(heard, arrays["error_ns"], 1.0).astype(np.float64)
         wide = np.hypot(error, self.late_km / KM_PER_NS)

@@ -1,4 +1,4 @@
-"""What the strengths say of the links of a transmitter: a table for each receiver, from the generator's own functions.
+"""What strengths say of the links of a transmitter: a table for each receiver, from the generator's own functions.
 
 The joint distribution of the total loss and of whether the link is obstructed depends on the receiver, the distance,
 and on what the obstacles of one transmitter share. It is drawn, not derived, so that it is the generator's whatever
