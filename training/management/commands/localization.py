@@ -70,6 +70,12 @@ class Command(VerbCommand):
         pieces = [evaluate.table(found), remarks, evaluate.about_ellipses(found)]
         if options["kinds"]:
             pieces.append(evaluate.table_of_kinds(found, arrays))
+        if options["reference"]:
+            pieces.append(_reference(trained, found, arrays, options["reference"]))
+        if options["unseen"]:
+            from heimdall.recipes.localization import unseen
+
+            pieces.append(unseen.table(trained))
         text = "\n\n".join(pieces)
         self.stdout.write(text)
         if options["into"] is not None:
@@ -191,6 +197,17 @@ def _evaluate_options(parser: CommandParser) -> None:
         action="store_true",
         help="also print what the ellipses hold of each kind of station",
     )
+    parser.add_argument(
+        "--unseen",
+        action="store_true",
+        help="also print what the network answers for receivers that it was not trained with",
+    )
+    parser.add_argument(
+        "--reference",
+        type=whole_from_1,
+        metavar="SAMPLES",
+        help="also compare the first so many samples with the Bayes-optimal reference (0.5 s each)",
+    )
     parser.add_argument("--threads", type=whole, default=0, help="threads of torch (0: torch decides)")
     parser.add_argument(
         "--into",
@@ -208,6 +225,12 @@ def _generate_options(parser: CommandParser) -> None:
     )
     parser.add_argument("--seed", type=whole, default=1, help="the dataset's seed (1)")
     config_options.add_to(parser)
+
+
+def _reference(trained: Any, found: Any, arrays: Any, samples: int) -> str:
+    from heimdall.recipes.localization.reference import table
+
+    return table.table(trained, found, arrays, samples)
 
 
 def _trained(path: Path) -> Any:
