@@ -1,4 +1,4 @@
-"""Reports pasted into a completed localization's page, its map dragged and zoomed, and a training for the receivers."""
+"""Reports given to a completed localization's page: a map, files, and a training for the receivers."""
 
 import json
 
