@@ -16,6 +16,17 @@ LONGEST_PATTERN = 300
 FOR_COMMANDS = ("checkpoint_folder", "metric_patterns", "resume_arguments", "pause_signal", "grace_seconds")
 # Of a program's environment these are ours to set, or would change whose code is loaded.
 OWN_VARIABLES = re.compile(r"HEIMDALL_.*|LD_PRELOAD|LD_LIBRARY_PATH|PYTHONHASHSEED")
+UV = "uv"
+# The first of these that a folder holds is what its environment is built from; the others are read with it.
+SOURCES = (
+    ("uv.lock", ("pyproject.toml", ".python-version")),
+    ("pyproject.toml", (".python-version",)),
+    ("requirements.txt", ("constraints.txt", ".python-version")),
+)
+NO_SOURCES = (
+    "The code holds no uv.lock, pyproject.toml or requirements.txt to build an environment from: add one to the "
+    "program's folder, or choose another environment."
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 
@@ -195,6 +206,16 @@ class ProgramSettings(RecipeConfig):
     checkpoint_every_epochs: int = shared("checkpoint_every_epochs", 1)
     keep_last: int = shared("keep_last", 2)
     keep_best: int = shared("keep_best", 1)
+
+
+def environment_sources(names: set[str], directory: str) -> tuple[str, ...]:
+    """The files that uv builds an environment from, the main one first: of the program's folder, else of the top."""
+    for place in dict.fromkeys((directory, "")):
+        for main, others in SOURCES:
+            paths = [str(PurePosixPath(place) / name) for name in (main, *others)]
+            if paths[0] in names:
+                return tuple(path for path in paths if path in names)
+    return ()
 
 
 def _require_variable(field: str, name: str) -> None:

@@ -3,6 +3,7 @@
 slots.py          a process that was woken: it takes a free slot of the host, claims the best job, and the next
 context.py        what the parts below share of one attempt
 attempt.py        an attempt from its claim on: the checkpoint it starts from, its data, its trainer, its failures
+environments.py   the Python that a program runs in: named, or built by uv
 start.py          how trainers are started here, and what one is told
 loop.py           while there is a trainer: the loop's five steps, between the trainer, the store and the database
 endings.py        the ends of an attempt that had a trainer

@@ -23,6 +23,12 @@ from training.runner import start
 from training.runner.context import AttemptContext
 from training.runner.database_retry import DATABASE_AWAY, GraceIsOver, with_own_connection
 from training.runner.endings import BadStart, TrainerSupervision
+from training.runner.environments import (
+    EnvironmentFailed,
+    EnvironmentSearch,
+    NoSuchEnvironment,
+    ProgramEnvironment,
+)
 from training.runner.loop import NO_STOP, STOP_REQUEST_SECONDS, retire
 from training.services import SecretsLost, StopRequest
 from training.store import checkpoints, code, datasets
@@ -35,7 +41,7 @@ T = TypeVar("T")
 
 CANNOT_RUN = (
     BadCheckpoint, NoGoodCheckpoint, BadDataset, UnknownRecipe, registry.BadRecipe, BadCode, SecretsLost,
-    start.NoSuchEnvironment,
+    NoSuchEnvironment, EnvironmentFailed,
 )  # fmt: skip
 LONGEST_DELAY_SECONDS = 300.0  # until a job is claimed again that could not start
 
@@ -56,6 +62,8 @@ class Supervision:
         self.attempt, self.job = context.attempt, context.job
         self.retry_until_grace_ends = context.retry_until_grace_ends
         self._beaten_at = self._read_at = time.monotonic()
+        self._search: EnvironmentSearch | None = None  # while one is looked for or built
+        self.environment: ProgramEnvironment | None = None
 
     def run(self) -> None:
         with logs.about(job=self.job.pk, attempt=self.attempt.number):
@@ -63,6 +71,8 @@ class Supervision:
                 self._run()
             finally:
                 self.context.storing.close()
+                if self.environment is not None:
+                    self.environment.close()
 
     def tidy_up(self) -> None:
         """What is left to do after the attempt: it holds up nobody, whenever and in whichever thread it is done."""
@@ -103,8 +113,9 @@ class Supervision:
             self._bring_dataset()
             self._hold_until(lambda: not start.is_getting_ready())
             folder = self._bring_code()
+            python = self._find_environment(folder)
             package = registry.get(self.job.recipe).package if folder is None else ""
-            spec = self.retry_until_grace_ends(self._spec, package, folder, checkpoint)
+            spec = self.retry_until_grace_ends(self._spec, package, folder, python, checkpoint)
             self._stop_early_in_a_drain()
             try:
                 return TrainerSupervision(self.context, spec).follow()
@@ -146,12 +157,28 @@ class Supervision:
             return None
         return self._wait_for(code.bring, archive, self.context.scratch / "code")
 
-    def _spec(self, package: str, folder: Path | None, checkpoint: Path | None) -> Any:
+    def _find_environment(self, folder: Path | None) -> str:
+        """The Python of another environment than the worker's own; what uv says while it builds it is logged."""
+        if self.environment is not None or folder is None or not self.job.program["environment"]:
+            return self.environment.python if self.environment is not None else ""
+        self._search = EnvironmentSearch(self.job, folder)
+        try:
+            self.environment = self._wait_for(self._search.run)
+        except BaseException:
+            self._search.stop()
+            raise
+        finally:
+            self._beat()
+            self._search = None
+        return self.environment.python
+
+    def _spec(self, package: str, folder: Path | None, python: str, checkpoint: Path | None) -> Any:
         return start.spec(
             self.attempt,
             slot=self.context.slot,
             package=package,
             folder=folder,
+            python=python,
             checkpoint=checkpoint,
             staging=self.context.staging,
             scratch=self.context.scratch,
@@ -181,7 +208,11 @@ class Supervision:
         if now - self._beaten_at < settings.HEARTBEAT_SECONDS:
             return self.retry_until_grace_ends(services.read_stop_request, self.attempt)
         self._beaten_at = now
-        return self.retry_until_grace_ends(services.beat, self.attempt)
+        return self._beat()
+
+    def _beat(self) -> StopRequest:
+        log = self._search.take_log() if self._search is not None else ""
+        return self.retry_until_grace_ends(services.beat, self.attempt, services.Report(log=log))
 
     def _stop_early_in_a_drain(self) -> None:
         if self.context.grace.has_begun():

@@ -97,7 +97,7 @@ class SupervisorLoop(ABC):
 
     def follow(self) -> None:
         """Supervise the trainer to its end. Whatever happens, it does not outlive this call."""
-        self.trainer = Trainer.start(self.spec, launcher=start.launcher(self.attempt.job))
+        self.trainer = Trainer.start(self.spec, launcher=start.launcher(self.spec))
         self.storing.when_done = self.trainer.nudge
         over = threading.Event()
         try:

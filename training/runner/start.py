@@ -9,7 +9,6 @@ from typing import Any
 
 from django.conf import settings
 
-from heimdall.errors import HeimdallError
 from heimdall.trainer.cold import ColdLauncher
 from heimdall.trainer.launch import Launcher
 from heimdall.trainer.protocol import RECIPE_DRIVER, TrainerSpec
@@ -20,12 +19,6 @@ from training.models import Attempt, Checkpoint, TrainingJob
 SWITCH_SECONDS = 0.0005  # how long a message may wait for the loop to give way to its thread
 
 DRIVERS = {"script": "heimdall.attached.script", "command": "heimdall.attached.command"}
-
-
-class NoSuchEnvironment(HeimdallError):
-    """A program is to be run in an environment that this host does not have."""
-
-    code = "no_such_environment"
 
 
 _launcher: Launcher | None = None  # of this process; None starts trainers cold
@@ -50,16 +43,12 @@ def warm_up() -> None:
         _launcher = launcher
 
 
-def launcher(job: TrainingJob) -> Launcher | None:
-    """How the job's trainer is started: one in another environment has another interpreter, which is never warm."""
-    name = job.program.get("environment", "")
-    if not name:
-        return _launcher
-    if name not in settings.ENVIRONMENTS:
-        raise NoSuchEnvironment(
-            f"The worker of {settings.NODE_NAME} has no environment {name!r} (HEIMDALL_ENVIRONMENTS)."
-        )
-    return ColdLauncher(python=settings.ENVIRONMENTS[name])
+def launcher(spec: TrainerSpec) -> Launcher | None:
+    """How the trainer is started: a script in another environment has another interpreter, which is never warm. A
+    command has its own process anyway, and finds the other one on its PATH."""
+    python = spec.program.get("python", "")
+    is_script = spec.driver == DRIVERS["script"]
+    return ColdLauncher(python=python) if python and is_script else _launcher
 
 
 def is_getting_ready() -> bool:
@@ -73,16 +62,17 @@ def spec(
     slot: int,
     package: str,
     folder: Path | None,
+    python: str,
     checkpoint: Path | None,
     staging: Path,
     scratch: Path,
 ) -> TrainerSpec:
     """What the trainer of this attempt is told. `checkpoint` is the local copy of what it starts from, `folder` the
-    code of a program."""
+    code of a program, `python` the interpreter of its environment (empty: the worker's own)."""
     job, start = attempt.job, attempt.started_from
     return TrainerSpec(
         package=package,
-        program=_program(job),
+        program=_program(job, python),
         folder=str(folder) if folder else "",
         driver=DRIVERS[job.program["kind"]] if job.program else RECIPE_DRIVER,
         config=job.config,
@@ -101,13 +91,13 @@ def spec(
     )
 
 
-def _program(job: TrainingJob) -> dict[str, Any]:
+def _program(job: TrainingJob, python: str) -> dict[str, Any]:
     """The program as its driver is told of it: its secrets are variables there, and nowhere else."""
     if not job.program:
         return {}
     variables = job.program["variables"] | services.opened(job.secrets)
     code = job.code.digest if job.code else ""
-    return {"program": job.program | {"variables": variables}, "code": code}
+    return {"program": job.program | {"variables": variables}, "code": code, "python": python}
 
 
 def _device(job: TrainingJob) -> str:

@@ -15,7 +15,14 @@ from django.db.models.deletion import ProtectedError
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from heimdall.attached.program import LONGEST_WORD, Program, ProgramSettings
+from heimdall.attached.program import (
+    LONGEST_WORD,
+    NO_SOURCES,
+    UV,
+    Program,
+    ProgramSettings,
+    environment_sources,
+)
 from heimdall.code_archive import BadArchive
 from heimdall.errors import InvalidConfig, InvalidInput
 from heimdall.recipes import registry
@@ -117,7 +124,7 @@ def checked(
     _require_values(described, values)
     archive = code_named(code)
     described = _decided(described, archive)
-    _require_environment(described.environment)
+    _require_environment(described, archive)
     settled = _clean_config(config)
     epochs = settled.get("epochs")
     is_count = isinstance(epochs, int) and not isinstance(epochs, bool) and 0 < epochs <= MAX_EPOCHS
@@ -197,25 +204,15 @@ def _decided(program: Program, code: CodeArchive) -> Program:
     return _described(program.model_dump(mode="json") | {"kind": kind})
 
 
-def _require_environment(name: str) -> None:
-    if name == "uv":
-        raise InvalidInput(
-            {
-                "program.environment": [
-                    "Environments are not built from lock files here: let an administrator name one in "
-                    "HEIMDALL_ENVIRONMENTS, or leave it empty for the worker's own Python."
-                ]
-            }
-        )
-    if name and name not in settings.ENVIRONMENTS:
-        known = ", ".join(settings.ENVIRONMENTS) or "none"
-        raise InvalidInput(
-            {
-                "program.environment": [
-                    f"There is no environment {name!r} here (HEIMDALL_ENVIRONMENTS names: {known})."
-                ]
-            }
-        )
+def _require_environment(program: Program, code: CodeArchive) -> None:
+    name, refused = program.environment, ""
+    if name == UV and not environment_sources(set(code.names), program.directory):
+        refused = NO_SOURCES
+    elif name and name != UV and name not in settings.ENVIRONMENTS:
+        known = ", ".join([*settings.ENVIRONMENTS, UV])
+        refused = f"There is no environment {name!r} here: choose one of {known} (HEIMDALL_ENVIRONMENTS)."
+    if refused:
+        raise InvalidInput({"program.environment": [refused]})
 
 
 def _clean_config(config: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from django.conf import settings
 
 from training import host, queue, services
 from training.models import Node
+from training.runner import environments
 from training.scheduling import preemption
 from training.worker import cleanup, reaping
 
@@ -29,6 +30,7 @@ def look_after_host(number: int) -> None:
     cleanup.sweep_staging(node)
     cleanup.sweep_scratch()
     if _is_due("retire", RETIRE_SECONDS):
+        environments.sweep_environments()
         cleanup.retire()
 
 
