@@ -30,7 +30,9 @@ print(secret[7:], "for", os.environ.get("PLACE"))
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("site")) as site:
+    environments = f"here={sys.executable}"
+    folder = tmp_path_factory.mktemp("site")
+    with running(folder, HEIMDALL_ENVIRONMENTS=environments, UV_OFFLINE="1", HEIMDALL_SLOTS="2") as site:
         yield site
 
 
@@ -87,3 +89,42 @@ def test_an_example_is_paused_and_resumed_and_ends_as_it_does_alone(site, tmp_pa
     assert "the key is ******** for this test" in said
     assert SECRET not in said
     assert SECRET not in str(site.job(job)) + str(site.events(job)) + site.log
+
+
+BUILT = """
+import sys
+print("in", sys.prefix)
+for step in range(3):
+    print(f"loss={1 / (step + 1):.3f}", flush=True)
+"""
+
+
+def test_an_environment_is_built_by_uv_and_its_log_is_the_jobs(site):
+    files = {"train.py": BUILT, "requirements.txt": ""}
+    program = {"environment": "uv", "metric_patterns": ["loss=(?P<loss>[0-9.]+)"]}
+    job = submit(site, files, program=program | {"command": ["python", "train.py"]})
+    broken = submit(
+        site,
+        files | {"requirements.txt": "gone @ file:///nowhere/gone-1.0-py3-none-any.whl\n"},
+        program=program | {"command": ["python", "train.py"]},
+    )
+    named = submit(
+        site,
+        {
+            "train.py": "import heimdall\njob = heimdall.attach(config={'x': 1})\nprint('x is', job.config.x)\n"
+        },
+        program={"command": ["python", "train.py"], "environment": "here"},
+        config={"x": 7},
+    )
+    done = site.wait_for_status(job, "completed", "failed")
+    assert done["status"] == "completed", done
+    assert (done["promise"], done["train_loss"]) == ("none", 0.333)
+    said = printed(site, job)
+    assert "Building the environment of requirements.txt with uv." in said
+    assert "environments/" in said.partition("in ")[2]
+    failed = site.wait_for_status(broken, "completed", "failed")
+    assert (failed["status"], failed["error_code"], failed["attempt"]) == ("failed", "environment_failed", 1)
+    assert "nowhere" in failed["error_message"]
+    assert "nowhere" in printed(site, broken)
+    assert site.wait_for_status(named, "completed", "failed")["status"] == "completed"
+    assert "x is 7" in printed(site, named)
