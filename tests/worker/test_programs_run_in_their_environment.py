@@ -60,7 +60,7 @@ def test_one_is_built_from_the_requirements_once(home, code, tmp_path):
     with pytest.raises(EnvironmentFailed, match=r"no uv\.lock"):
         again.run()
     second = search(code, directory="src")
-    assert second.run().python == with_it.python
+    assert second.run().python == with_it.python  # while the first one uses it
     assert second.take_log() == ""
     assert "HEIMDALL_DATA_DIR" not in environments._build_environment("x")
 

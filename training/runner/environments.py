@@ -101,12 +101,15 @@ class EnvironmentSearch:
         place.parent.mkdir(0o700, parents=True, exist_ok=True)
         lock = open(_lock_path(place), "a")  # noqa: SIM115 (held as long as the environment is used)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time of each
+            fcntl.flock(lock, fcntl.LOCK_SH)  # all who use it hold this one
             if not (place / _READY).exists():
-                shutil.rmtree(place, ignore_errors=True)
-                self._build(sources, place, lock)
-            (place / _READY).touch()
-            fcntl.flock(lock, fcntl.LOCK_SH)
+                fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time; whoever waited may find it ready
+                if not (place / _READY).exists():
+                    shutil.rmtree(place, ignore_errors=True)
+                    self._build(sources, place, lock)
+                    (place / _READY).touch()
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            os.utime(place / _READY)
         except BaseException:
             lock.close()
             raise
