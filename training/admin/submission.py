@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
+from django.utils.html import escape
 from unfold import widgets
 
 from heimdall.recipes import registry
@@ -55,3 +56,4 @@ def dress(form: NewJobForm | ProgramForm) -> None:
         else:
             field.widget = widgets.UnfoldAdminTextInputWidget(attrs=attrs)
         field.widget.is_required = field.required
+        field.help_text = escape(field.help_text)  # unfold writes it as HTML

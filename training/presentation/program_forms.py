@@ -73,6 +73,7 @@ class ProgramForm(JobForm):
     config = forms.JSONField(
         label="Settings",
         required=False,
+        initial=dict,
         widget=forms.Textarea(attrs={"class": "json", "rows": 3}),
         help_text='JSON that a script reads as job.config, such as {"epochs": 10}.',
     )

@@ -52,7 +52,7 @@ def land(
     while True:
         try:
             with transaction.atomic():
-                job = renew(attempt, columns_of(report)) if report else lock_held_job(attempt)
+                job = renew(attempt, columns_of(report, attempt.job)) if report else lock_held_job(attempt)
                 is_over = bool(job.stop or draining or final)
                 if is_over:
                     when_decided()

@@ -65,7 +65,7 @@ def read_stop_request(attempt: Attempt) -> StopRequest:
 def beat(attempt: Attempt, report: Report = NOTHING_NEW) -> StopRequest:
     """A heartbeat: renew the lease and write the report, in one transaction whose first statement is fenced."""
     with transaction.atomic():
-        job = renew(attempt, columns_of(report))
+        job = renew(attempt, columns_of(report, attempt.job))
         write_report(report, job, attempt)
         is_drained = drained(attempt).exists()
     return StopRequest(Stop(job.stop), job.stop_at, is_drained)
@@ -126,7 +126,7 @@ def write_report(report: Report, job: TrainingJob, attempt: Attempt) -> None:
     _note_execution(attempt, len(report.steps) - num_written, report.trainer_pid)
 
 
-def columns_of(report: Report) -> dict[str, Any]:
+def columns_of(report: Report, job: TrainingJob) -> dict[str, Any]:
     """The job's columns that the report changes."""
     steps, epochs = report.steps, report.epochs
     changes: dict[str, Any] = {}
@@ -135,6 +135,8 @@ def columns_of(report: Report) -> dict[str, Any]:
             "current_step": steps[-1]["step"],
             "learning_rate": finite(steps[-1].get("learning_rate")),
         }
+    if steps and job.program and job.program["kind"] == "command":
+        changes |= _newest_losses(steps)
     if epochs:
         last = epochs[-1]
         changes |= newest_of(finite(last.values)) | {
@@ -147,6 +149,16 @@ def columns_of(report: Report) -> dict[str, Any]:
     if report.step_seconds is not None:
         changes["step_seconds"] = finite(report.step_seconds)
     return changes
+
+
+def _newest_losses(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of a command there are no epochs: its loss is the newest that its log told."""
+    names = {"train_loss": "loss", "val_loss": "val_loss"}
+    found = {
+        column: next((row[name] for row in reversed(steps) if row.get(name) is not None), None)
+        for column, name in names.items()
+    }
+    return {column: finite(value) for column, value in found.items() if value is not None}
 
 
 def num_log_characters(job: TrainingJob) -> int:

@@ -61,7 +61,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "program": program_of(seen),
         "code": seen.code,
         "copies": copies_of(seen, request.build_absolute_uri(reverse("jobs"))),
-        "environment": [(name.replace("_", " "), _short(value)) for name, value in seen.environment.items()],
+        "environment": _environment(seen),
     }
     return render(request, "job.html", context)
 
@@ -109,6 +109,14 @@ def _attempt_words(row: Attempt) -> dict[str, Any]:
         "exit_words": how_it_ended(row.exit_code),
         "detail": row.detail,
     }
+
+
+def _environment(seen: TrainingJob) -> list[tuple[str, str]]:
+    """As it was settled; the digest of a program's code stands with the code."""
+    rows = [
+        (name, value) for name, value in seen.environment.items() if seen.recipe or name != "recipe_digest"
+    ]
+    return [(name.replace("_", " "), _short(value)) for name, value in rows]
 
 
 def _short(value: Any) -> str:
