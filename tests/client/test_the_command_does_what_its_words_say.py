@@ -122,6 +122,9 @@ def test_a_refusal_is_one_sentence_and_with_json_an_object(heimdall, logged_in):
     code, _, err = heimdall("submit", "tiny", "and", "more")
     assert (code, "behind --" in err) == (exits.BAD_INPUT, True)
     assert heimdall("submit", "tiny", "--set", "epochs")[0] == exits.BAD_INPUT
+    assert heimdall("submit", "tiny", "--set", "epochs=-1", "--dry-run")[0] == exits.BAD_INPUT
+    code, out, _ = heimdall("submit", "tiny", "--set", "epochs=2", "--dry-run")
+    assert (code, "would be accepted" in out, '"epochs": 2' in out) == (0, True, True)
     assert heimdall("sumbit")[0] == exits.UNREADABLE
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
@@ -62,10 +63,29 @@ class JobListView(ApiView):
         answers=answers(201, serializers.VerbAnswer, 403, 413, 415, 422, 429),
     )
     def post(self, request: Request) -> Response:
-        fields = given(request, serializers.NewJob)
-        team = policy.team_named(fields.pop("team", None), request.user)
-        fields = {"config": {}} | fields | {"team": team}
+        fields = _new_job(request)
         return answer_once(request, lambda: created(services.submit(by=request.user, **fields), request))
+
+
+class TrySubmissionView(ApiView):
+    @document(
+        "try_submission",
+        "What a submission would make, or why it would be refused; nothing is made",
+        body=serializers.NewJob,
+        answers=answers(200, serializers.TriedJobShape, 403, 413, 415, 429),
+    )
+    def post(self, request: Request) -> Response:
+        tried = services.try_submission(by=request.user, **_new_job(request))
+        job = tried.job
+        return Response(
+            {
+                "job_type": job.job_type,
+                "config": job.config,
+                "total_epochs": job.total_epochs,
+                "memory_bytes": tried.memory_bytes,
+                "waiting": tried.waiting.as_dict() if tried.waiting else None,
+            }
+        )
 
 
 class JobDetailView(ApiView):
@@ -99,6 +119,12 @@ def _shown(job: TrainingJob, request: Request) -> Response:
     shown = queries.job_dict(job, request.user)
     whole = hashlib.sha256(json.dumps(shown, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return Response(shown, headers={"ETag": f'"{services.edit_version(job)}.{whole}"'})
+
+
+def _new_job(request: Request) -> dict[str, Any]:
+    fields = given(request, serializers.NewJob)
+    team = policy.team_named(fields.pop("team", None), request.user)
+    return {"config": {}} | fields | {"team": team}
 
 
 def _versions(request: Request) -> set[str] | None:

@@ -307,6 +307,15 @@ class JobShape(serializers.Serializer):
     verbs = serializers.ListField(child=_one_of(USER_VERBS), help_text="What you may ask of the job now.")
 
 
+@extend_schema_serializer(component_name="TriedJob")
+class TriedJobShape(serializers.Serializer):
+    job_type = _one_of(JobType)
+    config = FreeForm(help_text="Complete, with every default.")
+    total_epochs = _whole(help_text="0 where there are none.")
+    memory_bytes = _whole(allow_null=True, help_text="What its recipe estimates. Null: it does not.")
+    waiting = WaitingShape(allow_null=True, help_text="When and where it would go, were it submitted now.")
+
+
 @extend_schema_serializer(component_name="JobAndAnswer")
 class VerbAnswer(JobShape):
     answer = _one_of(Answer)

@@ -36,6 +36,7 @@ urlpatterns = [
     path("me", about.MeView.as_view(), name="me"),
     path("training/jobs", jobs.JobListView.as_view(), name="jobs"),
     path("training/jobs/bulk", bulk.BulkView.as_view(), name="bulk"),
+    path("training/jobs/try", jobs.TrySubmissionView.as_view(), name="try"),
     path(JOB, jobs.JobDetailView.as_view(), name="job"),
     path(f"{JOB}/pause", verbs.PauseView.as_view(), name="pause"),
     path(f"{JOB}/resume", verbs.ResumeView.as_view(), name="resume"),

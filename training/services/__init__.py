@@ -12,6 +12,7 @@ secrets.py        values that a program alone is to see
 forks.py          new jobs from others: clone, fork
 extending.py      more of the same: epochs of a training, samples of a dataset
 limits.py         how much one person may ask for and keep
+dry_run.py        what a submission would make
 editing.py        name, description, tags, priority, pool, pinned checkpoints
 verbs.py          pause, resume, restart, cancel, discard, delete; and preempt, for the scheduler
 resuming.py       how a stopped job goes back into the queue
@@ -55,6 +56,7 @@ from training.services.datasets import (
     require_dataset,
     visible_datasets,
 )
+from training.services.dry_run import try_submission
 from training.services.editing import edit, edit_version, pin
 from training.services.extending import about_the_schedule, extend, extend_dataset, why_not_extendable
 from training.services.failing import crash, fail
@@ -184,6 +186,7 @@ __all__ = [
     "subscription_named",
     "subscriptions_of",
     "suggest_config",
+    "try_submission",
     "undrain",
     "unsubscribe",
     "unwatch",

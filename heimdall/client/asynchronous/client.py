@@ -73,6 +73,18 @@ class AsyncClient:
         body = about | {"recipe": recipe, "config": {**(config or {}), **settings}}
         return await self._submit(body, key)
 
+    async def try_submission(
+        self,
+        recipe: str,
+        *,
+        config: Mapping[str, Any] | None = None,
+        pool: str | None = None,
+        **settings: Any,
+    ) -> dict[str, Any]:
+        """What `submit` would make, without making it: config, memory, and whether a node would take it at once."""
+        body = {"job_name": recipe, "recipe": recipe, "config": {**(config or {}), **settings}}
+        return await self.server.ask("POST", "/v1/training/jobs/try", body=body | answers.given(pool=pool))
+
     async def submit_program(
         self,
         command: Sequence[str],

@@ -22,6 +22,7 @@ from heimdall.client.command.base import (
     one_of,
     say,
 )
+from heimdall.client.command.tables import size
 from heimdall.client.shapes import pairs
 from heimdall.errors import InvalidInput
 
@@ -83,6 +84,9 @@ def submit_job(
     metric_patterns: Patterns = [],  # noqa: B006
     resume_arguments: ToResume = [],  # noqa: B006
     is_program: Annotated[bool, typer.Option("--program", hidden=True)] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what a recipe's job would be; make none.")
+    ] = False,
     wait: Wait = False,
     timeout: Timeout = None,
     as_json: Json = False,
@@ -105,6 +109,8 @@ def submit_job(
             about |= {"folder": folder or Path.cwd(), "program": program, "secrets": secrets}
             return _made(server.submit_program(words, **about), wait, timeout, as_json)
         _refuse_what_belongs_to_programs(words, program, folder, secret)
+        if dry_run:
+            return _tried(server.try_submission(words[0], config=about["config"], pool=pool), as_json)
         return _made(server.submit(words[0], **about), wait, timeout, as_json)
 
 
@@ -177,6 +183,15 @@ def _made(job: Any, wait: bool, timeout: float | None, as_json: bool) -> int:
     if timeout is not None and not wait:
         complain("--timeout says how long to wait, and nothing is waited for without --wait.")
     return await_rest([job], "submit", timeout, as_json) if wait else 0
+
+
+def _tried(found: dict[str, Any], as_json: bool) -> int:
+    needs = f"It needs about {size(found['memory_bytes'])}. " if found["memory_bytes"] else ""
+    why = (found["waiting"] or {}).get("message", "")
+    say(
+        found, f"It would be accepted. {needs}{why}\n{json.dumps(found['config'], indent=2)}", as_json=as_json
+    )
+    return 0
 
 
 def _refuse_what_belongs_to_programs(

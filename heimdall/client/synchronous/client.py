@@ -74,6 +74,18 @@ class Client:
         body = about | {"recipe": recipe, "config": {**(config or {}), **settings}}
         return self._submit(body, key)
 
+    def try_submission(
+        self,
+        recipe: str,
+        *,
+        config: Mapping[str, Any] | None = None,
+        pool: str | None = None,
+        **settings: Any,
+    ) -> dict[str, Any]:
+        """What `submit` would make, without making it: config, memory, and whether a node would take it at once."""
+        body = {"job_name": recipe, "recipe": recipe, "config": {**(config or {}), **settings}}
+        return self.server.ask("POST", "/v1/training/jobs/try", body=body | answers.given(pool=pool))
+
     def submit_program(
         self,
         command: Sequence[str],
