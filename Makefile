@@ -14,9 +14,10 @@ JOBS ?= 100000
 METRICS ?= 5000000
 DATABASE ?= sqlite
 PROGRAMS ?=
+OLDEST ?= python3.10
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-web format format-web prove exact chaos weigh load search schemathesis axe screenshots diagram client settings migrations constraints bench clean
+.PHONY: help run test lint lint-web format format-web prove exact oldest chaos weigh load search schemathesis axe screenshots diagram client settings migrations constraints bench clean
 
 help:  ## Say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -77,6 +78,12 @@ bench: $(VENV)/.dev  ## Measure what docs/performance.md claims (ONLY=loop,reads
 diagram: $(VENV)/.run  ## Make docs/lifecycle.md and docs/protocol.md again from the code
 	$(BIN)/python -m training.management.diagram > docs/lifecycle.md
 	$(BIN)/python -m heimdall.trainer.protocol > docs/protocol.md
+
+oldest: $(VENV)/.dev  ## Check example programs on Python 3.10 and torch 2.4, downloaded for it (OLDEST=python3.10)
+	test -x $(VENV)/oldest/bin/python || $(OLDEST) -m venv $(VENV)/oldest
+	$(VENV)/oldest/bin/python -m pip install --quiet 'torch==2.4.0' 'numpy<2' pydantic
+	set -e; for name in loop gan ppo diffusion; do echo "$$name:"; (cd examples/$$name && PYTHONPATH=$(CURDIR) \
+		$(CURDIR)/$(VENV)/oldest/bin/python -m heimdall.check -- python train.py); done
 
 client: $(VENV)/.dev  ## Make the synchronous client again from the asynchronous one
 	$(BIN)/python -m heimdall.client.twin

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 AT_REST = frozenset({"completed", "failed", "cancelled", "paused"})
 

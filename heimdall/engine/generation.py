@@ -16,6 +16,7 @@ from heimdall.files import sync_folder
 from heimdall.recipes.base import GenerationRecipe
 from heimdall.trainer.protocol import FromTrainer, StagedShard
 
+BLOCK_BYTES = 1 << 20
 MOST_WAITING = 8  # shards that were made and are not stored yet
 
 
@@ -55,9 +56,11 @@ class Generation:
 
 def _finished(shard: int, path: Path, summary: dict[str, Any]) -> dict[str, Any]:
     """Make the file durable and say what it is."""
+    sha256 = hashlib.sha256()
     with open(path, "rb") as file:
         os.fsync(file.fileno())
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(BLOCK_BYTES):
+            sha256.update(block)
         size = os.fstat(file.fileno()).st_size
     sync_folder(path.parent)
-    return {"shard": shard, "path": path.name, "size": size, "sha256": sha256, **summary}
+    return {"shard": shard, "path": path.name, "size": size, "sha256": sha256.hexdigest(), **summary}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +21,11 @@ from heimdall.failpoints import failpoint
 from heimdall.recipes.base import Evaluation, Loss, split_loss
 
 
-class Outcome(StrEnum):
+class Outcome(str, Enum):
+    """How a training ended. (`StrEnum` came with Python 3.11; trainings may run on 3.10.)"""
+
+    __str__ = str.__str__
+
     STOPPED = "stopped"
     EPOCHS = "epochs"
     EARLY_STOPPING = "early_stopping"

@@ -22,7 +22,7 @@ where a step ends, the state is what the parts hold, and the next batch has not 
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -321,7 +321,7 @@ class Session:
             "environment": self._environment,
             "kinds": kinds,
             "val_loss": val_loss,
-            "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "created_at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             **place,
         }
         return self._stager.snapshot(trained.parts, kinds=kinds, val_loss=val_loss, about=about, **place)

@@ -4,10 +4,11 @@ Nothing here imports torch or Django: the web process reads it.
 """
 
 import copy
-from typing import Any, ClassVar, Literal, NoReturn, Self
+from typing import Any, ClassVar, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+from typing_extensions import Self
 
 JobType = Literal["training", "synthetic_data"]
 

@@ -22,14 +22,18 @@ _SERVER = "heimdall.trainer.cold_server"
 
 
 def trainer_command(python: str, module: str, ends: ChildEnds, parent: int) -> list[str]:
-    # -P: the folder that it is started in is no place for imports. Python 3.10 has no such option.
-    options = ["-P"] if python == sys.executable else []
+    options = ["-P"] if _has_safe_path(python) else []
     return [python, *options, "-m", module, str(ends.control), str(ends.messages), str(parent)]
 
 
 def start_folder(python: str) -> str | None:
     """Where it is started, which is a place for imports without -P."""
-    return None if python == sys.executable else IMPORTABLE
+    return None if _has_safe_path(python) else IMPORTABLE
+
+
+def _has_safe_path(python: str) -> bool:
+    """-P: the folder that it is started in is no place for imports. Python 3.10, which an environment may have, lacks it."""
+    return python == sys.executable and sys.version_info >= (3, 11)
 
 
 class ColdLauncher:

@@ -35,7 +35,7 @@ END_SECONDS = 5
 
 def can_fork() -> bool:
     """Whether this system has what makes a forked trainer safe; else every start is cold."""
-    return sys.platform == "linux" and hasattr(os, "pidfd_open")
+    return sys.platform == "linux" and hasattr(os, "pidfd_open") and sys.version_info >= (3, 11)
 
 
 class ForkServer:

@@ -6,7 +6,9 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 from heimdall import code_archive
 from heimdall.client import answers, bodies, profiles

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
+from typing_extensions import Self
 
 from heimdall import __version__
 from heimdall.client import answers, security

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 from heimdall.client.notebook import facts
 from heimdall.client.shapes import JobFields

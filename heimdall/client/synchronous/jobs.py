@@ -6,7 +6,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 from heimdall.client import answers
 from heimdall.client.feed import FROM_THE_START, JobStream

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Self
 
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from heimdall import TrainingConfig, in_group, refuse, shared
 

@@ -1,9 +1,10 @@
 """What can be set of the localization training. Imports no torch."""
 
 import re
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
+from typing_extensions import Self
 
 from heimdall import TrainingConfig, in_group, refuse, shared
 from heimdall.recipes.localization.settings import RadioSettings

@@ -3,9 +3,10 @@
 Both recipes of this domain share these fields: one writes samples to files, the other trains on them.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 from heimdall import RecipeConfig, in_group, refuse
 

@@ -1,7 +1,7 @@
 """Single values of a report, as people write them. Each refusal is a sentence that says what to write instead."""
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -46,7 +46,7 @@ def utc_ns(value: Any) -> Decimal:
     try:
         if match is None:
             raise ValueError
-        seconds = datetime.fromisoformat(f"{match[1]}T{match[2]}").replace(tzinfo=UTC).timestamp()
+        seconds = datetime.fromisoformat(f"{match[1]}T{match[2]}").replace(tzinfo=timezone.utc).timestamp()
     except ValueError:
         wanted = "2026-11-29T20:15:00.123456789Z"
         raise ValueError(f"{shown(value)} is not a time in UTC. Write it like {wanted}.") from None
