@@ -32,7 +32,7 @@ def start_folder(python: str) -> str | None:
 
 
 def _has_safe_path(python: str) -> bool:
-    """-P: the folder that it is started in is no place for imports. Python 3.10, which an environment may have, lacks it."""
+    """-P: the folder that it is started in is no place for imports. Python 3.10 has no such option."""
     return python == sys.executable and sys.version_info >= (3, 11)
 
 
