@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from heimdall.engine.rng import Generators, mix, mix_range, seed_all
+from heimdall.engine.rng import Generators, mix, mix_range, seed_again
 
 AHEAD_OF_TORCH = 1024  # batches whose indices are drawn together, of samplers that torch brings
 AHEAD_OF_OTHERS = 64  # ... and of those that may look at the training
@@ -190,7 +190,7 @@ class SeparateDraws:
     def __call__(self) -> Iterator[None]:
         outside = _global_states()
         if self._inside is None:
-            seed_all(self._seed)
+            seed_again(self._seed)
         else:
             _set_global_states(self._inside)
         try:
@@ -271,7 +271,7 @@ class _KeyedDataset(Dataset[Any]):
 
     def __getitem__(self, key: BatchKey) -> Any:
         if get_worker_info() is not None:
-            seed_all(key.seed)
+            seed_again(key.seed)
         elif self._is_read_ahead:
             with SeparateDraws(key.seed)():
                 return self._made(key.indices)

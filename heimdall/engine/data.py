@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from heimdall.engine.progress import Position
-from heimdall.engine.rng import mix, mix_range, seed_all
+from heimdall.engine.rng import mix, mix_range, seed_again
 from heimdall.processes import die_with_parent
 from heimdall.recipes.base import Samples, TrainingRecipe
 
@@ -248,7 +248,7 @@ class _Source(Dataset[Any]):
             # Transforms of others draw from the global generators. Here nothing saves them; in the trainer they are
             # a part.
             first = key.seeds[0]
-            seed_all(mix(key.source, key.indices[0]) if first is None else first)
+            seed_again(mix(key.source, key.indices[0]) if first is None else first)
         samples = self._sources[key.source]
         make = getattr(samples, "batch", None)
         if make is not None:

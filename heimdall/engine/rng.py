@@ -28,9 +28,20 @@ def mix_range(seed: int, start: int, stop: int) -> list[int]:
 
 
 def seed_all(seed: int) -> None:
+    """For a training's start: devices that are not in use yet get the seed when they are."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def seed_again(seed: int) -> None:
+    """What draws from now on, a hundred times faster: torch.manual_seed() writes down the caller's stack for each
+    device that is not in use."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 class Generators:
@@ -67,7 +78,7 @@ class Generators:
     def set_aside(self, seed: int) -> Iterator[None]:
         """Draw from freshly seeded generators for a while; afterwards these are as they were before."""
         state = self.state_dict()
-        seed_all(seed)
+        seed_again(seed)
         try:
             yield
         finally:
