@@ -20,7 +20,7 @@ from heimdall.recipes.localization.reference.integration import (
     integrate,
     km,
 )
-from heimdall.recipes.localization.reference.strengths import StrengthTables
+from heimdall.recipes.localization.reference.strengths import DRAWS, StrengthTables
 from heimdall.recipes.localization.settings import RadioSettings
 
 Floats = NDArray[np.float64]
@@ -48,13 +48,13 @@ class ReferenceEstimates:
 
 
 class BayesReference:
-    def __init__(self, settings: RadioSettings) -> None:
+    def __init__(self, settings: RadioSettings, *, draws: int = DRAWS) -> None:
         if settings.antennas:
             raise NoReference("The reference does not know antenna gains; it needs antennas = false.")
         self.settings = settings
         generator = Generator(settings, 0)
         self.network = generator.network
-        self.tables = StrengthTables(generator)
+        self.tables = StrengthTables(generator, draws)
         low, high = self.network.box_km
         frame = self.network.frame_km(settings.outside_degrees)
         self.prior = Prior(*(torch.from_numpy(part) for part in (low, high, frame)), settings.outside_share)

@@ -19,7 +19,8 @@ DIRECT, LATE = 0, 1
 NODES = (5, 5)
 """Of the Gauss-Hermite rules over what the obstacles share and over the transmit power."""
 _DISTANCES = 40
-_DRAWS = 4_000
+DRAWS = 4_000
+"""For each receiver and distance."""
 _SEED = 1
 _LOSS_DB = np.arange(20.0, 300.0, 1.0)
 _LEAST_DENSITY = 1e-12
@@ -38,15 +39,15 @@ class LinkWeights:
 
 
 class StrengthTables:
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, draws: int = DRAWS) -> None:
         self.settings = generator.settings
         self._network = generator.network
         self._noise_dbm = generator.noise_dbm[:, 0]
-        shared, self._shared_weights = _hermite(NODES[0])
+        shared, self.shared_weights = _hermite(NODES[0])
         power, self._power_weights = _hermite(NODES[1])
         self._powers_dbm = self.settings.power_dbm + self.settings.power_spread_db * power
-        self._log_km = np.linspace(np.log(0.5), np.log(500.0), _DISTANCES)
-        self._tables = np.stack([_densities(generator, node, np.exp(self._log_km)) for node in shared])
+        self.log_km = np.linspace(np.log(0.5), np.log(500.0), _DISTANCES)
+        self.tables = np.stack([_densities(generator, node, np.exp(self.log_km), draws) for node in shared])
 
     def weights(self, positions_km: Floats, detected: NDArray[np.bool_], rss_dbm: Floats) -> LinkWeights:
         """positions_km: (samples, 2); the others (samples, receivers). Strengths change little in a kilometre."""
@@ -56,7 +57,7 @@ class StrengthTables:
         heard = np.log(heard.reshape(*heard.shape[:-2], -1) + _LEAST_DENSITY)
         silent = np.stack([self._silent(shared, distances) for shared in range(NODES[0])], axis=-2)
         silent = np.log(silent.reshape(*silent.shape[:-2], -1) + _LEAST_DENSITY)
-        before = np.log(np.outer(self._shared_weights, self._power_weights)).reshape(-1)
+        before = np.log(np.outer(self.shared_weights, self._power_weights)).reshape(-1)
         node = before + np.sum(np.where(detected[..., None], 0.0, silent), axis=1)
         return LinkWeights(heard[DIRECT], heard[LATE], node)
 
@@ -86,30 +87,30 @@ class StrengthTables:
     def _rows(self, shared: int, distances: Floats) -> Floats:
         """The table's rows for these distances, between its own; (2, samples, receivers, losses)."""
         place = np.clip(
-            (np.log(np.maximum(distances, 0.01)) - self._log_km[0]) / (self._log_km[1] - self._log_km[0]),
+            (np.log(np.maximum(distances, 0.01)) - self.log_km[0]) / (self.log_km[1] - self.log_km[0]),
             0.0,
             _DISTANCES - 1.001,
         )
         low = place.astype(np.intp)
         share = (place - low)[None, ..., None]
         receivers = np.arange(distances.shape[1])
-        table = self._tables[shared]  # (2, receivers, distances, losses)
+        table = self.tables[shared]  # (2, receivers, distances, losses)
         found: Floats = (1.0 - share) * table[:, receivers, low] + share * table[:, receivers, low + 1]
         return found
 
 
-def _densities(generator: Generator, common: float, distances_km: Floats) -> Floats:
+def _densities(generator: Generator, common: float, distances_km: Floats, draws: int) -> Floats:
     """Joint densities of class and loss, (2, receivers, distances, losses), for what the obstacles share."""
     network = generator.network
     found = np.zeros((2, network.size, len(distances_km), len(_LOSS_DB)))
     random = np.random.default_rng(_SEED)
     for place, distance in enumerate(distances_km):
         for receiver in range(network.size):
-            position = np.broadcast_to(network.positions_km[receiver] + [distance, 0.0], (_DRAWS, 2))
+            position = np.broadcast_to(network.positions_km[receiver] + [distance, 0.0], (draws, 2))
             loss, obstructed = _losses(generator, position, common, random)
             for kind, chosen in ((DIRECT, ~obstructed[receiver]), (LATE, obstructed[receiver])):
                 edges = np.append(_LOSS_DB - 0.5, _LOSS_DB[-1] + 0.5)
-                found[kind, receiver, place] = np.histogram(loss[receiver][chosen], edges)[0] / _DRAWS
+                found[kind, receiver, place] = np.histogram(loss[receiver][chosen], edges)[0] / draws
     return _spread(found, generator.settings.shadowing_db)
 
 

@@ -1,0 +1,96 @@
+"""The Bayes-optimal reference: what it knows of strengths, that its sums converge, and that its regions hold."""
+
+import numpy as np
+import pytest
+import torch
+
+from heimdall.recipes.localization import baselines
+from heimdall.recipes.localization.generator import Generator
+from heimdall.recipes.localization.locating.late import obstruction_probability
+from heimdall.recipes.localization.reference.reference import BayesReference, NoReference
+from heimdall.recipes.localization.reference.strengths import LATE, StrengthTables
+from heimdall.recipes.localization.settings import RadioSettings
+
+torch.set_num_threads(1)
+
+LATER = RadioSettings(late_arrivals=True, outside_share=0.0, min_receivers=5)
+DRAWS = 400
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return BayesReference(LATER, draws=DRAWS)
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return Generator(LATER, 7).samples(0, 40).arrays
+
+
+@pytest.fixture(scope="module")
+def found(reference, arrays):
+    return reference.estimate(arrays, size=17)
+
+
+def test_the_tables_hold_as_many_obstructed_links_as_the_obstacles_make(reference):
+    """Averaged over what obstacles share, the class has the probability that heights and earth give it."""
+    tables = reference.tables
+    network = reference.network
+    for receiver, place in ((0, 20), (5, 25), (6, 30)):
+        distance = np.exp(tables.log_km[place])
+        mass = sum(
+            weight * table[LATE, receiver, place].sum()
+            for weight, table in zip(tables.shared_weights, tables.tables, strict=True)
+        )
+        altitude = network.altitudes_m[receiver : receiver + 1]
+        wanted = obstruction_probability(
+            LATER, np.array([distance]), network.transmitter_altitude_m, altitude
+        )
+        assert mass == pytest.approx(wanted[0], abs=0.04)
+
+
+def test_a_receiver_that_hears_nothing_says_that_it_is_far(reference):
+    detected, rss = np.zeros((2, 7), bool), np.zeros((2, 7))
+    near, far = reference.network.positions_km.mean(axis=0), np.array([400.0, 0.0])
+    weights = reference.tables.weights(np.stack([near, far]), detected, rss)
+    near_total, far_total = np.logaddexp.reduce(weights.node, axis=1)
+    assert far_total > near_total + 3
+
+
+def test_without_late_arrivals_it_is_the_classical_estimate():
+    settings = LATER.model_copy(update={"late_arrivals": False})
+    arrays = Generator(settings, 7).samples(0, 12).arrays
+    reference = BayesReference(settings, draws=DRAWS)
+    careful = baselines.gauss_newton_on_timing(reference.network, arrays)
+    found = reference.estimate(arrays, size=17)
+    assert 1000 * np.abs(found.positions_km - careful.positions_km).max() < 3
+
+
+def test_a_finer_grid_gives_the_same(reference, arrays, found):
+    few = {name: values[:12] for name, values in arrays.items()}
+    finer = reference.estimate(few, size=25)
+    moved = 1000 * np.hypot(*(finer.positions_km - found.positions_km[:12]).T)
+    assert np.median(moved) < 5
+
+
+def test_it_beats_the_classical_method_and_its_regions_hold(reference, arrays, found):
+    careful = baselines.gauss_newton_on_timing(reference.network, arrays)
+
+    def median_m(positions):
+        return np.median(1000 * np.hypot(*(positions - arrays["position_km"]).T))
+
+    assert median_m(found.positions_km) < 0.9 * median_m(careful.positions_km)
+    assert np.all((found.mass_denser >= 0) & (found.mass_denser <= 1.0001))
+    assert found.coverage(0.68) == pytest.approx(0.68, abs=0.2)
+    assert found.coverage(0.95) > 0.85
+
+
+def test_it_says_what_it_does_not_know():
+    with pytest.raises(NoReference, match="antennas = false"):
+        BayesReference(LATER.model_copy(update={"antennas": True}))
+
+
+def test_a_strength_table_is_a_distribution(reference):
+    assert isinstance(reference.tables, StrengthTables)
+    sums = reference.tables.tables.sum(axis=(1, 4))  # over classes and losses
+    assert sums == pytest.approx(1.0, abs=0.01)
