@@ -50,11 +50,19 @@ class Shot:
     not_ours: str = ""  # what axe finds in the markup of somebody else's library
 
 
+def _ask_about_the_evening(page: Any) -> None:
+    """The shipped file of reports, located."""
+    page.set_input_files("#file", EVENING)
+    page.click("button[value=page]")
+
+
+EVENING = Path(__file__).parents[2] / "examples" / "localization" / "evening.csv"
 SHOTS = (
     Shot("login", "/login/", stranger=True),
     Shot("jobs", "/", "#link-state[data-state=open]"),
     Shot("job", "/jobs/{running}/", "#link-state[data-state=open]"),
     Shot("job-map", "/jobs/{located}/", "[data-artifact] svg, [data-artifact] canvas"),
+    Shot("locate", "/jobs/{located}/locate/", "#map path.coast", before=_ask_about_the_evening),
     Shot("job-failed", "/jobs/{failed}/", "pre.trace"),
     Shot("job-paused", "/jobs/{paused}/", ".state-paused"),
     Shot("pause", "/jobs/{running}/pause/", "form.ask"),
@@ -96,7 +104,9 @@ class Stage:
             page = context.new_page()
             answer = page.goto(self._site.url + shot.path.format(**self._names))
             assert answer.ok, f"{shot.name}: {answer.status} {answer.url}"
-            page.locator(shot.sign).first.wait_for()
+            if shot.before:
+                shot.before(page)
+            page.locator(shot.sign).first.wait_for(state="attached")
             page.wait_for_timeout(700)  # curves, maps and times are drawn after the first paint
             yield page
         finally:
