@@ -55,6 +55,21 @@ async def test_a_session_beside_a_wrong_token_does_not_count(server, running):
         assert await client.closed_with() == 4401
 
 
+@pytest.mark.parametrize(("value", "code"), [("", None), ("wrong", 4401)])
+async def test_a_token_may_come_as_a_subprotocol(server, running, value, code):
+    who, job = running
+    named = ["heimdall", f"heimdall.token.{value or who['token']}"]
+    url = f"ws://127.0.0.1:{server.port}/ws/training/{job}/"
+    async with websockets.connect(url, subprotocols=named, proxy=None) as opened:
+        assert opened.subprotocol == "heimdall"
+        if code is None:
+            assert '"type":"picture"' in await opened.recv()
+        else:
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await opened.recv()
+            assert closed.value.rcvd.code == code
+
+
 async def test_a_team_sees_its_jobs_with_its_own_verbs(server, writer, person):
     owner, mate = person(team="optics"), person(team="optics")
     job = writer.submit(by=owner["name"], team="optics")

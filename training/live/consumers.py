@@ -25,7 +25,7 @@ from training.live.broadcast import JobBroadcast
 from training.live.debounce import DebouncedEvent
 from training.live.feeds import FeedPosition, ListFeed, Message, in_database
 from training.live.login_changes import ANYBODY, login_changes
-from training.live.logins import Credential, Login, credential_of, look_up
+from training.live.logins import Credential, Login, chosen_subprotocol, credential_of, look_up
 from training.live.subscriptions import Changes, subscriptions
 from training.live.tailer import LATE_NUMBERS
 
@@ -60,7 +60,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self._window, self._num_received = 0.0, 0
 
     async def connect(self) -> None:
-        await self.accept()  # a browser is told a close code only after it
+        await self.accept(chosen_subprotocol(self.scope))  # a browser is told a close code only after it
         self.credential = credential_of(self.scope)
         self.login = await in_database(look_up)(self.credential)
         if self.login is None:

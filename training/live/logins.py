@@ -13,6 +13,8 @@ from django.contrib.auth import get_user
 from training import policy
 from training.services import tokens
 
+SUBPROTOCOL, TOKEN_SUBPROTOCOL = "heimdall", "heimdall.token."
+
 
 @dataclass(frozen=True)
 class Credential:
@@ -42,8 +44,17 @@ def credential_of(scope: dict[str, Any]) -> Credential | None:
 
 
 def authorization(scope: dict[str, Any]) -> str | None:
+    """The header, or what a page's script says in its place, which can name subprotocols but no headers."""
     values = [value for name, value in scope["headers"] if name == b"authorization"]
-    return values[0].decode("latin1") if values else None
+    if values:
+        return values[0].decode("latin1")
+    tokens_named = [one for one in scope.get("subprotocols", ()) if one.startswith(TOKEN_SUBPROTOCOL)]
+    return f"Bearer {tokens_named[0].removeprefix(TOKEN_SUBPROTOCOL)}" if tokens_named else None
+
+
+def chosen_subprotocol(scope: dict[str, Any]) -> str | None:
+    """What is answered to a client that names some: never the one that holds the token."""
+    return SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None
 
 
 def look_up(credential: Credential | None) -> Login | None:
