@@ -11,6 +11,7 @@ from training.queries.datasets import dataset_dicts, dataset_summary
 from training.queries.history import (
     artifact_dict,
     attempt_dict,
+    bad_loss,
     epoch_dict,
     epochs_of,
     event_dict,
@@ -46,6 +47,7 @@ __all__ = [
     "artifact_dict",
     "attempt_dict",
     "available_verbs",
+    "bad_loss",
     "checkpoint_dict",
     "dataset_dicts",
     "dataset_summary",

@@ -91,6 +91,12 @@ def newest_log(job_id: int, limit: int) -> list[LogChunk]:
     return list(LogChunk.objects.filter(job_id=job_id).order_by("-id")[:limit])[::-1]
 
 
+def bad_loss(job: TrainingJob) -> str:
+    """Since which step its loss is not a number; empty where it always was one."""
+    found = Event.objects.filter(job=job, kind="loss_not_finite", data__generation=job.generation)
+    return found.values_list("message", flat=True).first() or ""
+
+
 def why_not_stored(job: TrainingJob) -> str:
     """Why the running attempt's newest checkpoint is not stored; empty where one was stored since."""
     if job.status != Status.RUNNING:

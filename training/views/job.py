@@ -45,6 +45,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "can_locate": services.can_locate(seen),
         "may_edit": policy.may(request.user, policy.EDIT, seen),
         "not_stored": queries.why_not_stored(seen),
+        "bad_loss": queries.bad_loss(seen),
         "checkpoints": stored,
         "checkpoints_size": sum(row.size for row in stored),
         "resumes_from": seen.latest_checkpoint_id,
