@@ -21,6 +21,7 @@ from heimdall.recipes.registry import checked
 from heimdall.trainer.protocol import TrainerSpec
 from heimdall.trainer.warm import WarmLauncher
 
+RESULT_MARK = "heimdall-check-result "
 DRIVER = "heimdall.attached.script"
 # What takes seconds to import, by the name under which a script imports it.
 FRAMEWORKS = {
@@ -59,6 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
             rehearsal = Rehearsal(spec, Path(folder), launcher=launcher)
             result = check(rehearsal, steps=options.steps, seed=options.seed, say=say)
     print(json.dumps(result.as_dict(), indent=2) if options.json else as_text(result), end="")
+    if options.report:
+        print(f"{RESULT_MARK}{json.dumps(result.as_dict())}", flush=True)
+        return 0
     return 0 if result.is_exact else 2 if result.verdict == NOT_CHECKED else 1
 
 
@@ -84,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
         "--hook", default="", choices=["hugging_face", "lightning"], help="attach its Trainer"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="for servers: the result as the last line, and exit code 0 with any",
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- python train.py ...")
     return parser
 

@@ -5,6 +5,7 @@ attempts.py       each claim of a job by a supervisor, from claim to landing
 checkpoints.py    one row a durable file
 datasets.py       synthetic datasets and their shards
 code.py           the code of programs
+checks.py         whether scripts are resumed exactly, as checks have shown
 history.py        events of jobs, and the deletions that outlast them
 metrics.py        the values of each step, and blocks of steps folded together
 output.py         what a training shows beside its metrics: the newest artifact, and what it printed
@@ -22,6 +23,7 @@ choices.py        the choices of a field, from an enumeration of the lifecycle
 from training.models.answers import KEY_LENGTH, KeptAnswer
 from training.models.attempts import WAIT_BUCKETS, Attempt
 from training.models.checkpoints import Checkpoint
+from training.models.checks import ExactnessCheck
 from training.models.code import CodeArchive
 from training.models.datasets import Dataset, Shard
 from training.models.history import Deletion, Event
@@ -48,6 +50,7 @@ __all__ = [
     "Deletion",
     "Delivery",
     "Event",
+    "ExactnessCheck",
     "Installation",
     "KeptAnswer",
     "LogChunk",

@@ -123,6 +123,12 @@ class TrainingJob(models.Model):
     environment = models.JSONField(
         default=dict, blank=True, help_text="Resolved at the first claim and kept."
     )
+    shown_exact_on = models.JSONField(
+        default=list,
+        blank=True,
+        editable=False,
+        help_text="Devices and builds of torch on which a check has shown that its script is resumed exactly.",
+    )
     approximate = models.JSONField(default=list, blank=True, help_text="Why the newest resume was not exact.")
 
     generation = models.PositiveIntegerField(

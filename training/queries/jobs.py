@@ -121,8 +121,14 @@ def promise(job: TrainingJob | Any) -> str:
     if job.recipe:
         return "exact"
     if job.program["kind"] == "script":
-        return "not shown to be exact"
+        return "exact" if _is_shown(job) else "not shown to be exact"
     return "its own checkpoints" if job.program["checkpoint_folder"] else "none"
+
+
+def _is_shown(job: TrainingJob | Any) -> bool:
+    """Whether a check has passed on the device and the torch that this job trains with."""
+    found = {name: job.environment.get(name) for name in ("device_name", "torch")}
+    return found in job.shown_exact_on
 
 
 def headline(job: TrainingJob) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 
 from heimdall.trainer.cold import ColdLauncher
-from heimdall.trainer.launch import Launcher
+from heimdall.trainer.launch import IMPORTABLE, Launcher
 from heimdall.trainer.protocol import RECIPE_DRIVER, TrainerSpec
 from heimdall.trainer.warm import WarmLauncher
 from training import services
@@ -96,6 +96,8 @@ def _program(job: TrainingJob, python: str) -> dict[str, Any]:
     if not job.program:
         return {}
     variables = job.program["variables"] | services.opened(job.secrets)
+    if services.is_check(job):
+        variables |= {"PYTHONPATH": IMPORTABLE}  # a check is a program of ours: it imports heimdall
     code = job.code.digest if job.code else ""
     return {"program": job.program | {"variables": variables}, "code": code, "python": python}
 

@@ -8,6 +8,8 @@ storable.py       what the databases can store: no NUL, no NaN, no more than fit
 A job, by what people and programs ask of it:
 submitting.py     new jobs
 programs.py       scripts and commands in the place of recipes, and their code
+exactness.py      what checks have shown of scripts
+checking.py       jobs that check whether a script is resumed exactly
 secrets.py        values that a program alone is to see
 forks.py          new jobs from others: clone, fork
 extending.py      more of the same: epochs of a training, samples of a dataset
@@ -47,6 +49,7 @@ idempotency.py    a request that is sent twice is done once
 """
 
 from training.services.bundles import import_bundle
+from training.services.checking import check, why_not_checkable
 from training.services.checkpoints import quarantine, record_checkpoint
 from training.services.claiming import claim
 from training.services.datasets import (
@@ -58,6 +61,7 @@ from training.services.datasets import (
 )
 from training.services.dry_run import try_submission
 from training.services.editing import edit, edit_version, pin
+from training.services.exactness import is_check
 from training.services.extending import about_the_schedule, extend, extend_dataset, why_not_extendable
 from training.services.failing import crash, fail
 from training.services.forks import clone, fork
@@ -122,6 +126,7 @@ __all__ = [
     "cancel",
     "change_subscription",
     "change_view",
+    "check",
     "claim",
     "claim_deliveries",
     "clone",
@@ -145,6 +150,7 @@ __all__ = [
     "forget_deliveries",
     "fork",
     "import_bundle",
+    "is_check",
     "is_program",
     "jobs_for",
     "join_installation",
@@ -195,6 +201,7 @@ __all__ = [
     "waiting_jobs",
     "wake",
     "watch",
+    "why_not_checkable",
     "why_not_extendable",
     "why_not_stored",
 ]

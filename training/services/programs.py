@@ -30,6 +30,7 @@ from training import policy
 from training.errors import NotAllowed, StorageUnavailable
 from training.lifecycle import JobType
 from training.models import CodeArchive, TrainingJob, code_storage
+from training.services import exactness
 from training.services.clock import in_seconds
 from training.services.secrets import SecretsLost, opened, sealed
 from training.store import code as store
@@ -59,6 +60,7 @@ class CheckedProgram:
             "secrets": self.secrets,
             "config": self.config,
             "total_epochs": self.total_epochs,
+            "shown_exact_on": exactness.places_shown(self.program, self.code),
         }
 
 
