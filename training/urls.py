@@ -52,6 +52,7 @@ urlpatterns = [
     path("jobs/<int:job_id>/checkpoints/<int:checkpoint_id>/pin/", checkpoints.pin, name="checkpoint-pin"),
     path("jobs/<int:job_id>/code/", programs.code, name="job-code"),
     path("jobs/<int:job_id>/code/<path:name>", programs.file, name="job-code-file"),
+    path("jobs/<int:job_id>/check/", programs.check, name="job-check"),
     path("jobs/<int:job_id>/watch/", notifications.watch, name="job-watch"),
     path("jobs/<int:job_id>/<slug:verb>/", verbs.verb, name="job-verb"),
     path("readyz", monitoring.readyz, name="readyz"),

@@ -91,6 +91,7 @@ def test_an_example_is_paused_and_resumed_and_ends_as_it_does_alone(site, tmp_pa
     assert SECRET not in str(site.job(job)) + str(site.events(job)) + site.log
 
 
+SHORT = example("loop")["train.py"]
 BUILT = """
 import sys
 print("in", sys.prefix)
@@ -129,3 +130,22 @@ def test_an_environment_is_built_by_uv_and_its_log_is_the_jobs(site):
     assert "nowhere" in printed(site, broken)
     assert site.wait_for_status(named, "completed", "failed")["status"] == "completed"
     assert "x is 7" in printed(site, named)
+
+
+def test_a_check_shows_a_script_to_be_exact_and_another_not(site):
+    chance = SHORT.replace("job.log(loss=loss)", "job.log(loss=loss + __import__('time').time())")
+    jobs = [submit(site, {"train.py": text}, "python", "train.py") for text in (SHORT, chance)]
+    checks = [site.post(f"/jobs/{job}/check", {"steps": 12})["id"] for job in jobs]
+    for job in (*jobs, *checks):
+        site.wait_for_status(job, "completed", "failed", seconds=240)
+    for check in checks:
+        assert site.job(check)["status"] == "completed", printed(site, check)
+    assert "EXACT: The same bits" in printed(site, checks[0])
+    assert "NOT REPEATABLE" in printed(site, checks[1])
+    assert [site.job(job)["promise"] for job in jobs] == ["exact", "not shown to be exact"]
+    again = submit(site, {"train.py": SHORT}, "python", "train.py", config={"epochs": 2})
+    site.wait_for_status(again, "completed", "failed")
+    assert site.job(again)["promise"] == "exact"
+    other = submit(site, {"train.py": SHORT}, "python", "train.py", "--other")
+    site.wait_for_status(other, "completed", "failed")
+    assert site.job(other)["promise"] == "not shown to be exact"

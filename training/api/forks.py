@@ -72,6 +72,27 @@ class CloneView(ApiView):
         return answer_once(request, lambda: created(services.clone(job, by=request.user, **fields), request))
 
 
+class CheckOptions(serializers.Input):
+    steps = serializers.WholeNumber(
+        min_value=3, max_value=10_000, default=30, help_text="How many steps are trained."
+    )
+
+
+class CheckView(ApiView):
+    takes_key = True
+
+    @document(
+        "check_job",
+        "Check whether this job's script is resumed exactly, as a job of its own",
+        body=CheckOptions,
+        takes_key=True,
+        answers=answers(201, serializers.VerbAnswer, 403, 404, 413, 415, 422, 429),
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        job, fields = find_job(request, pk), given(request, CheckOptions)
+        return answer_once(request, lambda: created(services.check(job, by=request.user, **fields), request))
+
+
 class NewJobFromCheckpointView(ApiView):
     """A verb of which a new job comes that has its own copy of a checkpoint's file."""
 

@@ -50,6 +50,7 @@ urlpatterns = [
     path(f"{JOB}/checkpoints", checkpoints.CheckpointListView.as_view(), name="checkpoints"),
     path(CHECKPOINT, checkpoints.CheckpointDetailView.as_view(), name="checkpoint"),
     path(f"{CHECKPOINT}/download", checkpoints.CheckpointDownloadView.as_view(), name="download"),
+    path(f"{JOB}/check", forks.CheckView.as_view(), name="check"),
     path(f"{JOB}/clone", forks.CloneView.as_view(), name="clone"),
     path(f"{JOB}/extend", forks.ExtendView.as_view(), name="extend"),
     path(f"{JOB}/fork", forks.ForkView.as_view(), name="fork"),

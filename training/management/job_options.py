@@ -108,6 +108,12 @@ def of_extend(parser: CommandParser) -> None:
     of_waiting(parser, optional=True)
 
 
+def of_check(parser: CommandParser) -> None:
+    job_number(parser)
+    parser.add_argument("--steps", type=whole, default=30, metavar="N", help="how many are trained (30)")
+    of_waiting(parser, optional=True)
+
+
 def of_logs(parser: CommandParser) -> None:
     job_number(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the job is at rest")

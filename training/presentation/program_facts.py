@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from training.models import TrainingJob
+from training.models import ExactnessCheck, TrainingJob
 from training.presentation.program_forms import HOST
 from training.queries import promise
 
@@ -38,5 +38,7 @@ def program_of(job: TrainingJob) -> dict[str, Any] | None:
     return {
         "command": shlex.join(program["command"]),
         "promise": PROMISE_MEANS[promise(job)],
+        "check": job.exactness_checks.exclude(verdict="").order_by("-id").first(),
+        "own_check": ExactnessCheck.objects.filter(job=job).first(),
         "facts": [(name, value) for name, value in facts.items() if value],
     }

@@ -44,6 +44,24 @@ def fork(request: HttpRequest, parent: TrainingJob, start: Checkpoint) -> HttpRe
 
 
 @page
+@require_http_methods(["GET", "POST"])
+def check(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Asks first: a check is a job of its own, which trains the script several times."""
+    seen = visible_job(request, job_id)
+    services.require_programs(request.user)
+    refused = services.why_not_checkable(seen)
+    if request.method == "POST" and not refused:
+        try:
+            result = services.check(seen, by=request.user)
+            messages.success(request, result.message)
+            return redirect("job", result.job.pk)
+        except InvalidInput as error:
+            refused = " ".join(error.sentences)
+    context = {"section": "jobs", "job": seen, "refused": refused}
+    return render(request, "job_check.html", context, status=400 if request.method == "POST" else 200)
+
+
+@page
 @require_GET
 def code(request: HttpRequest, job_id: int) -> HttpResponseBase:
     """The whole code of a job as an archive."""

@@ -66,6 +66,7 @@ class Command(VerbCommand):
             takes.of_asking(self.add_verb(verb, DONE_SAYS[Verb(verb)], self.ask), Verb(verb))
         clone = self.add_verb("clone", "Begin a job like another one from nothing", self.copy)
         takes.of_copy(clone, carry=False)
+        takes.of_check(self.add_verb("check", "Check whether a job's script is resumed exactly", self.check))
         more = "More epochs of a completed training, or more of a dataset"
         takes.of_extend(self.add_verb("extend", more, self.extend))
         fork = self.add_verb("fork", "Begin a job from a checkpoint of another one", self.copy)
@@ -179,6 +180,10 @@ class Command(VerbCommand):
     def extend(self, options: dict[str, Any]) -> int:
         how_many = {name: options[name] for name in ("epochs", "samples")}
         return self._made(services.extend(self._find(options["id"]), by=self.user, **how_many), options)
+
+    def check(self, options: dict[str, Any]) -> int:
+        found = self._find(options["id"])
+        return self._made(services.check(found, by=self.user, steps=options["steps"]), options)
 
     def _made(self, result: services.Result, options: dict[str, Any]) -> int:
         self.say(_answer(result, self.user), result.message)
