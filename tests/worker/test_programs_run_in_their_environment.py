@@ -27,9 +27,23 @@ def code(tmp_path):
     return folder
 
 
-def search(code, *, environment="uv", kind="command", directory=""):
-    program = {"environment": environment, "kind": kind, "directory": directory}
-    return EnvironmentSearch(SimpleNamespace(program=program), code)
+@pytest.fixture
+def search(code):
+    """Searches whose environments are given back at the end of the test."""
+    found = []
+
+    class Search(EnvironmentSearch):
+        def run(self):
+            found.append(super().run())
+            return found[-1]
+
+    def make(code, *, environment="uv", kind="command", directory=""):
+        program = {"environment": environment, "kind": kind, "directory": directory}
+        return Search(SimpleNamespace(program=program), code)
+
+    yield make
+    for environment in found:
+        environment.close()
 
 
 def wheel(folder, name="tiny", text="ANSWER = 42\n"):
@@ -47,7 +61,7 @@ def told(python, text):
     return subprocess.run([python, "-c", text], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_one_is_built_from_the_requirements_once(home, code, tmp_path):
+def test_one_is_built_from_the_requirements_once(home, code, search, tmp_path):
     (code / "src").mkdir()
     (code / "src" / "requirements.txt").write_text(f"tiny @ {wheel(tmp_path).as_uri()}\n")
     first = search(code, directory="src")
@@ -65,20 +79,21 @@ def test_one_is_built_from_the_requirements_once(home, code, tmp_path):
     assert "HEIMDALL_DATA_DIR" not in environments._build_environment("x")
 
 
-def test_one_is_built_from_a_project_and_its_lock(home, code, tmp_path):
+def test_one_is_built_from_a_project_and_its_lock(home, code, search, tmp_path):
     needs = f'dependencies = ["tiny @ {wheel(tmp_path).as_uri()}"]'
     (code / "pyproject.toml").write_text(
         f'[project]\nname = "mine"\nversion = "0"\nrequires-python = ">=3.10"\n{needs}\n'
     )
     found = search(code).run()
     assert told(found.python, "import tiny; print(tiny.ANSWER)") == "42"
+    found.close()
     subprocess.run([environments.uv.find_uv_bin(), "lock", "-q", "--offline"], cwd=code, check=True)
     locked = search(code).run()
     assert locked.python != found.python
     assert told(locked.python, "import tiny; print(tiny.ANSWER)") == "42"
 
 
-def test_a_build_that_fails_names_its_last_lines_and_is_tried_again(home, code, tmp_path):
+def test_a_build_that_fails_names_its_last_lines_and_is_tried_again(home, code, search, tmp_path):
     requirements = code / "requirements.txt"
     requirements.write_text(f"gone @ {(tmp_path / 'gone-1.0-py3-none-any.whl').as_uri()}\n")
     failing = search(code)
@@ -89,14 +104,14 @@ def test_a_build_that_fails_names_its_last_lines_and_is_tried_again(home, code, 
     assert told(search(code).run().python, "import gone; print(gone.ANSWER)") == "42"
 
 
-def test_a_script_needs_torch_in_it_and_a_command_does_not(home, code):
+def test_a_script_needs_torch_in_it_and_a_command_does_not(home, code, search):
     (code / "requirements.txt").write_text("")
     with pytest.raises(EnvironmentFailed, match="lacks torch and numpy and pydantic"):
         search(code, kind="script").run()
     assert search(code, kind="command").run().python
 
 
-def test_a_build_that_nobody_waits_for_is_stopped(home, code, tmp_path):
+def test_a_build_that_nobody_waits_for_is_stopped(home, code, search, tmp_path):
     (code / "requirements.txt").write_text("")
     stopped = search(code)
     stopped.stop()
@@ -105,7 +120,7 @@ def test_a_build_that_nobody_waits_for_is_stopped(home, code, tmp_path):
     assert search(code).run().python
 
 
-def test_a_named_one_is_the_hosts(home, code, settings):
+def test_a_named_one_is_the_hosts(home, code, search, settings):
     settings.ENVIRONMENTS = {"here": sys.executable, "gone": "/nowhere/python"}
     assert search(code, environment="here", kind="script").run().python == sys.executable
     for name in ("gone", "unknown"):
@@ -113,7 +128,7 @@ def test_a_named_one_is_the_hosts(home, code, settings):
             search(code, environment=name).run()
 
 
-def test_what_nobody_uses_is_removed_and_what_is_used_stays(home, code):
+def test_what_nobody_uses_is_removed_and_what_is_used_stays(home, code, search):
     (code / "requirements.txt").write_text("")
     found = search(code).run()
     (ready,) = home.glob("*.env/ready")
