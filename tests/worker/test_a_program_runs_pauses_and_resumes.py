@@ -133,7 +133,7 @@ def test_an_environment_is_built_by_uv_and_its_log_is_the_jobs(site):
 
 
 def test_a_check_shows_a_script_to_be_exact_and_another_not(site):
-    chance = SHORT.replace("job.log(loss=loss)", "job.log(loss=loss + __import__('time').time())")
+    chance = SHORT.replace("job.log(loss=loss)", "job.log(loss=loss.item() + __import__('time').time() % 1)")
     jobs = [submit(site, {"train.py": text}, "python", "train.py") for text in (SHORT, chance)]
     checks = [site.post(f"/jobs/{job}/check", {"steps": 12})["id"] for job in jobs]
     for job in (*jobs, *checks):
