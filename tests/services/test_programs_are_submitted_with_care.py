@@ -10,9 +10,10 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from heimdall.errors import InvalidInput
+from tests.support.checkpoint_files import stored
 from tests.support.programs import HELLO, archive_of, kept, submitted, tar_of
 from training import placement, policy, queries, services
-from training.errors import NotAllowed
+from training.errors import NotAllowed, TransitionRefused
 from training.models import CodeArchive, TrainingJob, code_storage
 
 pytestmark = pytest.mark.django_db
@@ -206,3 +207,45 @@ def test_code_goes_when_no_job_runs_it_and_nobody_brought_it_lately(admin_user, 
 def test_a_person_without_the_permission_brings_no_code(bob):
     with pytest.raises(NotAllowed):
         services.keep_code(io.BytesIO(archive_of(HELLO)), by=bob)
+
+
+def finished(by, tmp_path, **fields) -> TrainingJob:
+    job = submitted(by, files={"train.py": "import heimdall\n"}, **fields)
+    TrainingJob.objects.filter(pk=job.pk).update(
+        status="completed", current_step=24, current_epoch=3, completed_at=timezone.now()
+    )
+    job.refresh_from_db()
+    stored(job, tmp_path, step=24, epoch=3)
+    job.refresh_from_db()
+    return job
+
+
+def test_a_fork_begins_from_a_checkpoint_with_mended_code(programmer, tmp_path):
+    job = finished(programmer, tmp_path, secrets={"API_KEY": SECRET}, config={"epochs": 3, "lr": 1})
+    code = kept(programmer, {"train.py": "import heimdall  # mended\n"})
+    fork = services.fork(job, by=programmer, code=code.digest, config={"epochs": 6}).job
+    assert (fork.code, fork.program, fork.config) == (code, job.program, {"epochs": 6, "lr": 1})
+    assert (fork.current_step, fork.total_epochs, fork.parent) == (24, 6, job)
+    assert services.opened(fork.secrets) == {"API_KEY": SECRET}
+    assert fork.latest_checkpoint.file.name != job.latest_checkpoint.file.name
+    with pytest.raises(InvalidInput, match="which of it are the weights"):
+        services.fork(job, by=programmer, carry="weights")
+
+
+def test_a_program_is_extended_where_its_settings_have_epochs(programmer, tmp_path):
+    job = finished(programmer, tmp_path, config={"epochs": 3})
+    more = services.extend(job, by=programmer, epochs=2).job
+    assert (more.config["epochs"], more.total_epochs, more.current_epoch) == (5, 5, 3)
+    with pytest.raises(TransitionRefused, match="has no epochs"):
+        services.extend(finished(programmer, tmp_path), by=programmer, epochs=2)
+
+
+def test_deleting_the_last_job_of_some_code_lets_the_code_go(programmer, tmp_path, settings):
+    job = finished(programmer, tmp_path)
+    code = job.code
+    services.delete(job, by=programmer)
+    assert services.delete_unused_code() == []
+    assert CodeArchive.objects.filter(pk=code.pk).exists()  # it was brought a moment ago
+    settings.ORPHAN_GRACE_SECONDS = 0
+    services.delete_unused_code()
+    assert not CodeArchive.objects.filter(pk=code.pk).exists()

@@ -154,7 +154,8 @@ def _payload(job: TrainingJob, event: Event, topic: Topic) -> dict[str, Any]:
         "job": {
             "id": job.pk,
             "job_name": job.job_name,
-            "recipe": job.recipe,
+            "recipe": job.recipe or None,
+            "command": job.program["command"] if job.program else None,
             "owner": job.owner.get_username(),
             "team": job.team.name if job.team else None,
             "status": job.status,
