@@ -3,7 +3,8 @@
 import pytest
 
 from heimdall import AsyncClient, codec
-from heimdall.errors import InvalidConfig, NotFound, TransitionRefused
+from heimdall.errors import InvalidConfig, InvalidInput, NotFound, TransitionRefused
+from tests.support.radio_reports import ITALY, lines, table
 
 pytestmark = pytest.mark.processes
 
@@ -61,3 +62,24 @@ async def test_the_twin_for_event_loops_does_the_same(site, tmp_path):
         best = await job.checkpoints["best"]
         assert (await best.download(tmp_path / "best.safetensors")).stat().st_size == best.fields.size
         assert job.id in [one.id async for one in client.jobs(most=10)]
+
+
+def test_a_completed_localization_is_asked_where_transmitters_are(client, tmp_path):
+    config = {
+        "samples": 300,
+        "epochs": 1,
+        "batch_size": 64,
+        "width": 8,
+        "heads": 2,
+        "layers": 1,
+        "refinements": 1,
+    }
+    job = client.submit("localization", device="cpu", **config).wait(timeout=120)
+    raw = table(lines("one", (44.9, 8.3, 205.0), ITALY.values()))
+    file = tmp_path / "evening.csv"
+    file.write_bytes(raw)
+    found = job.locate(file)
+    assert [one["transmission"] for one in found["results"]] == ["one"]
+    assert job.locate(raw.decode())["results"] == found["results"]
+    with pytest.raises(InvalidInput, match="report 1, latitude"):
+        job.locate([{"receiver": "Roma", "arrival_ns": 5}])

@@ -189,6 +189,14 @@ class AsyncRemoteJob(NotebookCard):
         """What its recipe draws of the newest validated epoch."""
         return await self._server.get(self._path("/artifact"))
 
+    async def locate(self, reports: str | Path | list[dict[str, Any]]) -> dict[str, Any]:
+        """Where transmitters are, by a completed localization: of reports as objects, as CSV, or a file of CSV."""
+        if isinstance(reports, list):
+            body: dict[str, Any] = {"reports": reports}
+        else:
+            body = {"csv": reports.read_text("utf-8-sig") if isinstance(reports, Path) else reports}
+        return await self._server.ask("POST", self._path("/locate"), body=body)
+
     # Helpers.
 
     def _path(self, more: str = "") -> str:

@@ -13,7 +13,7 @@ from heimdall.recipes.localization.settings import RadioSettings
 
 torch.set_num_threads(1)
 
-LATER = RadioSettings(late_arrivals=True, outside_share=0.0, min_receivers=5)
+LATER = RadioSettings(late_arrivals=True, outside_share=0.0, min_receivers=5, obstacle_mean_m=-20.0)
 DRAWS = 400
 
 
@@ -79,7 +79,7 @@ def test_it_beats_the_classical_method_and_its_regions_hold(reference, arrays, f
     def median_m(positions):
         return np.median(1000 * np.hypot(*(positions - arrays["position_km"]).T))
 
-    assert median_m(found.positions_km) < 0.9 * median_m(careful.positions_km)
+    assert median_m(found.positions_km) < 0.95 * median_m(careful.positions_km)
     assert np.all((found.mass_denser >= 0) & (found.mass_denser <= 1.0001))
     assert found.coverage(0.68) == pytest.approx(0.68, abs=0.2)
     assert found.coverage(0.95) > 0.85
