@@ -110,6 +110,7 @@ BY_CODE: dict[str, type[HeimdallError]] = {
         errors.NotFound,
         errors.RequestInProgress,
         errors.StorageRefused,
+        errors.LocatorBusy,
         errors.StorageUnavailable,
         errors.TransitionRefused,
         errors.UnknownRecipe,
