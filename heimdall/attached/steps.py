@@ -101,12 +101,18 @@ class Logged:
         for step, epoch, now in unread:
             row: dict[str, Any] = {"step": step, "epoch": epoch}
             for name, each in now.items():
-                read = [value for value in (next(values) for _ in each) if value is not None]
-                row[name] = sum(read) / len(read) if read else None
-                if read:
-                    self.sums[name] = self.sums.get(name, 0.0) + row[name]
+                row[name] = value = _mean([next(values) for _ in each])
+                if value is not None:
+                    self.sums[name] = self.sums.get(name, 0.0) + value
                     self.counts[name] = self.counts.get(name, 0) + 1
             self._rows.append(row)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    if len(values) == 1:
+        return values[0]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _kept(name: str, value: Any) -> Value:
