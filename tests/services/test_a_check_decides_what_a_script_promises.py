@@ -125,6 +125,16 @@ def test_who_may_run_programs_and_sees_the_job_may_check_it(admin_user, bob, mal
         services.check(job, by=admin_user)
 
 
+def test_the_admin_checks_those_that_were_selected(admin_user, make_job):
+    client = Client()
+    client.force_login(admin_user)
+    script, recipe = submitted(admin_user, files=SCRIPT), make_job()
+    chosen = {"action": "check_exactness", "_selected_action": [script.pk, recipe.pk]}
+    text = html(client.post("/admin/training/trainingjob/", chosen, follow=True))
+    assert ExactnessCheck.objects.get().of == script
+    assert f"Job {recipe.pk} runs a recipe, which is exact" in text
+
+
 def test_the_page_asks_and_is_offered_for_scripts_alone(admin_user):
     client = Client()
     client.force_login(admin_user)

@@ -24,7 +24,7 @@ from heimdall.errors import InvalidInput
 from heimdall.recipes import registry
 from training import policy, queries, services
 from training.admin.base import CheckpointColumns, HistoryInline
-from training.admin.submission import dress, new_form, submission
+from training.admin.submission import check_exactness, dress, new_form, submission
 from training.errors import NotAllowed
 from training.lifecycle import Verb
 from training.models import Attempt, Checkpoint, Event, TrainingJob
@@ -140,6 +140,7 @@ class JobAdmin(ModelAdmin):
         _action("cancel", "Cancel"),
         _action("discard", "Discard paused jobs"),
         _action("delete", "Delete finished jobs"),
+        check_exactness,
     )
 
     @property

@@ -5,16 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import escape
 from unfold import widgets
 
+from heimdall.errors import HeimdallError
 from heimdall.recipes import registry
 from training import services
 from training.errors import NotAllowed
+from training.models import TrainingJob
 from training.presentation.job_forms import NewJobForm
 from training.presentation.program_forms import ProgramForm, SecretText
+
+
+@admin.action(description="Check whether scripts are resumed exactly")
+def check_exactness(model_admin: Any, request: HttpRequest, jobs: QuerySet[TrainingJob]) -> None:
+    """A check for each selected job, as a job of its own."""
+    for job in jobs[: services.MOST_AT_ONCE]:
+        try:
+            messages.success(request, services.check(job, by=request.user).message)
+        except HeimdallError as error:
+            messages.warning(request, f"Job {job.pk}, {job.job_name}: {error}")
 
 
 def new_form(request: HttpRequest, recipe: registry.RecipeInfo | None) -> NewJobForm | ProgramForm:
