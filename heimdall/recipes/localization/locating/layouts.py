@@ -14,8 +14,9 @@ from heimdall.recipes.localization.locating.geodesy import to_space
 from heimdall.recipes.localization.settings import RadioSettings, Receiver
 
 SAME_KM = 0.1
-LEAST_ELSEWHERE = 4
-"""Receivers that must have heard it, where some were not trained with; with three its worst answers are far off."""
+LEAST_ELSEWHERE = 7
+"""Receivers that must have heard it, where some were not trained with; with fewer its worst answers were worse than
+the classical ones."""
 WIDEST_KM = 400.0
 """Between the farthest two of such receivers; wider networks were not measured."""
 
@@ -45,7 +46,11 @@ class LayoutMatch:
             return (
                 f"{what} With {LEAST_ELSEWHERE} and more receivers it was measured to be good elsewhere, too."
             )
-        why = f"that are {self.widest_km:.0f} km apart" if num_heard >= LEAST_ELSEWHERE else "as few as these"
+        why = (
+            f"{self.widest_km:.0f} km apart"
+            if num_heard >= LEAST_ELSEWHERE
+            else f"fewer than {LEAST_ELSEWHERE}"
+        )
         return f"{what} With receivers {why} it should not be believed; the classical answer comes first."
 
 
