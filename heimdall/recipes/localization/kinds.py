@@ -20,6 +20,8 @@ QUARTERS = (
     "the quarter with the largest ellipses",
 )  # fmt: skip
 LINKS = ("no link obstructed", "one", "two", "three", "four or more")
+HEARD = (3, 4, 5, 6, 7)
+"""By how many receivers; the last and more."""
 FEWEST = 100
 """Kinds with fewer samples are left out: their shares would say little."""
 
@@ -50,6 +52,10 @@ def _kinds(covariances_km2: Floats, arrays: Mapping[str, NDArray]) -> Iterator[t
     quarters = np.searchsorted(np.percentile(sizes, [25, 50, 75]), sizes)
     for number, name in enumerate(QUARTERS):
         yield name, quarters == number
+    heard = np.minimum(np.sum(arrays["detected"], axis=1), HEARD[-1])
+    for number in HEARD:
+        more = " or more" if number == HEARD[-1] else ""
+        yield f"heard by {number}{more}", heard == number
     obstructed = np.sum(arrays["obstructed"] & arrays["detected"], axis=1)
     for number, name in enumerate(LINKS):
         yield name, np.minimum(obstructed, len(LINKS) - 1) == number
