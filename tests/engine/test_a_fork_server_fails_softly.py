@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -12,8 +13,9 @@ import pytest
 
 from heimdall.trainer import cold_server
 from heimdall.trainer.cold import ColdLauncher
+from heimdall.trainer.exit_codes import MISUNDERSTOOD
 from heimdall.trainer.handle import Trainer
-from heimdall.trainer.launch import Launcher
+from heimdall.trainer.launch import IMPORTABLE, Launcher
 from heimdall.trainer.protocol import Exit
 from heimdall.trainer.warm import MOST_FAILURES, WarmLauncher
 from tests.engine.standin_messages import ChildForked, Echo, Echoed, ForkChild, Left, RaiseSignal, Ready
@@ -96,6 +98,19 @@ def test_a_cold_start_without_its_server_is_the_supervisors_own_child(tmp_path: 
     until(lambda: trainer.exit_status() == -signal.SIGSEGV)
     until(lambda: not is_alive(child), seconds=2)
     trainer.close()
+
+
+def test_another_interpreter_is_started_cold_and_one_that_is_not_there_is_named(tmp_path: Path) -> None:
+    other = tmp_path / "python"
+    other.write_text(f'#!/bin/sh\npwd\nexec {sys.executable} "$@"\n')
+    other.chmod(0o700)
+    wrong = replace(spec_of(tmp_path), version=0)  # it ends at once, and says why
+    trainer = Trainer.start(wrong, launcher=ColdLauncher(python=str(other)))
+    until(lambda: trainer.receive(0) is None and trainer.exit_status() == MISUNDERSTOOD, seconds=30)
+    assert trainer.read_log().startswith(IMPORTABLE)
+    trainer.close()
+    with pytest.raises(FileNotFoundError, match="no_python"):
+        Trainer.start(spec_of(tmp_path), launcher=ColdLauncher(python="/no_python"))
 
 
 def test_a_server_with_a_second_thread_forks_nobody(tmp_path: Path) -> None:
