@@ -171,6 +171,7 @@ def test_kinds_of_stations_are_counted_apart():
         ("all", "100.0 %", "75.0 %"),
         (kinds.QUARTERS[0], "25.0 %", "0.0 %"),
         *((name, "25.0 %", "100.0 %") for name in kinds.QUARTERS[1:]),
+        ("heard by 7 or more", "100.0 %", "75.0 %"),
         ("no link obstructed", "50.0 %", "50.0 %"),
         ("two", "50.0 %", "100.0 %"),
     ]
