@@ -197,6 +197,20 @@ def start() -> list[Figure]:
     return found
 
 
+def client() -> list[Figure]:
+    """The command and a program that follows a job, on the machine of the server: what the client itself takes."""
+    of = _python("bench.client")
+    (shown, cpu), (listed, list_cpu), (peer, _) = of["help"], of["ls"], of["typer"]
+    return [
+        Figure("client", "`heimdall --help`", shown, "ms", 250, note=f"{cpu:.0f} ms of CPU",
+               peer=f"typer {peer:.0f} ms"),
+        Figure("client", "`heimdall ls`, without its request", listed - of["request"], "ms", 300,
+               note=f"{list_cpu:.0f} ms of CPU; the request {of['request']:.0f} ms"),
+        Figure("client", "a change -> the line that follows the job, p50", of["event"], "ms",
+               note="the request that makes the change too"),
+    ]  # fmt: skip
+
+
 GROUPS: dict[str, Measure] = {
     "loop": loop,
     "scripts": scripts,
@@ -209,6 +223,7 @@ GROUPS: dict[str, Measure] = {
     "push": push,
     "wakeup": wakeup,
     "start": start,
+    "client": client,
 }
 
 

@@ -105,6 +105,7 @@ BY_CODE: dict[str, type[HeimdallError]] = {
         errors.InvalidInput,
         errors.KeyReused,
         errors.LimitReached,
+        errors.LocatorBusy,
         errors.NoGoodCheckpoint,
         errors.NotAllowed,
         errors.NotFound,

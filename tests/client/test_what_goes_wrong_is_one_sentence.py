@@ -22,7 +22,8 @@ from heimdall.client.errors import (
     ServerUnreachable,
 )
 from heimdall.errors import InvalidInput
-from tests.support.running import free_port
+from tests.support.proxy import path_proxy
+from tests.support.running import free_port, running
 
 pytestmark = pytest.mark.processes
 
@@ -166,3 +167,24 @@ def test_the_host_of_a_next_page_is_not_trusted():
         "cursor": "a=",
         "page_size": "2",
     }
+
+
+def test_a_server_below_a_path_is_asked_there_alone(tmp_path):
+    with path_proxy("/lab/heimdall", strips=True) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}/lab/heimdall"
+        with running(tmp_path, worker=False, HEIMDALL_URL=url) as site:
+            proxy.target = site.port
+            with Client(url, token=site.token) as client:
+                jobs = [client.submit("tiny", device="cpu", epochs=1) for _ in range(3)]
+                assert [row["id"] for row in client.server.pages("/v1/training/jobs", {"page_size": 1})] == [
+                    3,
+                    2,
+                    1,
+                ]
+                followed = jobs[0].follow(kinds=["job"])
+                assert next(followed).data["status"] == "queued"
+                jobs[0].cancel()
+                assert [update.data["status"] for update in followed][-1] == "cancelled"
+                assert client.about()["training"] == f"{url}/v1/training"
+                assert jobs[0].url == f"{url}/jobs/1/"
+        assert proxy.refused == []

@@ -10,7 +10,6 @@ from typing import Any
 
 from typing_extensions import Self
 
-from heimdall import code_archive
 from heimdall.client import answers, bodies, profiles
 from heimdall.client.asynchronous.jobs import AsyncRemoteJob
 from heimdall.client.asynchronous.transport import AsyncServerConnection
@@ -118,6 +117,8 @@ class AsyncClient:
 
     async def upload_code(self, folder: str | Path = ".") -> dict[str, Any]:
         """Bring the code of a folder, without what git ignores. The same code is kept once."""
+        from heimdall import code_archive  # not for those who only look
+
         with tempfile.TemporaryDirectory(prefix="heimdall-") as place:
             packed = code_archive.pack(Path(folder), Path(place) / "code.tar.gz")
             query = {"commit": packed.commit, "is_dirty": str(packed.is_dirty).lower()}

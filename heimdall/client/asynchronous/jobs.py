@@ -11,7 +11,6 @@ from typing import Any
 from typing_extensions import Self
 
 from heimdall.client import answers
-from heimdall.client.asynchronous.downloads import download
 from heimdall.client.asynchronous.transport import AsyncServerConnection
 from heimdall.client.feed import FROM_THE_START, JobStream
 from heimdall.client.notebook import NotebookCard
@@ -256,6 +255,8 @@ class AsyncRemoteCheckpoint:
 
     async def download(self, path: str | Path | None = None) -> Path:
         """Write it to a file, or into a folder, and check every bit of it. Goes on with a download that broke off."""
+        from heimdall.client.asynchronous.downloads import download
+
         return await download(self._server, self.fields, Path(path) if path is not None else None)
 
     async def pin(self, pinned: bool = True) -> Self:

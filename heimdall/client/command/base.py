@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 chosen: dict[str, str | None] = {"profile": None}
 
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: one object a line.")]
 JobNumber = Annotated[int, typer.Argument(min=1, metavar="JOB", help="The number of the job.")]
 JobNumbers = Annotated[list[int], typer.Argument(min=1, metavar="JOB...", help="Numbers of jobs.")]
@@ -86,7 +87,9 @@ def described(error: HeimdallError) -> dict[str, Any]:
 
 
 def client() -> Client:
-    """The server that is meant. httpx is imported here, where it is needed."""
+    """The server that is meant. httpx is imported here, where it is needed, and without its own command, which would
+    bring rich and others along before they are needed."""
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # as where its extra `cli` is not installed
     from heimdall.client.synchronous.client import Client
 
     return Client(profile=chosen["profile"])

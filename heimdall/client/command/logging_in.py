@@ -52,7 +52,9 @@ def log_out(
 ) -> None:
     """Forget a server and its token here. The token itself is revoked on the page Account."""
     gone = profiles.forget(name or profiles.read().current)
-    print(f"{gone.url} is forgotten here. Revoke its token at {gone.url}/account/ if nobody else uses it.")
+    print(
+        f"{gone.url} is forgotten here. Revoke its token at {gone.url}/settings/account/ if nobody else uses it."
+    )
 
 
 @command("use")
@@ -96,13 +98,13 @@ def _token(url: str, given: str) -> str:
     elif not given and sys.stdin.isatty():
         import webbrowser
 
-        page = f"{url}/account/"
+        page = f"{url}/settings/account/"
         print(f"Make a token at {page} and paste it here.")
         webbrowser.open(page)
         given = typer.prompt("Token", hide_input=True)
     value = given.strip()
     if not value:
-        raise InvalidInput({"token": [f"Give one with --token; {url}/account/ makes it."]})
+        raise InvalidInput({"token": [f"Give one with --token; {url}/settings/account/ makes it."]})
     return value
 
 

@@ -14,7 +14,6 @@ from heimdall.client import answers
 from heimdall.client.feed import FROM_THE_START, JobStream
 from heimdall.client.notebook import NotebookCard
 from heimdall.client.shapes import CheckpointFields, JobFields, MetricRows, Update
-from heimdall.client.synchronous.downloads import download
 from heimdall.client.synchronous.transport import ServerConnection
 from heimdall.errors import NotFound
 
@@ -252,6 +251,8 @@ class RemoteCheckpoint:
 
     def download(self, path: str | Path | None = None) -> Path:
         """Write it to a file, or into a folder, and check every bit of it. Goes on with a download that broke off."""
+        from heimdall.client.synchronous.downloads import download
+
         return download(self._server, self.fields, Path(path) if path is not None else None)
 
     def pin(self, pinned: bool = True) -> Self:
