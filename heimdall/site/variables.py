@@ -57,7 +57,8 @@ PEOPLE = Group(
         V(
             "HEIMDALL_MAX_CHECKPOINT_GB_PER_PERSON",
             "2000",
-            "gigabytes of checkpoints of all jobs of one person, beyond which only pauses and ends are stored",
+            "gigabytes of checkpoints of all jobs of one person, beyond which only pauses and ends are stored; "
+            "code of programs counts, too",
         ),
         V(
             "HEIMDALL_MIN_FREE_DISK_GB",

@@ -81,7 +81,7 @@ def test_a_landing_with_its_checkpoint_and_its_last_report_costs_few_queries(mak
         ("/v1/training/jobs/{job}/checkpoints", 9),
         ("/v1/training/recipes", 3),
         ("/", 24),
-        ("/jobs/{job}/", 19),
+        ("/jobs/{job}/", 20),
     ],
 )
 def test_a_request_costs_a_bounded_number_of_queries(make_job, alice, path, most):

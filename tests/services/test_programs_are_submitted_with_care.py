@@ -249,3 +249,14 @@ def test_deleting_the_last_job_of_some_code_lets_the_code_go(programmer, tmp_pat
     settings.ORPHAN_GRACE_SECONDS = 0
     services.delete_unused_code()
     assert not CodeArchive.objects.filter(pk=code.pk).exists()
+
+
+def test_code_counts_with_what_one_person_may_keep(programmer, admin_user, settings):
+    code = kept(admin_user)
+    settings.MAX_CHECKPOINT_GB_PER_PERSON = 1e-9
+    assert kept(programmer) == code  # nothing further is stored
+    with pytest.raises(InvalidInput, match="HEIMDALL_MAX_CHECKPOINT_GB_PER_PERSON"):
+        kept(programmer, {"other.py": "1"})
+    settings.MAX_CHECKPOINT_GB_PER_PERSON, settings.MIN_FREE_DISK_GB = 1.0, 1e9
+    with pytest.raises(InvalidInput, match="HEIMDALL_MIN_FREE_DISK_GB"):
+        kept(programmer, {"other.py": "1"})

@@ -16,7 +16,7 @@ from heimdall.errors import InvalidConfig, InvalidInput
 from training import policy
 from training.errors import LimitReached
 from training.lifecycle import Status
-from training.models import Attempt, Checkpoint, TrainingJob
+from training.models import Attempt, Checkpoint, CodeArchive, TrainingJob
 from training.services.storable import gigabytes
 from training.store import checkpoints
 
@@ -91,6 +91,20 @@ def require_room_in_store(owner: Any, size: int) -> None:
     """Raise LimitReached where a copy of so many bytes may not be made for this person."""
     if sentence := _why_the_disk_is_full(size) or _why_one_person_has_enough(owner.pk, size):
         raise LimitReached({"checkpoint": [f"Nothing was copied: {sentence}."]})
+
+
+def require_room_for_code(owner: Any, size: int) -> None:
+    """Raise LimitReached where this person may bring no further code of so many bytes: it counts with checkpoints."""
+    most = settings.MAX_CHECKPOINT_GB_PER_PERSON * 1e9
+    code = CodeArchive.objects.filter(owner=owner).aggregate(size=Sum("file_size", default=0))["size"]
+    sentence = _why_the_disk_is_full(size)
+    if not sentence and _bytes_of(Q(job__owner=owner)) + code + size > most:
+        sentence = (
+            f"{owner}'s checkpoints and code would hold more than {settings.MAX_CHECKPOINT_GB_PER_PERSON:g} GB "
+            "(HEIMDALL_MAX_CHECKPOINT_GB_PER_PERSON): delete jobs that are over"
+        )
+    if sentence:
+        raise LimitReached({"code": [f"The code was not kept: {sentence}."]})
 
 
 def _why_the_disk_is_full(more: int) -> str:

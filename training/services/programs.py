@@ -30,7 +30,7 @@ from training import policy
 from training.errors import NotAllowed, StorageUnavailable
 from training.lifecycle import JobType
 from training.models import CodeArchive, TrainingJob, code_storage
-from training.services import exactness
+from training.services import exactness, limits
 from training.services.clock import in_seconds
 from training.services.secrets import SecretsLost, opened, sealed
 from training.store import code as store
@@ -149,6 +149,7 @@ def _brought_again(digest: str) -> CodeArchive | None:
 
 
 def _store(found: store.ExaminedCode, about: dict[str, Any]) -> CodeArchive:
+    limits.require_room_for_code(about["owner"], found.path.stat().st_size)
     name, file_size = store.store(found)
     facts = {"size": found.size, "names": found.names, "file": name, "file_size": file_size}
     try:
