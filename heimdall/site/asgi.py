@@ -1,10 +1,15 @@
 """The web process: HTTP through Django, WebSockets through Channels."""
 
 import os
+import warnings
 
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "heimdall.site.settings")
+
+# whitenoise answers with pieces that are read one after the other; Django reads such an answer whole, which suits
+# files of the size of ours. In tests this filter does not stand, so that an answer of our own would be an error.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
 django_application = get_asgi_application()  # first: it loads the apps that routing imports
 

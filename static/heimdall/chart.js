@@ -95,9 +95,7 @@ export class Curve {
   show() {
     this.root.parentElement.classList.toggle("unmeasured", !this.data?.last_step);
     if (!this.lines.some(line => line.steps.length)) {
-      this.plot.note(
-        this.data?.last_step ? "No values yet." : "The curve starts at the first step.",
-      );
+      this.plot.note(this.data?.last_step ? "No values yet." : "The curve starts at the first step.");
       return;
     }
     this.plot.show(this.lines, this.tools.options);

@@ -40,11 +40,7 @@ function show(text) {
   close.className = "button";
   close.dataset.close = "";
   close.textContent = "Close";
-  form.append(
-    "The browser blocked copying. The text is selected: press Ctrl-C.",
-    field,
-    close,
-  );
+  form.append("The browser blocked copying. The text is selected: press Ctrl-C.", field, close);
   dialog.replaceChildren(form);
   dialog.showModal();
   field.select();

@@ -41,7 +41,8 @@ const derived = {
   row_more: job =>
     job.status === "failed" ? (job.error_message || job.error_code).split("\n")[0] : derived.more(job),
   progress_words: job => {
-    if (job.total_epochs) return `epoch ${format.count(job.current_epoch)} of ${format.count(job.total_epochs)}`;
+    if (job.total_epochs)
+      return `epoch ${format.count(job.current_epoch)} of ${format.count(job.total_epochs)}`;
     const steps = `${format.count(job.current_step)}${format.of(job.total_steps)}`;
     if (job.job_type !== "training") return `${steps} shards`;
     return job.current_epoch ? `epoch ${format.count(job.current_epoch)}, step ${steps}` : `step ${steps}`;

@@ -9,7 +9,9 @@ map.attributionControl.setPrefix(false);
 leaflet.control.scale({ imperial: false }).addTo(map);
 
 if (root.dataset.tiles) {
-  leaflet.tileLayer(root.dataset.tiles, { attribution: plain(root.dataset.tilesBy).innerHTML, maxZoom: 19 }).addTo(map);
+  leaflet
+    .tileLayer(root.dataset.tiles, { attribution: plain(root.dataset.tilesBy).innerHTML, maxZoom: 19 })
+    .addTo(map);
 }
 draw();
 fetch(root.dataset.coast)
@@ -42,12 +44,15 @@ function coast(topology) {
 function draw() {
   const seen = leaflet.featureGroup().addTo(map);
   const receivers = new Map();
-  for (const answer of answers)
-    for (const one of answer.receivers) receivers.set(one.receiver, one);
+  for (const answer of answers) for (const one of answer.receivers) receivers.set(one.receiver, one);
   for (const one of receivers.values()) {
     leaflet
       .circleMarker([one.latitude, one.longitude], mark("receiver", 5))
-      .bindTooltip(plain(one.receiver), { permanent: receivers.size <= 15, direction: "right", offset: [6, 0] })
+      .bindTooltip(plain(one.receiver), {
+        permanent: receivers.size <= 15,
+        direction: "right",
+        offset: [6, 0],
+      })
       .addTo(seen);
   }
   answers.forEach(answer => show(answer, seen));

@@ -124,9 +124,7 @@ function morph(old, now) {
 // What an answer says that is neither the page nor the JSON that was asked for: too many requests, say.
 async function sentence(reply) {
   const isText = (reply.headers.get("Content-Type") || "").startsWith("text/plain");
-  return isText
-    ? reply.text()
-    : `The server answered ${reply.status}; nothing was done. Reload the page.`;
+  return isText ? reply.text() : `The server answered ${reply.status}; nothing was done. Reload the page.`;
 }
 
 // A verb: its confirmation page in a dialog, then the answer as a message. With a body it is asked of many jobs.
@@ -172,10 +170,7 @@ async function answer(form, submitter) {
     refresh();
   } catch {
     dialog.close();
-    say(
-      "The server did not answer. It may have been done or not; check again in a moment.",
-      "error",
-    );
+    say("The server did not answer. It may have been done or not; check again in a moment.", "error");
   }
 }
 

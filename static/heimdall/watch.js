@@ -108,7 +108,8 @@ function show() {
   const sentences = {
     granted: "This browser shows a notification when a watched job ends, while a page of Heimdall is open.",
     denied: "Notifications of this site are blocked in your browser.",
-    default: "This browser can show a notification when a watched job ends, while a page of Heimdall is open.",
+    default:
+      "This browser can show a notification when a watched job ends, while a page of Heimdall is open.",
   };
   state.textContent = offered
     ? sentences[Notification.permission]
