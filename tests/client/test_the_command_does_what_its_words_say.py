@@ -10,8 +10,10 @@ import pytest
 
 from heimdall import codec
 from heimdall.client import profiles
-from heimdall.client.command import exits
+from heimdall.client.command import exits, tables, watching
+from heimdall.client.command.base import printable
 from heimdall.client.command.main import main, marked
+from heimdall.client.command.plot import drawn
 
 pytestmark = pytest.mark.processes
 
@@ -100,6 +102,28 @@ def test_a_job_goes_through_its_life_by_words(heimdall, asked, logged_in, tmp_pa
     assert compared["differ"]["config.epochs"] == [3, 1]
     assert asked("wait", fork["id"])[0]["status"] == "completed"
     assert asked("delete", fork["id"]) == [{"id": fork["id"], "deleted": True}]
+
+
+def test_a_terminal_shows_colors_and_the_curve_as_it_grows(heimdall, asked, logged_in, monkeypatch):
+    for module in (tables, watching):
+        monkeypatch.setattr(module, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    [job] = asked("submit", "tiny", "--name", "shown", "--set", "device=cpu", "--set", "step_seconds=0.02")
+    code, out, _ = heimdall("watch", job["id"])
+    assert (code, "loss, steps 1 to" in out, "completed" in out) == (0, True, True)
+    code, out, _ = heimdall("ls", "--search", "shown")
+    assert (code, "\x1b[32mcompleted" in out) == (0, True)
+    assert printable("a \x1b[31m name") == "a \ufffd[31m name"  # an error's text steers no terminal
+
+
+def test_a_curve_is_drawn_between_its_points():
+    assert drawn({1: 1.0}, width=60, rows=2, title="loss") == []
+    lines = drawn({1: 2.0, 5: 0.0, 9: 2.0, 10: float("nan")}, width=32, rows=2, title="loss")
+    assert lines[0].startswith("         2 ")
+    assert lines[1].startswith("         0 ")
+    assert lines[2].endswith("loss, steps 1 to 9")
+    assert all(cell != "\u2800" for cell in (lines[0][12], lines[0][-1], lines[1][12 + 10]))
 
 
 def test_nodes_the_queue_and_recipes_are_shown(heimdall, asked, logged_in):

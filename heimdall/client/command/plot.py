@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 _BASE = 0x2800
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
@@ -19,9 +20,14 @@ def drawn(points: Mapping[int, float], *, width: int, rows: int, title: str) -> 
     low, high = min(value for _, value in found), max(value for _, value in found)
     first, last = found[0][0], found[-1][0]
     cells = [[0] * columns for _ in range(rows)]
-    for step, value in found:
-        across = round((step - first) / max(last - first, 1) * (columns * 2 - 1))
-        down = round((high - value) / ((high - low) or 1) * (rows * 4 - 1))
+    dots = [
+        (
+            round((step - first) / max(last - first, 1) * (columns * 2 - 1)),
+            round((high - value) / ((high - low) or 1) * (rows * 4 - 1)),
+        )
+        for step, value in found
+    ]
+    for across, down in _joined(dots):
         cells[down // 4][across // 2] |= _DOTS[down % 4][across % 2]
     labels = {0: f"{high:.4g}", rows - 1: f"{low:.4g}"}
     lines = [
@@ -30,3 +36,10 @@ def drawn(points: Mapping[int, float], *, width: int, rows: int, title: str) -> 
     ]
     foot = f"{title}, steps {first} to {last}"
     return [*lines, f"{'':>{LABEL}} \u2514{foot}"]
+
+
+def _joined(dots: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The dots, and those of a straight line between each two of them."""
+    for (left, begins), (right, ends) in pairwise(dots):
+        for across in range(left, right + 1):
+            yield across, round(begins + (ends - begins) * (across - left) / max(right - left, 1))

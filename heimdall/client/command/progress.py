@@ -43,14 +43,8 @@ class ProgressOnScreen:
 
 
 def line(job: JobFields) -> str:
-    return "  ".join(
-        [
-            f"job {job.id}",
-            f"{bar(job.progress_percent)} {job.progress_percent:3.0f}%",
-            *facts(job),
-            job.headline,
-        ]
-    )
+    done = f"{bar(job.progress_percent)} {job.progress_percent:3.0f}%"
+    return "  ".join([f"job {job.id}", job.headline, done, *facts(job)])
 
 
 def bar(percent: float) -> str:
