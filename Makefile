@@ -17,7 +17,7 @@ PROGRAMS ?=
 OLDEST ?= python3.10
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-web format format-web prove exact oldest chaos weigh load search schemathesis axe screenshots diagram client settings migrations constraints bench clean
+.PHONY: examples help run test lint lint-web format format-web prove exact oldest chaos weigh load search schemathesis axe screenshots diagram client settings migrations constraints bench clean
 
 help:  ## Say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -44,6 +44,11 @@ format: $(VENV)/.dev  ## Let ruff put the code in order
 
 format-web: node_modules  ## Let prettier put JavaScript and CSS in order (needs npm)
 	npm run --silent format
+
+examples: $(VENV)/.run  ## Queue the example scripts and commands, each as a program with its code
+	@for one in loop gan ppo diffusion; do $(MANAGE) job submit --program --folder examples/$$one --name "Example: $$one" -- python train.py || exit; done
+	@$(MANAGE) job submit --program --folder examples/numbers --checkpoint-folder checkpoints --name "Example: numbers" -- python train.py
+	@$(MANAGE) job submit --program --folder examples/shell --checkpoint-folder checkpoints --metric 'step=(?P<step>[0-9]+) value=(?P<value>[0-9]+)' --name "Example: shell" -- bash count.sh
 
 prove: $(VENV)/.run  ## Prove on the running server that a paused and resumed job ends bit-identical
 	@$(MANAGE) prove
