@@ -105,6 +105,12 @@ def test_a_bearing_is_that_of_the_long_axis(locate):
     assert bearing == pytest.approx(large["bearing_deg"], abs=3)
 
 
+def test_what_lies_east_of_all_receivers_is_uncertain_from_west_to_east(locate):
+    (answer,) = locate(lines("x", (44.95, 10.0, 205.0), SEVEN))
+    for kind in ("classical", "network"):
+        assert answer[kind]["ellipses"][0]["bearing_deg"] == pytest.approx(90, abs=15)
+
+
 def test_three_receivers_may_leave_two_places_and_both_are_shown(locate):
     three = [ITALY[name] for name in ("Torino", "Genova", "Milano-Baggio")]
     outside = (45.05, 7.2, 205.0)
