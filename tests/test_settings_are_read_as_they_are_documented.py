@@ -15,6 +15,7 @@ from training.management import settings_page
 
 ROOT = Path(__file__).parents[1]
 VARIABLE = re.compile(r"\b(?:HEIMDALL_[A-Z0-9_]+[A-Z]|DATABASE_URL|REDIS_URL)\b")
+CLIENT = set((ROOT / "heimdall/client").rglob("*.py"))
 FOR_TESTS = {
     "HEIMDALL_FAILPOINTS",
     "HEIMDALL_FAILPOINTS_ONCE",
@@ -23,10 +24,14 @@ FOR_TESTS = {
 }
 
 
-def read_by_the_code() -> set[str]:
-    """Names in quotes are those that are read; the table itself does not count."""
+def read_by_the_server() -> set[str]:
+    """The table itself does not count, and the client is a laptop's."""
     paths = {*(ROOT / "heimdall").rglob("*.py"), *(ROOT / "training").rglob("*.py")}
-    paths -= {ROOT / "heimdall/site/variables.py"}
+    return read_by(paths - {ROOT / "heimdall/site/variables.py"} - CLIENT)
+
+
+def read_by(paths: set[Path]) -> set[str]:
+    """Names in quotes are those that are read."""
     found = {name for path in paths for name in re.findall(r"[\"'](\w+)[\"']", path.read_text())}
     return {name for name in found if VARIABLE.fullmatch(name)} - FOR_TESTS
 
@@ -38,8 +43,15 @@ def test_page_and_example_are_not_stale():
 
 def test_every_variable_that_is_read_has_its_line_and_no_line_is_of_nothing():
     listed = {name for name in BY_NAME if not name.startswith("AWS_")}  # boto3 reads those by itself
-    assert listed == read_by_the_code()
+    assert listed == read_by_the_server()
     assert len(BY_NAME) == sum(len(group.variables) for group in GROUPS), "a variable stands twice"
+
+
+def test_every_variable_of_the_client_is_on_its_page_and_no_other():
+    rows = [
+        line for line in (ROOT / "docs/client.md").read_text().splitlines() if line.startswith("| `HEIMDALL_")
+    ]
+    assert set(VARIABLE.findall("\n".join(line.split("|")[1] for line in rows))) == read_by(CLIENT)
 
 
 def test_a_variable_without_a_line_or_with_another_default_is_not_read():
