@@ -30,6 +30,8 @@ from heimdall.errors import HeimdallError
 MAX_BYTES = 64 * 2**20
 MAX_FILES = 10_000
 LONGEST_PATH = 500
+_LONGEST_NAME = 255  # of one folder or file, in bytes: no file system takes more
+_MOST_LINKS = 40  # one after the other
 _LEFT_BEHIND = {".git", ".hg", ".svn", "__pycache__", ".venv", "venv", "node_modules", ".mypy_cache", ".ruff_cache",
                 ".pytest_cache", ".ipynb_checkpoints", ".tox", ".DS_Store", "wandb", "lightning_logs"}  # fmt: skip
 _CHUNK = 2**20
@@ -134,11 +136,23 @@ def read_text(archive: Path, name: str, *, most_bytes: int = 2**20) -> str:
 def read_bytes(archive: Path, name: str, *, most_bytes: int = 2**20) -> bytes:
     """The first bytes of one file of an archive. Raises KeyError where there is none."""
     with tarfile.open(archive, "r:gz") as tar:
-        found = next((member for member in tar.getmembers() if _plain(member.name) == name), None)
-        file = tar.extractfile(found) if found is not None and not found.isdir() else None
+        members = {_plain(member.name): member for member in tar}
+        found = _led_to(name, members)
+        file = tar.extractfile(found) if found is not None and found.isreg() else None
         if file is None:
             raise KeyError(name)
         return file.read(most_bytes)
+
+
+def _led_to(name: str, members: dict[str, tarfile.TarInfo]) -> tarfile.TarInfo | None:
+    """The entry of this name, or the one that its links lead to: they may lead in a circle."""
+    found = members.get(name)
+    for _ in range(_MOST_LINKS):
+        if found is None or not found.issym():
+            break
+        name = os.path.normpath(os.path.join(os.path.dirname(name), found.linkname))
+        found = members.get(name)
+    return found
 
 
 def of_one_file(name: str, content: bytes) -> bytes:
@@ -184,16 +198,18 @@ def _refuse_too_much(root: Path, names: list[str], max_bytes: int) -> None:
 
 def _add(tar: tarfile.TarFile, root: Path, name: str) -> tuple[_Entry, int]:
     path = root / name
-    if len(name) > LONGEST_PATH:
-        raise BadArchive(f"The path {name[:60]}... is longer than {LONGEST_PATH} characters.")
+    if why := _why_not_named(name):
+        raise BadArchive(f"The path {name[:60]!r} {why}: rename it.")
     info = tarfile.TarInfo(name)
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
         leads_to = os.readlink(path)
-        if os.path.isabs(leads_to) or not (path.parent / leads_to).resolve().is_relative_to(root):
+        if _leads_out(name, leads_to) or not _ends_below(root, path.parent / leads_to):
             raise BadArchive(
                 f"{name} is a link that leads out of the folder: replace it by what it leads to."
             )
+        if _turns_back(leads_to):
+            raise BadArchive(f"{name} is a link with .. behind a name: let it lead there straight.")
         info.type, info.linkname, info.mode = tarfile.SYMTYPE, leads_to, 0o777
         tar.addfile(info)
         return _Entry(name, "link", 0o777, leads_to), 0
@@ -210,7 +226,7 @@ def _members(
     archive: Path, *, max_bytes: int, max_files: int, into: Path | None
 ) -> Iterator[tuple[_Entry, int]]:
     """Each entry, checked, and written where a folder is given."""
-    room, seen = max_bytes, set[str]()
+    room, seen, folders = max_bytes, set[str](), set[str]()
     try:
         with _unzipped(archive, max_bytes, max_files) as plain, tarfile.open(fileobj=plain, mode="r:") as tar:
             for number, member in enumerate(tar):
@@ -223,6 +239,11 @@ def _members(
                 if member.name in seen:
                     raise BadArchive(f"The code archive names {member.name[:100]!r} twice.")
                 seen.add(member.name)
+                folders.update(_folders_of(member.name))
+                if member.name in folders or not seen.isdisjoint(_folders_of(member.name)):
+                    raise BadArchive(
+                        f"The code archive names {member.name[:100]!r} as a file and as a folder."
+                    )
                 if member.issym():
                     if into is not None:
                         tar.extract(member, into, filter="data")
@@ -273,14 +294,45 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path | None) -
 def _refuse_bad_member(member: tarfile.TarInfo) -> None:
     path = PurePosixPath(member.name)
     is_named = bool(path.parts) or member.isdir()
-    if path.is_absolute() or ".." in path.parts or not is_named or len(member.name) > LONGEST_PATH:
+    if path.is_absolute() or ".." in path.parts or not is_named:
         raise BadArchive(f"The code archive names a path that leads out of it: {member.name[:100]!r}.")
-    if not (member.isreg() or member.issym() or member.isdir()):
+    if why := _why_not_named(member.name):
+        raise BadArchive(f"The code archive names a path that {why}: {member.name[:100]!r}.")
+    if not (member.isreg() or member.issym() or member.isdir()) or member.size < 0:
         raise BadArchive(f"The code archive holds something that is no file: {member.name[:100]!r}.")
-    if member.issym():
-        end = os.path.normpath(os.path.join(os.path.dirname(member.name), member.linkname))
-        if os.path.isabs(member.linkname) or end.split("/")[0] == "..":
-            raise BadArchive(f"The code archive holds a link that leads out of it: {member.name[:100]!r}.")
+    if member.issym() and (_leads_out(member.name, member.linkname) or _turns_back(member.linkname)):
+        raise BadArchive(f"The code archive holds a link that leads out of it: {member.name[:100]!r}.")
+
+
+def _why_not_named(path: str) -> str:
+    """Why no file can have this path on every worker, or no database hold it; empty where it can."""
+    if "\0" in path or any("\ud800" <= sign <= "\udfff" for sign in path):
+        return "is no text in UTF-8"
+    if len(path) > LONGEST_PATH or any(len(name.encode()) > _LONGEST_NAME for name in path.split("/")):
+        return f"is longer than {LONGEST_PATH} characters, or a name in it than {_LONGEST_NAME} bytes"
+    return ""
+
+
+def _folders_of(path: str) -> list[str]:
+    return [str(folder) for folder in PurePosixPath(path).parents][:-1]
+
+
+def _leads_out(name: str, leads_to: str) -> bool:
+    end = os.path.normpath(os.path.join(os.path.dirname(name), leads_to))
+    return os.path.isabs(leads_to) or end.split("/")[0] == ".." or bool(_why_not_named(leads_to))
+
+
+def _turns_back(leads_to: str) -> bool:
+    """Whether it goes up after it went down: what it went down by may be another link, and up from there is out."""
+    parts = PurePosixPath(leads_to).parts
+    return ".." in parts[next((i for i, part in enumerate(parts) if part != ".."), len(parts)) :]
+
+
+def _ends_below(root: Path, path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root)
+    except (RuntimeError, OSError):  # links in a circle
+        return False
 
 
 def _plain(name: str) -> str:
@@ -302,7 +354,12 @@ def _git(root: Path, *arguments: str) -> str | None:
     """What git says; None where there is no git, or the folder is in no repository."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=60, check=False
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=60,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -7,6 +7,7 @@ import argparse
 import ast
 import importlib.util
 import json
+import os
 import sys
 import tempfile
 from contextlib import closing
@@ -34,6 +35,7 @@ FRAMEWORKS = {
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    word = os.environ.pop("HEIMDALL_CHECK_WORD", "")  # the script is to know it as little as the settings
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     try:
         program = checked(Program, {"command": command, "kind": "script", "hook": options.hook})
@@ -61,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
             result = check(rehearsal, steps=options.steps, seed=options.seed, say=say)
     print(json.dumps(result.as_dict(), indent=2) if options.json else as_text(result), end="")
     if options.report:
-        print(f"{RESULT_MARK}{json.dumps(result.as_dict())}", flush=True)
+        print(f"{RESULT_MARK}{word} {json.dumps(result.as_dict())}", flush=True)
         return 0
     return 0 if result.is_exact else 2 if result.verdict == NOT_CHECKED else 1
 

@@ -45,7 +45,7 @@ def _decoded(headers: Mapping[str, str], content: bytes, *, url: str, status: in
     try:
         if media == "application/json":
             return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     raise _unshaped(status, url, media or "no type")
 

@@ -92,7 +92,7 @@ def chosen(name: str | None = None) -> Profile:
     url = os.environ.get("HEIMDALL_SERVER")
     name = name or os.environ.get("HEIMDALL_PROFILE")
     if url and not name:
-        token = os.environ.get("HEIMDALL_TOKEN", "")
+        token = os.environ.get("HEIMDALL_TOKEN", "").strip()
         return Profile(clean_url(url), token, "environment", os.environ.get("HEIMDALL_CERTIFICATES", ""))
     profiles = read()
     found = profiles.servers.get(name or profiles.current)
@@ -144,12 +144,16 @@ def clean_url(text: str) -> str:
     """The address of a server without what comes after its path; https where nothing is said."""
     text = text.strip()
     local = re.match(r"(localhost|127\.|\[::1\])", text)
-    parts = urlsplit(text if "://" in text else f"{'http' if local else 'https'}://{text}")
     try:
+        parts = urlsplit(text if "://" in text else f"{'http' if local else 'https'}://{text}")
         is_one = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         is_one = False
-    if not is_one or parts.username is not None:
+    if "@" in text:
+        raise InvalidInput(
+            {"server": ["Leave name and password out of the address: Heimdall takes a token."]}
+        )
+    if not is_one:
         raise InvalidInput(
             {"server": [f"{text[:100]!r} is no address of a server; write https://gpu.example.org."]}
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from urllib.parse import urlsplit
 
-from heimdall.client.errors import CertificateRefused, ServerUnreachable
+from heimdall.client.errors import CertificateRefused, LoginRequired, ServerUnreachable
 from heimdall.client.profiles import Profile
 from heimdall.errors import InvalidInput
 
@@ -25,6 +26,15 @@ def context_for(profile: Profile) -> ssl.SSLContext | None:
                 {"certificates": [f"{profile.certificates} holds no certificates as PEM: {error}."]}
             ) from error
     return context
+
+
+def require_token(profile: Profile) -> None:
+    """Raise LoginRequired for what no header can carry. Libraries refuse it, too, and print it."""
+    if not re.fullmatch(r"[\x21-\x7e]*", profile.token):
+        raise LoginRequired(
+            f"The token for {profile.url} holds a space, a line break or a letter that no token has: log in "
+            "again, or look at HEIMDALL_TOKEN."
+        )
 
 
 def own_context() -> ssl.SSLContext:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ MAX_CONFIG_CHARACTERS = 100_000
 MAX_DEPTH = 20
 
 _BASES: dict[str, type[RecipeConfig]] = {"training": TrainingConfig, "synthetic_data": GenerationConfig}
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 _DOTTED_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
@@ -88,7 +90,9 @@ def schema(name: str) -> dict[str, Any]:
 
 def validate(name: str, raw: dict[str, Any]) -> dict[str, Any]:
     """The config with every default filled in; InvalidConfig names each field that has to change."""
-    return checked(get(name).config_class, raw).model_dump(mode="json")
+    config = checked(get(name).config_class, raw).model_dump(mode="json")
+    _require_storable_texts(config)
+    return config
 
 
 def checked(config_class: type[C], raw: dict[str, Any]) -> C:
@@ -103,6 +107,7 @@ def checked(config_class: type[C], raw: dict[str, Any]) -> C:
 def free_form(raw: Any) -> dict[str, Any]:
     """A config that no class describes, as JSON has it: an object of bounded size and depth."""
     found: dict[str, Any] = json.loads(_as_json(raw), parse_constant=_refuse_constant)
+    _require_storable_texts(found)
     return found
 
 
@@ -203,6 +208,25 @@ def _as_json(raw: Any) -> str:
     if len(text) > MAX_CONFIG_CHARACTERS:
         raise InvalidConfig({"config": [f"The config is longer than {MAX_CONFIG_CHARACTERS} characters."]})
     return text
+
+
+def _require_storable_texts(raw: Any) -> None:
+    if any(_NOT_STORABLE.search(text) for text in _texts(raw)):
+        sentence = "The config holds a NUL or half of a surrogate pair, which no database takes."
+        raise InvalidConfig({"config": [sentence]})
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All of them, names too, without recursion."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            left += [*item, *item.values()]
+        elif isinstance(item, list | tuple):
+            left += item
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -135,11 +135,60 @@ def test_an_archive_that_would_write_elsewhere_is_refused(tmp_path, member):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["evil", "out"]
 
 
-def test_nothing_is_written_through_a_link_of_the_archive(tmp_path):
-    (tmp_path / "target").mkdir()
-    path = evil(tmp_path / "evil", ("d", tarfile.SYMTYPE, "."), ("d/x", tarfile.REGTYPE, ""))
-    unpack(path, tmp_path / "out")
-    assert (tmp_path / "out" / "x").read_bytes() == b"abc"
+FILE, LINK = tarfile.REGTYPE, tarfile.SYMTYPE
+
+
+@pytest.mark.parametrize(
+    ("members", "why"),
+    [
+        ([("a", FILE, ""), ("a/b", FILE, "")], "as a file and as a folder"),
+        ([("a/b", FILE, ""), ("a", FILE, "")], "as a file and as a folder"),
+        ([("d", LINK, "."), ("d/x", FILE, "")], "as a file and as a folder"),
+        ([("a/b/deep", LINK, "../.."), ("y", LINK, "a/b/deep/../outside")], "link that leads out"),
+        ([("y", LINK, "a/b/deep/../outside"), ("a/b/deep", LINK, "../..")], "link that leads out"),
+        ([("y", LINK, "a\udcff")], "link that leads out"),
+        ([("b\udcff.py", FILE, "")], "no text in UTF-8"),
+        ([("n" * 256, FILE, "")], "than 255 bytes"),
+        ([("a/" * 250 + "b", FILE, "")], "than 500 characters"),
+    ],
+    ids=["below file", "above file", "below link", "up a link", "up a later link", "link", "bytes", "name", "path"],
+)  # fmt: skip
+def test_what_could_not_be_unpacked_or_leads_out_by_another_link_is_refused_when_it_comes(
+    tmp_path, members, why
+):
+    path = evil(tmp_path / "evil", *members)
+    with pytest.raises(BadArchive, match=why):
+        examine(path)
+    with pytest.raises(BadArchive, match=why):
+        unpack(path, tmp_path / "out")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["evil", "out"]
+
+
+def test_a_size_below_nothing_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "evil", "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("a")
+        info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,0",
+                            "GNU.sparse.size": "-5"}  # fmt: skip
+        tar.addfile(info)
+    with pytest.raises(BadArchive):
+        examine(tmp_path / "evil")
+
+
+def test_links_in_a_circle_lead_nowhere(folder, tmp_path):
+    path = evil(tmp_path / "evil", ("a.py", LINK, "b.py"), ("b.py", LINK, "a.py"), ("c.py", LINK, "c.py"))
+    for name in examine(path)[1]:
+        with pytest.raises(KeyError):
+            read_text(path, name)
+    (folder / "circle").symlink_to("circle")
+    with pytest.raises(BadArchive, match="circle is a link"):
+        pack(folder, tmp_path / "1")
+
+
+def test_a_name_that_is_no_text_is_named_where_the_code_is_packed(folder, tmp_path):
+    git(folder, "init", "-q")
+    (folder / os.fsdecode(b"caf\xe9.py")).write_text("")
+    with pytest.raises(BadArchive, match=r"'caf\\udce9.py' is no text in UTF-8: rename it"):
+        pack(folder, tmp_path / "1")
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path):

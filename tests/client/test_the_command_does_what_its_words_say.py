@@ -11,7 +11,7 @@ import pytest
 from heimdall import codec
 from heimdall.client import profiles
 from heimdall.client.command import exits, tables, watching
-from heimdall.client.command.base import printable
+from heimdall.client.command.base import as_json_line, printable
 from heimdall.client.command.main import main, marked
 from heimdall.client.command.plot import drawn
 
@@ -115,6 +115,9 @@ def test_a_terminal_shows_colors_and_the_curve_as_it_grows(heimdall, asked, logg
     code, out, _ = heimdall("ls", "--search", "shown")
     assert (code, "\x1b[32mcompleted" in out) == (0, True)
     assert printable("a \x1b[31m name") == "a \ufffd[31m name"  # an error's text steers no terminal
+    said = {"name": "\x9b31m\u202eü", "log": "a\n\x1b[2J"}
+    assert as_json_line(said).isprintable()
+    assert json.loads(as_json_line(said)) == said
 
 
 def test_a_curve_is_drawn_between_its_points():

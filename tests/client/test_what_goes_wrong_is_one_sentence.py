@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from heimdall import Client, codec
-from heimdall.client import answers, partial_files, profiles, security
+from heimdall.client import answers, partial_files, profiles, security, shapes
 from heimdall.client.command import exits
 from heimdall.client.errors import (
     CertificateRefused,
@@ -160,6 +160,45 @@ def test_addresses_and_profiles_are_read_as_people_write_them():
     profiles.file().write_text("{")
     with pytest.raises(ProfileUnknown, match="log in again"):
         profiles.chosen()
+
+
+@pytest.mark.parametrize(
+    "bad", ["https://user:secret@gpu.example.org", "user:secret@gpu", "https://[::1", "x y@z"]
+)
+def test_an_address_that_is_none_is_refused_without_its_password(bad):
+    with pytest.raises(InvalidInput) as refused:
+        profiles.clean_url(bad)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "token", ["heimdall_abc\ndef", "heimdall_abc def", "heimdall_\u00e4bc", "heimdall_abc\r"]
+)
+def test_a_token_that_no_header_carries_is_refused_and_not_printed(monkeypatch, token):
+    with pytest.raises(LoginRequired, match="look at HEIMDALL_TOKEN") as refused:
+        Client("http://127.0.0.1:1", token=token)
+    assert "bc" not in str(refused.value)
+    monkeypatch.setenv("HEIMDALL_SERVER", "http://127.0.0.1:1")
+    monkeypatch.setenv("HEIMDALL_TOKEN", "heimdall_abc\r\n")  # as a file with one line gives it
+    assert profiles.chosen().token == "heimdall_abc"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"job": "1/../../x"},
+        {"step": "../../x"},
+        {"digest": "../../../etc/x" + "0" * 50},
+        {"size": "9"},
+        {"id": -1},
+    ],
+)
+def test_what_a_server_says_of_a_checkpoint_leads_its_file_nowhere_else(tmp_path, told):
+    said = {"id": 1, "job": 1, "step": 5, "size": 9, "digest": "0" * 64}
+    fields = shapes.CheckpointFields.of(said)
+    assert partial_files.target(fields, tmp_path) == tmp_path / "job-1-step-5.safetensors"
+    with pytest.raises(NotHeimdall, match="nothing is downloaded"):
+        partial_files.target(shapes.CheckpointFields.of(said | told), tmp_path)
 
 
 def test_the_host_of_a_next_page_is_not_trusted():

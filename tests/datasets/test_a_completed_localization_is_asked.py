@@ -97,6 +97,8 @@ def test_no_more_processes_than_fit_and_each_ends_when_it_is_closed(api, job, al
     busy = post(api, job, {"csv": raw.decode()})
     assert (busy.status_code, busy["Retry-After"]) == (503, "5")
     assert busy.json()["error"]["code"] == "locator_busy"
+    held[0]._timer.function()  # its time is over, and its reader never read
+    assert answer_of(post(api, job, {"csv": raw.decode()}))["error"] is None
     for process in held:
         process.close()
         assert process._process.returncode is not None

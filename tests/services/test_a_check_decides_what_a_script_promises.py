@@ -20,11 +20,12 @@ PLACE = {"device_name": "H200", "torch": "2.13.0"}
 SECRET = "correct horse battery"
 
 
-def ended(check: TrainingJob, verdict="exact", place=PLACE, before="") -> None:
+def ended(check: TrainingJob, verdict="exact", place=PLACE, before="", reason="Because.", word=None) -> None:
     """What its log says when its process has ended."""
-    result = {"verdict": verdict, "reason": "Because.", "environment": place}
+    result = {"verdict": verdict, "reason": reason, "environment": place}
+    word = exactness.check_word(check) if word is None else word
     LogChunk.objects.create(
-        job=check, attempt=1, text=f"{before}EXACT\n{exactness.RESULT_MARK}{json.dumps(result)[:9]}"
+        job=check, attempt=1, text=f"{before}EXACT\n{exactness.RESULT_MARK}{word} {json.dumps(result)[:9]}"
     )
     LogChunk.objects.create(job=check, attempt=1, text=f"{json.dumps(result)[9:]}\n")
     exactness.note_result(check)
@@ -86,6 +87,36 @@ def test_the_log_of_another_program_shows_nothing(admin_user):
     ended(job)
     assert not ExactnessCheck.objects.exists()
     assert promise(job, **PLACE) == "not shown to be exact"
+
+
+@pytest.mark.parametrize("word", ["", "0" * 32])
+def test_what_a_script_prints_does_not_pass_for_the_result_of_its_check(admin_user, word):
+    job = submitted(admin_user, files=SCRIPT)
+    first = services.check(job, by=admin_user).job
+    ended(first, word=word)
+    ended(services.check(job, by=admin_user).job, word=exactness.check_word(first))
+    assert set(ExactnessCheck.objects.values_list("verdict", flat=True)) == {""}
+    assert promise(job, **PLACE) == "not shown to be exact"
+
+
+def test_a_check_under_other_variables_or_secrets_shows_nothing_of_this_job(admin_user):
+    """They may lead the program elsewhere, and whoever sees a job may copy it with some of their own."""
+    job = submitted(admin_user, files=SCRIPT)
+    for given in ({"variables": {"PATH": "/elsewhere"}}, {"secrets": ["PATH"]}):
+        program = {"command": ["python", "train.py"]} | given
+        secrets = {"PATH": "/elsewhere"} if "secrets" in given else None
+        copy = services.clone(job, by=admin_user, program=program, secrets=secrets).job
+        ended(services.check(copy, by=admin_user).job)
+        assert (promise(copy, **PLACE), promise(job, **PLACE)) == ("exact", "not shown to be exact")
+
+
+@pytest.mark.parametrize("place", ["a text", None, {"device_name": "a\0b", "torch": float("nan")}])
+def test_a_result_that_no_database_holds_ends_the_check_all_the_same(admin_user, place):
+    check = services.check(submitted(admin_user, files=SCRIPT), by=admin_user).job
+    ended(check, "differs", place=place, reason="a\0b\ud800" + "x" * 100_000)
+    found = ExactnessCheck.objects.get()
+    assert (found.verdict, "\0" in f"{found.reason}{found.device_name}{found.result}") == ("differs", False)
+    assert len(found.reason) < 2_000
 
 
 def test_what_cannot_be_checked_is_refused_with_its_reason(admin_user, make_job):

@@ -76,6 +76,8 @@ def test_a_group_that_an_administrator_changed_stays_as_it_is(programmer):
         ({"config": {"keep_last": -1}}, "keep_last", "0"),
         ({"config": {"x": float("nan")}}, "config", "NaN"),
         ({"config": {"x": "y" * 200_000}}, "config", "longer than"),
+        ({"config": {"x": [{"a\0": 1}]}}, "config", "a NUL"),
+        ({"config": {"x": ["\ud800"]}}, "config", "half of a surrogate pair"),
         ({"recipe": "tiny"}, "program", "not both"),
     ],
 )  # fmt: skip

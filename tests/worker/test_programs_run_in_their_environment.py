@@ -139,3 +139,18 @@ def test_what_nobody_uses_is_removed_and_what_is_used_stays(home, code, search):
     found.close()
     environments.sweep_environments()
     assert not ready.parent.exists()
+
+
+def test_a_python_that_is_asked_for_its_packages_gets_no_setting_of_ours(
+    code, search, settings, tmp_path, monkeypatch
+):
+    """What is installed in an environment may run at every start of its Python."""
+    seen, python = tmp_path / "seen", tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nenv > {seen}\n")
+    python.chmod(0o755)
+    settings.ENVIRONMENTS = {"own": str(python)}
+    for name in ("HEIMDALL_SECRET_KEY", "DATABASE_URL", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a secret of Heimdall")
+    search(code, environment="own", kind="script").run()
+    assert "PATH=" in seen.read_text()
+    assert "a secret of Heimdall" not in seen.read_text()

@@ -196,10 +196,7 @@ def _arguments(project: Path, main: str, venv: str) -> list[list[str]]:
 
 
 def _build_environment(venv: str) -> dict[str, str]:
-    """Nothing of Heimdall's own settings: packages that are built run code of other people."""
-    passed = base_environment(os.environ)
-    for name in ("PYTHONPATH", "PYTHONHASHSEED", "VIRTUAL_ENV"):
-        passed.pop(name, None)
+    passed = _plain_environment()
     path = os.pathsep.join([os.path.dirname(sys.executable), passed.get("PATH", os.defpath)])
     return passed | {
         "PATH": path,
@@ -208,6 +205,15 @@ def _build_environment(venv: str) -> dict[str, str]:
         "UV_CACHE_DIR": str(_home() / "cache"),
         "UV_PYTHON_DOWNLOADS": "never",
     }
+
+
+def _plain_environment() -> dict[str, str]:
+    """Nothing of Heimdall's own settings: a package that is built runs code of other people, and one that is
+    installed may run some whenever its Python starts (.pth files, sitecustomize)."""
+    passed = base_environment(os.environ)
+    for name in ("PYTHONPATH", "PYTHONHASHSEED", "VIRTUAL_ENV"):
+        passed.pop(name, None)
+    return passed
 
 
 def _require_packages(python: str) -> None:
@@ -221,6 +227,7 @@ def _require_packages(python: str) -> None:
             timeout=60,
             check=True,
             stdin=subprocess.DEVNULL,
+            env=_plain_environment(),
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise EnvironmentFailed(f"The environment's Python, {python}, cannot be started: {error}.") from error

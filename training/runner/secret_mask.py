@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
 
 HIDDEN = "********"
 SHORTEST = 6  # what is shorter may be a part of any word
@@ -11,7 +13,7 @@ SHORTEST = 6  # what is shorter may be a part of any word
 
 class SecretMask:
     def __init__(self, values: Iterable[str]):
-        words = {word for value in values for word in (value, *value.splitlines()) if len(word) >= SHORTEST}
+        words = {word for value in values for word in _forms(value) if len(word) >= SHORTEST}
         self._words = sorted(words, key=len, reverse=True)  # of two that begin alike, the longer one is found
         self._pattern = re.compile("|".join(map(re.escape, self._words))) if self._words else None
         self._held = ""
@@ -51,3 +53,20 @@ class SecretMask:
         """How many of its first characters the text ends with, at most."""
         most = min(len(word) - 1, len(text) - done)
         return next(((size,) for size in range(most, 0, -1) if text.endswith(word[:size])), ())
+
+
+def _forms(value: str) -> set[str]:
+    """How a program prints it: as it is, line by line, and as it stands in a printed dict, in JSON, in an address."""
+    plain = {value, *value.splitlines()}
+    return plain | {form for word in plain for form in _quoted(word)}
+
+
+def _quoted(word: str) -> tuple[str, ...]:
+    return (
+        repr(word)[1:-1],
+        json.dumps(word)[1:-1],
+        json.dumps(word, ensure_ascii=False)[1:-1],
+        quote(word, errors="replace"),
+        quote(word, safe="", errors="replace"),
+        quote_plus(word, errors="replace"),
+    )

@@ -96,10 +96,12 @@ def _program(job: TrainingJob, python: str) -> dict[str, Any]:
     if not job.program:
         return {}
     variables = job.program["variables"] | services.opened(job.secrets)
-    if services.is_check(job):
-        variables |= {"PYTHONPATH": IMPORTABLE}  # a check is a program of ours: it imports heimdall
+    own = {}
+    if services.is_check(job):  # a program of ours: it imports heimdall, and signs what it found
+        variables |= {"PYTHONPATH": IMPORTABLE}
+        own = {"HEIMDALL_CHECK_WORD": services.check_word(job)}
     code = job.code.digest if job.code else ""
-    return {"program": job.program | {"variables": variables}, "code": code, "python": python}
+    return {"program": job.program | {"variables": variables}, "secrets": own, "code": code, "python": python}
 
 
 def _device(job: TrainingJob) -> str:

@@ -61,7 +61,7 @@ from training.services.datasets import (
 )
 from training.services.dry_run import try_submission
 from training.services.editing import edit, edit_version, pin
-from training.services.exactness import is_check
+from training.services.exactness import check_word, is_check
 from training.services.extending import about_the_schedule, extend, extend_dataset, why_not_extendable
 from training.services.failing import crash, fail
 from training.services.forks import clone, fork
@@ -127,6 +127,7 @@ __all__ = [
     "change_subscription",
     "change_view",
     "check",
+    "check_word",
     "claim",
     "claim_deliveries",
     "clone",

@@ -7,18 +7,24 @@ import json
 from typing import Any
 
 from django.db.models.functions import Now
+from django.utils.crypto import salted_hmac
 
 from training.models import CodeArchive, ExactnessCheck, LogChunk, TrainingJob
+from training.services.storable import MAX_SENTENCE_CHARACTERS, finite, shortened
 
 EXACT = "exact"
-RESULT_MARK = "heimdall-check-result "  # what stands before it in the log of a check
+RESULT_MARK = (
+    "heimdall-check-result "  # what stands before it in the log of a check, with the check's own word
+)
 _LAST_CHUNKS = 50
 _PARTS = ("command", "directory", "environment", "hook")
+_PARTS_IF_ANY = ("variables", "secrets")
 
 
 def subject_of(program: dict[str, Any], code: CodeArchive) -> str:
     """What a check is a check of."""
     parts = [code.digest, *(program[name] for name in _PARTS)]
+    parts += [program[name] for name in _PARTS_IF_ANY if program[name]]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -34,16 +40,26 @@ def is_check(job: TrainingJob) -> bool:
     return bool(job.program) and ExactnessCheck.objects.filter(job=job).exists()
 
 
+def check_word(check: TrainingJob) -> str:
+    """What only the process of this check is given, so that nothing that its script prints passes for its result."""
+    return salted_hmac("heimdall: the result of a check", str(check.pk), algorithm="sha256").hexdigest()[:32]
+
+
 def note_result(job: TrainingJob) -> None:
     """The job is at its end: where it was a check, its log says what came out, for all jobs that it holds for."""
     check = ExactnessCheck.objects.filter(job=job).first() if job.program else None
     result = _result_of(job) if check else None
     if check is None or result is None:
         return
-    environment = result.get("environment") or {}
-    check.verdict, check.reason = str(result.get("verdict", ""))[:20], str(result.get("reason", ""))
-    check.device_name = str(environment.get("device_name", ""))[:200]
-    check.torch, check.result = str(environment.get("torch", ""))[:100], result
+    environment = result.get("environment")
+    place = environment if isinstance(environment, dict) else {}
+    check.verdict = str(result.get("verdict", ""))[:20]
+    check.reason = shortened(str(result.get("reason") or ""), MAX_SENTENCE_CHARACTERS)
+    check.device_name, check.torch = (
+        str(place.get("device_name", ""))[:200],
+        str(place.get("torch", ""))[:100],
+    )
+    check.result = result
     check.save()
     ExactnessCheck.objects.filter(pk=check.pk).update(checked_at=Now())
     if check.verdict == EXACT and job.code:
@@ -64,9 +80,9 @@ def _place(device_name: str, torch: str) -> dict[str, str]:
 def _result_of(job: TrainingJob) -> dict[str, Any] | None:
     chunks = LogChunk.objects.filter(job=job).order_by("-id").values_list("text", flat=True)[:_LAST_CHUNKS]
     text = "".join(reversed(chunks))
-    _, mark, rest = text.rpartition(RESULT_MARK)
+    _, mark, rest = text.rpartition(f"{RESULT_MARK}{check_word(job)} ")
     try:
-        found = json.loads(rest.partition("\n")[0]) if mark else None
-    except ValueError:
+        found = finite(json.loads(rest.partition("\n")[0])) if mark else None
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ class LocatorProcess:
             raise LocatorBusy(f"{AT_ONCE} others are being located now. Ask again in a few seconds.")
         self.checkpoint = checkpoint
         self._closed = False
+        self._held = [_places]
         self._path: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         try:
@@ -114,7 +116,19 @@ class LocatorProcess:
             self._errors.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-        _places.release()
+        self._give_place_back()
+
+    def give_up(self) -> None:
+        """The time is over. Who reads too slowly, or not at all, keeps nobody else waiting."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._give_place_back()
+
+    def _give_place_back(self) -> None:
+        """Once, whichever thread comes first."""
+        with suppress(IndexError):
+            self._held.pop().release()
 
     def _start(self, reports: bytes, options: tuple[str, ...]) -> None:
         self._process = subprocess.Popen(
@@ -124,7 +138,7 @@ class LocatorProcess:
             stderr=self._errors,
             env=_environment(),
         )
-        self._timer = threading.Timer(MOST_SECONDS, self._process.kill)
+        self._timer = threading.Timer(MOST_SECONDS, self.give_up)
         self._timer.daemon = True
         self._timer.start()
         assert self._process.stdin is not None

@@ -69,7 +69,7 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
         yield
     except HeimdallError as error:
         if as_json:
-            print(json.dumps({"error": described(error)}, ensure_ascii=False))
+            print(as_json_line({"error": described(error)}))
         complain(str(error))
         raise typer.Exit(exits.code_of(error)) from error
     except KeyboardInterrupt:
@@ -96,11 +96,19 @@ def client() -> Client:
 
 
 def say(shown: Any, sentence: str, *, as_json: bool) -> None:
-    print(json.dumps(shown, ensure_ascii=False) if as_json else printable(sentence), flush=True)
+    print(as_json_line(shown) if as_json else printable(sentence), flush=True)
 
 
 def complain(sentence: str) -> None:
     print(f"heimdall: {printable(sentence)}", file=sys.stderr, flush=True)
+
+
+def as_json_line(shown: Any) -> str:
+    """JSON that steers no terminal either: it has another way to write such signs."""
+    text = json.dumps(shown, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
 
 
 def printable(text: str) -> str:
@@ -118,7 +126,7 @@ def each(numbers: list[int], act: Callable[[int], None], *, as_json: bool) -> in
             if exits.code_of(error) in {exits.UNREACHABLE, exits.LOGGED_OUT}:
                 raise
             if as_json:
-                print(json.dumps({"id": number, "error": described(error)}, ensure_ascii=False))
+                print(as_json_line({"id": number, "error": described(error)}))
             complain(str(error))
             first = first or exits.code_of(error)
     return first

@@ -8,6 +8,7 @@ from typing import Any
 
 from typing_extensions import Self
 
+from heimdall.client.command.base import printable
 from heimdall.client.notebook import facts
 from heimdall.client.shapes import JobFields
 
@@ -44,7 +45,7 @@ class ProgressOnScreen:
 
 def line(job: JobFields) -> str:
     done = f"{bar(job.progress_percent)} {job.progress_percent:3.0f}%"
-    return "  ".join([f"job {job.id}", job.headline, done, *facts(job)])
+    return printable("  ".join([f"job {job.id}", job.headline, done, *facts(job)]))
 
 
 def bar(percent: float) -> str:

@@ -93,7 +93,7 @@ def _tell(job: Any, update: Update) -> None:
     elif update.kind == "epoch":
         values = {name: value for name, value in update.data.items() if isinstance(value, float)}
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        print(f"epoch {update.data['epoch']}  step {update.data['step']}  {shown}", flush=True)
+        print(printable(f"epoch {update.data['epoch']}  step {update.data['step']}  {shown}"), flush=True)
 
 
 class WatchedJob:

@@ -24,6 +24,7 @@ class ServerConnection:
     """The connection to one server. Safe to share; close it at the end, or use it as a context."""
 
     def __init__(self, profile: Profile, *, timeout: float = 30.0) -> None:
+        security.require_token(profile)
         self.profile = profile
         self._tls = security.context_for(profile)
         self._http = httpx.Client(
@@ -119,10 +120,11 @@ class ServerConnection:
         answer.close()
         if self._elsewhere is None:
             self._elsewhere = httpx.Client(timeout=60.0, verify=security.own_context())
-        request = self._elsewhere.build_request("GET", answer.headers["location"], headers=dict(headers))
         try:
+            where = answer.headers.get("location", "")
+            request = self._elsewhere.build_request("GET", where, headers=dict(headers))
             return self._elsewhere.send(request, stream=True)
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.InvalidURL) as error:
             raise security.unreachable(Profile(f"The store of {self.profile.url}"), error) from error
 
     def pages(
