@@ -30,6 +30,8 @@ class BrokenRestore:
     """One broken restore. `was_noticed`: it led to another result, so that the check can see such a fault."""
 
     name: str
+    left_out: str
+    """What it left out, in words."""
     was_noticed: bool
     why_not: str = ""
 
@@ -140,7 +142,7 @@ def _controls(
         except NotRehearsed:
             differs = True
         found.append(
-            BrokenRestore(name, differs, "" if differs else f"Without {shown} the result is the same.")
+            BrokenRestore(name, shown, differs, "" if differs else f"Without {shown} the result is the same.")
         )
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 
 from heimdall.client.command import tables
 from heimdall.client.command.base import JobNumber, Json, client, command, complain, say
+from heimdall.client.command.making import pairs
 from heimdall.client.errors import MissingPackage
 
 
@@ -91,17 +93,28 @@ def verify_files(
 
 @command("check", context_settings={"ignore_unknown_options": True})
 def check_program(
-    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="Such as: -- python train.py")],
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="Such as: -- python train.py")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="A recipe, in the place of a command.")] = "",
+    settings: Annotated[
+        list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A setting; may be given again.")
+    ] = [],  # noqa: B006
+    hook: Annotated[str, typer.Option(help="hugging_face or lightning: attach the script's Trainer.")] = "",
     steps: Annotated[int | None, typer.Option(min=2, help="How many optimizer steps are trained.")] = None,
     as_json: Json = False,
     is_program: Annotated[bool, typer.Option("--program", hidden=True)] = False,
 ) -> None:
-    """Try on this machine whether a training script is resumed exactly. Needs torch."""
+    """Try on this machine whether a training script or a recipe is resumed exactly. Needs torch."""
     if importlib.util.find_spec("torch") is None:
         raise MissingPackage(
             "A check trains on this machine, which needs torch: pip install 'heimdall[torch]'"
         )
     options = ["--json"] if as_json else []
     options += ["--steps", str(steps)] if steps else []
+    options += ["--recipe", recipe] if recipe else []
+    options += ["--hook", hook] if hook else []
+    options += ["--config", json.dumps(pairs(settings))] if settings else []
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "heimdall.check", *options, "--", *words])
+    program = ["--", *words] if words else []
+    os.execv(sys.executable, [sys.executable, "-m", "heimdall.check", *options, *program])
