@@ -80,10 +80,12 @@ def shorten(settings: dict, *, everything: bool) -> None:
         "coverage": {"enabled": everything},
         "stateful": {"generation": {"max-examples": 3}},
     }
-    settings["operations"][0] |= {
-        "phases": {"coverage": {"enabled": False}},
-        "generation": {"max-examples": 20},
-    }
+    for operation in settings["operations"]:
+        if operation["include-operation-id"] in {"submit_job", "try_submission"}:
+            operation |= {
+                "phases": {"coverage": {"enabled": False}},
+                "generation": {"max-examples": 20},
+            }
 
 
 def failures(event: ScenarioFinished):

@@ -84,7 +84,7 @@ def test_a_draw_outside_of_the_seeds_is_told_as_one(checked_with, change):
 def test_an_order_that_hangs_on_where_objects_lie_is_told(checked_with):
     """A set of objects without a hash of their own is walked over in the order of their addresses."""
     result = checked_with(
-        "factor = 1 + [getattr(one, 'number') for one in set(things)][0]",
+        "factor = 1 + sum(one.number / 3**place for place, one in enumerate(set(things)))",
         SCRIPT.replace(
             "counter = 0",
             "things = [type(f'T{n}', (), {'number': n})() for n in range(40)]\n"

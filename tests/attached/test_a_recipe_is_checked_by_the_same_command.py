@@ -1,4 +1,4 @@
-"""`python -m heimdall.check --recipe NAME`: what it refuses; `make prove` runs it, and its test looks at the result."""
+"""`python -m heimdall.check --recipe NAME`: what it refuses. `make prove` runs it, and its test sees the result."""
 
 import pytest
 

@@ -16,6 +16,7 @@ def test_a_range_of_the_curve_is_fetched_again_and_left(visit, finished):
     page = visit(f"/jobs/{finished}/")
     page.locator("#chart canvas").wait_for()
     last = page.locator('input[name="to"]').input_value()
+    page.locator("#chart .u-over").hover()  # which waits until it lies still
     box = page.locator("#chart .u-over").bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 40)
     page.mouse.down()

@@ -144,7 +144,7 @@ def test_nobody_else_writes_or_reads_a_message_as_a_dict() -> None:
             if (
                 isinstance(node, ast.Subscript)
                 and _is(node.slice, {"kind"})
-                and not ast.unparse(node.value).endswith(".program")  # what a job has instead of a recipe
+                and not ast.unparse(node.value).endswith("program")  # what a job has instead of a recipe
             ):
                 found.append(f"{path.name}:{node.lineno}")
     assert found == []
