@@ -78,6 +78,15 @@ def test_a_bad_program_is_named_by_its_field(api, programmer, fields, field):
     assert not TrainingJob.objects.exists()
 
 
+def test_whoever_brings_the_same_code_as_a_stranger_is_told_nothing_of_the_stranger(
+    programmer, admin_user, mallory
+):
+    mallory.groups.add(*programmer.groups.all())
+    assert bring(programmer).json()["owner"] == programmer.username
+    assert bring(type(mallory).objects.get(pk=mallory.pk)).json()["owner"] == ""
+    assert bring(admin_user).json()["owner"] == programmer.username
+
+
 def test_code_of_another_type_or_of_a_bad_commit_is_refused(programmer):
     assert bring(programmer, media_type="text/plain").status_code == 415
     assert list(bring(programmer, query="?commit=main").json()["error"]["fields"]) == ["commit"]

@@ -11,12 +11,13 @@ import torch
 from django.db import OperationalError
 
 from heimdall import codec
+from tests.support.programs import submitted
 from tests.support.running import PATIENCE
 from tests.support.staged import staged_as
 from training import host, services
 from training.errors import StorageUnavailable
 from training.models import Attempt, Checkpoint, Dataset, Event, Node, TrainingJob, checkpoint_storage
-from training.runner import attempt
+from training.runner import attempt, start
 from training.runner.context import AttemptContext
 from training.store import checkpoints, datasets
 from training.store.file_system import AtomicFileSystemStorage
@@ -201,3 +202,15 @@ def test_a_database_that_goes_away_while_data_are_brought_is_waited_for(claimed,
     monkeypatch.setattr(datasets, "bring", bring)
     assert supervised(claimed).status == "completed"
     assert (len(tries), len(begun)) == (2, 1)
+
+
+def test_a_trainer_is_not_told_the_digest_by_which_its_code_may_be_run(admin_user, node, tmp_path):
+    """What it is told stands in its checkpoints, whose files go to other people."""
+    told = []
+    for slot in range(2):
+        code = submitted(admin_user).code.digest
+        attempt = services.claim(node, slot=slot, pid=1)
+        places = {"folder": tmp_path, "checkpoint": None, "staging": tmp_path, "scratch": tmp_path}
+        told.append(start.spec(attempt, slot=slot, package="", python="", **places).program)
+    assert code not in str(told)
+    assert told[0]["code"] == told[1]["code"] != ""

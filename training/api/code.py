@@ -45,7 +45,9 @@ class CodeShape(rest.Serializer):
     files = rest.ListField(child=rest.CharField(), help_text="Their paths.")
     commit = rest.CharField(allow_blank=True)
     is_dirty = rest.BooleanField()
-    owner = rest.CharField(help_text="Who brought it first.")
+    owner = rest.CharField(
+        allow_blank=True, help_text="Who brought it first; empty where you see no job of theirs."
+    )
     jobs = rest.ListField(
         child=rest.IntegerField(min_value=0), help_text="Numbers of the newest that run it."
     )

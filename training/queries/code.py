@@ -28,7 +28,13 @@ def code_dict(code: CodeArchive, actor: Any) -> dict[str, Any]:
         "files": code.names,
         "commit": code.commit,
         "is_dirty": code.is_dirty,
-        "owner": code.owner.get_username(),
+        "owner": code.owner.get_username() if _knows_owner(actor, code) else "",
         "jobs": list(jobs.order_by("-id").values_list("pk", flat=True)[:100]),
         "created_at": iso(code.created_at),
     }
+
+
+def _knows_owner(actor: Any, code: CodeArchive) -> bool:
+    """Whoever brings the same code as a stranger did learns nothing of the stranger."""
+    seen = policy.visible_jobs(actor).filter(owner=code.owner_id)
+    return policy.sees_all(actor) or code.owner_id == actor.pk or seen.exists()

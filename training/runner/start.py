@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import sys
 from pathlib import Path
@@ -100,8 +101,14 @@ def _program(job: TrainingJob, python: str) -> dict[str, Any]:
     if services.is_check(job):  # a program of ours: it imports heimdall, and signs what it found
         variables |= {"PYTHONPATH": IMPORTABLE}
         own = {"HEIMDALL_CHECK_WORD": services.check_word(job)}
-    code = job.code.digest if job.code else ""
+    code = _told_of(job.code.digest) if job.code else ""
     return {"program": job.program | {"variables": variables}, "secrets": own, "code": code, "python": python}
+
+
+def _told_of(code: str) -> str:
+    """What a trainer, and so the file of a checkpoint, is told of the code: who knows its own digest may run it, and
+    look at it that way, and files of checkpoints go to other people."""
+    return hashlib.sha256(f"heimdall: the code {code}".encode()).hexdigest()
 
 
 def _device(job: TrainingJob) -> str:
