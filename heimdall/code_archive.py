@@ -32,6 +32,16 @@ MAX_FILES = 10_000
 LONGEST_PATH = 500
 _LONGEST_NAME = 255  # of one folder or file, in bytes: no file system takes more
 _MOST_LINKS = 40  # one after the other
+# RecursionError: of headers that stand before headers, a thousand times.
+_UNREADABLE = (
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+)
 _LEFT_BEHIND = {".git", ".hg", ".svn", "__pycache__", ".venv", "venv", "node_modules", ".mypy_cache", ".ruff_cache",
                 ".pytest_cache", ".ipynb_checkpoints", ".tox", ".DS_Store", "wandb", "lightning_logs"}  # fmt: skip
 _CHUNK = 2**20
@@ -239,6 +249,9 @@ def _members(
                 if member.name in seen:
                     raise BadArchive(f"The code archive names {member.name[:100]!r} twice.")
                 seen.add(member.name)
+                member.mtime = (
+                    0  # as `pack` has it: it is no part of what is in it, and may be no time at all
+                )
                 folders.update(_folders_of(member.name))
                 if member.name in folders or not seen.isdisjoint(_folders_of(member.name)):
                     raise BadArchive(
@@ -256,7 +269,7 @@ def _members(
                 yield _Entry(member.name, "file", member.mode, _content(tar, member, into)), member.size
             if not seen:
                 raise BadArchive("The code archive holds no file.")
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, UnicodeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise BadArchive(f"The code archive cannot be read: {error}.") from error
 
 

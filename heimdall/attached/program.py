@@ -14,8 +14,11 @@ MAX_VARIABLES = 100
 MAX_PATTERNS = 20
 LONGEST_PATTERN = 300
 FOR_COMMANDS = ("checkpoint_folder", "metric_patterns", "resume_arguments", "pause_signal", "grace_seconds")
-# Of a program's environment these are ours to set, or would change whose code is loaded.
-OWN_VARIABLES = re.compile(r"HEIMDALL_.*|LD_PRELOAD|LD_LIBRARY_PATH|PYTHONHASHSEED")
+# Of a program's environment these are ours to set, or would change whose code is loaded. Whose GPU a slot has is not
+# the program's to say: another job computes on the others.
+OWN_VARIABLES = re.compile(
+    r"HEIMDALL_.*|LD_PRELOAD|LD_AUDIT|LD_LIBRARY_PATH|PYTHONHASHSEED|CUDA_VISIBLE_DEVICES|CUDA_DEVICE_ORDER"
+)
 UV = "uv"
 # The first of these that a folder holds is what its environment is built from; the others are read with it.
 SOURCES = (
@@ -222,4 +225,4 @@ def _require_variable(field: str, name: str) -> None:
     if not _VARIABLE.fullmatch(name):
         refuse(field, f"{name[:60]!r} is no name of an environment variable: use letters, digits and _.")
     if OWN_VARIABLES.fullmatch(name):
-        refuse(field, f"{name} is set by Heimdall: choose another name.")
+        refuse(field, f"{name} is set by Heimdall: leave it out, or choose another name.")

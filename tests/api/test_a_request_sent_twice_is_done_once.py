@@ -33,6 +33,17 @@ def test_the_second_submission_gets_the_first_ones_answer(api):
 
 
 @pytest.mark.django_db
+def test_what_was_sent_cannot_be_guessed_from_what_is_kept_without_the_secret_key(
+    api, client_of, bob, settings
+):
+    """A body may hold the secrets of a program."""
+    send(api)
+    settings.SECRET_KEY = "another one"
+    send(client_of(bob))
+    assert len(set(KeptAnswer.objects.values_list("request_digest", flat=True))) == 2
+
+
+@pytest.mark.django_db
 def test_without_a_key_or_with_another_one_each_submission_is_a_job(api):
     (
         send(api),

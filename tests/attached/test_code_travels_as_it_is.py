@@ -174,6 +174,26 @@ def test_a_size_below_nothing_is_refused(tmp_path):
         examine(tmp_path / "evil")
 
 
+def test_headers_before_headers_without_end_are_refused(tmp_path):
+    long = tarfile.TarInfo("././@LongLink")
+    long.type, long.size = tarfile.GNUTYPE_LONGNAME, 2
+    header = long.tobuf(tarfile.GNU_FORMAT) + b"a\0".ljust(512, b"\0")
+    (tmp_path / "evil").write_bytes(
+        gzip.compress(header * 3_000 + tarfile.TarInfo("a").tobuf() + bytes(1024))
+    )
+    with pytest.raises(BadArchive, match="cannot be read"):
+        examine(tmp_path / "evil")
+
+
+def test_a_time_that_is_none_is_left_out(tmp_path):
+    with tarfile.open(tmp_path / "odd", "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("a")
+        info.pax_headers = {"mtime": "inf"}
+        tar.addfile(info)
+    unpack(tmp_path / "odd", tmp_path / "out")
+    assert (tmp_path / "out" / "a").stat().st_mtime == 0
+
+
 def test_links_in_a_circle_lead_nowhere(folder, tmp_path):
     path = evil(tmp_path / "evil", ("a.py", LINK, "b.py"), ("b.py", LINK, "a.py"), ("c.py", LINK, "c.py"))
     for name in examine(path)[1]:

@@ -69,6 +69,7 @@ def test_a_group_that_an_administrator_changed_stays_as_it_is(programmer):
         ({"program": {"command": ["ls"], "metric_patterns": ["("]}}, "program.metric_patterns", "no regular"),
         ({"program": {"command": ["ls"], "metric_patterns": ["a"]}}, "program.metric_patterns", "(?P<loss>...)"),
         ({"program": {"command": ["ls"], "variables": {"LD_PRELOAD": "x"}}}, "program.variables", "another name"),
+        ({"program": {"command": ["ls"], "variables": {"CUDA_VISIBLE_DEVICES": ""}}}, "program.variables", "leave"),
         ({"program": {"command": ["ls"], "grace_seconds": 0.0}}, "program.grace_seconds", "above 0"),
         ({"program": {"command": ["ls"], "secrets": ["KEY"]}}, "secrets", "KEY needs a value"),
         ({"secrets": {"KEY": "short"}}, "secrets", "6 to"),
