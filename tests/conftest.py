@@ -137,7 +137,7 @@ def build_job(
     if with_checkpoint:
         give_checkpoint(job, step=step, epoch=epoch)
     if status != Status.QUEUED:
-        _put(job, status, stop, stop_at)
+        put(job, status, stop, stop_at)
     job.refresh_from_db()
     return job
 
@@ -166,7 +166,7 @@ def give_checkpoint(
     return row
 
 
-def _put(job: TrainingJob, status: str, stop: str, stop_at: str) -> None:
+def put(job: TrainingJob, status: str, stop: str = "", stop_at: str = "") -> None:
     changes: dict = {"status": status, "stop": stop, "stop_at": stop_at or ("step" if stop else "")}
     if status == Status.RUNNING:
         changes |= {"attempt": job.attempt + 1, "lease_expires_at": lease_end(), "started_at": timezone.now()}

@@ -39,10 +39,11 @@ from heimdall.engine import environment
 from heimdall.engine.control import StopRequests
 from heimdall.engine.errors import Crashed, Refused, code_of
 from heimdall.engine.other_job import WEIGHTS
-from heimdall.engine.recipe_job import CRASHED, FAILED
+from heimdall.engine.recipe_job import FAILED
 from heimdall.engine.restore import restore
 from heimdall.engine.session import CheckpointSettings, Send, Session
 from heimdall.trainer.channel import Channel
+from heimdall.trainer.exit_codes import CRASHED
 from heimdall.trainer.protocol import CheckpointFailed, Failed, PhaseChanged, Started, TrainerSpec
 
 CHECKPOINT_EVERY_MINUTES = 10.0

@@ -28,10 +28,11 @@ from heimdall.engine import environment
 from heimdall.engine.control import EPOCH, STEP, StopRequests
 from heimdall.engine.data import LoaderWorkerSetup
 from heimdall.engine.errors import code_of, sentence_of
-from heimdall.engine.recipe_job import CRASHED, FAILED, MOST_ARTIFACT_BYTES
+from heimdall.engine.recipe_job import FAILED, MOST_ARTIFACT_BYTES
 from heimdall.engine.rng import seed_all
 from heimdall.engine.session import CheckpointSettings, Send, Session
 from heimdall.trainer.channel import Channel
+from heimdall.trainer.exit_codes import CRASHED
 from heimdall.trainer.protocol import EpochDone, Failed, Started, TrainerSpec, num_bytes
 
 CHECKPOINT_EVERY_MINUTES = 10.0

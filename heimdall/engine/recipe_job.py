@@ -24,10 +24,11 @@ from heimdall.engine.restore import restore
 from heimdall.engine.session import CheckpointSettings, Send, Session
 from heimdall.recipes.base import GenerationRecipe, Part, TrainingRecipe
 from heimdall.trainer.channel import Channel
+from heimdall.trainer.exit_codes import CRASHED
 from heimdall.trainer.protocol import EpochDone, Failed, Finished, Started, Stopped, TrainerSpec, num_bytes
 
 MOST_ARTIFACT_BYTES = 64 * 1024
-FAILED, CRASHED = 1, 71
+FAILED = 1
 
 
 def run(channel: Channel) -> int:

@@ -60,6 +60,14 @@ export function cssColor(place, name) {
   return found;
 }
 
+// Whether a line's values are joined over the steps without one: those of an epoch, and those that are logged now and
+// then, which stand alone. Where most have a neighbour, a gap is a value that is missing, and stays one.
+export function isJoined(line) {
+  const known = line.means.filter(value => value != null).length;
+  const beside = line.means.filter((value, index) => value != null && line.means[index - 1] != null).length;
+  return Boolean(line.dots) || 2 * beside < known;
+}
+
 export class Plot {
   // zoomed(from, to): two places on the axis, or null, null for everything.
   constructor(root, legend, zoomed) {
@@ -158,7 +166,7 @@ export class Plot {
   series(line, color) {
     const dots = line.dots && line.steps.length < 60,
       smoothing = this.options.smoothing > 0 && !line.dots;
-    const common = { spanGaps: Boolean(line.dots), dash: line.dash };
+    const common = { spanGaps: isJoined(line), dash: line.dash };
     const edge = { stroke: "transparent", width: 0, points: { show: false } };
     return [
       {
@@ -204,6 +212,8 @@ export class Plot {
     this.drawing ||= setTimeout(() => {
       this.drawing = 0;
       if (this.plot) {
+        for (const [index, line] of this.lines.entries())
+          for (const series of this.plot.series.slice(4 * index + 1, 4 * index + 3)) series.spanGaps = isJoined(line);
         this.plot.setData(this.data());
         this.tell(null);
       }

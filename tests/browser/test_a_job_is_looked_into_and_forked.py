@@ -35,6 +35,17 @@ def test_a_range_of_the_curve_is_fetched_again_and_left(visit, finished):
     page.locator("#legend", has_text="learning_rate").wait_for()
 
 
+def test_values_that_are_logged_now_and_then_are_joined_and_one_that_is_missing_is_a_gap(visit, finished):
+    page = visit(f"/jobs/{finished}/")
+    page.locator("#chart canvas").wait_for()
+    joined = page.evaluate(r"""async () => {
+      const names = performance.getEntriesByType("resource").map(one => one.name);
+      const { isJoined } = await import(names.find(name => /[/]lines[.][^/]*js$/.test(name)));
+      return [[null, 3, null, null, 2], [5, 4, null, 3, 2], [5]].map(means => isJoined({ means }));
+    }""")
+    assert joined == [True, False, True]
+
+
 def test_settings_are_copied_without_a_permission(visit, finished):
     page = visit(f"/jobs/{finished}/")
     page.get_by_text("As JSON, curl and command").click()

@@ -1,5 +1,8 @@
 """`heimdall submit -- python train.py` ships the folder's code and runs it; so does `Client.submit_program`."""
 
+import subprocess
+import sys
+
 import pytest
 
 from heimdall.client.command import exits
@@ -67,3 +70,25 @@ def test_what_cannot_travel_is_said_before_anything_is_sent(client, logged_in, t
     with pytest.raises(SystemExit) as end:
         main(["submit", "--secret", "ABSENT", "--", "python", "train.py"])
     assert (end.value.code, "set it in this shell" in capsys.readouterr().err) == (exits.BAD_INPUT, True)
+
+
+def test_a_dry_run_of_a_program_is_refused_and_queues_nothing(client, logged_in, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    before = client.jobs(most=1)
+    with pytest.raises(SystemExit) as end:
+        main(["submit", "--dry-run", "--", "python", "train.py", "laptop"])
+    assert (end.value.code, "tries recipes alone" in capsys.readouterr().err) == (exits.BAD_INPUT, True)
+    assert [job.id for job in client.jobs(most=1)] == [job.id for job in before]
+
+
+def test_a_check_is_given_its_options_and_refuses_others(folder):
+    def check(*options):
+        words = [sys.executable, "-m", "heimdall.client.command.main", "check", *options]
+        return subprocess.run(
+            [*words, "--", "python", "train.py"], capture_output=True, text=True, timeout=60
+        )
+
+    refused = check("--hook", "nonsense", "--seed", "3", "--steps", "5")
+    assert (refused.returncode, "invalid choice: 'nonsense'" in refused.stderr) == (2, True)
+    refused = check("--sead", "3")
+    assert (refused.returncode, "--sead" in refused.stderr) == (exits.UNREADABLE, True)

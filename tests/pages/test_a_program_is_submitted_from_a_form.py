@@ -78,6 +78,7 @@ def test_a_folder_and_a_command_become_a_job(browse, admin_user):
         ({"code": file(), "command": "python other.py"}, "holds no file"),
         ({"code": file(), "directory": "src"}, "holds no folder"),
         ({"code": file(), "config": "[1]"}, "Write a JSON object"),
+        ({"code": file(), "config": "{epochs: 3}"}, "names stand in double quotes"),
         ({"code": file(), "config": '{"seed": "x"}'}, "seed"),
         ({"code": file(), "variables": "MODE"}, "Line 1 is not of the form NAME=VALUE"),
         ({"code": file(), "secrets": "K=short"}, "6 to 4000 characters"),

@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from heimdall.errors import InvalidInput
+from tests.conftest import put
 from tests.support.checkpoint_files import stored
 from tests.support.programs import HELLO, archive_of, kept, submitted, tar_of
 from training import placement, policy, queries, services
@@ -263,3 +264,12 @@ def test_code_counts_with_what_one_person_may_keep(programmer, admin_user, setti
     settings.MAX_CHECKPOINT_GB_PER_PERSON, settings.MIN_FREE_DISK_GB = 1.0, 1e9
     with pytest.raises(InvalidInput, match="HEIMDALL_MIN_FREE_DISK_GB"):
         kept(programmer, {"other.py": "1"})
+
+
+@pytest.mark.parametrize("at", ["epoch", "step"])
+def test_a_command_that_is_to_pause_is_said_to_be_asked_at_once(admin_user, at):
+    job = submitted(admin_user, files={"go.sh": "true"}, program={"command": ["bash", "go.sh"]})
+    put(job, "running")
+    answer = services.pause(job, by=admin_user, at=at)
+    assert answer.message == f"Job {job.pk} will pause now: it is asked to save and leave."
+    assert queries.headline(answer.job) == "pausing: it was asked to save and leave"

@@ -76,6 +76,7 @@ class ProgramForm(JobForm):
         initial=dict,
         widget=forms.Textarea(attrs={"class": "json", "rows": 3}),
         help_text='JSON that a script reads as job.config, such as {"epochs": 10}.',
+        error_messages={"invalid": 'This is no JSON: names stand in double quotes, as in {"epochs": 10}.'},
     )
     variables = forms.CharField(
         label="Variables",

@@ -134,10 +134,10 @@ def _is_shown(job: TrainingJob | Any) -> bool:
 def headline(job: TrainingJob) -> str:
     """What is going on, in a few words: "pausing at the end of epoch 7"."""
     if job.stop == Stop.PAUSE:
-        if job.stop_at == StopAt.STEP:
-            return "pausing at the next step"
         if job.program and job.program["kind"] == "command":
             return "pausing: it was asked to save and leave"
+        if job.stop_at == StopAt.STEP:
+            return "pausing at the next step"
         following = job.current_epoch + 1
         return f"pausing at the end of epoch {min(following, job.total_epochs) if job.total_epochs else following}"
     if job.stop == Stop.CANCEL:

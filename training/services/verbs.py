@@ -116,10 +116,17 @@ def _pause(job: TrainingJob, by: Any, at: StopAt) -> Result:
         return Result(job, Answer.DONE, f"Job {job.pk} is paused.")
     if (job.stop, job.stop_at) == (Stop.PAUSE, StopAt.STEP):
         at = StopAt.STEP  # a request may be strengthened, never weakened
-    when = "at the next step" if at is StopAt.STEP else f"at the end of epoch {job.current_epoch + 1}"
+    when = _when(job, at)
     if (job.stop, job.stop_at) != (Stop.PAUSE, at):
         move(job, Verb.PAUSE, by=by, message=f"Asked to pause {when}.", stop_at=at)
     return Result(job, Answer.NOTED, f"Job {job.pk} will pause {when}.")
+
+
+def _when(job: TrainingJob, at: StopAt) -> str:
+    """A command has neither steps nor epochs that Heimdall could wait for: it is sent its signal."""
+    if job.program and job.program["kind"] == "command":
+        return "now: it is asked to save and leave"
+    return "at the next step" if at is StopAt.STEP else f"at the end of epoch {job.current_epoch + 1}"
 
 
 def _cancel(job: TrainingJob, rule: Rule, by: Any) -> Result:

@@ -104,7 +104,7 @@ class AsyncClient:
     ) -> AsyncRemoteJob:
         """Queue a program of your own, such as ["python", "train.py"], with the code of `folder`.
 
-        `program` says more of how it is run, as docs/programs.md describes; of `secrets` only the names are shown.
+        `program` says more of how it is run, as docs/scripts.md describes; of `secrets` only the names are shown.
         """
         code = await self.upload_code(folder)
         more = {"secrets": sorted(secrets)} if secrets else {}

@@ -91,7 +91,7 @@ def verify_files(
     return 1 if num_bad else 0
 
 
-@command("check", context_settings={"ignore_unknown_options": True})
+@command("check")
 def check_program(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="Such as: -- python train.py")
@@ -102,6 +102,7 @@ def check_program(
     ] = [],  # noqa: B006
     hook: Annotated[str, typer.Option(help="hugging_face or lightning: attach the script's Trainer.")] = "",
     steps: Annotated[int | None, typer.Option(min=2, help="How many optimizer steps are trained.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the steps after which it is stopped.")] = None,
     as_json: Json = False,
     is_program: Annotated[bool, typer.Option("--program", hidden=True)] = False,
 ) -> None:
@@ -112,6 +113,7 @@ def check_program(
         )
     options = ["--json"] if as_json else []
     options += ["--steps", str(steps)] if steps else []
+    options += ["--seed", str(seed)] if seed is not None else []
     options += ["--recipe", recipe] if recipe else []
     options += ["--hook", hook] if hook else []
     options += ["--config", json.dumps(pairs(settings))] if settings else []

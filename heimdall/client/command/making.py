@@ -103,6 +103,9 @@ def submit_job(
     program |= {"metric_patterns": metric_patterns, "resume_arguments": resume_arguments}
     program |= {"variables": texts(variables)}
     program = {one: value for one, value in program.items() if value}
+    if is_program and dry_run:
+        why = "It tries recipes alone, and nothing was queued: leave it out to run a program."
+        raise InvalidInput({"dry_run": [why]})
     with client() as server:
         if is_program:
             secrets = {one: _of_this_shell(one) for one in secret}

@@ -105,7 +105,7 @@ class Client:
     ) -> RemoteJob:
         """Queue a program of your own, such as ["python", "train.py"], with the code of `folder`.
 
-        `program` says more of how it is run, as docs/programs.md describes; of `secrets` only the names are shown.
+        `program` says more of how it is run, as docs/scripts.md describes; of `secrets` only the names are shown.
         """
         code = self.upload_code(folder)
         more = {"secrets": sorted(secrets)} if secrets else {}
