@@ -318,9 +318,11 @@ def _refuse_bad_member(member: tarfile.TarInfo) -> None:
 
 
 def _why_not_named(path: str) -> str:
-    """Why no file can have this path on every worker, or no database hold it; empty where it can."""
-    if "\0" in path or any("\ud800" <= sign <= "\udfff" for sign in path):
+    """Why no worker's disk, database, address or terminal could hold this path; empty where they can."""
+    if any("\ud800" <= sign <= "\udfff" for sign in path):
         return "is no text in UTF-8"
+    if any(sign < " " or "\x7f" <= sign < "\xa0" for sign in path):
+        return "holds a line break or another sign that nobody sees"
     if len(path) > LONGEST_PATH or any(len(name.encode()) > _LONGEST_NAME for name in path.split("/")):
         return f"is longer than {LONGEST_PATH} characters, or a name in it than {_LONGEST_NAME} bytes"
     return ""

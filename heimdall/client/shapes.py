@@ -149,6 +149,6 @@ def pairs(items: Iterable[str], *, field_name: str = "set") -> dict[str, Any]:
             raise InvalidInput({field_name: [f"{item[:60]!r} is not of the form FIELD=VALUE."]})
         try:
             found[name.strip()] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name.strip()] = text
     return found

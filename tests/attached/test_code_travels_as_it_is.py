@@ -148,10 +148,12 @@ FILE, LINK = tarfile.REGTYPE, tarfile.SYMTYPE
         ([("y", LINK, "a/b/deep/../outside"), ("a/b/deep", LINK, "../..")], "link that leads out"),
         ([("y", LINK, "a\udcff")], "link that leads out"),
         ([("b\udcff.py", FILE, "")], "no text in UTF-8"),
+        ([("a\nb.py", FILE, "")], "a line break or another sign"),
+        ([("\x1b[2J.py", FILE, "")], "a line break or another sign"),
         ([("n" * 256, FILE, "")], "than 255 bytes"),
         ([("a/" * 250 + "b", FILE, "")], "than 500 characters"),
     ],
-    ids=["below file", "above file", "below link", "up a link", "up a later link", "link", "bytes", "name", "path"],
+    ids=["below", "above", "by link", "up a link", "up later", "link", "bytes", "lines", "terminal", "name", "path"],
 )  # fmt: skip
 def test_what_could_not_be_unpacked_or_leads_out_by_another_link_is_refused_when_it_comes(
     tmp_path, members, why

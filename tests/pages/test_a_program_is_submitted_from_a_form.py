@@ -44,6 +44,19 @@ def test_a_single_script_becomes_a_job(browse, admin_user, url):
     assert services.opened(job.secrets) == {"API_KEY": SECRET}
 
 
+@pytest.mark.parametrize("url", FORMS.values(), ids=FORMS)
+def test_settings_that_are_nested_too_deep_are_refused_beside_their_field(browse, admin_user, url):
+    answer = browse(admin_user).post(url, entered(code=file(), config="[" * 50_000))
+    assert "This is nested too deep." in words(html(answer))
+    assert not TrainingJob.objects.exists()
+
+
+def test_an_address_with_settings_that_are_nested_too_deep_fills_in_its_text(browse, admin_user):
+    deep = "[" * 1_500
+    filled = html(browse(admin_user).get("/jobs/new/", {"recipe": "localization", "config.receivers": deep}))
+    assert deep in filled
+
+
 def test_a_folder_and_a_command_become_a_job(browse, admin_user):
     code = archive_of({"src/go.sh": "echo hello\n"})
     sent = entered(

@@ -34,7 +34,7 @@ def read(options: dict[str, Any]) -> dict[str, Any]:
             raise InvalidInput({"config": [f"{text!r} is not of the form FIELD=VALUE."]})
         try:
             config[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             config[name] = value
     return config
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django import forms
+from django.forms.fields import InvalidJSONInput
 
 from heimdall.errors import InvalidInput
 from training.fields import clean_tags
@@ -55,6 +56,22 @@ class TagsField(forms.CharField):
         return self.to_python(initial or "") != self.to_python(data or "")
 
 
+class JsonField(forms.JSONField):
+    """Django's, which takes no notice of what is nested too deep to be read."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except RecursionError as error:
+            raise forms.ValidationError("This is nested too deep.", code="invalid") from error
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        try:
+            return super().bound_data(data, initial)
+        except RecursionError:
+            return InvalidJSONInput(data)
+
+
 def field_of(name: str, schema: dict[str, Any]) -> forms.Field:
     common: dict[str, Any] = {
         "label": schema.get("title", name),
@@ -76,4 +93,4 @@ def field_of(name: str, schema: dict[str, Any]) -> forms.Field:
             return forms.BooleanField(**(common | {"required": False}))
         case "string":
             return forms.CharField(max_length=schema.get("maxLength", 1000), strip=False, **common)
-    return forms.JSONField(widget=forms.Textarea(attrs={"class": "json", "rows": 2}), **common)
+    return JsonField(widget=forms.Textarea(attrs={"class": "json", "rows": 2}), **common)

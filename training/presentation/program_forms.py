@@ -16,7 +16,7 @@ from heimdall import code_archive
 from heimdall.attached.program import Program
 from heimdall.errors import InvalidInput
 from training.models import TrainingJob
-from training.presentation.form_fields import Shown
+from training.presentation.form_fields import JsonField, Shown
 from training.presentation.job_forms import OF_ANY_JOB, JobForm
 
 ENDINGS = (".py", ".tar.gz", ".tgz")
@@ -70,7 +70,7 @@ class ProgramForm(JobForm):
         choices=_HOOKS,
         help_text="For scripts of these frameworks that do not mention Heimdall.",
     )
-    config = forms.JSONField(
+    config = JsonField(
         label="Settings",
         required=False,
         initial=dict,

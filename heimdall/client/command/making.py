@@ -174,7 +174,7 @@ def read_config(source: str | None) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(sys.stdin.read() if source == "-" else Path(source).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput({"config": [f"{source} cannot be read as JSON: {error}."]}) from error
     if not isinstance(found, dict):
         raise InvalidInput({"config": [f"{source} holds no JSON object."]})
