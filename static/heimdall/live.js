@@ -180,6 +180,10 @@ function job(root, path) {
   );
 }
 
+// Without what steers a terminal: colors, and the moves by which progress bars stand over each other.
+const STEERING = /\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)/g;
+const printed = text => text.replace(STEERING, "").replace(/\r\n?/g, "\n");
+
 class Log {
   constructor(place, follow) {
     Object.assign(this, { place, follow });
@@ -194,7 +198,7 @@ class Log {
   }
   add(chunks) {
     if (!chunks.length) return;
-    this.place.append(chunks.map(chunk => chunk.text).join(""));
+    this.place.append(printed(chunks.map(chunk => chunk.text).join("")));
     while (this.place.childNodes.length > 400) this.place.firstChild.remove();
     this.down();
   }

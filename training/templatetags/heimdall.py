@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,6 +19,7 @@ from django.utils.safestring import SafeString
 from training.lifecycle import JobType, Status, Stop, Verb, describe
 
 register = template.Library()
+STEERING = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 NOTHING = "\u2013"
 LONGEST_COMMAND = 80  # of which a list shows everything
 
@@ -223,6 +225,12 @@ def epoch_percent(job: dict[str, Any]) -> float:
     inside = job["current_step"] - job["current_epoch"] * steps
     full = inside <= 0 and job["current_epoch"] > 0
     return 100.0 if full else round(100.0 * min(max(inside / steps, 0.0), 1.0), 2)
+
+
+@register.filter
+def printed(text: str) -> str:
+    """A log without what steers a terminal: colors, and the moves by which progress bars stand over each other."""
+    return STEERING.sub("", text)
 
 
 @register.filter

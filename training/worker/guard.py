@@ -59,7 +59,7 @@ class WorkerGuard:
         self.cluster.start()
         self.heartbeat.start()
         self.courier.start()
-        logger.info("Worker %s is ready with %d slots.", self.node.name, settings.SLOTS)
+        logger.info("Worker %s is ready; slots: %d.", self.node.name, settings.SLOTS)
         while not self.stops:
             # 1. Without its folder a worker can do nothing but leave.
             if not self.lock.is_in_place():
