@@ -149,7 +149,7 @@ class Program(RecipeConfig):
         for pattern in patterns:
             try:
                 has_groups = len(pattern) <= LONGEST_PATTERN and re.compile(pattern).groupindex
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 refuse("metric_patterns", f"{pattern!r} is no regular expression: {error}.")
             if not has_groups:
                 refuse(

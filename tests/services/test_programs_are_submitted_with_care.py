@@ -68,6 +68,7 @@ def test_a_group_that_an_administrator_changed_stays_as_it_is(programmer):
         ({"program": {"command": ["ls"], "comand": 1}}, "program.comand", "not a field of this program"),
         ({"program": {"command": ["ls"], "environment": "gone"}}, "program.environment", "HEIMDALL_ENVIRONMENTS"),
         ({"program": {"command": ["ls"], "metric_patterns": ["("]}}, "program.metric_patterns", "no regular"),
+        ({"program": {"command": ["ls"], "metric_patterns": ["(?P<a>{5555555555})"]}}, "program.metric_patterns", ""),
         ({"program": {"command": ["ls"], "metric_patterns": ["a"]}}, "program.metric_patterns", "(?P<loss>...)"),
         ({"program": {"command": ["ls"], "variables": {"LD_PRELOAD": "x"}}}, "program.variables", "another name"),
         ({"program": {"command": ["ls"], "variables": {"CUDA_VISIBLE_DEVICES": ""}}}, "program.variables", "leave"),
