@@ -284,7 +284,7 @@ def _message(field: str, detail: dict[str, Any], config_class: type[RecipeConfig
 def _wanted(field: dict[str, Any]) -> str:
     """What a field takes, in words, from its schema; empty where that is more than a simple type."""
     if "enum" in field:
-        return "one of " + ", ".join(map(str, field["enum"]))
+        return "one of " + ", ".join(str(value) for value in field["enum"] if value != "")
     bounds = _bounds(field)
     match field.get("type"):
         case "integer":

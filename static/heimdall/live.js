@@ -180,9 +180,13 @@ function job(root, path) {
   );
 }
 
-// Without what steers a terminal: colors, and the moves by which progress bars stand over each other.
+// As a terminal shows it in the end: without colors, and of a progress bar what was drawn last.
 const STEERING = /\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)/g;
-const printed = text => text.replace(STEERING, "").replace(/\r\n?/g, "\n");
+const printed = text =>
+  text
+    .replace(STEERING, "")
+    .replace(/^\r+|\r+\n/g, "\n")
+    .replace(/[^\n]*\r(?=[^\r\n])/g, "");
 
 class Log {
   constructor(place, follow) {

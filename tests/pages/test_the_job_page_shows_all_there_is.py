@@ -112,7 +112,8 @@ def test_a_file_that_is_gone_is_said_in_words(browse, alice, attempt):
 
 def test_the_log_is_shown_without_what_steers_a_terminal(browse, alice, attempt):
     services.beat(attempt, services.Report(log="50%\x1b[A\x1b[1;31mred\x1b[0m\x1b]0;title\x07 done [1;2]\n"))
-    assert "50%red done [1;2]\n" in html(browse(alice).get(f"/jobs/{attempt.job_id}/"))
+    services.beat(attempt, services.Report(log="a\r\n\r 10%|#\r 20%|##\rdrawn last\nbehind\r"))
+    assert "50%red done [1;2]\na\ndrawn last\nbehind" in html(browse(alice).get(f"/jobs/{attempt.job_id}/"))
     kept = b"".join(browse(alice).get(f"/jobs/{attempt.job_id}/log/").streaming_content)
     assert b"\x1b[A" in kept
 

@@ -74,6 +74,7 @@ def test_a_group_that_an_administrator_changed_stays_as_it_is(programmer):
         ({"program": {"command": ["ls"], "variables": {"CUDA_VISIBLE_DEVICES": ""}}}, "program.variables", "leave"),
         ({"program": {"command": ["ls"], "grace_seconds": 0.0}}, "program.grace_seconds", "above 0"),
         ({"program": {"command": ["ls"], "secrets": ["KEY"]}}, "secrets", "KEY needs a value"),
+        ({"program": {"command": ["ls"], "hook": "lighting"}}, "program.hook", "one of hugging_face, lightning, not"),
         ({"secrets": {"KEY": "short"}}, "secrets", "6 to"),
         ({"secrets": {"PATH_": SECRET}, "program": {"command": ["ls"], "secrets": ["KEY"]}}, "secrets", "no secret"),
         ({"config": {"keep_last": -1}}, "keep_last", "0"),

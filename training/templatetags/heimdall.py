@@ -229,8 +229,9 @@ def epoch_percent(job: dict[str, Any]) -> float:
 
 @register.filter
 def printed(text: str) -> str:
-    """A log without what steers a terminal: colors, and the moves by which progress bars stand over each other."""
-    return STEERING.sub("", text)
+    """A log as a terminal shows it in the end: without colors, and of a progress bar what was drawn last."""
+    lines = re.sub(r"^\r+|\r+\n", "\n", STEERING.sub("", text))
+    return re.sub(r"[^\n]*\r(?=[^\r\n])", "", lines)
 
 
 @register.filter
