@@ -26,7 +26,9 @@ def understood(status: int, headers: Mapping[str, str], content: bytes, *, url: 
         )
     body = _decoded(headers, content, url=url, status=status)
     if status < 400:
-        return body
+        if body is None or isinstance(body, dict):
+            return body
+        raise _unshaped(status, url, "a list or a value")
     detail = body.get("error") if isinstance(body, dict) else None
     if not isinstance(detail, dict):
         raise _unshaped(status, url)
@@ -89,7 +91,15 @@ def new_key() -> str:
 
 def query_of(address: str | None) -> dict[str, str] | None:
     """The query of a page's `next`. Its host is not trusted: behind a proxy it may not be the one that we call."""
-    return dict(parse_qsl(urlsplit(address).query)) if address else None
+    return dict(parse_qsl(address.partition("?")[2].partition("#")[0])) if address else None
+
+
+def rows_of(page: Any, *, url: str) -> list[dict[str, Any]]:
+    """What stands on a page of a list. Raises NotHeimdall for anything else."""
+    rows = page.get("results") if isinstance(page, dict) else None
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        return rows
+    raise _unshaped(200, url, "something that is no list")
 
 
 def given(**fields: Any) -> dict[str, Any]:

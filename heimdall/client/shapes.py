@@ -12,6 +12,8 @@ from typing import Any
 
 from typing_extensions import Self
 
+from heimdall.client.errors import NotHeimdall
+
 AT_REST = frozenset({"completed", "failed", "cancelled", "paused"})
 
 
@@ -22,7 +24,12 @@ class ApiObject:
     raw: dict[str, Any] = field(repr=False, kw_only=True, default_factory=dict)
 
     @classmethod
-    def of(cls, shown: dict[str, Any]) -> Self:
+    def of(cls, shown: Any) -> Self:
+        """Raises NotHeimdall for what does not even have a number."""
+        if not isinstance(shown, dict) or type(shown.get("id")) is not int:
+            raise NotHeimdall(
+                "The server answered with something that Heimdall does not say. Is the address right?"
+            )
         known = {one.name: shown.get(one.name) for one in fields(cls) if one.name != "raw"}
         return cls(**known, raw=shown)
 

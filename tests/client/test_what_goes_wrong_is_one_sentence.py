@@ -31,7 +31,15 @@ pytestmark = pytest.mark.processes
 class Pages(BaseHTTPRequestHandler):
     """Whatever is asked: the page of a proxy's login, or an address that an older server does not know."""
 
+    said = b""
+
     def do_GET(self) -> None:
+        if self.said:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(self.said)
+            return
         is_old = self.path.startswith("/v1/me")
         body = (
             b'{"error": {"code": "not_found", "message": "There is nothing at /v1/me."}}'
@@ -199,6 +207,17 @@ def test_what_a_server_says_of_a_checkpoint_leads_its_file_nowhere_else(tmp_path
     assert partial_files.target(fields, tmp_path) == tmp_path / "job-1-step-5.safetensors"
     with pytest.raises(NotHeimdall, match="nothing is downloaded"):
         partial_files.target(shapes.CheckpointFields.of(said | told), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "said", [b"null", b"[1]", b"{}", b'{"results": [1], "next": null}', b'{"id": "1/../2"}']
+)
+def test_another_program_that_speaks_json_is_not_taken_for_heimdall(monkeypatch, said):
+    monkeypatch.setattr(Pages, "said", said)
+    with pages() as url, Client(url, token="x") as client:
+        for ask in (lambda: client.job(1), lambda: list(client.jobs()), client.nodes, client.me):
+            with pytest.raises(NotHeimdall):
+                ask()
 
 
 def test_the_host_of_a_next_page_is_not_trusted():

@@ -13,6 +13,7 @@ from typing_extensions import Self
 from heimdall.client import answers, bodies, profiles
 from heimdall.client.asynchronous.jobs import AsyncRemoteJob
 from heimdall.client.asynchronous.transport import AsyncServerConnection
+from heimdall.client.errors import NotHeimdall
 from heimdall.client.profiles import Profile
 
 
@@ -166,7 +167,12 @@ class AsyncClient:
 
     async def me(self) -> dict[str, Any]:
         """Who asks: name, teams and rights of the token."""
-        return await self.server.get("/v1/me")
+        found = await self.server.get("/v1/me")
+        if not {"username", "rights"} <= set(found or ()):
+            raise NotHeimdall(
+                f"{self.server.profile.url} does not say who asks: it is no server of Heimdall."
+            )
+        return found
 
     async def _submit(self, body: Mapping[str, Any], key: str | None) -> AsyncRemoteJob:
         shown = await self.server.post("/v1/training/jobs", body, key=key)

@@ -28,7 +28,7 @@ class AsyncRemoteJob(NotebookCard):
 
     def __init__(self, server: AsyncServerConnection, shown: Mapping[str, Any]) -> None:
         self._server = server
-        self.fields = JobFields.of(dict(shown))
+        self.fields = JobFields.of(shown)
         self.message = ""
         """What the server said to the newest verb."""
         self._note(shown)
@@ -202,7 +202,7 @@ class AsyncRemoteJob(NotebookCard):
         return f"/v1/training/jobs/{self.fields.id}{more}"
 
     def _note(self, shown: Mapping[str, Any]) -> None:
-        self.fields = JobFields.of(dict(shown))
+        self.fields = JobFields.of(shown)
         self.message = shown.get("message", self.message)
 
     async def _verb(self, verb: str, **options: Any) -> Self:
@@ -243,7 +243,7 @@ class AsyncRemoteCheckpoint:
 
     def __init__(self, server: AsyncServerConnection, shown: Mapping[str, Any]) -> None:
         self._server = server
-        self.fields = CheckpointFields.of(dict(shown))
+        self.fields = CheckpointFields.of(shown)
 
     def __repr__(self) -> str:
         kinds = ", ".join(self.fields.kinds)

@@ -134,12 +134,12 @@ class AsyncServerConnection:
         num_given = 0
         while following is not None:
             page = await self.get(path, following)
-            for row in page["results"]:
+            for row in answers.rows_of(page, url=self.url(path)):
                 if most is not None and num_given >= most:
                     return
                 num_given += 1
                 yield row
-            following = answers.query_of(page["next"])
+            following = answers.query_of(page.get("next"))
 
     async def follow(self, stream: JobStream, kinds: frozenset[str]) -> AsyncIterator[Update]:
         """What happens to a job until it is at rest: nothing is left out and nothing comes twice, whatever breaks."""

@@ -12,6 +12,7 @@ from typing import Any
 from typing_extensions import Self
 
 from heimdall.client import answers, bodies, profiles
+from heimdall.client.errors import NotHeimdall
 from heimdall.client.profiles import Profile
 from heimdall.client.synchronous.jobs import RemoteJob
 from heimdall.client.synchronous.transport import ServerConnection
@@ -165,7 +166,12 @@ class Client:
 
     def me(self) -> dict[str, Any]:
         """Who asks: name, teams and rights of the token."""
-        return self.server.get("/v1/me")
+        found = self.server.get("/v1/me")
+        if not {"username", "rights"} <= set(found or ()):
+            raise NotHeimdall(
+                f"{self.server.profile.url} does not say who asks: it is no server of Heimdall."
+            )
+        return found
 
     def _submit(self, body: Mapping[str, Any], key: str | None) -> RemoteJob:
         shown = self.server.post("/v1/training/jobs", body, key=key)

@@ -28,7 +28,7 @@ class RemoteJob(NotebookCard):
 
     def __init__(self, server: ServerConnection, shown: Mapping[str, Any]) -> None:
         self._server = server
-        self.fields = JobFields.of(dict(shown))
+        self.fields = JobFields.of(shown)
         self.message = ""
         """What the server said to the newest verb."""
         self._note(shown)
@@ -198,7 +198,7 @@ class RemoteJob(NotebookCard):
         return f"/v1/training/jobs/{self.fields.id}{more}"
 
     def _note(self, shown: Mapping[str, Any]) -> None:
-        self.fields = JobFields.of(dict(shown))
+        self.fields = JobFields.of(shown)
         self.message = shown.get("message", self.message)
 
     def _verb(self, verb: str, **options: Any) -> Self:
@@ -239,7 +239,7 @@ class RemoteCheckpoint:
 
     def __init__(self, server: ServerConnection, shown: Mapping[str, Any]) -> None:
         self._server = server
-        self.fields = CheckpointFields.of(dict(shown))
+        self.fields = CheckpointFields.of(shown)
 
     def __repr__(self) -> str:
         kinds = ", ".join(self.fields.kinds)
