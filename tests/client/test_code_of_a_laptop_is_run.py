@@ -56,6 +56,8 @@ def test_a_folder_travels_and_its_program_runs(client, logged_in, folder, monkey
     assert "hello from laptop here 14" in job.log()
     assert job.metrics().column("loss") == [1.0, 0.5, pytest.approx(1 / 3)]
     assert job.fields.program["secrets"] == ["HIDDEN"]
+    with pytest.raises(HeimdallError, match="lowest val_loss"):
+        job.checkpoints["best"]
     assert "not to be seen" not in str(job.fields.raw)
     assert client.upload_code(folder)["digest"] == job.fields.code  # the same code is kept once
 

@@ -208,3 +208,5 @@ def test_programs_are_compared_by_their_command_and_code(browse, admin_user):
     text = words(html(browse(admin_user).get(f"/compare/?jobs={first.pk},{second.pk}")))
     assert "python train.py" in text
     assert second.code.digest in text
+    assert "None were given." in text
+    assert "Their settings are the same" not in text

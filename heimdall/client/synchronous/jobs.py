@@ -231,7 +231,12 @@ class Checkpoints:
             if found.fields.quarantined_at is None and which in {found.id, "newest", *found.fields.kinds}:
                 return found
         there = ", ".join(sorted(kinds)) or "none yet"
-        raise NotFound(f"Job {self._job} has no good checkpoint {which!r}; it has: {there}.")
+        why = (
+            " The best is the one with the lowest val_loss, which the job has to log."
+            if which == "best"
+            else ""
+        )
+        raise NotFound(f"Job {self._job} has no good checkpoint {which!r}; it has: {there}.{why}")
 
 
 class RemoteCheckpoint:
