@@ -213,7 +213,8 @@ export class Plot {
       this.drawing = 0;
       if (this.plot) {
         for (const [index, line] of this.lines.entries())
-          for (const series of this.plot.series.slice(4 * index + 1, 4 * index + 3)) series.spanGaps = isJoined(line);
+          for (const series of this.plot.series.slice(4 * index + 1, 4 * index + 3))
+            series.spanGaps = isJoined(line);
         this.plot.setData(this.data());
         this.tell(null);
       }
