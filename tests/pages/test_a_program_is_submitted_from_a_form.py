@@ -96,6 +96,8 @@ def test_a_folder_and_a_command_become_a_job(browse, admin_user):
         ({"code": file(), "variables": "MODE"}, "Line 1 is not of the form NAME=VALUE"),
         ({"code": file(), "secrets": "K=short"}, "6 to 4000 characters"),
         ({"code": file(), "metric_patterns": "("}, "no regular expression"),
+        ({"code": file(), "kind": "script", "checkpoint_folder": "runs"}, "are for commands"),
+        ({"code": file(), "kind": "script", "grace_seconds": "77"}, "are for commands"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

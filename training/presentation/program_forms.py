@@ -203,12 +203,22 @@ class ProgramForm(JobForm):
             for name in Program.model_fields
             if name not in {"secrets"} and given.get(name) not in (None, "")
         }
-        if plain.get("kind") == "script":
-            plain = {name: value for name, value in plain.items() if name not in _OF_COMMANDS}
+        if (
+            plain.get("kind") == "script"
+        ):  # the form fills in a command's defaults; what was chosen is refused
+            plain = {name: value for name, value in plain.items() if not _is_default_of_commands(name, value)}
         plain["metric_patterns"] = given["metric_patterns"].splitlines()
         job = {name: given.get(name) for name in OF_ANY_JOB} | {"team": given.get("team")}
         program = plain | {"secrets": names}
         return job | {"program": program, "config": given["config"], "secrets": secrets or None}
+
+
+def _is_default_of_commands(name: str, value: Any) -> bool:
+    return name in _OF_COMMANDS and value in (
+        Program.model_fields[name].get_default(call_default_factory=True),
+        "",
+        [],
+    )
 
 
 def initial_of_program(job: TrainingJob) -> dict[str, Any]:
