@@ -22,6 +22,7 @@ FOR_TESTS = {
     "HEIMDALL_TEST_EXAMPLES",
     "HEIMDALL_FUZZ_EXAMPLES",
 }
+BETWEEN_PROCESSES = {"HEIMDALL_CHECK_WORD"}  # set by a supervisor for what it starts
 
 
 def read_by_the_server() -> set[str]:
@@ -33,7 +34,7 @@ def read_by_the_server() -> set[str]:
 def read_by(paths: set[Path]) -> set[str]:
     """Names in quotes are those that are read."""
     found = {name for path in paths for name in re.findall(r"[\"'](\w+)[\"']", path.read_text())}
-    return {name for name in found if VARIABLE.fullmatch(name)} - FOR_TESTS
+    return {name for name in found if VARIABLE.fullmatch(name)} - FOR_TESTS - BETWEEN_PROCESSES
 
 
 def test_page_and_example_are_not_stale():

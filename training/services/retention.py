@@ -100,7 +100,9 @@ def _retire(jobs: QuerySet[TrainingJob]) -> int:
 
 
 def _not_kept(jobs: QuerySet[TrainingJob]) -> list[Checkpoint]:
-    """Of the jobs that are found; one may have been deleted since it ended, with all its files."""
+    """Of the jobs that are found, each one's oldest first: where the newest turns out bad while this goes on, the job
+    goes back to the best that is left. A job may have been deleted since it ended, with all its files.
+    """
     found = {job.pk: job for job in jobs}
     stored = Checkpoint.objects.filter(job__in=found)
     rows: dict[int, list[Checkpoint]] = {pk: [] for pk in found}
@@ -115,7 +117,7 @@ def _not_kept(jobs: QuerySet[TrainingJob]) -> list[Checkpoint]:
     stays = {job.latest_checkpoint_id for job in found.values()} | set(starts)
     for pk, job in found.items():
         stays |= _kept(job, rows[pk], old)
-    return [row for of_one in rows.values() for row in of_one if row.pk not in stays]
+    return [row for of_one in rows.values() for row in reversed(of_one) if row.pk not in stays]
 
 
 def _kept(job: TrainingJob, rows: list[Checkpoint], old: set[int]) -> set[int]:
