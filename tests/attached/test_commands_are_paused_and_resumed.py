@@ -32,25 +32,6 @@ while at < 1000:
 KEEPS = {"checkpoint_folder": "kept", "metric_patterns": [r"value: (?P<value>\d+)"]}
 
 
-@pytest.fixture
-def lead():
-    led = []
-
-    def start(spec, **options) -> Led:
-        led.append(Led(spec, **options))
-        return led[-1]
-
-    yield start
-    for each in led:
-        each.close()
-
-
-@pytest.fixture
-def code(tmp_path):
-    (tmp_path / "code").mkdir()
-    return tmp_path / "code"
-
-
 def numbers(folder, **fields):
     folder.mkdir()
     shutil.copy(EXAMPLES / "numbers/train.py", folder)

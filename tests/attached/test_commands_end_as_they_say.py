@@ -10,7 +10,6 @@ import pytest
 from heimdall.attached.command import command_environment
 from heimdall.trainer.warm import WarmLauncher
 from tests.attached.commands import (
-    Led,
     bash,
     command_spec,
     new_mark,
@@ -24,25 +23,6 @@ pytestmark = pytest.mark.processes
 
 # It leaves its session and its parent, twice, and hides its output.
 DAEMON = "(setsid bash -c 'setsid sleep 600 & disown; sleep 600' >/dev/null 2>&1 &); "
-
-
-@pytest.fixture
-def lead():
-    led = []
-
-    def start(spec, **options) -> Led:
-        led.append(Led(spec, **options))
-        return led[-1]
-
-    yield start
-    for each in led:
-        each.close()
-
-
-@pytest.fixture
-def code(tmp_path):
-    (tmp_path / "code").mkdir()
-    return tmp_path / "code"
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tests.support.staged import staged
 from training import services
 from training.errors import NoGoodCheckpoint
 from training.models import Attempt, Checkpoint, TrainingJob, checkpoint_storage
+from training.services import retention
 from training.store import checkpoints
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -82,6 +83,16 @@ def test_a_claim_after_the_retention_starts_from_what_is_kept(attempt, alice, no
     assert steps() == [3, 4]
     assert services.claim(node, slot=0, pid=1).started_from.step == 4
     assert_every_row_has_its_file()
+
+
+def test_the_oldest_goes_first(attempt, monkeypatch):
+    """So that a job whose newest turns out bad meanwhile goes back to the best that is left."""
+    gone = []
+    delete = retention._delete_checkpoint
+    monkeypatch.setattr(retention, "_delete_checkpoint", lambda row: gone.append(row.step) or delete(row))
+    services.retire_checkpoints(attempt.job)
+    assert len(gone) > 1
+    assert gone == sorted(gone)
 
 
 def test_at_once_no_job_starts_from_a_checkpoint_that_is_gone(alice, node, tmp_path):

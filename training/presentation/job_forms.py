@@ -53,6 +53,18 @@ class JobForm(forms.Form):
     def shown(self) -> list[Shown]:
         return [Shown(self[name]) for name in self.fields]
 
+    def offer_teams(self, user: Any) -> None:
+        """A field for the team, where this user has one to choose."""
+        teams = Group.objects.all() if user.is_superuser else user.groups.all()
+        if teams.exists():
+            self.fields["team"] = forms.ModelChoiceField(
+                teams,
+                required=False,
+                label="Team",
+                empty_label="none",
+                help_text="Its members may see, pause, resume and cancel it.",
+            )
+
     def refuse(self, error: InvalidInput) -> None:
         """Put the services' refusal beside the fields it names."""
         for name, messages in error.fields.items():
@@ -68,15 +80,7 @@ class NewJobForm(JobForm):
         super().__init__(*args, **options)
         self.recipe = recipe
         self._properties = registry.schema(recipe.name)["properties"]
-        teams = Group.objects.all() if user.is_superuser else user.groups.all()
-        if teams.exists():
-            self.fields["team"] = forms.ModelChoiceField(
-                teams,
-                required=False,
-                label="Team",
-                empty_label="none",
-                help_text="Its members may see, pause, resume and cancel it.",
-            )
+        self.offer_teams(user)
         for name, schema in self._properties.items():
             self.fields[PREFIX + name] = field_of(name, schema)
 

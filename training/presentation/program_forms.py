@@ -9,7 +9,6 @@ from typing import IO, Any
 
 from django import forms
 from django.conf import settings
-from django.contrib.auth.models import Group
 from django.core.files.uploadedfile import UploadedFile
 
 from heimdall import code_archive
@@ -121,15 +120,7 @@ class ProgramForm(JobForm):
     def __init__(self, user: Any, *args: Any, parent: TrainingJob | None = None, **options: Any):
         super().__init__(*args, **options)
         self.parent = parent
-        teams = Group.objects.all() if user.is_superuser else user.groups.all()
-        if teams.exists():
-            self.fields["team"] = forms.ModelChoiceField(
-                teams,
-                required=False,
-                label="Team",
-                empty_label="none",
-                help_text="Its members may see, pause, resume and cancel it.",
-            )
+        self.offer_teams(user)
         names = [*settings.ENVIRONMENTS, "uv"]
         self.fields["environment"].choices = [("", HOST), *((name, name) for name in names)]  # type: ignore[attr-defined]
         self.fields["code"].help_text = _about_code(parent)
