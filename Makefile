@@ -46,9 +46,7 @@ format-web: node_modules  ## Let prettier put JavaScript and CSS in order (needs
 	npm run --silent format
 
 examples: $(VENV)/.run  ## Queue the example scripts and commands, each as a program with its code
-	@for one in loop gan ppo diffusion; do $(MANAGE) job submit --program --folder examples/$$one --name "Example: $$one" -- python train.py || exit; done
-	@$(MANAGE) job submit --program --folder examples/numbers --checkpoint-folder checkpoints --name "Example: numbers" -- python train.py
-	@$(MANAGE) job submit --program --folder examples/shell --checkpoint-folder checkpoints --metric 'step=(?P<step>[0-9]+) value=(?P<value>[0-9]+)' --name "Example: shell" -- bash count.sh
+	@$(MANAGE) job examples
 
 prove: $(VENV)/.run  ## Prove on the running server that a paused and resumed job ends bit-identical
 	@$(MANAGE) prove

@@ -87,7 +87,7 @@ MAY_IMPORT = {
     "training.notifications": {*LAW, "heimdall.plain_json"},
     "training.store": {*ROWS, *CONFIGS, *PLAIN, "heimdall.codec"},
     "training.queue": {*ROWS, *PLAIN, "training.host"},
-    "training.placement": ROWS,
+    "training.placement": {*ROWS, "heimdall.attached.program"},
     "training.queries": {*ROWS, *PLAIN, "training.placement"},
     "training.services": {*ROWS, *OUTSIDE, *CONFIGS, *PLAIN, "training.placement"},
     "training.scheduling": {*ROWS, "training.placement", "training.services"},

@@ -23,8 +23,10 @@ def _make_programmers(sender: Any, using: str, **_: Any) -> None:
     """The group whose members may run programs. One that is there already stays as an administrator left it."""
     from django.contrib.auth.management import create_permissions
     from django.contrib.auth.models import Group, Permission
+    from django.db import connections
 
     from training import policy
+    from training.models import RightsGroup
 
     create_permissions(
         sender, verbosity=0, using=using
@@ -35,3 +37,6 @@ def _make_programmers(sender: Any, using: str, **_: Any) -> None:
         group.permissions.add(
             Permission.objects.using(using).get(content_type__app_label=app, codename=codename)
         )
+        # Absent where the database was migrated back to a state before it.
+        if RightsGroup._meta.db_table in connections[using].introspection.table_names():
+            RightsGroup.objects.using(using).create(group=group)

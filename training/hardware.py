@@ -6,6 +6,7 @@ What cannot be measured is left out. A machine without a GPU has no GPUs, not id
 from __future__ import annotations
 
 import functools
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,11 @@ def devices() -> list[dict[str, str]]:
             on_cpu if index is None else {"device": f"cuda:{index}", "name": names.get(index, "GPU")}
         )
     return found
+
+
+def environments() -> list[str]:
+    """The named environments of programs whose Python can be started here."""
+    return [name for name, python in settings.ENVIRONMENTS.items() if os.access(python, os.X_OK)]
 
 
 def versions() -> dict[str, str]:

@@ -163,10 +163,25 @@ def sees_jobs_of(actor: Actor) -> tuple[int | None, list[int]] | None:
     return (actor.pk, sorted(_group_ids(actor))) if actor.is_active else (None, [])
 
 
+def teams() -> QuerySet[Group]:
+    """All teams in the order of names: groups, but for those that only give a right."""
+    return Group.objects.filter(rights_group=None).order_by("name")
+
+
+def own_teams(actor: User) -> QuerySet[Group]:
+    """The teams that the actor is in, for what is asked in SQL."""
+    return teams().filter(user=actor.pk)
+
+
+def nameable_teams(actor: User) -> QuerySet[Group]:
+    """The teams that the actor may give jobs and lists to: their own, and for a superuser any."""
+    return teams() if actor.is_superuser else own_teams(actor)
+
+
 def teams_of(actor: User) -> dict[int, str]:
     """The names of the actor's teams by their numbers, in the order of names. One query a request."""
     if not hasattr(actor, "_heimdall_teams"):
-        actor._heimdall_teams = dict(actor.groups.order_by("name").values_list("pk", "name"))
+        actor._heimdall_teams = dict(own_teams(actor).values_list("pk", "name"))
     return actor._heimdall_teams
 
 
@@ -174,8 +189,7 @@ def team_named(name: str | None, actor: User) -> Group | None:
     """A team that the actor may give jobs and lists to: one of theirs, and for a superuser any; None for no name."""
     if name is None:
         return None
-    may_name = Group.objects.all() if actor.is_superuser else actor.groups.all()
-    team = may_name.filter(name=name).first() if "\x00" not in name else None
+    team = nameable_teams(actor).filter(name=name).first() if "\x00" not in name else None
     if team is None:
         raise InvalidInput({"team": ["You are not in this team."]})
     return team
@@ -183,7 +197,9 @@ def team_named(name: str | None, actor: User) -> Group | None:
 
 def may_name_team(actor: User, team: Group | None) -> bool:
     """Whether the actor may give the team a job or a list."""
-    return team is not None and (actor.is_superuser or team.pk in _group_ids(actor))
+    if team is None:
+        return False
+    return team.pk in _group_ids(actor) or (actor.is_superuser and teams().filter(pk=team.pk).exists())
 
 
 def clean_team(team: Group | None, actor: User) -> Group | None:

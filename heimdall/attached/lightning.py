@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from heimdall.attached.lightning_state import LightningPart
-from heimdall.attached.loop import Job
+from heimdall.attached.loop import MOST_EPOCHS, Job
 
 TESTED = "2.6"
 PACKAGES = ("lightning", "pytorch_lightning")
@@ -53,7 +53,7 @@ def _fit(trainer: Any, job: Job) -> Any:
         job.keep(model=model, lightning=part)
         trainer.fit_loop.setup_data = _setup_data(trainer.fit_loop, job, part)
         trainer.strategy.training_step = _logging_the_loss(trainer.strategy.training_step, job)
-        job.begin(total_epochs=trainer.max_epochs if (trainer.max_epochs or -1) > 0 else 1_000_000)
+        job.begin(total_epochs=trainer.max_epochs if (trainer.max_epochs or -1) > 0 else MOST_EPOCHS)
         if part.restored is not None:
             kwargs["ckpt_path"] = _RESUMED
             load = trainer.strategy.load_checkpoint

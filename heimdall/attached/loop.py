@@ -25,6 +25,7 @@ from heimdall.engine.parts import BUFFERS, GENERATORS, MODULES, PassingBuffers, 
 from heimdall.engine.progress import Best
 from heimdall.engine.rng import Generators, mix
 
+MOST_EPOCHS = 1_000_000  # as many as an adapter says where nobody knows
 OURS = frozenset({"position", "sources", "logged", "best", "values", BUFFERS, MODULES, GENERATORS})
 
 
@@ -80,6 +81,7 @@ class Job:
         self._open: list[Call] = []
         self._length: int | None = None  # of the loader that leads
         self._has_open_body = False
+        self._steps_per_epoch = 0  # as the epoch before had them
         self._drawn: dict[str, Any] | None = None
 
     # What a script says.
@@ -207,6 +209,21 @@ class Job:
     def why_approximate(self) -> list[str]:
         return self._sources.why_approximate()
 
+    def expected_steps(self) -> int:
+        """How many steps there will be in all, if all epochs are alike; 0 where that cannot be judged yet."""
+        before, begun = self.position.steps_before_epoch, self.position.steps
+        in_epoch = self._steps_per_epoch
+        if (
+            not in_epoch
+            and self._length
+            and self._open
+            and not any(call.is_over for call in self.position.calls)
+        ):
+            in_epoch = math.ceil((begun - before) * self._length / max(self._open[0].batches, 1))
+        left = self.total_epochs - self.position.epoch
+        is_known = in_epoch > 0 and 0 < self.total_epochs < MOST_EPOCHS
+        return max(begun, before + in_epoch * left) if is_known else 0
+
     @property
     def learning_rate(self) -> float | None:
         for part in self._parts.values():
@@ -256,8 +273,9 @@ class Job:
         if self._has_open_body:  # the last one of a loop that was left early
             self._count_step()
         values = self.logged.close_epoch()
-        self.position.epoch += 1
-        self.position.calls, self._num_calls = [], 0
+        self._steps_per_epoch = self.position.steps - self.position.steps_before_epoch
+        self.position.next_epoch()
+        self._num_calls = 0
         losses = (values.get(name) for name in ("val_loss", "train_loss"))
         loss = next((loss for loss in losses if loss is not None), math.nan)
         self.is_best = self.best.consider(self.position.epoch, loss)

@@ -23,11 +23,21 @@ class ScriptPosition:
 
     epoch: int = 0
     steps: int = 0
+    steps_before_epoch: int = 0
     calls: list[Call] = field(default_factory=list)
 
     def state_dict(self) -> dict[str, Any]:
         calls = [[call.batches, call.is_over] for call in self.calls]
-        return {"epoch": self.epoch, "steps": self.steps, "calls": calls}
+        return {
+            "epoch": self.epoch,
+            "steps": self.steps,
+            "steps_before": self.steps_before_epoch,
+            "calls": calls,
+        }
+
+    def next_epoch(self) -> None:
+        self.epoch += 1
+        self.steps_before_epoch, self.calls = self.steps, []
 
     def left_out(self, fault: str, state: dict[str, Any]) -> dict[str, Any]:
         """For a restore that is broken on purpose: the epoch's calls begin anew."""
@@ -39,6 +49,7 @@ class ScriptPosition:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epoch, self.steps = state["epoch"], state["steps"]
+        self.steps_before_epoch = state["steps_before"]
         self.calls = [Call(batches, is_over) for batches, is_over in state["calls"]]
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from heimdall.recipes.config import RecipeConfig, refuse, shared
 
@@ -106,21 +106,24 @@ class Program(RecipeConfig):
 
     @field_validator("command", "resume_arguments")
     @classmethod
-    def _words(cls, words: list[str]) -> list[str]:
+    def _words(cls, words: list[str], info: ValidationInfo) -> list[str]:
         for word in words:
             if len(word) > LONGEST_WORD or "\0" in word:
                 refuse(
-                    "command",
-                    f"A word of the command has more than {LONGEST_WORD} characters, or a NUL in it.",
+                    str(info.field_name),
+                    f"One of these words has more than {LONGEST_WORD} characters, or a NUL in it.",
                 )
+        if info.field_name == "command" and words and not words[0].strip():
+            refuse("command", "Its first word is empty: begin with what is to be started, such as python.")
         return words
 
     @field_validator("directory", "checkpoint_folder")
     @classmethod
-    def _inside(cls, path: str) -> str:
+    def _inside(cls, path: str, info: ValidationInfo) -> str:
         if path and (PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\0" in path):
             refuse(
-                "directory", f"{path!r} leads out of the code: give a path below it, such as examples/first."
+                str(info.field_name),
+                f"{path!r} leads out of the code: give a path below it, such as examples/first.",
             )
         return path
 
@@ -182,8 +185,9 @@ class Program(RecipeConfig):
             if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
                 refuse(
                     name,
-                    f"A script keeps its state and its metrics by heimdall.attach; {', '.join(FOR_COMMANDS[:-1])} "
-                    f"and {FOR_COMMANDS[-1]} are for commands.",
+                    f"A script, which calls heimdall.attach, keeps its state and its metrics by that; "
+                    f"{', '.join(FOR_COMMANDS[:-1])} and {FOR_COMMANDS[-1]} are for commands. Leave this out, or run "
+                    "the script as a command (kind command): then heimdall.attach saves nothing.",
                 )
 
     @property

@@ -14,13 +14,14 @@ import signal
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from heimdall.attached import hooks
+from heimdall.attached import hooks, versions
 from heimdall.attached.attach import attached_job, supervise
 from heimdall.attached.loop import Job
 from heimdall.attached.program import Program
@@ -37,8 +38,35 @@ from heimdall.trainer.protocol import EpochDone, Failed, Started, TrainerSpec, n
 
 CHECKPOINT_EVERY_MINUTES = 10.0
 SCRIPT_ERROR = "script_error"
+LAST_LINES, MOST_LINE_CHARACTERS, MOST_PIECES = 15, 500, 200
 MOST_TIMES_CAUGHT = 100  # in a script that catches everything and begins anew
 NEVER_ATTACHED = "the script never came to a loop of heimdall.attach(): nothing that it trained was saved"
+
+
+class RememberedErrors(io.TextIOWrapper):
+    """stderr as it is, whose last lines are kept."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        super().__init__(
+            stream.buffer, stream.encoding, stream.errors, line_buffering=True, write_through=True
+        )
+        self._said: deque[str] = deque(maxlen=MOST_PIECES)
+
+    def write(self, text: str) -> int:
+        self._said.append(text[-MOST_LINE_CHARACTERS:])
+        return super().write(text)
+
+    def close(self) -> None:
+        """What is below it is not its own."""
+        with contextlib.suppress(ValueError):
+            self.flush()
+
+    def last_lines(self) -> str:
+        lines = [line.rstrip()[:MOST_LINE_CHARACTERS] for line in "".join(self._said).splitlines()]
+        return "\n".join([line for line in lines if line][-LAST_LINES:])
+
+
+_errors: RememberedErrors | None = None  # of the script that runs
 
 
 class Leaving(BaseException):
@@ -82,16 +110,21 @@ class Supervised:
         trained = TrainedScript(job)
         self.session.restore(trained)
         minutes = float(self.config.get("checkpoint_every_minutes", CHECKPOINT_EVERY_MINUTES))
+        now = versions.versions_of_imported()
+        first = self.session.loaded_about.get("versions", now)
+        self._approximate += versions.why_approximate(first, now)
         self.session.start(
             trained,
             self._started(job, trained),
             settings=CheckpointSettings(every_minutes=minutes, try_resume=False),
+            more_about={"versions": first},
         )
 
     def reached(self, job: Job) -> None:
         if not self._is_asked and self.session.has_nothing_due():
             return  # nearly always
         self.require_not_left()
+        self.session.total_steps = job.expected_steps() or self.session.total_steps
         self.session.step_finished()
         if self._owed:
             owed, self._owed = self._owed, []
@@ -279,9 +312,17 @@ def execute(spec: TrainerSpec) -> None:
         hooks.install(program.hook)
     seed_all(int(spec.config.get("seed", 0)))
     script = folder / program.script
+    _remember_errors()
     sys.argv = [program.script, *program.arguments]
     sys.path.insert(0, str(script.parent))
     runpy.run_path(str(script), run_name="__main__")
+
+
+def _remember_errors() -> None:
+    """argparse and others say on stderr why they leave with an exit code."""
+    global _errors
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = _errors = RememberedErrors(sys.stderr)
 
 
 def _ended(ended: SystemExit, host: Supervised, channel: Channel) -> int:
@@ -296,11 +337,14 @@ def _ended(ended: SystemExit, host: Supervised, channel: Channel) -> int:
             pass
         return 0
     host.session.send_last_rows()
+    last_lines = _errors.last_lines() if _errors else ""
     message = f"The script ended with exit code {ended.code}."
     if not isinstance(ended.code, int):
         message = f"The script ended itself: {ended.code}"
         print(ended.code, file=sys.stderr)  # as Python does
-    channel.send(Failed(SCRIPT_ERROR, message, ""))
+    elif last_lines:
+        message = f"{message} Last on stderr: {last_lines.splitlines()[-1]}"
+    channel.send(Failed(SCRIPT_ERROR, message, last_lines))
     return FAILED
 
 

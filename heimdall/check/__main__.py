@@ -49,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     result = _checked(spec, preload, options)
     print(json.dumps(result.as_dict(), indent=2) if options.json else as_text(result), end="")
     if options.report:
-        print(f"{RESULT_MARK}{word} {json.dumps(result.as_dict())}", flush=True)
+        # On a screen, what follows the \r stands in its place.
+        print(f"{RESULT_MARK}{word} {json.dumps(result.as_dict())}\rThe result was kept.", flush=True)
         return 0
     return 0 if result.is_exact else 2 if result.verdict == NOT_CHECKED else 1
 

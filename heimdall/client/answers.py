@@ -14,7 +14,34 @@ from heimdall.client.errors import LoginRequired, NotHeimdall, OlderServer, Serv
 TRIES = 4
 LONGEST_WAIT = 15.0
 AGAIN = (429, 502, 503, 504)  # of a proxy, too, while the server behind it is restarted
+MOST_BYTES = 2**26  # of one answer; files are no answers
 _NO_ADDRESS = "There is nothing at "
+
+
+class Fields(dict[str, Any]):
+    """An object of an answer. One that lacks what Heimdall's has was made by another program."""
+
+    def __missing__(self, name: str) -> Any:
+        raise NotHeimdall(f"The server's answer has no {name!r}: it is not Heimdall's. Is the address right?")
+
+
+class Content:
+    """The bytes of an answer as they arrive. Raises NotHeimdall where there are more than any answer has."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._pieces, self._size = url, [], 0  # type: ignore[var-annotated]
+
+    def add(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > MOST_BYTES:
+            raise NotHeimdall(
+                f"{self._url} answered with more than {MOST_BYTES // 2**20} MiB, which Heimdall never does. Is the "
+                "address right?"
+            )
+        self._pieces.append(piece)
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self._pieces)
 
 
 def understood(status: int, headers: Mapping[str, str], content: bytes, *, url: str) -> Any:
@@ -46,7 +73,7 @@ def _decoded(headers: Mapping[str, str], content: bytes, *, url: str, status: in
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
         if media == "application/json":
-            return json.loads(content)
+            return json.loads(content, object_hook=Fields)
     except (ValueError, RecursionError):
         pass
     raise _unshaped(status, url, media or "no type")

@@ -122,6 +122,11 @@ class Session:
         self._stager = Stager(Path(spec.staging), finished=self._written)
         self._trained: Resumable | None = None
         self._environment: dict[str, Any] = {}
+        self._more_about: dict[str, Any] = {}
+        self.total_steps = 0
+        """Of the whole training, as far as the driver knows it by now."""
+        self.loaded_about: dict[str, Any] = {}
+        """What the header of the checkpoint says that was restored."""
         self._next = NextCheckpoint(0)
         self._write_error: BaseException | None = None
         self._phase = ""
@@ -148,6 +153,7 @@ class Session:
         if self.spec.checkpoint is None:
             return
         loaded, about = self._read(self.spec.checkpoint)
+        self.loaded_about = about
         if load is None:
             self._restore_own(trained, loaded)
         else:
@@ -166,10 +172,13 @@ class Session:
         *,
         settings: CheckpointSettings = CheckpointSettings(),
         load_again: Callable[[Any], None] | None = None,
+        more_about: Mapping[str, Any] | None = None,
     ) -> None:
-        """Say what was found. `load_again` builds everything once more and loads a state into that: what it raises
-        as Refused after the first step is known then, and not at the first resume."""
+        """Say what was found. `more_about` stands in the header of each checkpoint. `load_again` builds everything
+        once more and loads a state into that: what it raises as Refused after the first step is known then, and not
+        at the first resume."""
         self._trained, self._environment = trained, started.environment
+        self._more_about = dict(more_about or {})
         closed, self._next = self._next, NextCheckpoint(settings.every_minutes)
         step = trained.place["step"]
         self._next.epoch_closed(step, closed.val_loss_at(step))
@@ -237,7 +246,7 @@ class Session:
         self._rows_at = time.monotonic() + ROWS_SECONDS
         rows = self._of.take_rows()
         if rows:
-            self._send(StepsDone(rows))
+            self._send(StepsDone(rows, self.total_steps))
         if self._write_error is not None:
             raise self._write_error
         if self._check is not None and self._check.is_over:
@@ -249,7 +258,7 @@ class Session:
         """What was finished before a failure is not lost by it."""
         rows = self._of.take_rows() if self._trained is not None else []
         if rows:
-            self._send(StepsDone(rows))
+            self._send(StepsDone(rows, self.total_steps))
 
     # Checkpoints.
 
@@ -315,15 +324,19 @@ class Session:
         trained = self._of
         place = trained.place
         val_loss = self._next.val_loss_at(place["step"])
-        about = self.spec.about | {
-            "recipe": self.spec.package,
-            "config": self.spec.config,
-            "environment": self._environment,
-            "kinds": kinds,
-            "val_loss": val_loss,
-            "created_at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-            **place,
-        }
+        about = (
+            self.spec.about
+            | self._more_about
+            | {
+                "recipe": self.spec.package,
+                "config": self.spec.config,
+                "environment": self._environment,
+                "kinds": kinds,
+                "val_loss": val_loss,
+                "created_at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+                **place,
+            }
+        )
         return self._stager.snapshot(trained.parts, kinds=kinds, val_loss=val_loss, about=about, **place)
 
     def _written(self, ticket: Ticket) -> None:

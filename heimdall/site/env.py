@@ -31,6 +31,7 @@ _ORIGIN = re.compile(r"https?://((\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _GPU = re.compile(r"[0-9]{1,3}|(?:GPU|MIG)-[A-Za-z0-9/-]+")
 _NAME = re.compile(r"[^\s/\x00-\x1f\x7f]{1,100}")
+EXAMPLES = "examples"
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -100,6 +101,14 @@ def flag(name: str, default: bool) -> bool:
     if value not in _TRUE | _FALSE:
         raise ImproperlyConfigured(f"{name}={value!r} is neither yes nor no: use 1 or 0.")
     return value in _TRUE
+
+
+def demo(name: str) -> bool | str:
+    """Whether something is queued at the first start; EXAMPLES: the example programs, too."""
+    value = text(name, "1").lower()
+    if value not in _TRUE | _FALSE | {EXAMPLES}:
+        raise ImproperlyConfigured(f"{name}={value!r}: use 1, 0 or {EXAMPLES}.")
+    return EXAMPLES if value == EXAMPLES else value in _TRUE
 
 
 def integer(name: str, default: int, *, low: int, high: int) -> int:

@@ -198,7 +198,7 @@ CRASHES_WITHOUT_CHECKPOINT = 10  # ... and deaths without a newer checkpoint
 NODE_NAME = env.name("HEIMDALL_NODE_NAME", os.uname().nodename)
 POOLS = env.labels("HEIMDALL_POOLS", fields.POOL, fields.POOL_RULE)
 RECIPES = env.words("HEIMDALL_RECIPES")
-DEMO = env.flag("HEIMDALL_DEMO", True)
+DEMO = env.demo("HEIMDALL_DEMO")
 # Programs: scripts and commands in the place of recipes.
 PROGRAMS = env.flag("HEIMDALL_PROGRAMS", True)
 ENVIRONMENTS = env.interpreters("HEIMDALL_ENVIRONMENTS")

@@ -318,7 +318,8 @@ RECIPES = Group(
         V(
             "HEIMDALL_ENVIRONMENTS",
             "",
-            "Pythons that programs may name, like `torch26=/opt/torch26/bin/python`, separated by commas",
+            "this host's Pythons that programs may name, like `torch26=/opt/torch26/bin/python`, separated by "
+            "commas; a job goes to a host that has its environment",
         ),
         V("HEIMDALL_CODE_MB", "64", "megabytes that the code of a program may have"),
         V("HEIMDALL_USER", "", "who asks, on the command line", otherwise="the first administrator"),
@@ -329,7 +330,12 @@ RECIPES = Group(
             "it shows coasts and borders alone and loads nothing from elsewhere",
         ),
         V("HEIMDALL_MAP_TILES_BY", "", "who made the tiles, as their licence wants it said on the map"),
-        V("HEIMDALL_DEMO", "1", "`0`: no demo at the first start", deployed="0"),
+        V(
+            "HEIMDALL_DEMO",
+            "1",
+            "`0`: no demo at the first start; `examples`: the example programs after it, those of `make examples`",
+            deployed="0",
+        ),
     ),
 )
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from heimdall.plain_json import NOT_FINITE, with_named_floats
 
-VERSION = 3
+VERSION = 4
 PACKET_BYTES = 65_536  # the most that a packet between supervisor, fork server and zygote holds
 RECIPE_DRIVER = "heimdall.engine.recipe_job"  # the module that trains by a recipe
 
@@ -153,9 +153,10 @@ class Started(FromTrainer, kind="started"):
 
 @dataclass(frozen=True)
 class StepsDone(FromTrainer, kind="steps"):
-    """Finished steps in order. A row has `step` and `epoch`, and the values of the step by their names."""
+    """Finished steps, each row with `step`, `epoch` and values by name; of `total_steps`, as far as that is known."""
 
     rows: list[dict[str, Any]]
+    total_steps: int = 0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tests.support.programs import HELLO, archive_of, kept, submitted
 from tests.support.tokens import bearer, token_of
 from training import policy
 from training.api.code import most_upload_bytes
-from training.models import CodeArchive, TrainingJob, code_storage
+from training.models import TrainingJob, code_storage
 from training.store.code import most_packed_bytes
 
 SECRET = "correct horse battery"
@@ -55,7 +55,8 @@ def test_code_is_brought_and_a_job_runs_it(api, programmer):
     assert api.get(f"{CODE}/{brought['digest']}").json()["jobs"] == [shown["id"]]
     download = api.get(f"{CODE}/{brought['digest']}/download")
     assert b"".join(download.streaming_content) == archive_of(HELLO)
-    assert CodeArchive.objects.get().commit == "a" * 40
+    code = api.get(f"{CODE}/{brought['digest']}").json()
+    assert (code["commit"], code["is_dirty"]) == ("a" * 40, True)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +82,16 @@ def test_a_bad_program_is_named_by_its_field(api, programmer, fields, field):
 def test_whoever_brings_the_same_code_as_a_stranger_is_told_nothing_of_the_stranger(
     programmer, admin_user, mallory
 ):
-    mallory.groups.add(*programmer.groups.all())
-    assert bring(programmer).json()["owner"] == programmer.username
-    assert bring(type(mallory).objects.get(pk=mallory.pk)).json()["owner"] == ""
+    mallory.groups.add(Group.objects.get(name=policy.PROGRAMMERS))
+    stranger = type(mallory).objects.get(pk=mallory.pk)
+    first = bring(programmer, query="?commit=" + "a" * 40 + "&is_dirty=true").json()
+    assert first["owner"] == programmer.username
+    address = f"{CODE}/{first['digest']}"
+    for path in (address, f"{address}/download"):
+        assert Client().get(path, headers=bearer(stranger)).status_code == 404
+    again = bring(stranger, query="?commit=" + "b" * 40).json()
+    assert (again["owner"], again["commit"], again["is_dirty"]) == ("", "b" * 40, False)
+    assert Client().get(address, headers=bearer(programmer)).json()["commit"] == "a" * 40
     assert bring(admin_user).json()["owner"] == programmer.username
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -64,7 +65,9 @@ def assert_whole(found) -> None:
 
 
 def test_it_comes_to_its_end(run):
-    assert_whole(run(BEGINNING + LOOP))
+    found = run(BEGINNING + LOOP)
+    assert_whole(found)
+    assert {message.total_steps for message in found.of("steps")} == {12}  # as long as its loader says
 
 
 def test_an_error_is_told_in_a_sentence_and_the_last_rows_are_there(run):
@@ -85,8 +88,12 @@ def test_exit_with_zero_is_a_good_end(run):
 
 
 def test_exit_with_a_number_is_a_failure(run):
-    found = run(BEGINNING + LOOP + "import sys; sys.exit(3)\n")
-    assert found.failure.error == "The script ended with exit code 3."
+    said = "usage: train.py\\ntrain.py: error: --lr is missing"
+    found = run(BEGINNING + LOOP + f"import sys; print('{said}', file=sys.stderr); sys.exit(3)\n")
+    last = "train.py: error: --lr is missing"
+    assert found.failure.error == f"The script ended with exit code 3. Last on stderr: {last}"
+    assert found.failure.traceback == "usage: train.py\ntrain.py: error: --lr is missing"
+    assert "usage: train.py\n" in found.log
     assert found.code not in (0, None)
     assert len(found.rows) == 12
 
@@ -245,6 +252,18 @@ def test_what_is_wrong_with_its_code_is_told(run):
     found = run("import a_package_that_is_not_there\n")
     assert found.failure.error == "ModuleNotFoundError: No module named 'a_package_that_is_not_there'"
     assert "train.py" in found.failure.traceback
+
+
+def test_a_package_that_is_another_one_at_a_resume_makes_it_approximate(launcher, tmp_path):
+    """As in an environment that was built anew, or upgraded. It is said at each resume, not at the first alone."""
+    script, package = written(tmp_path, "import helper\n" + BEGINNING + ENDLESS), tmp_path / "helper.py"
+    said, spec = [], spec_of(tmp_path, script)
+    for version in ("1.0", "1.0", "2.0.1", "2.0.1"):
+        package.write_text(f"__version__ = {version!r}\n")
+        found = ended(spec, launcher, stop_after_rows=3)
+        said.append(found.of("started")[0].approximate)
+        spec = replace(spec, checkpoint=found.of("staged")[-1].path)
+    assert said == [[], [], *[["helper was 1.0 and is now 2.0.1"]] * 2]
 
 
 def test_an_early_end_is_the_same_end_after_a_resume(launcher, tmp_path):

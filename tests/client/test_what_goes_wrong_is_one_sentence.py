@@ -12,6 +12,7 @@ import pytest
 from heimdall import Client, codec
 from heimdall.client import answers, partial_files, profiles, security, shapes
 from heimdall.client.command import exits
+from heimdall.client.command.main import main
 from heimdall.client.errors import (
     CertificateRefused,
     DownloadBroken,
@@ -218,6 +219,22 @@ def test_another_program_that_speaks_json_is_not_taken_for_heimdall(monkeypatch,
         for ask in (lambda: client.job(1), lambda: list(client.jobs()), client.nodes, client.me):
             with pytest.raises(NotHeimdall):
                 ask()
+
+
+def test_an_answer_that_lacks_what_a_command_shows_or_never_ends_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(Pages, "said", b'{"id": 1, "name": "x", "schema": {}, "results": [{"name": "n"}]}')
+    with pages() as url:
+        monkeypatch.setenv("HEIMDALL_SERVER", url)
+        monkeypatch.setenv("HEIMDALL_TOKEN", "x")
+        for words, lacking in ((["recipes", "x"], "has no 'properties'"), (["nodes"], "has no 'state'")):
+            with pytest.raises(SystemExit) as ended:
+                main(words)
+            said = capsys.readouterr().err
+            assert (ended.value.code, said.count("\n")) == (exits.UNREACHABLE, 1), said
+            assert lacking in said
+        monkeypatch.setattr(answers, "MOST_BYTES", 50)
+        with Client(url, token="x") as client, pytest.raises(NotHeimdall, match="more than"):
+            client.about()
 
 
 def test_the_host_of_a_next_page_is_not_trusted():

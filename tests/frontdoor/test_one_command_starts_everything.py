@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -17,8 +18,9 @@ from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.support.running import PATIENCE, Site, free_port
+from tests.support.running import PATIENCE, ROOT, Site, free_port
 from training.management.commands import start
+from training.management.examples import EXAMPLES
 from training.models import TrainingJob
 
 pytestmark = pytest.mark.processes
@@ -114,10 +116,17 @@ def test_the_first_start_the_proof_ctrl_c_and_the_second_start(site):
 
 @pytest.mark.django_db
 def test_what_the_first_start_has_prepared_is_looked_at_and_not_made_again(settings, tmp_path, monkeypatch):
-    settings.DATA_DIR, settings.DEMO = tmp_path, True
+    settings.DATA_DIR, settings.DEMO = tmp_path, "examples"
     monkeypatch.setattr(start, "setproctitle", lambda title: None)
     call_command("start", "--prepare-only", stdout=(said := StringIO()))
     assert "password" in said.getvalue()
+    assert "Not all" not in said.getvalue()
+    found = {job.job_name.removeprefix("Example: "): job for job in TrainingJob.objects.filter(recipe="")}
+    programs = {path.parent.name for path in (ROOT / "examples").glob("*/*") if path.suffix in (".py", ".sh")}
+    needed = {one.folder for one in EXAMPLES if one.needs and importlib.util.find_spec(one.needs) is None}
+    assert found.keys() == programs - needed
+    commands = {name for name, job in found.items() if job.program["kind"] == "command"}
+    assert commands == {"numbers", "shell"}
     written, made = start.token_file().stat().st_mtime_ns, TrainingJob.objects.count()
     with CaptureQueriesContext(connection) as asked:
         call_command("start", "--prepare-only", stdout=(said := StringIO()))

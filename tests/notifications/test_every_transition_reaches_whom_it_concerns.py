@@ -8,6 +8,7 @@ import pytest
 from django.db import transaction
 
 from heimdall.errors import InvalidInput
+from tests.support.programs import submitted
 from training import lifecycle, services
 from training.errors import NotAllowed, NotFound
 from training.lifecycle import Status
@@ -15,6 +16,7 @@ from training.models import Delivery, Subscription, Watch
 from training.notifications import Topic, topic_of
 
 pytestmark = pytest.mark.django_db
+SECRET = "correct horse battery"
 
 
 def topics(subscription: Subscription | None = None) -> list[str]:
@@ -64,6 +66,19 @@ def test_a_message_says_what_a_receiver_needs(subscribed, make_job, alice):
     assert content["id"] == str(Delivery.objects.get().key)
     assert content["job"]["url"].endswith(f"/jobs/{job.pk}/")
     assert content["text"].startswith(f"a job (job {job.pk}): stopping. Asked to cancel. http")
+
+
+def test_a_message_of_a_program_says_its_command_and_none_of_its_secrets(subscribed, admin_user):
+    hook = subscribed(by=admin_user)
+    program = {"command": ["python", "train.py", "--lr", "1"], "variables": {"MODE": "fast"}}
+    job = submitted(admin_user, program=program, secrets={"API_KEY": SECRET})
+    services.cancel(job, by=admin_user)
+    assert topics(hook) == ["submitted", "cancelled"]
+    for delivery in Delivery.objects.all():
+        told = delivery.content["job"]
+        assert (told["recipe"], told["command"]) == (None, program["command"])
+        assert SECRET not in str(delivery.content)
+        assert "fast" not in str(delivery.content)
 
 
 def test_chosen_topics_alone_are_told(subscribed, make_job, alice):

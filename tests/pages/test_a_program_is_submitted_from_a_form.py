@@ -208,7 +208,9 @@ def test_programs_are_compared_by_their_command_and_code(browse, admin_user):
     second = submitted(admin_user, files={"b.py": "2"}, program={"command": ["python", "b.py"]})
     assert kept(admin_user) == first.code
     text = words(html(browse(admin_user).get(f"/compare/?jobs={first.pk},{second.pk}")))
-    assert "python train.py" in text
-    assert second.code.digest in text
-    assert "None were given." in text
-    assert "Their settings are the same" not in text
+    assert "Settings 2 differ" in text
+    assert f"#{first.pk} #{second.pk} Command python train.py python b.py" in text
+    assert f"Code {first.code.digest[:12]} {second.code.digest[:12]}" in text
+    assert "Environment" not in text
+    file = browse(admin_user).get(f"/compare/?jobs={first.pk},{second.pk}&format=csv").content.decode()
+    assert f"code,{first.code.digest},{second.code.digest}" in file

@@ -82,6 +82,48 @@ def test_a_check_that_did_not_pass_is_kept_and_shown_and_promises_nothing(admin_
     assert f"Checked {verdict.replace('_', ' ')} on H200, torch 2.13.0, by job {check.pk} : Because." in shown
 
 
+def test_the_page_of_a_check_shows_its_findings_and_its_log_no_line_of_ours(admin_user, node):
+    job = submitted(admin_user, files=SCRIPT)
+    check = services.check(job, by=admin_user).job
+    client = Client()
+    client.force_login(admin_user)
+    waiting = words(html(client.get(f"/jobs/{check.pk}/")))
+    assert f"Check of exactness the script of job {job.pk} It trains the script straight, twice" in waiting
+    attempt = services.claim(node=node, slot=0, pid=1, job_id=check.pk)
+    controls = [
+        {"name": name, "left_out": f"the {name}", "was_noticed": name == "generators"}
+        for name in ("generators", "schedule")
+    ]
+    result = {
+        "verdict": "exact",
+        "reason": "Because.",
+        "steps": 30,
+        "stops": [[14, 29], [1]],
+        "controls": controls,
+    }
+    said = (
+        f"{exactness.RESULT_MARK}{exactness.check_word(check)} {json.dumps(result | {'environment': PLACE})}"
+    )
+    for text in (f"noise\nEXACT: Because.\n{said[:30]}", said[30:60], f"{said[60:]}\rThe result was kept.\n"):
+        LogChunk.objects.create(job=check, attempt=1, text=text)
+    services.complete(attempt, None)
+    page = html(client.get(f"/jobs/{check.pk}/"))
+    shown = words(page)
+    found = "Because. Steps trained 30 Stopped after step 14, 29 Stopped after step 1 Without the generators noticed"
+    assert (
+        f"Exact the script of job {job.pk} {found} Without the schedule not noticed : the result is the same"
+        in shown
+    )
+    assert "On H200, torch 2.13.0" in shown
+    assert exactness.check_word(check) not in page
+    assert exactness.RESULT_MARK not in page
+    log = "".join(LogChunk.objects.filter(job=check).order_by("id").values_list("text", flat=True))
+    assert log == "noise\nEXACT: Because.\nThe result was kept.\n"
+    assert "Completed. " in shown
+    assert "after 0 epochs" not in shown
+    assert "does not say how long" not in shown
+
+
 def test_the_log_of_another_program_shows_nothing(admin_user):
     job = submitted(admin_user, files=SCRIPT)
     ended(job)

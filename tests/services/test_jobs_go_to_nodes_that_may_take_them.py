@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from django.contrib.auth.models import Permission
 from django.db.models.functions import Now
 
 from heimdall.errors import InvalidInput
+from tests.support.programs import HELLO, submitted
 from training import host, queries, queue, services
 from training.errors import NotAllowed, TransitionRefused
 from training.lifecycle import Answer
@@ -17,6 +19,7 @@ from training.scheduling import preemption
 from training.worker import tasks
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("each_database")]
+FOR_UV = HELLO | {"requirements.txt": "numpy\n"}
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +60,30 @@ def test_the_pool_is_a_name_and_may_be_changed_while_the_job_waits(alice):
     assert claim(node) == result.job.pk
     with pytest.raises(InvalidInput, match="pool"):
         services.edit(result.job, by=alice, pool="not a name")
+
+
+def test_a_program_goes_to_a_node_that_has_its_environment_and_to_no_other(admin_user, settings):
+    settings.ENVIRONMENTS = {"torch26": sys.executable, "gone": "/nowhere/python"}
+    assert services.register_node().environments == ["torch26"]
+    Node.objects.all().delete()
+    settings.ENVIRONMENTS = {}
+    elsewhere = Node.objects.create(name="elsewhere", environments=["torch26"])  # silent by now
+    program = {"command": ["ls"], "environment": "torch26"}
+    job = submitted(admin_user, program=program)
+    plain = node_named("plain")
+    assert (claim(plain), waiting(job)[0]) == (None, "no_environment")
+    said = queries.job_dict(job)["waiting"]["message"]
+    assert said == "No connected host has the environment torch26 (HEIMDALL_ENVIRONMENTS)."
+    Node.objects.filter(pk=elsewhere.pk).update(last_seen_at=Now())
+    assert (waiting(job)[0], claim(plain), claim(elsewhere)) == ("next", None, job.pk)
+    anywhere = [
+        submitted(admin_user, files=FOR_UV, program={"command": ["ls"], "environment": name})
+        for name in ("", "uv")
+    ]
+    assert [waiting(one)[0] for one in anywhere] == ["next", "turn"]
+    assert [claim(plain), claim(plain)] == [one.pk for one in anywhere]
+    with pytest.raises(InvalidInput, match="choose one of torch26, uv"):
+        submitted(admin_user, program={"command": ["ls"], "environment": "torch27"})
 
 
 def test_a_drained_node_claims_nothing_until_it_is_undrained(make_job, admin_user):

@@ -7,15 +7,17 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.models import Group, Permission
 from django.core.management import call_command
+from django.db.models import F
 from django.utils import timezone
 
 from heimdall.errors import InvalidInput
-from tests.conftest import put
+from tests.conftest import give_checkpoint, put
 from tests.support.checkpoint_files import stored
 from tests.support.programs import HELLO, archive_of, kept, submitted, tar_of
 from training import placement, policy, queries, services
 from training.errors import NotAllowed, TransitionRefused
-from training.models import CodeArchive, TrainingJob, code_storage
+from training.models import Checkpoint, CodeArchive, TrainingJob, code_storage
+from training.queries.code import commit_of
 
 pytestmark = pytest.mark.django_db
 SECRET = "correct horse battery"
@@ -66,6 +68,8 @@ def test_a_group_that_an_administrator_changed_stays_as_it_is(programmer):
         ({"program": {"command": ["ls"], "kind": "script"}}, "program.command", "python FILE.py"),
         ({"program": {"command": ["ls"], "hook": "lightning"}}, "program.hook", "python FILE.py"),
         ({"program": {"command": ["ls"], "comand": 1}}, "program.comand", "not a field of this program"),
+        ({"program": {"command": ["", "ls"]}}, "program.command", "first word is empty"),
+        ({"program": {"command": ["ls"], "checkpoint_folder": "/a"}}, "program.checkpoint_folder", "leads out"),
         ({"program": {"command": ["ls"], "environment": "gone"}}, "program.environment", "HEIMDALL_ENVIRONMENTS"),
         ({"program": {"command": ["ls"], "metric_patterns": ["("]}}, "program.metric_patterns", "no regular"),
         ({"program": {"command": ["ls"], "metric_patterns": ["(?P<a>{5555555555})"]}}, "program.metric_patterns", ""),
@@ -104,7 +108,15 @@ def test_a_file_that_mentions_heimdall_is_a_script_and_all_else_a_command(admin_
         job = submitted(admin_user, files=files)
         assert job.program["kind"] == kind
     described = {"command": ["python", "train.py"], "checkpoint_folder": "kept"}
-    job = submitted(admin_user, files=kinds["script"], program=described)
+    for own in (
+        {"checkpoint_folder": "kept"},
+        {"metric_patterns": ["loss=(?P<loss>.+)"]},
+        {"pause_signal": "USR1"},
+    ):
+        program = {"command": ["python", "train.py"]} | own
+        said = refused(admin_user, f"program.{next(iter(own))}", files=kinds["script"], program=program)
+        assert "Leave this out, or run the script as a command" in said
+    job = submitted(admin_user, files=kinds["script"], program=described | {"kind": "command"})
     assert (job.program["kind"], queries.promise(job)) == ("command", "its own checkpoints")
 
 
@@ -112,6 +124,7 @@ def test_code_is_kept_once_however_often_and_by_whomever_it_is_brought(admin_use
     before = set(code_storage().names("archives"))
     first, second = kept(admin_user), kept(programmer)
     assert (first.pk, first.owner, first.names) == (second.pk, admin_user, ["train.py"])
+    assert set(first.brought.values_list("owner__username", flat=True)) == {"root", "alice"}
     as_tar_makes_it = tarfile.TarInfo("./train.py")
     as_tar_makes_it.mode = 0o664
     folder = tarfile.TarInfo("./")
@@ -119,6 +132,49 @@ def test_code_is_kept_once_however_often_and_by_whomever_it_is_brought(admin_use
     by_hand = tar_of((folder, b""), (as_tar_makes_it, HELLO["train.py"].encode()))
     assert services.keep_code(io.BytesIO(by_hand), by=programmer).pk == first.pk
     assert set(code_storage().names("archives")) == before | {str(first.file)}
+
+
+def test_a_digest_lets_nobody_run_code_whose_content_they_did_not_have(admin_user, programmer, mallory, team):
+    mallory.groups.add(Group.objects.get(name=policy.PROGRAMMERS))
+    stranger = type(mallory).objects.get(pk=mallory.pk)
+    code = services.keep_code(io.BytesIO(archive_of(HELLO)), by=admin_user, commit="a" * 40, is_dirty=True)
+    program = {"command": ["ls"]}
+
+    def submit(by):
+        return services.submit(by=by, job_name="x", config={}, program=program, code=code.digest).job
+
+    for by in (stranger, programmer):
+        with pytest.raises(InvalidInput, match="no code with this digest"):
+            submit(by)
+    seen = services.submit(
+        by=admin_user, job_name="x", config={}, program=program, code=code.digest, team=team
+    ).job
+    assert seen.code == code
+    cloned = services.clone(seen, by=programmer).job  # a member of the team sees that job, and what it runs
+    assert commit_of(cloned).commit == "a" * 40
+    services.cancel(seen, by=admin_user)
+    services.delete(seen, by=admin_user)
+    assert submit(programmer).code == code
+    with pytest.raises(InvalidInput, match="no code with this digest"):
+        submit(stranger)
+    kept(stranger)
+    assert (submit(stranger).code, commit_of(submit(stranger)).commit) == (code, "")
+
+
+def test_the_group_that_may_run_programs_is_no_team(admin_user, programmer, mallory):
+    group = Group.objects.get(name=policy.PROGRAMMERS)
+    mallory.groups.add(group)
+    mallory = type(mallory).objects.get(pk=mallory.pk)
+    assert [team.name for team in policy.nameable_teams(admin_user)] == ["radio"]
+    assert list(policy.teams_of(programmer).values()) == ["radio"]
+    for person in (admin_user, programmer):
+        with pytest.raises(InvalidInput, match="not in this team"):
+            submitted(person, team=group)
+        with pytest.raises(InvalidInput, match="not in this team"):
+            policy.team_named(policy.PROGRAMMERS, person)
+    job = submitted(programmer)
+    TrainingJob.objects.filter(pk=job.pk).update(team=group)  # from a time when it could be given
+    assert not policy.visible_jobs(mallory).exists()
 
 
 def link(name, to):
@@ -208,6 +264,21 @@ def test_code_goes_when_no_job_runs_it_and_nobody_brought_it_lately(admin_user, 
     there = set(code_storage().names("archives"))
     assert {str(job.code.file), str(fresh.file)} <= there
     assert str(unused.file) not in there
+
+
+@pytest.mark.parametrize("files", [HELLO, {"train.py": "import heimdall\n"}], ids=["command", "script"])
+def test_checkpoints_of_programs_are_retired_as_those_of_recipes(admin_user, files):
+    jobs = [
+        submitted(admin_user, files=files, config=config) for config in ({}, {"keep_last": 1, "keep_best": 0})
+    ]
+    for job in jobs:
+        for step in range(1, 6):
+            give_checkpoint(job, step=step, epoch=step, kinds=("periodic", "best"))
+        Checkpoint.objects.filter(job=job, step=2).update(pinned=True)
+        Checkpoint.objects.filter(job=job).update(val_loss=F("step"))
+        services.retire_checkpoints(job)
+    kept_steps = [set(Checkpoint.objects.filter(job=job).values_list("step", flat=True)) for job in jobs]
+    assert kept_steps == [{1, 2, 4, 5}, {2, 5}]  # without a word of it: the newest two, and the best
 
 
 def test_a_person_without_the_permission_brings_no_code(bob):

@@ -37,5 +37,21 @@ def test_a_secret_of_several_lines_is_hidden_in_each_of_them_and_in_a_dict():
     assert mask.hide(f"{KEY}abcdefgh {[KEY]}") == f"{HIDDEN}{HIDDEN} ['{HIDDEN}']"
 
 
+def test_secrets_that_overlap_leave_nothing_of_each_other():
+    first, second = "correct horse", "horse battery"
+    for printed in ("correct horse battery", "a correct horse battery staple", "correct horse horse battery"):
+        said = SecretMask([first, second]).hide(printed)
+        assert not [word for word in ("correct", "horse", "battery") if word in said]
+    words, text = ["aabaab", "abaaba", "bbbbbb"], "aabaabaabaab bbbbbbbb aabaababbbbbb"
+    covered = {place for word in words for at in range(len(text)) if text.startswith(word, at)
+               for place in range(at, at + len(word))}  # fmt: skip
+    whole = SecretMask(words).hide(text)
+    assert whole.replace(HIDDEN, "") == "".join(sign for at, sign in enumerate(text) if at not in covered)
+    for size in range(1, 9):
+        mask = SecretMask(words)
+        pieces = [mask.pass_on(text[at : at + size]) for at in range(0, len(text), size)]
+        assert "".join([*pieces, mask.rest()]) == whole, size
+
+
 def test_half_of_a_surrogate_pair_in_a_secret_ends_nothing():
     assert SecretMask(["abc\udcffdef"]).hide("abc\udcffdef") == HIDDEN

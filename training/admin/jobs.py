@@ -34,6 +34,7 @@ from training.presentation.confirmations import question, question_for_many
 from training.presentation.form_fields import TagsField
 from training.presentation.program_facts import program_of
 from training.presentation.throttles import throttle_verbs
+from training.queries.code import commit_of
 from training.templatetags.heimdall import buttons_of, clock, loss, percent, progress_words, runs, state_word
 
 ASKS_FIRST = {Verb.RESTART, Verb.CANCEL, Verb.DISCARD, Verb.DELETE}
@@ -209,7 +210,8 @@ class JobAdmin(ModelAdmin):
         rows = [("Command", shown["command"]), *shown["facts"]]
         rows += list(job.program["variables"].items())
         rows += [(name, "secret") for name in job.program["secrets"]]
-        rows += [("Code", job.code.digest), ("Commit", job.code.commit or "none")]
+        brought = commit_of(job)
+        rows += [("Code", job.code.digest), ("Commit", (brought and brought.commit) or "none")]
         facts = format_html_join("", "<div><dt>{}</dt><dd>{}</dd></div>", rows)
         address = reverse("job-code", args=[job.pk])
         return format_html(

@@ -61,7 +61,7 @@ class MeView(ApiView):
             {
                 "username": request.user.get_username(),
                 "is_administrator": request.user.is_superuser,
-                "teams": sorted(group.name for group in request.user.groups.all()),
+                "teams": sorted(policy.teams_of(request.user).values()),
                 "rights": [str(right) for right in policy.Right if right in rights],
             }
         )

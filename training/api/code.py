@@ -43,8 +43,11 @@ class CodeShape(rest.Serializer):
     size = rest.IntegerField(min_value=0, help_text="Bytes of its files.")
     num_files = rest.IntegerField(min_value=0)
     files = rest.ListField(child=rest.CharField(), help_text="Their paths.")
-    commit = rest.CharField(allow_blank=True)
-    is_dirty = rest.BooleanField()
+    commit = rest.CharField(
+        allow_blank=True,
+        help_text="Where git stood when you brought it; else as it stands at the newest job that runs it.",
+    )
+    is_dirty = rest.BooleanField(help_text="Whether something differed from that commit.")
     owner = rest.CharField(
         allow_blank=True, help_text="Who brought it first; empty where you see no job of theirs."
     )

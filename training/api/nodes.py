@@ -48,6 +48,9 @@ class NodeShape(rest.Serializer):
     name = rest.CharField()
     state = rest.ChoiceField(choices=STATES)
     pools = rest.ListField(child=rest.CharField())
+    environments = rest.ListField(
+        child=rest.CharField(), help_text="Named environments that programs can run in there."
+    )
     slots = SlotShape(many=True)
     free_slots = rest.IntegerField(min_value=0, help_text="That a job could take now.")
     cpu_percent = rest.FloatField(allow_null=True)

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from heimdall.errors import InvalidInput
-from training import services
+from training import policy, services
 from training.api import pagination, serializers
 from training.api.base import ApiView, find_job, given
 from training.api.schema import answers, document
@@ -220,7 +220,7 @@ def _deliveries(rows: Iterable[Delivery]) -> list[dict[str, Any]]:
 
 
 def _team(name: str | None, user: Any) -> Any:
-    team = user.groups.filter(name=name).first() if name else None
+    team = policy.own_teams(user).filter(name=name).first() if name else None
     if name and team is None:
         raise InvalidInput({"team": ["You are not in this team."]})
     return team

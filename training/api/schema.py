@@ -14,6 +14,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from heimdall import __version__
 from heimdall.attached.program import Program
 from heimdall.recipes import registry
+from training import policy
 from training.api import idempotency, serializers
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
 from training.models import Checkpoint, Delivery, Subscription
@@ -187,7 +188,8 @@ def _add_recipes(schemas: dict[str, Any], user: Any) -> None:
     names = registry.names()
     if not names:
         return
-    teams = [group.name for group in user.groups.all()] if user is not None and user.is_authenticated else []
+    is_known = user is not None and user.is_authenticated
+    teams = list(policy.teams_of(user).values()) if is_known else []
     any_recipe = schemas["NewJobRequest"]
     components = {name: f"{_camel(name)}JobRequest" for name in names}
     for name, component in components.items():

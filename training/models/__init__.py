@@ -4,7 +4,7 @@ jobs.py           jobs, and the tags that they are found by
 attempts.py       each claim of a job by a supervisor, from claim to landing
 checkpoints.py    one row a durable file
 datasets.py       synthetic datasets and their shards
-code.py           the code of programs
+code.py           the code of programs, and who brought it
 checks.py         whether scripts are resumed exactly, as checks have shown
 history.py        events of jobs, and the deletions that outlast them
 metrics.py        the values of each step, and blocks of steps folded together
@@ -13,6 +13,7 @@ nodes.py          the hosts that jobs run on, and what happened to each
 notifications.py  watches, subscriptions, and the outbox of messages
 saved_views.py    lists of jobs that people gave names to
 tokens.py         what programs log in with: of each the hash of its value
+groups.py         groups that give a right and are no teams
 answers.py        answers that are kept, so that a request sent twice is done once
 installation.py   the one row of the installation itself
 
@@ -24,8 +25,9 @@ from training.models.answers import KEY_LENGTH, KeptAnswer
 from training.models.attempts import WAIT_BUCKETS, Attempt
 from training.models.checkpoints import Checkpoint
 from training.models.checks import ExactnessCheck
-from training.models.code import CodeArchive
+from training.models.code import BroughtCode, CodeArchive
 from training.models.datasets import Dataset, Shard
+from training.models.groups import RightsGroup
 from training.models.history import Deletion, Event
 from training.models.installation import Installation
 from training.models.jobs import JOB_ORDERS, Tag, TrainingJob
@@ -44,6 +46,7 @@ __all__ = [
     "ApiToken",
     "Artifact",
     "Attempt",
+    "BroughtCode",
     "Checkpoint",
     "CodeArchive",
     "Dataset",
@@ -58,6 +61,7 @@ __all__ = [
     "MetricBlock",
     "Node",
     "NodeEvent",
+    "RightsGroup",
     "SavedView",
     "Shard",
     "Subscription",

@@ -1,4 +1,4 @@
-"""The code of programs: each archive once, however many jobs run it."""
+"""The code of programs: each archive once, however many jobs run it, and who brought it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ class CodeArchive(models.Model):
     digest = models.CharField(max_length=64, unique=True)
     size = models.PositiveBigIntegerField(help_text="Of the files, unpacked, in bytes.")
     names = models.JSONField(default=list, help_text="The paths of its files, in order.")
-    commit = models.CharField(max_length=64, blank=True, help_text="Where git stood when it was packed.")
-    is_dirty = models.BooleanField(default=False, help_text="Whether something differed from that commit.")
     file = models.FileField(storage=code_storage, max_length=255)
     file_size = models.PositiveBigIntegerField(help_text="Of the stored archive, in bytes.")
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.PROTECT,
         related_name="code_archives",
-        help_text="Who brought it first.",
+        help_text="Who brought it first: its bytes count for them.",
     )
     created_at = models.DateTimeField(db_default=Now())
     brought_at = models.DateTimeField(
@@ -44,3 +42,20 @@ class CodeArchive(models.Model):
     def file_name(self) -> str:
         """In the store."""
         return self.file.name or ""
+
+
+class BroughtCode(models.Model):
+    """Who may run an archive, for they had its content: they brought it, or ran the code of a job that they saw."""
+
+    code = models.ForeignKey(CodeArchive, on_delete=models.CASCADE, related_name="brought")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="brought_code")
+    commit = models.CharField(max_length=64, blank=True, help_text="Where git stood when they packed it.")
+    is_dirty = models.BooleanField(default=False, help_text="Whether something differed from that commit.")
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["code", "owner"], name="code_is_noted_once_a_person")]
+
+    def __str__(self) -> str:
+        return f"code {self.code_id} of {self.owner_id}"

@@ -17,6 +17,11 @@ class Node(models.Model):
         default=list, blank=True, help_text="Of each slot: the device, and what it is called."
     )
     pools = models.JSONField(default=list, blank=True, help_text="Labels that jobs may ask for.")
+    environments = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Names of the Pythons that programs may run in here, beside its own.",
+    )
     versions = models.JSONField(default=dict, blank=True)
     load = models.JSONField(
         default=dict, blank=True, help_text="Memory and utilisation, as the worker last measured them."

@@ -10,6 +10,7 @@ from training.placement.reasons import FARTHEST_AHEAD, REASON_CODES, Reason, wai
 from training.placement.slots import (
     NEEDS_NO_GPU,
     busy_slots,
+    environments_known,
     fits,
     free_slots,
     live_nodes,
@@ -29,6 +30,7 @@ __all__ = [
     "Reason",
     "busy_slots",
     "claimable_jobs",
+    "environments_known",
     "fits",
     "free_slots",
     "live_nodes",

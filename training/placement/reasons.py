@@ -17,7 +17,9 @@ from training.placement.order import BACKS_OFF, IN_ORDER, IN_QUEUE, dataset_make
 from training.placement.slots import (
     BusySlots,
     busy_slots,
+    environment_of,
     free_slots,
+    has_environment,
     live_nodes,
     may_run,
     needs_gpu,
@@ -33,6 +35,7 @@ REASON_CODES = (
     "dataset",
     "no_node",
     "no_pool",
+    "no_environment",
     "no_gpu",
     "no_programs",
     "drained",
@@ -110,6 +113,13 @@ class _QueueState:
         if not fitting:
             return "no_pool", f"No live node is in the pool {job.pool}."
         which = f" of the pool {job.pool}" if job.pool else ""
+        fitting = [node for node in fitting if has_environment(node, job)]
+        if not fitting:
+            name = environment_of(job)
+            return (
+                "no_environment",
+                f"No connected host{which} has the environment {name} (HEIMDALL_ENVIRONMENTS).",
+            )
         fitting = [node for node in fitting if slots_for(job, node)]
         if not fitting:
             return "no_gpu", f"It asks for a GPU, and no live node{which} has one."

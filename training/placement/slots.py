@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
+from heimdall.attached.program import UV
 from training.models import Attempt, Node, TrainingJob
 from training.statements import made_once, rows_of
 
@@ -33,13 +34,14 @@ def fits(node: Node, slot: int | None = None) -> Q:
     in_pools = Q(pool__in=["", *node.pools])
     if not settings.PROGRAMS:
         in_pools &= IS_RECIPE
+    in_pools &= IS_RECIPE | Q(program__environment__in=_environments_of(node))
     slots = range(node.slots) if slot is None else [slot]
     return in_pools if any(_has_gpu(node, one) for one in slots) else in_pools & NEEDS_NO_GPU
 
 
 def slots_for(job: TrainingJob | Any, node: Node) -> list[int]:
     """What `fits` says of one job: the slots of the node that may run it."""
-    if (job.pool and job.pool not in node.pools) or not may_run(job):
+    if (job.pool and job.pool not in node.pools) or not may_run(job) or not has_environment(node, job):
         return []
     return [slot for slot in range(node.slots) if not needs_gpu(job) or _has_gpu(node, slot)]
 
@@ -47,6 +49,21 @@ def slots_for(job: TrainingJob | Any, node: Node) -> list[int]:
 def may_run(job: TrainingJob | Any) -> bool:
     """Whether such jobs are run at all."""
     return bool(settings.PROGRAMS or job.recipe)
+
+
+def environment_of(job: TrainingJob | Any) -> str:
+    """What the job's program runs in; empty for a recipe, too."""
+    return job.program["environment"] if job.program else ""
+
+
+def has_environment(node: Node, job: TrainingJob | Any) -> bool:
+    return environment_of(job) in _environments_of(node)
+
+
+def environments_known() -> list[str]:
+    """The names of those that some node has, be it silent now, and of this process's own."""
+    of_nodes = (name for names in Node.objects.values_list("environments", flat=True) for name in names)
+    return sorted({*settings.ENVIRONMENTS, *of_nodes})
 
 
 def needs_gpu(job: TrainingJob | Any) -> bool:
@@ -75,6 +92,11 @@ def free_slots(node: Node, busy: BusySlots, job: TrainingJob | Any | None = None
     """The slots of the node that hold no job; of those only the ones that may run this job, where one is given."""
     slots = range(node.slots) if job is None else slots_for(job, node)
     return [slot for slot in slots if slot not in busy[node.pk]]
+
+
+def _environments_of(node: Node) -> list[str]:
+    """The worker's own Python and uv are on every node."""
+    return ["", UV, *node.environments]
 
 
 def _has_gpu(node: Node, slot: int) -> bool:

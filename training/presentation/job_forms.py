@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib.auth.models import Group
 
 from heimdall.errors import InvalidInput
 from heimdall.recipes import registry
-from training import fields
+from training import fields, policy
 from training.presentation.config_groups import OTHER_GROUP
 from training.presentation.form_fields import Shown, TagsField, field_of
 
@@ -55,7 +54,7 @@ class JobForm(forms.Form):
 
     def offer_teams(self, user: Any) -> None:
         """A field for the team, where this user has one to choose."""
-        teams = Group.objects.all() if user.is_superuser else user.groups.all()
+        teams = policy.nameable_teams(user)
         if teams.exists():
             self.fields["team"] = forms.ModelChoiceField(
                 teams,

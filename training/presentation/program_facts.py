@@ -18,6 +18,23 @@ PROMISE_MEANS = {
 _HOOKS = {"hugging_face": "Hugging Face Trainer", "lightning": "Lightning Trainer"}
 
 
+def _findings(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """The table of a check. A process printed what is read here: it may hold anything."""
+    stops, controls = _those_of(list, result.get("stops")), _those_of(dict, result.get("controls"))
+    rows = [("Steps trained", result.get("steps"))]
+    rows += [("Stopped after step", ", ".join(map(str, plan))) for plan in stops]
+    rows += [
+        (f"Without {one.get('left_out')}", "noticed" if one.get("was_noticed") else "not noticed")
+        for one in controls
+    ]
+    rows += [("First other step", result.get("first_step")), ("First difference", result.get("first_state"))]
+    return [(name, str(value)) for name, value in rows if value]
+
+
+def _those_of(kind: type, values: Any) -> list[Any]:
+    return [one for one in values if isinstance(one, kind)] if isinstance(values, list) else []
+
+
 def program_of(job: TrainingJob) -> dict[str, Any] | None:
     """None where the job runs a recipe."""
     if not job.program:
@@ -35,10 +52,12 @@ def program_of(job: TrainingJob) -> dict[str, Any] | None:
             "Resume arguments": shlex.join(program["resume_arguments"]),
             "Metrics in its log": ", ".join(program["metric_patterns"]),
         }
+    own_check = ExactnessCheck.objects.filter(job=job).first()
     return {
         "command": shlex.join(program["command"]),
         "promise": PROMISE_MEANS[promise(job)],
         "check": job.exactness_checks.exclude(verdict="").order_by("-id").first(),
-        "own_check": ExactnessCheck.objects.filter(job=job).first(),
+        "own_check": own_check,
+        "findings": _findings(own_check.result) if own_check else [],
         "facts": [(name, value) for name, value in facts.items() if value],
     }

@@ -12,8 +12,9 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 
 from heimdall import code_archive
-from heimdall.attached.program import Program
+from heimdall.attached.program import UV, Program
 from heimdall.errors import InvalidInput
+from training import placement
 from training.models import TrainingJob
 from training.presentation.form_fields import JsonField, Shown
 from training.presentation.job_forms import OF_ANY_JOB, JobForm
@@ -121,7 +122,7 @@ class ProgramForm(JobForm):
         super().__init__(*args, **options)
         self.parent = parent
         self.offer_teams(user)
-        names = [*settings.ENVIRONMENTS, "uv"]
+        names = [*placement.environments_known(), UV]
         self.fields["environment"].choices = [("", HOST), *((name, name) for name in names)]  # type: ignore[attr-defined]
         self.fields["code"].help_text = _about_code(parent)
         kept = bool(parent and parent.secrets and parent.owner_id == user.pk)

@@ -53,6 +53,7 @@ def _node_dict(node: Node, held: dict[int, Attempt], is_live: bool, actor: Any) 
         "name": node.name,
         "state": state_of(node, is_live, is_busy=bool(held)),
         "pools": node.pools,
+        "environments": node.environments,
         "slots": [_slot_dict(node, slot, held.get(slot), actor) for slot in _slots(node, held)],
         "free_slots": max(node.slots - len(held), 0) if is_live and placement.takes_jobs(node) else 0,
         "cpu_percent": node.load.get("cpu_percent"),

@@ -154,6 +154,7 @@ class SupervisorLoop(ABC):
                 self.unreported.start_clock()
             case StepsDone():
                 self.unreported.add_steps(message.rows)
+                self.unreported.total_steps = message.total_steps or self.unreported.total_steps
             case EpochDone():
                 self.unreported.epochs.append(message)
             case PhaseChanged():

@@ -22,6 +22,7 @@ class ReportBuffer:
         self.steps: list[dict[str, Any]] = []
         self.epochs: list[EpochDone] = []
         self.phase: str | None = None
+        self.total_steps: int | None = None
         self.log = ""
         self.step_seconds: float | None = None  # a moving average
         self.is_unanswered = False  # whether the last report was written: its answer was lost
@@ -75,7 +76,9 @@ class ReportBuffer:
         """
         is_again, self.is_unanswered = self.is_unanswered, True
         steps, epochs = self._first_steps(), self._first_epochs()
-        return Report(steps, epochs, self.log, self.phase, trainer_pid, self.step_seconds, is_again)
+        return Report(
+            steps, epochs, self.log, self.phase, trainer_pid, self.step_seconds, self.total_steps, is_again
+        )
 
     def mark_reported(self) -> None:
         """The database has answered: what the last report said is known there."""
@@ -83,7 +86,7 @@ class ReportBuffer:
         self._has_reported_steps = self._has_reported_steps or bool(self.steps)
         num_steps, num_epochs = len(self._first_steps()), len(self._first_epochs())
         self.steps, self.epochs = self.steps[num_steps:], self.epochs[num_epochs:]
-        self.phase, self.log = None, ""
+        self.phase, self.log, self.total_steps = None, "", None
 
     def _first_steps(self) -> list[dict[str, Any]]:
         return self.steps[:MOST_STEPS_AT_ONCE]

@@ -15,44 +15,60 @@ class SecretMask:
     def __init__(self, values: Iterable[str]):
         words = {word for value in values for word in _forms(value) if len(word) >= SHORTEST}
         self._words = sorted(words, key=len, reverse=True)  # of two that begin alike, the longer one is found
-        self._pattern = re.compile("|".join(map(re.escape, self._words))) if self._words else None
+        either = "|".join(map(re.escape, self._words))
+        self._any = re.compile(either) if words else None
+        self._each = re.compile(f"(?=({either}))")  # those, too, that begin within another one
         self._held = ""
+        self._covered = 0  # so much of what is held belongs to a secret that is hidden already
 
     def pass_on(self, text: str) -> str:
         """What may be shown now. What may be the beginning of a secret waits for what follows it."""
-        if self._pattern is None:
+        if self._any is None:
             return text
         text = self._held + text
-        end = self._certain(text)
-        self._held = text[end:]
-        return self.hide(text[:end])
+        return self._take(text, len(text) - max(_size_at_the_end(word, text) for word in self._words))
 
     def rest(self) -> str:
         """What still waited, when nothing follows any more."""
-        rest, self._held = self._held, ""
-        return self.hide(rest)
+        return self._take(self._held, len(self._held))
 
     def hide(self, text: str) -> str:
-        return self._pattern.sub(HIDDEN, text) if self._pattern else text
+        return self._hidden(text, len(text), 0)[0]
 
-    def _certain(self, text: str) -> int:
-        """Up to where nothing that follows can change what is a secret."""
-        assert self._pattern is not None
-        done = 0
-        for found in self._pattern.finditer(text):
-            if found.end() == len(text) and self._may_go_on(found.group()):
-                return found.start()
-            done = found.end()
-        open_ = (size for word in self._words for size in self._sizes(word, text, done))
-        return len(text) - max(open_, default=0)
+    def _take(self, text: str, end: int) -> str:
+        shown, hidden_to = self._hidden(text, end, self._covered)
+        self._held, self._covered = text[end:], max(0, hidden_to - end)
+        return shown
 
-    def _may_go_on(self, text: str) -> bool:
-        return any(word.startswith(text) and word != text for word in self._words)
+    def _hidden(self, text: str, end: int, covered: int) -> tuple[str, int]:
+        """The text up to `end`, and how far the last secret that begins there goes."""
+        shown, at = [], covered
+        for start, stop in self._spans(text, covered):
+            if start >= end:
+                break
+            shown += [text[at:start], HIDDEN] if start >= at else []
+            at = stop
+        return "".join([*shown, text[at:end]]), at
 
-    def _sizes(self, word: str, text: str, done: int) -> Iterable[int]:
-        """How many of its first characters the text ends with, at most."""
-        most = min(len(word) - 1, len(text) - done)
-        return next(((size,) for size in range(most, 0, -1) if text.endswith(word[:size])), ())
+    def _spans(self, text: str, covered: int) -> list[tuple[int, int]]:
+        """Where secrets are; those that overlap are one, for what is left of the other could be put together again.
+        Whatever overlaps with what is covered goes on from there."""
+        spans = [(-1, covered)]
+        if self._any is None or self._any.search(text) is None:
+            return spans
+        for found in self._each.finditer(text):
+            start, stop = found.span(1)
+            if start < spans[-1][1]:
+                spans[-1] = (spans[-1][0], max(spans[-1][1], stop))
+            else:
+                spans.append((start, stop))
+        return spans
+
+
+def _size_at_the_end(word: str, text: str) -> int:
+    """How many of its first characters the text ends with, short of all."""
+    most = min(len(word) - 1, len(text))
+    return next((size for size in range(most, 0, -1) if text.endswith(word[:size])), 0)
 
 
 def _forms(value: str) -> set[str]:

@@ -41,7 +41,7 @@ def claim(
         try:
             with transaction.atomic():
                 if not is_just_read:
-                    node.refresh_from_db(fields=["pools", "draining", "drained_at"])
+                    node.refresh_from_db(fields=["pools", "environments", "draining", "drained_at"])
                 job = _next_in_queue(node, slot, job_id)
                 return _claim(job, node, slot, pid, pid_started_at) if job else None
         except Raced:

@@ -70,8 +70,7 @@ def complete(attempt: Attempt, stored: StoredCheckpoint | None) -> None:
     def act(job: TrainingJob) -> None:
         recorded = add_checkpoint_row(job, attempt, stored) if stored else NOTHING_RECORDED
         changes = recorded.changes | (progress_at(stored) if stored else {})
-        epochs = changes.get("current_epoch", job.current_epoch)
-        sentence = f"Completed after {epochs} epochs." if job.job_type == JobType.TRAINING else "Completed."
+        sentence = _completion_words(job, changes)
         if job.stop:
             sentence += f" It was at its end before the {job.stop} came."
         move(job, Verb.COMPLETE, by=WORKER, message=sentence, changes=changes, before=recorded.events)
@@ -79,6 +78,17 @@ def complete(attempt: Attempt, stored: StoredCheckpoint | None) -> None:
         exactness.note_result(job)
 
     end_attempt(attempt, Verb.COMPLETE, act)
+
+
+def _completion_words(job: TrainingJob, changes: dict[str, Any]) -> str:
+    """A program need not have epochs, nor steps."""
+    if job.job_type != JobType.TRAINING:
+        return "Completed."
+    for name in ("epoch", "step"):
+        count = changes.get(f"current_{name}", getattr(job, f"current_{name}"))
+        if count or (job.recipe and name == "epoch"):
+            return f"Completed after {count} {name}s."
+    return "Completed."
 
 
 def release(attempt: Attempt, *, reason: str, delay_seconds: float) -> Landing:

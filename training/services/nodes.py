@@ -38,6 +38,7 @@ def register_node() -> Node:
         "slots": settings.SLOTS,
         "devices": hardware.devices(),
         "pools": settings.POOLS,
+        "environments": hardware.environments(),
         "versions": hardware.versions(),
         "load": hardware.load(),
         "worker_pid": os.getpid(),

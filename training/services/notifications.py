@@ -38,7 +38,7 @@ def unwatch(job: TrainingJob, *, by: Any) -> None:
 
 def subscriptions_of(user: Any) -> QuerySet[Subscription]:
     """Those that the user may see and change: the user's own, and those of the user's teams."""
-    own = Q(user=user.pk) | Q(team__in=user.groups.values("pk"))
+    own = Q(user=user.pk) | Q(team__in=policy.own_teams(user))
     return Subscription.objects.filter(own).select_related("team")
 
 
@@ -62,7 +62,7 @@ def subscribe(
     if via not in Subscription.Via.values or (via == Subscription.Via.EMAIL and not settings.OFFERS_EMAIL):
         offered = "webhook or email" if settings.OFFERS_EMAIL else "webhook"
         raise InvalidInput({"via": [f"{via!r} is not offered here; use {offered}."]})
-    if team is not None and not by.groups.filter(pk=team.pk).exists():
+    if team is not None and team.pk not in policy.teams_of(by):
         raise InvalidInput({"team": ["You are not in this team."]})
     subscription = Subscription(
         via=via,

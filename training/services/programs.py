@@ -26,10 +26,10 @@ from heimdall.attached.program import (
 from heimdall.code_archive import BadArchive
 from heimdall.errors import InvalidConfig, InvalidInput
 from heimdall.recipes import registry
-from training import policy
+from training import placement, policy
 from training.errors import NotAllowed, StorageUnavailable
 from training.lifecycle import JobType
-from training.models import CodeArchive, TrainingJob, code_storage
+from training.models import BroughtCode, CodeArchive, TrainingJob, code_storage
 from training.services import exactness, limits
 from training.services.clock import in_seconds
 from training.services.secrets import SecretsLost, opened, sealed
@@ -39,7 +39,6 @@ MAX_EPOCHS = 100_000
 SHORTEST_SECRET = 6
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{0,64}")
-_COMMANDS_OWN = ("checkpoint_folder", "metric_patterns", "resume_arguments")
 
 
 @dataclass(frozen=True)
@@ -78,17 +77,21 @@ def keep_code(source: IO[bytes], *, by: Any, commit: str = "", is_dirty: bool = 
         raise InvalidInput({"commit": ["A commit of git is written with at most 64 hexadecimal digits."]})
     try:
         with store.received(source) as found:
-            known = _brought_again(found.digest)
-            return known or _store(found, {"owner": by, "commit": commit, "is_dirty": is_dirty})
+            code = _brought_again(found.digest) or _store(found, owner=by)
     except BadArchive as error:
         raise InvalidInput({"code": [str(error)]}) from error
+    BroughtCode.objects.update_or_create(
+        code=code, owner=by, defaults={"commit": commit, "is_dirty": is_dirty}
+    )
+    return code
 
 
-def code_named(digest: Any) -> CodeArchive:
-    """The code with this digest: to know it is to have had its content. It stays until the transaction ends."""
+def code_named(digest: Any, *, by: Any) -> CodeArchive:
+    """The code with this digest, for who brought it or sees a job that runs it: its digest alone, which may stand in
+    a log or in a message, lets nobody run it. It stays until the transaction ends."""
     text = digest if isinstance(digest, str) else ""
     found = CodeArchive.objects.select_for_update(no_key=True).filter(digest=text).first()
-    if not _DIGEST.fullmatch(text) or found is None:
+    if not _DIGEST.fullmatch(text) or found is None or not _may_run(found, by):
         raise InvalidInput(
             {"code": ["There is no code with this digest here: upload it first (POST /v1/training/code)."]}
         )
@@ -124,7 +127,7 @@ def checked(
     described = _described(given)
     values = _kept_values(described, kept_secrets) | given_values
     _require_values(described, values)
-    archive = code_named(code)
+    archive = code_named(code, by=by)
     described = _decided(described, archive)
     _require_environment(described, archive)
     settled = _clean_config(config)
@@ -148,13 +151,26 @@ def _brought_again(digest: str) -> CodeArchive | None:
     return CodeArchive.objects.filter(digest=digest).first()
 
 
-def _store(found: store.ExaminedCode, about: dict[str, Any]) -> CodeArchive:
-    limits.require_room_for_code(about["owner"], found.path.stat().st_size)
+def _may_run(code: CodeArchive, by: Any) -> bool:
+    """Whether they had its content. Of a job's code that they see, they have it from now on, as that job shows it."""
+    if isinstance(by, policy.System) or code.brought.filter(owner=by.pk).exists():
+        return True
+    seen = policy.visible_jobs(by).filter(code=code).order_by("-id").first()
+    if seen is None:
+        return False
+    of_job = code.brought.filter(owner=seen.owner_id).first() or BroughtCode()
+    facts = {"commit": of_job.commit, "is_dirty": of_job.is_dirty}
+    BroughtCode.objects.get_or_create(code=code, owner=by, defaults=facts)
+    return True
+
+
+def _store(found: store.ExaminedCode, *, owner: Any) -> CodeArchive:
+    limits.require_room_for_code(owner, found.path.stat().st_size)
     name, file_size = store.store(found)
     facts = {"size": found.size, "names": found.names, "file": name, "file_size": file_size}
     try:
         with transaction.atomic():
-            row = CodeArchive.objects.create(digest=found.digest, **facts, **about)
+            row = CodeArchive.objects.create(digest=found.digest, owner=owner, **facts)
     except IntegrityError:  # somebody brought the same meanwhile
         store.delete_file(name)
         row = CodeArchive.objects.get(digest=found.digest)
@@ -198,10 +214,7 @@ def _decided(program: Program, code: CodeArchive) -> Program:
     if program.kind:
         return program
     is_script = bool(program.hook) or bool(
-        script in names
-        and script
-        and not any(getattr(program, name) for name in _COMMANDS_OWN)
-        and "heimdall" in store.text_of(code, script)
+        script and script in names and "heimdall" in store.text_of(code, script)
     )
     kind = "script" if is_script else "command"
     return _described(program.model_dump(mode="json") | {"kind": kind})
@@ -211,9 +224,9 @@ def _require_environment(program: Program, code: CodeArchive) -> None:
     name, refused = program.environment, ""
     if name == UV and not environment_sources(set(code.names), program.directory):
         refused = NO_SOURCES
-    elif name and name != UV and name not in settings.ENVIRONMENTS:
-        known = ", ".join([*settings.ENVIRONMENTS, UV])
-        refused = f"There is no environment {name!r} here: choose one of {known} (HEIMDALL_ENVIRONMENTS)."
+    elif name and name != UV and name not in (known := placement.environments_known()):
+        choices = ", ".join([*known, UV])
+        refused = f"No host has the environment {name!r}: choose one of {choices} (HEIMDALL_ENVIRONMENTS)."
     if refused:
         raise InvalidInput({"program.environment": [refused]})
 

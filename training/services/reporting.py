@@ -31,6 +31,7 @@ class Report:
     phase: str | None = None
     trainer_pid: int | None = None
     step_seconds: float | None = None
+    total_steps: int | None = None
     is_again: bool = False
     """No answer came when this report, or the first part of it, was sent before: twice is to be once."""
 
@@ -146,6 +147,8 @@ def columns_of(report: Report, job: TrainingJob) -> dict[str, Any]:
         }
     if report.phase is not None:
         changes["phase"] = report.phase[:20]
+    if report.total_steps is not None:
+        changes["total_steps"] = report.total_steps
     if report.step_seconds is not None:
         changes["step_seconds"] = finite(report.step_seconds)
     return changes

@@ -14,6 +14,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError, QuerySet
 from django.utils import timezone
 
+from heimdall.attached.program import ProgramSettings
 from training.errors import StorageUnavailable
 from training.lifecycle import Status
 from training.models import (
@@ -130,10 +131,16 @@ def _kept(job: TrainingJob, rows: list[Checkpoint], old: set[int]) -> set[int]:
         (row for row in good if "best" in row.kinds and row.val_loss is not None),
         key=lambda row: (row.val_loss, row.step),
     )
-    newest, best = good[: job.config.get("keep_last", 3)], by_loss[: job.config.get("keep_best", 1)]
+    newest, best = good[: _setting(job, "keep_last")], by_loss[: _setting(job, "keep_best")]
     stays = {row.pk for row in _that_fit([*newest[:1], *best, *newest[1:]])}
     stays |= {row.pk for row in rows if row.pinned or _KEPT_KINDS & set(row.kinds)}
     return stays | ({row.pk for row in rows if row not in good} - old)
+
+
+def _setting(job: TrainingJob, name: str) -> int:
+    """A recipe's config has all of its fields, a program's only those that were given."""
+    value: int = job.config.get(name, ProgramSettings.model_fields[name].default)
+    return value
 
 
 def _that_fit(rows: list[Checkpoint]) -> Iterator[Checkpoint]:

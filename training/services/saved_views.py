@@ -19,7 +19,7 @@ NAME_LENGTH, QUERY_LENGTH, MOST = 80, 1_000, 200
 
 def visible_views(actor: Any) -> QuerySet[SavedView]:
     """The actor's own, and those that are shared with the actor's teams."""
-    shared = Q(team__in=actor.groups.all())
+    shared = Q(team__in=policy.own_teams(actor))
     return SavedView.objects.filter(Q(owner=actor.pk) | shared).select_related("owner", "team").distinct()
 
 

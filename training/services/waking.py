@@ -15,7 +15,7 @@ def waiting_jobs() -> QuerySet[TrainingJob]:
 
 def jobs_for(node: Node) -> QuerySet[TrainingJob]:
     """Jobs that this node could claim now, the best first; none where it is drained or stopping."""
-    node.refresh_from_db(fields=["pools", "draining", "drained_at"])
+    node.refresh_from_db(fields=["pools", "environments", "draining", "drained_at"])
     return (
         waiting_jobs().filter(placement.fits(node))
         if placement.takes_jobs(node)

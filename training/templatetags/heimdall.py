@@ -126,7 +126,8 @@ def state_key(job: dict[str, Any]) -> str:
     """Changes when something changes that live.js does not write by itself. The same expression stands there."""
     stop = job["stop"] or {"kind": "", "at": ""}
     verbs, tags = " ".join(job["verbs"]), " ".join(job["tags"])
-    length = job["total_epochs"] or job["total_steps"] or 0  # which a program may tell when it has started
+    # Which a program may tell when it has started, and its steps when its loader is known.
+    length = f"{job['total_epochs']}/{job['total_steps'] or 0}"
     parts = (
         job["status"],
         stop["kind"],

@@ -15,6 +15,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from heimdall.errors import InvalidInput
+from training import policy
 from training.errors import NotFound
 from training.models import ApiToken
 from training.presentation.form_fields import Shown
@@ -120,6 +121,6 @@ def _page_of(
         "tokens": tokens.tokens_of(request.user),
         "made": made,
         "key": key,
-        "teams": request.user.groups.order_by("name"),
+        "teams": policy.own_teams(request.user),
     }
     return render(request, "account.html", context, status=status)

@@ -32,7 +32,14 @@ _FACTS = (
     ("val_loss", "Validation loss"),
     ("learning_rate", "Learning rate"),
 )
-_OF_PROGRAMS = (("command", "Command"), ("code", "Code"), ("promise", "A pause is"))
+_OF_PROGRAMS = (("promise", "A pause is"),)
+_PARTS_OF_PROGRAMS = (
+    ("directory", "Folder"),
+    ("environment", "Environment"),
+    ("hook", "Attached by itself"),
+    ("variables", "Variables"),
+    ("checkpoint_folder", "Checkpoint folder"),
+)
 # Words in the name of a value that is better the lower it is. Of any other nobody can say it.
 _LOWER_IS_BETTER = frozenset({"loss", "perplexity", "error", "distance", "rmse", "mse", "mae"})
 
@@ -46,6 +53,7 @@ class ComparedValue:
     values: tuple[Any, ...]
     best: float | None = None
     is_loss: bool = False
+    is_digest: bool = False
 
     @property
     def differs(self) -> bool:
@@ -100,8 +108,6 @@ def _refused(asked: list[int], jobs: list[TrainingJob]) -> str:
 
 def _facts(jobs: list[TrainingJob]) -> list[ComparedValue]:
     shown = [queries.job_dict(job) for job in jobs]
-    for one in shown:
-        one["command"] = shlex.join(one["program"]["command"]) if one["program"] else None
     facts = [*_FACTS, *(_OF_PROGRAMS if any(one["program"] for one in shown) else ())]
     rows = [_row(name, title, [one[name] for one in shown]) for name, title in facts]
     own = dict.fromkeys(name for one in shown for name in one["metrics"])
@@ -116,10 +122,10 @@ def _row(name: str, title: str, values: list[Any]) -> ComparedValue:
 
 
 def _settings(jobs: list[TrainingJob]) -> list[ComparedValue]:
-    """The settings of all, with the titles of the first recipe that knows them."""
+    """What each runs, and the settings of all, with the titles of the first recipe that knows them."""
     shown = [{field["name"]: field for _, fields in config_groups(job) for field in fields} for job in jobs]
     names = dict.fromkeys(name for one in shown for name in one)
-    return [
+    return _programs(jobs) + [
         ComparedValue(
             name,
             next(one[name]["title"] for one in shown if name in one),
@@ -127,6 +133,26 @@ def _settings(jobs: list[TrainingJob]) -> list[ComparedValue]:
         )
         for name in names
     ]
+
+
+def _programs(jobs: list[TrainingJob]) -> list[ComparedValue]:
+    if not any(job.program for job in jobs):
+        return []
+    commands = (shlex.join(job.program["command"]) if job.program else None for job in jobs)
+    rows = [ComparedValue("command", "Command", tuple(commands))]
+    digests = (job.code.digest if job.code else None for job in jobs)
+    rows.append(ComparedValue("code", "Code", tuple(digests), is_digest=True))
+    for name, title in _PARTS_OF_PROGRAMS:
+        parts = [_part(job.program.get(name)) for job in jobs]
+        if any(parts):
+            rows.append(ComparedValue(name, title, tuple(parts)))
+    return rows
+
+
+def _part(value: Any) -> str | None:
+    """Nothing stands for what was left out."""
+    text = " ".join(f"{name}={each}" for name, each in value.items()) if isinstance(value, dict) else value
+    return text or None
 
 
 def _file(kind: str, jobs: list[TrainingJob], rows: list[ComparedValue]) -> HttpResponse:

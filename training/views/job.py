@@ -15,6 +15,7 @@ from training.models import Attempt, Checkpoint, Event, Metric, TrainingJob
 from training.presentation.answers import how_it_ended
 from training.presentation.config_groups import config_groups
 from training.presentation.program_facts import program_of
+from training.queries.code import commit_of
 from training.views.copy_as import copies_of
 from training.views.page import page, visible_job
 from training.views.timeline import MOST_LINES, timeline_of
@@ -61,6 +62,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "config": config_groups(seen),
         "program": program_of(seen),
         "code": seen.code,
+        "brought": commit_of(seen),
         "copies": copies_of(seen, request.build_absolute_uri(reverse("jobs"))),
         "environment": _environment(seen),
     }

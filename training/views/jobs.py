@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth.models import Group
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
@@ -144,11 +143,7 @@ def _view(view: SavedView, filters: Filters, user: Any) -> dict[str, Any]:
 def _choices(user: Any, filters: Filters) -> dict[str, Any]:
     """What the filters offer."""
     mine = list(policy.teams_of(user).values())
-    teams = (
-        mine
-        if not user.is_superuser
-        else list(Group.objects.order_by("name").values_list("name", flat=True)[:200])
-    )
+    teams = mine if not user.is_superuser else list(policy.teams().values_list("name", flat=True)[:200])
     people = [name for name in people_known_to(user) if name != user.get_username()]
     return {
         "recipes": _with(registry.names(), filters.recipe),

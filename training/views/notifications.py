@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from heimdall.errors import InvalidInput
-from training import queries, services
+from training import policy, queries, services
 from training.errors import NotFound
 from training.models import Delivery, Subscription
 from training.notifications import USUAL
@@ -31,7 +31,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     context = {
         "section": "notifications",
         "subscriptions": [_in_words(one) for one in services.subscriptions_of(request.user)],
-        "teams": request.user.groups.order_by("name"),
+        "teams": policy.own_teams(request.user),
         "offers_email": settings.OFFERS_EMAIL,
         "watched": queries.dicts(watched_jobs, request.user),
     }
@@ -192,7 +192,7 @@ def _subscription(request: HttpRequest, pk: int) -> Subscription:
 def _team(request: HttpRequest) -> Group | None:
     if "team" not in request.GET:
         return None
-    found = request.user.groups.filter(pk=whole(request.GET["team"])).first()
+    found = policy.own_teams(request.user).filter(pk=whole(request.GET["team"])).first()
     if found is None:
         raise NotFound("You are in no such team.")
     return found

@@ -53,7 +53,7 @@ def people_known_to(user: Any, limit: int = 200) -> list[str]:
     """Names of the active people in the user's teams; everybody's for who may see every job."""
     people = User.objects.filter(is_active=True)
     if not policy.sees_all(user):
-        people = people.filter(Q(pk=user.pk) | Q(groups__in=user.groups.all())).distinct()
+        people = people.filter(Q(pk=user.pk) | Q(groups__in=policy.own_teams(user))).distinct()
     return list(people.order_by("username").values_list("username", flat=True)[:limit])
 
 

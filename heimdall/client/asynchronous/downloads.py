@@ -58,7 +58,7 @@ async def _append(
     answer = await server.stream(path, {"Range": f"bytes={have}-"} if have else {})
     try:
         if answer.status_code not in {200, 206}:
-            content = await answer.aread()
+            content = await server.content_of(answer)
             answers.understood(answer.status_code, answer.headers, content, url=server.url(path))
         with open(part, "ab" if answer.status_code == 206 else "wb") as file:
             async for chunk in answer.aiter_bytes(2**20):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -119,13 +120,14 @@ def list_nodes(as_json: Json = False) -> None:
             node["state"],
             f"{len(node['slots']) - node['free_slots']}/{len(node['slots'])}",
             ", ".join(node["pools"]) or "-",
+            ", ".join(node.get("environments", ())) or "-",
             ", ".join(gpu["name"] for gpu in node["gpus"]) or "-",
             " ".join(f"{slot['job']}:{slot['job_name']}" for slot in node["slots"] if slot["job"]) or "-",
         )
         for node in found
     ]
     if rows:
-        tables.show(("NODE", "STATE", "TAKEN", "POOLS", "GPUS", "JOBS"), rows)
+        tables.show(("NODE", "STATE", "TAKEN", "POOLS", "ENVIRONMENTS", "GPUS", "JOBS"), rows)
     else:
         print("No worker has been seen yet.")
 
@@ -199,7 +201,7 @@ def _comparable(job: dict[str, Any]) -> dict[str, Any]:
         "best_val_loss",
         "best_epoch",
     )
-    parts = [{name: job[name] for name in names}]
+    parts = [{name: job[name] for name in names}, _program(job)]
     parts += [
         {f"{part}.{name}": value for name, value in (job[part] or {}).items()}
         for part in ("metrics", "config")
@@ -209,6 +211,20 @@ def _comparable(job: dict[str, Any]) -> dict[str, Any]:
     return {name: value for part in parts for name, value in part.items()} | {
         "digest": digest and digest[:16]
     }
+
+
+def _program(job: dict[str, Any]) -> dict[str, Any]:
+    """What tells programs apart; an older server has none."""
+    program, code = job.get("program"), job.get("code")
+    if not program:
+        return {}
+    facts = {name: program.get(name) or None for name in ("directory", "environment", "hook", "variables")}
+    own = {
+        "command": shlex.join(program["command"]),
+        "code": code and code[:12],
+        "promise": job.get("promise"),
+    }
+    return own | {f"program.{name}": value for name, value in facts.items()}
 
 
 def _words(value: Any) -> str:

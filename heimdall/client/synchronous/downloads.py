@@ -59,7 +59,7 @@ def _append(
     answer = server.stream(path, {"Range": f"bytes={have}-"} if have else {})
     try:
         if answer.status_code not in {200, 206}:
-            content = answer.read()
+            content = server.content_of(answer)
             answers.understood(answer.status_code, answer.headers, content, url=server.url(path))
         with open(part, "ab" if answer.status_code == 206 else "wb") as file:
             for chunk in answer.iter_bytes(2**20):

@@ -73,8 +73,7 @@ class ServerConnection:
         """The decoded answer. Raises a HeimdallError of the kind that the server's code names."""
         headers = {"Idempotency-Key": key} if key else {}
         request = self._http.build_request(method, self.url(path), params=query, json=body, headers=headers)
-        answer = self.send(request, repeats=answers.may_repeat(method, key))
-        return answers.understood(answer.status_code, answer.headers, answer.content, url=self.url(path))
+        return self._answer_to(request, repeats=answers.may_repeat(method, key))
 
     def upload(self, path: str, file: Path, *, query: Mapping[str, Any]) -> Any:
         """Bring a file as the body; the same bytes twice make the same thing, so it may be sent again."""
@@ -87,16 +86,24 @@ class ServerConnection:
             headers={"Content-Type": "application/octet-stream"},
             timeout=300.0,
         )
-        answer = self.send(request, repeats=True)
-        return answers.understood(answer.status_code, answer.headers, answer.content, url=self.url(path))
+        return self._answer_to(request, repeats=True)
 
-    def send(self, request: httpx.Request, *, repeats: bool, stream: bool = False) -> httpx.Response:
-        """Send it, again after a while where the server is away or asks for patience."""
+    def _answer_to(self, request: httpx.Request, *, repeats: bool) -> Any:
+        answer, content = self._send(request, repeats=repeats)
+        url = str(request.url.copy_with(query=None))
+        return answers.understood(answer.status_code, answer.headers, content, url=url)
+
+    def _send(
+        self, request: httpx.Request, *, repeats: bool, is_read: bool = True
+    ) -> tuple[httpx.Response, bytes]:
+        """Send it, again after a while where the server is away or asks for patience. The body comes along, unless
+        it is left to be read."""
         left = answers.TRIES
         for delay in answers.delays():
             left -= 1
             try:
-                answer = self._http.send(request, stream=stream)
+                answer = self._http.send(request, stream=True)
+                content = self.content_of(answer) if is_read else b""
             except httpx.TransportError as error:
                 refused = isinstance(error, httpx.ConnectError)  # then nothing was done yet
                 if not left or security.is_certificate_error(error) or not (repeats or refused):
@@ -104,17 +111,27 @@ class ServerConnection:
                 time.sleep(delay)
                 continue
             if not left or answer.status_code not in answers.AGAIN:
-                return answer
+                return answer, content
             if not repeats and answer.status_code != 429:
-                return answer
+                return answer, content
             answer.close()
             time.sleep(answers.wait_asked(answer.headers, delay))
         raise AssertionError  # the delays never end
 
+    def content_of(self, answer: httpx.Response) -> bytes:
+        """All of it, which is little for an answer. Raises NotHeimdall where it is not."""
+        content = answers.Content(str(answer.request.url))
+        try:
+            for piece in answer.iter_bytes():
+                content.add(piece)
+        finally:
+            answer.close()
+        return bytes(content)
+
     def stream(self, path: str, headers: Mapping[str, str]) -> httpx.Response:
         """An answer whose body is not read yet. Where it leads to a bucket, the token does not go along."""
         request = self._http.build_request("GET", self.url(path), headers=dict(headers), timeout=60.0)
-        answer = self.send(request, repeats=True, stream=True)
+        answer, _ = self._send(request, repeats=True, is_read=False)
         if answer.status_code != 302:
             return answer
         answer.close()

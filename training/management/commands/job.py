@@ -20,6 +20,7 @@ from training.lifecycle import TERMINAL, Status, Verb
 from training.management import config_options, program_options
 from training.management import job_options as takes
 from training.management.base import NOT_ALLOWED, NOT_FOUND, REFUSED, VerbCommand, whole
+from training.management.examples import queue_examples
 from training.management.progress import ProgressLine, printable, table
 from training.models import TrainingJob
 from training.presentation.filters import FILTERS, wanted
@@ -71,6 +72,7 @@ class Command(VerbCommand):
         takes.of_extend(self.add_verb("extend", more, self.extend))
         fork = self.add_verb("fork", "Begin a job from a checkpoint of another one", self.copy)
         takes.of_copy(fork, carry=True)
+        self.add_verb("examples", "Queue the example programs of this checkout", self.examples)
         for word, does in WATCH_SAYS.items():
             self.add_verb(word, does, self.watch).add_argument("ids", metavar="ID", type=whole, nargs="+")
         waiting = self.add_verb(
@@ -108,6 +110,11 @@ class Command(VerbCommand):
         )
         self.say(_answer(result, self.user), result.message)
         return self._wait([result.job.pk], options)
+
+    def examples(self, options: dict[str, Any]) -> int:
+        for result in queue_examples(self.user):
+            self.say(_answer(result, self.user), f"{result.message} {result.job.job_name}.")
+        return 0
 
     def list(self, options: dict[str, Any]) -> int:
         values = {param.name: options.get(param.name) for param in FILTERS}

@@ -36,7 +36,7 @@ class Command(VerbCommand):
             for node in nodes:
                 self.stdout.write(json.dumps(node))
             return
-        head = ("NAME", "STATE", "SLOTS", "FREE", "MEMORY FREE", "POOLS", "JOBS")
+        head = ("NAME", "STATE", "SLOTS", "FREE", "MEMORY FREE", "POOLS", "ENVIRONMENTS", "JOBS")
         self.stdout.write(table(head, [_row(node) for node in nodes]) if nodes else "No nodes.")
 
     def show(self, options: dict[str, Any]) -> None:
@@ -80,5 +80,6 @@ def _row(node: dict[str, Any]) -> tuple[Any, ...]:
         node["free_slots"],
         free,
         ",".join(node["pools"]),
+        ",".join(node["environments"]),
         jobs,
     )

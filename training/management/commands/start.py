@@ -17,12 +17,14 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from setproctitle import setproctitle
 
+from heimdall.errors import HeimdallError
 from heimdall.files import write_whole
 from heimdall.recipes import demo, registry
 from heimdall.site import env, private_files
 from heimdall.site.keep_running import StartPlan, replace_this_process
 from training import host, policy, services
 from training.management.base import one_line
+from training.management.examples import queue_examples
 from training.management.listening import listen
 from training.models import ApiToken, Node, TrainingJob
 from training.services import tokens
@@ -73,9 +75,20 @@ class Command(BaseCommand):
             token = _keep_token()
             if password:
                 self._introduce(password, token)
-                _queue_demo()
+                self._queue_demo()
         except DatabaseError as error:
             raise CommandError(f"The database cannot be used: {one_line(error)}.") from error
+
+    def _queue_demo(self) -> None:
+        if not settings.DEMO or TrainingJob.objects.exists():
+            return
+        admin = User.objects.get(username=ADMIN)
+        try:
+            _queue_shipped(admin)
+            if settings.DEMO == env.EXAMPLES:
+                list(queue_examples(admin))
+        except HeimdallError as error:
+            self._say(f"Not all of the demo was queued: {error}")
 
     def _introduce(self, password: str, token: str) -> None:
         self._say("This is the first start. The following is shown only once:")
@@ -139,12 +152,11 @@ def _make_token(user: User) -> str:
     return value
 
 
-def _queue_demo() -> None:
+def _queue_shipped(admin: User) -> None:
     """Data are made, and then a network is trained on them: the second job waits for the first one's dataset."""
-    shipped = {one.recipe for one in demo.JOBS} <= set(registry.names())
-    if not settings.DEMO or not shipped or TrainingJob.objects.exists():
+    if not {one.recipe for one in demo.JOBS} <= set(registry.names()):
         return
-    admin, dataset = User.objects.get(username=ADMIN), ""
+    dataset = ""
     for one in demo.JOBS:
         config = one.config | ({"dataset": dataset} if one.reads_the_one_before else {})
         queued = services.submit(
