@@ -67,12 +67,13 @@ def _fit(trainer: Any, job: Job) -> Any:
 
 def _logging_the_loss(training_step: Any, job: Job) -> Any:
     """Costs less than a hook of a callback, and the loss is not yet divided by the batches that are accumulated."""
+    log_to_step = job.logged.add
 
     def logging_training_step(*args: Any, **kwargs: Any) -> Any:
         outputs = training_step(*args, **kwargs)
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if loss is not None:
-            job.log(loss=loss.detach())
+            log_to_step({"loss": loss})
         return outputs
 
     return logging_training_step

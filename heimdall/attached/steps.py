@@ -47,12 +47,13 @@ class StepCounter:
 class Logged:
     """What `job.log` was given: rows of finished steps, and means over the epoch under way, which survive a pause.
 
-    Tensors are read late, many at once, so that no step waits for its device.
+    Tensors on a device are read late, many at once, so that no step waits for it. Names and values stand in one flat
+    list for each step: this is done a thousand times a second.
     """
 
     def __init__(self) -> None:
-        self._now: dict[str, list[Value]] = {}
-        self._unread: list[tuple[int, int, dict[str, list[Value]]]] = []
+        self._now: list[Any] = []
+        self._unread: list[tuple[int, int, list[Any]]] = []
         self._rows: list[dict[str, Any]] = []
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
@@ -60,7 +61,7 @@ class Logged:
 
     def add(self, values: Mapping[str, Value]) -> None:
         for name, value in values.items():
-            self._now.setdefault(name, []).append(_kept(name, value))
+            self._now += (name, _kept(name, value))
 
     def add_to_epoch(self, values: Mapping[str, Value]) -> None:
         """Values of a whole epoch, such as of its validation."""
@@ -70,8 +71,8 @@ class Logged:
 
     def close_step(self, step: int, epoch: int) -> None:
         """What was logged since the last step is of this one. Several values of a name are averaged."""
-        now, self._now = self._now, {}
-        self._unread.append((step, epoch, now))
+        self._unread.append((step, epoch, self._now))
+        self._now = []
 
     def take_rows(self) -> list[dict[str, Any]]:
         """The rows of the steps since the last call."""
@@ -97,11 +98,14 @@ class Logged:
 
     def _read(self) -> None:
         unread, self._unread = self._unread, []
-        values = iter(_as_floats([value for _, _, now in unread for each in now.values() for value in each]))
+        values = iter(_as_floats([value for _, _, now in unread for value in now[1::2]]))
         for step, epoch, now in unread:
             row: dict[str, Any] = {"step": step, "epoch": epoch}
-            for name, each in now.items():
-                row[name] = value = _mean([next(values) for _ in each])
+            by_name: dict[str, list[float | None]] = {}
+            for name in now[::2]:
+                by_name.setdefault(name, []).append(next(values))
+            for name, each in by_name.items():
+                row[name] = value = _mean(each)
                 if value is not None:
                     self.sums[name] = self.sums.get(name, 0.0) + value
                     self.counts[name] = self.counts.get(name, 0) + 1
@@ -119,11 +123,7 @@ def _kept(name: str, value: Any) -> Value:
     if name in ROW_NAMES:
         raise ValueError(f"job.log() was given {name!r}, which every row has: call it otherwise")
     if isinstance(value, Tensor):
-        if value.numel() != 1:
-            raise TypeError(
-                f"job.log({name}=...) was given a tensor of shape {tuple(value.shape)}: give one value"
-            )
-        return value.detach()
+        return _kept_tensor(name, value)
     if value is None or isinstance(value, bool | int | float):
         return value
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
@@ -131,6 +131,18 @@ def _kept(name: str, value: Any) -> Value:
     raise TypeError(
         f"job.log({name}=...) was given a {type(value).__name__}: give a number or a tensor of one value"
     )
+
+
+def _kept_tensor(name: str, value: Tensor) -> Value:
+    """As it is now. On a device a copy is made only of what may be changed in place before it is read."""
+    if value.numel() != 1 or value.is_complex():
+        raise TypeError(
+            f"job.log({name}=...) was given a tensor of shape {tuple(value.shape)} and {value.dtype}: give one number"
+        )
+    if value.is_cpu:
+        return value.item()
+    is_fresh = value.grad_fn is not None and not value._version
+    return value.detach() if is_fresh else value.detach().clone()
 
 
 def _as_floats(values: list[Value]) -> list[float | None]:
