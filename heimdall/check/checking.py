@@ -6,6 +6,7 @@ says that it could not have noticed.
 """
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ CONTROLS = {
     "optimizer": "the optimizer's state",
     "position": "the position in the data",
 }
+
+
+_NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def check(
         say("once more, to see whether it can be repeated at all")
         again = rehearsal.through([steps])
     except NotRehearsed as error:
-        return CheckResult(NOT_CHECKED, str(error))
+        return _not_checked(str(error))
     done = straight.step
     if done < 3:
         return CheckResult(
@@ -118,6 +122,18 @@ def _stopped(
         stops=plans,
         controls=controls,
         environment=straight.environment,
+    )
+
+
+def _not_checked(why: str) -> CheckResult:
+    """Why it could not even be trained straight. torch names an operation whose results vary from run to run."""
+    found = _NOT_DETERMINISTIC.search(why)
+    if found is None:
+        return CheckResult(NOT_CHECKED, why)
+    return CheckResult(
+        NOT_REPEATABLE,
+        f"The operation {found[1]} is not deterministic: compute it in another way. With deterministic set to false "
+        "in the settings it is trained all the same, and called approximate.",
     )
 
 

@@ -137,6 +137,12 @@ def test_a_script_that_fails_is_not_checked(checked_with):
     assert "no data" in result.reason
 
 
+def test_an_operation_that_is_not_deterministic_is_told_by_its_name(checked_with):
+    result = checked_with("torch.zeros(4).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))")
+    assert result.verdict == "not_repeatable"
+    assert "The operation put_ is not deterministic" in result.reason
+
+
 def test_a_script_that_ends_at_once_is_not_checked(checked_with):
     result = checked_with("", "print('nothing')\n")
     assert result.verdict == "not_checked"
