@@ -24,4 +24,6 @@ def as_text(result: CheckResult) -> str:
     if result.environment:
         found = result.environment
         lines.append(f"  on                       {found.get('device_name')}, torch {found.get('torch')}")
+    if result.values:
+        lines.append(f"  values of all steps      {result.values[:12]}")
     return "\n".join(lines) + "\n"

@@ -20,7 +20,7 @@ function keyOf(job) {
     job.job_name,
     job.priority,
     job.tags.join(" "),
-    `${job.total_epochs}/${job.total_steps || 0}`,
+    `${job.total_epochs}/${job.total_steps ? 1 : 0}`,
   ].join("|");
 }
 

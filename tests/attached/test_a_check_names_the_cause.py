@@ -63,6 +63,8 @@ def test_a_script_with_all_of_its_state_in_parts_is_exact_and_each_broken_restor
     assert [5] in result.stops  # the first epoch's last step
     assert "EXACT" in as_text(result)
     assert json.loads(json.dumps(result.as_dict()))["verdict"] == "exact"
+    assert result.values[:12] in as_text(result)
+    assert len(result.values) == 64
 
 
 @pytest.mark.parametrize(

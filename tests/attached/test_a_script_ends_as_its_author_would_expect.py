@@ -240,6 +240,28 @@ def test_it_is_left_at_a_stop_whatever_it_catches(run, loop):
     assert not found.of("finished")
 
 
+def test_a_stop_that_comes_in_a_validation_waits_until_that_is_over(run):
+    found = run(
+        BEGINNING
+        + """
+import time
+for epoch in job.epochs(3):
+    for batch in job.batches(range(1)):
+        step(0.5)
+    for batch in job.validation(range(3)):
+        time.sleep(0.15)
+        print("validated", batch, flush=True)
+    job.log(val_loss=1.0 / (epoch + 1))
+""",
+        stop_after_rows=1,
+    )
+    (stopped,), (epoch,) = found.of("stopped"), found.of("epoch")
+    assert (stopped.step, stopped.epoch, epoch.values["val_loss"]) == (1, 1, 1.0)
+    assert [line for line in found.log.splitlines() if "validated" in line] == [
+        f"validated {n}" for n in range(3)
+    ]
+
+
 def test_one_that_never_attaches_ends_well_and_says_that_nothing_of_it_was_saved(run):
     found = run("print('nothing to see')\n")
     assert found.code == 0

@@ -89,6 +89,64 @@ def test_alone_it_gives_the_same_bits_as_supervised(attempts, launcher, tmp_path
     assert all(torch.equal(found["alone"][key], weight) for key, weight in found["supervised"].items())
 
 
+WITH_THEIR_OWN = {
+    "lightning": {
+        "callbacks=[": "callbacks=[Counting(), ModelCheckpoint('own', save_top_k=-1), ",
+        "    logger=False,\n    enable_checkpointing=False,\n": "    logger=CSVLogger('own'), log_every_n_steps=1,\n",
+        "import EarlyStopping": "import Callback, EarlyStopping, ModelCheckpoint",
+        "import heimdall\n": """import heimdall
+from lightning.pytorch.loggers import CSVLogger
+
+class Counting(Callback):
+    batches = 0
+
+    def on_train_batch_end(self, *_):
+        self.batches += 1
+
+    def on_validation_epoch_end(self, trainer, module):
+        module.log("seen", float(self.batches))
+
+    def state_dict(self):
+        return {"batches": self.batches}
+
+    def load_state_dict(self, state):
+        self.batches = state["batches"]
+""",
+    },
+    "hugging_face": {
+        "tempfile.mkdtemp()": "'own'",
+        'save_strategy="no"': 'save_strategy="steps", save_steps=4',
+    },
+}
+
+
+@pytest.mark.parametrize("example", WITH_THEIR_OWN)
+def test_checkpoints_callbacks_and_loggers_of_their_own_stay_and_change_nothing(example, launcher, tmp_path):
+    text = (EXAMPLES / example / "train.py").read_text()
+    for old, new in WITH_THEIR_OWN[example].items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    text += "\ntorch.save(trainer.model.state_dict(), 'weights.pt')\n"
+    runs = {}
+    for name, stops in {"straight": (), "stopped": (7,)}.items():
+        script = tmp_path / name / "train.py"
+        script.parent.mkdir()
+        script.write_text(text)
+        found = Attempts(script, script.parent, launcher).stopped(*stops)
+        weights = torch.load(script.parent / "weights.pt")
+        runs[name] = (
+            found.rows,
+            found.epochs,
+            weights,
+            {path.name for path in (script.parent / "own").iterdir()},
+        )
+    straight, stopped = runs["straight"], runs["stopped"]
+    assert straight[:2] == stopped[:2]
+    assert all(torch.equal(straight[2][key], weight) for key, weight in stopped[2].items())
+    assert straight[3] == stopped[3]
+    assert len(straight[3]) > 1
+
+
 def test_a_plain_python_gives_the_same_bits_as_a_trainer(launcher, tmp_path):
     """Without any of ours around it: a new interpreter, in the shell's way."""
     script = tmp_path / "train.py"

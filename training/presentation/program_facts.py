@@ -28,6 +28,7 @@ def _findings(result: dict[str, Any]) -> list[tuple[str, str]]:
         for one in controls
     ]
     rows += [("First other step", result.get("first_step")), ("First difference", result.get("first_state"))]
+    rows.append(("Values of all steps", str(result.get("values") or "")[:12]))
     return [(name, str(value)) for name, value in rows if value]
 
 

@@ -127,7 +127,7 @@ def state_key(job: dict[str, Any]) -> str:
     stop = job["stop"] or {"kind": "", "at": ""}
     verbs, tags = " ".join(job["verbs"]), " ".join(job["tags"])
     # Which a program may tell when it has started, and its steps when its loader is known.
-    length = f"{job['total_epochs']}/{job['total_steps'] or 0}"
+    length = f"{job['total_epochs']}/{int(bool(job['total_steps']))}"
     parts = (
         job["status"],
         stop["kind"],
