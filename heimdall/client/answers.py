@@ -18,11 +18,19 @@ MOST_BYTES = 2**26  # of one answer; files are no answers
 _NO_ADDRESS = "There is nothing at "
 
 
+class MissingField(NotHeimdall, KeyError):
+    """The KeyError of an answer, as a sentence."""
+
+    __str__ = Exception.__str__
+
+
 class Fields(dict[str, Any]):
-    """An object of an answer. One that lacks what Heimdall's has was made by another program."""
+    """An object of an answer."""
 
     def __missing__(self, name: str) -> Any:
-        raise NotHeimdall(f"The server's answer has no {name!r}: it is not Heimdall's. Is the address right?")
+        raise MissingField(
+            f"The server's answer has no {name!r}: it is older than this client, or no Heimdall. Is the address right?"
+        )
 
 
 class Content:
