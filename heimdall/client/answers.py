@@ -29,7 +29,8 @@ class Fields(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         raise MissingField(
-            f"The server's answer has no {name!r}: it is older than this client, or no Heimdall. Is the address right?"
+            f"The server's answer has no {name!r}: it is older than this client, or no Heimdall. Is the address "
+            "right?"
         )
 
 
