@@ -26,7 +26,6 @@ def _make_programmers(sender: Any, using: str, **_: Any) -> None:
     from django.db import connections
 
     from training import policy
-    from training.models import RightsGroup
 
     create_permissions(
         sender, verbosity=0, using=using
@@ -38,5 +37,6 @@ def _make_programmers(sender: Any, using: str, **_: Any) -> None:
             Permission.objects.using(using).get(content_type__app_label=app, codename=codename)
         )
         # Absent where the database was migrated back to a state before it.
-        if RightsGroup._meta.db_table in connections[using].introspection.table_names():
-            RightsGroup.objects.using(using).create(group=group)
+        marks = sender.get_model("RightsGroup")
+        if marks._meta.db_table in connections[using].introspection.table_names():
+            marks.objects.using(using).create(group=group)
