@@ -21,7 +21,7 @@ from heimdall import Client
 from heimdall.client import profiles
 from tests.support.running import running
 
-STARTS, EVENTS = 15, 40
+STARTS, EVENTS, SUBMISSIONS = 15, 40, 7
 COMMAND = [sys.executable, "-m", "heimdall.client.command.main"]
 
 
@@ -40,6 +40,12 @@ def main() -> None:
                     "request": _median([_timed(lambda: list(client.jobs(most=20))) for _ in range(STARTS)]),
                     "event": events(client, jobs[0]),
                 }
+        (Path(name) / "worker").mkdir()
+        with (
+            running(Path(name) / "worker", HEIMDALL_SLOTS="1") as site,
+            Client(site.url, token=site.token) as client,
+        ):
+            found["first_step"] = _median([first_step(client) for _ in range(SUBMISSIONS + 1)][1:])
     print(json.dumps(found))
 
 
@@ -56,6 +62,17 @@ def started(*command: str) -> tuple[float, float]:
     after = os.times()
     spent = (after.children_user - before.children_user) + (after.children_system - before.children_system)
     return _median(times), round(spent / STARTS * 1000, 1)
+
+
+def first_step(client: Client) -> float:
+    """From the call that submits to the first step in the program that follows the job, which is over afterwards."""
+    began = time.perf_counter()
+    job = client.submit("tiny", device="cpu", epochs=1)
+    for _ in job.follow(kinds=["step"]):
+        break
+    found = (time.perf_counter() - began) * 1000
+    job.wait(timeout=60)
+    return found
 
 
 def events(client: Client, job) -> float:

@@ -199,7 +199,7 @@ def start() -> list[Figure]:
 
 def client() -> list[Figure]:
     """The command and a program that follows a job, on the machine of the server: what the client itself takes."""
-    of = _python("bench.client")
+    of, peers = _python("bench.client"), _python("bench.peers")
     (shown, cpu), (listed, list_cpu), (peer, _) = of["help"], of["ls"], of["typer"]
     return [
         Figure("client", "`heimdall --help`", shown, "ms", 250, note=f"{cpu:.0f} ms of CPU",
@@ -208,7 +208,17 @@ def client() -> list[Figure]:
                note=f"{list_cpu:.0f} ms of CPU; the request {of['request']:.0f} ms"),
         Figure("client", "a change -> the line that follows the job, p50", of["event"], "ms",
                note="the request that makes the change too"),
+        Figure("client", "submit -> the first step, p50", of["first_step"], "ms",
+               note="of a small model, seen by the program that submitted it"),
+        *(_help_of_peer(one) for one in peers.values()),
     ]  # fmt: skip
+
+
+def _help_of_peer(one: dict[str, Any]) -> Figure:
+    what = f"`{one['command']}` of {one['package']}"
+    if "missing" in one:
+        return Figure("client", what, None, "ms", note=f"not measured: {one['missing']}")
+    return Figure("client", what, one["ms"], "ms", note=f"a peer; {one['cpu']:.0f} ms of CPU")
 
 
 GROUPS: dict[str, Measure] = {

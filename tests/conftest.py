@@ -121,14 +121,17 @@ def build_job(
     config: dict | None = None,
     **fields,
 ) -> TrainingJob:
-    recipe = recipe or ("shards" if job_type == "synthetic_data" else "tiny")
+    is_external = job_type == "external"
+    if not is_external:
+        recipe = recipe or ("shards" if job_type == "synthetic_data" else "tiny")
     job = TrainingJob.objects.create(
+        status="running" if is_external else "queued",
         job_name=job_name,
         owner=owner,
         team=team,
         job_type=job_type,
-        recipe=recipe,
-        config=registry.validate(recipe, config or {}),
+        recipe=recipe or "",
+        config=registry.validate(recipe, config or {}) if recipe else config or {},
         total_epochs=0 if job_type == "synthetic_data" else 3,
         current_step=step,
         current_epoch=epoch,
@@ -136,6 +139,8 @@ def build_job(
     )
     if with_checkpoint:
         give_checkpoint(job, step=step, epoch=epoch)
+    if is_external and status == Status.QUEUED:
+        status = Status.RUNNING
     if status != Status.QUEUED:
         put(job, status, stop, stop_at)
     job.refresh_from_db()
@@ -169,13 +174,18 @@ def give_checkpoint(
 def put(job: TrainingJob, status: str, stop: str = "", stop_at: str = "") -> None:
     changes: dict = {"status": status, "stop": stop, "stop_at": stop_at or ("step" if stop else "")}
     if status == Status.RUNNING:
-        changes |= {"attempt": job.attempt + 1, "lease_expires_at": lease_end(), "started_at": timezone.now()}
-        node, _ = Node.objects.get_or_create(name="a-node", defaults={"boot_id": "boot"})
+        changes |= {"attempt": job.attempt + 1, "started_at": timezone.now()}
+        node = None
+        if job.job_type == "external":
+            changes["heard_at"] = timezone.now()
+        else:
+            changes["lease_expires_at"] = lease_end()
+            node, _ = Node.objects.get_or_create(name="a-node", defaults={"boot_id": "boot"})
         Attempt.objects.create(
             job=job,
             number=job.attempt + 1,
             node=node,
-            node_name=node.name,
+            node_name=node.name if node else "elsewhere",
             started_from=job.latest_checkpoint,
         )
     if status in {Status.COMPLETED, Status.FAILED, Status.CANCELLED}:

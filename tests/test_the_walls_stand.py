@@ -64,8 +64,11 @@ MAY_IMPORT = {
         "heimdall.trainer",
     },
     "heimdall.attached": {"heimdall.engine", "heimdall.errors", "heimdall.recipes", "heimdall.trainer"},
+    # A script that asks for it is reported by the client, which a supervised one never loads.
+    "heimdall.attached.reporting": {"heimdall.attached", "heimdall.client", "heimdall.errors"},
     # From anywhere: it knows the API's addresses and nothing of the app.
     "heimdall.client": {"heimdall.code_archive", "heimdall.codec", "heimdall.errors"},
+    "heimdall.foreign_weights": {"heimdall.codec", "heimdall.errors", "heimdall.recipes"},
     "heimdall.check": {
         "heimdall.attached", "heimdall.codec", "heimdall.errors", "heimdall.recipes", "heimdall.trainer",
     },
@@ -113,7 +116,10 @@ MAY_IMPORT = {
     "training.apps": {"training.checks", "training.live", "training.policy", "training.queries"},
 }  # fmt: skip
 
-TORCH = {"heimdall.attached", "heimdall.check", "heimdall.engine", "heimdall.recipes", "heimdall.codec"}
+TORCH = {
+    "heimdall.attached", "heimdall.check", "heimdall.engine", "heimdall.foreign_weights", "heimdall.recipes",
+    "heimdall.codec",
+}  # fmt: skip
 DJANGO = {"heimdall.site", "training"}
 DJANGO_Q = {"training.queue", "training.admin.queue"}
 DJANGOS = {"django", "django_q", "channels", "rest_framework"}

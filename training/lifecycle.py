@@ -42,6 +42,7 @@ class StopAt(StrEnum):
 class JobType(StrEnum):
     TRAINING = "training"
     SYNTHETIC_DATA = "synthetic_data"
+    EXTERNAL = "external"  # it is trained somewhere else and only reports here
 
 
 class Verb(StrEnum):
@@ -90,6 +91,12 @@ PAUSABLE = Guard(
     "pausable",
     lambda facts: facts.job_type is not JobType.SYNTHETIC_DATA,
     "Cannot pause synthetic data generation jobs.",
+)
+TRAINED_HERE = Guard(
+    "trained_here",
+    lambda facts: facts.job_type is not JobType.EXTERNAL,
+    "This job is trained somewhere else and only reports here: stop it or start it there. Cancelling it "
+    "means that nothing more is taken from it.",
 )
 HAS_A_START = Guard(
     "has_a_start",
@@ -150,17 +157,17 @@ def _to(state: State, answer: Answer = Answer.DONE, *guards: Guard) -> Rule:
 
 RULES: dict[tuple[Verb, Status, Stop], Rule] = {
     # A person or a program asks.
-    (Verb.PAUSE, *_R): _to(_R_PAUSE, Answer.NOTED, PAUSABLE),
-    (Verb.PAUSE, *_R_PAUSE): _to(_R_PAUSE, Answer.NOTED, PAUSABLE),  # again, or epoch -> step
-    (Verb.PAUSE, *_R_PREEMPT): _to(_R_PAUSE, Answer.NOTED, PAUSABLE),
-    (Verb.PAUSE, *_Q): _to(_P, Answer.DONE, PAUSABLE),
-    (Verb.PAUSE, *_P): _to(_P, Answer.ALREADY, PAUSABLE),
-    (Verb.RESUME, *_P): _to(_Q, Answer.NOTED, HAS_A_START),
-    (Verb.RESUME, *_F): _to(_Q, Answer.NOTED, HAS_A_START, HAS_A_DATASET),
-    (Verb.RESUME, *_X): _to(_Q, Answer.NOTED, HAS_A_START, HAS_A_DATASET),
+    (Verb.PAUSE, *_R): _to(_R_PAUSE, Answer.NOTED, PAUSABLE, TRAINED_HERE),
+    (Verb.PAUSE, *_R_PAUSE): _to(_R_PAUSE, Answer.NOTED, PAUSABLE, TRAINED_HERE),  # again, or epoch -> step
+    (Verb.PAUSE, *_R_PREEMPT): _to(_R_PAUSE, Answer.NOTED, PAUSABLE, TRAINED_HERE),
+    (Verb.PAUSE, *_Q): _to(_P, Answer.DONE, PAUSABLE, TRAINED_HERE),
+    (Verb.PAUSE, *_P): _to(_P, Answer.ALREADY, PAUSABLE, TRAINED_HERE),
+    (Verb.RESUME, *_P): _to(_Q, Answer.NOTED, TRAINED_HERE, HAS_A_START),
+    (Verb.RESUME, *_F): _to(_Q, Answer.NOTED, TRAINED_HERE, HAS_A_START, HAS_A_DATASET),
+    (Verb.RESUME, *_X): _to(_Q, Answer.NOTED, TRAINED_HERE, HAS_A_START, HAS_A_DATASET),
     (Verb.RESUME, *_R_PAUSE): _to(_R, Answer.DONE),  # the request is withdrawn
-    (Verb.RESTART, *_F): _to(_Q, Answer.NOTED, HAS_A_DATASET),
-    (Verb.RESTART, *_X): _to(_Q, Answer.NOTED, HAS_A_DATASET),
+    (Verb.RESTART, *_F): _to(_Q, Answer.NOTED, TRAINED_HERE, HAS_A_DATASET),
+    (Verb.RESTART, *_X): _to(_Q, Answer.NOTED, TRAINED_HERE, HAS_A_DATASET),
     (Verb.CANCEL, *_Q): _to(_X),
     (Verb.CANCEL, *_R): _to(_R_CANCEL, Answer.NOTED),
     (Verb.CANCEL, *_R_PAUSE): _to(_R_CANCEL, Answer.NOTED),
@@ -171,12 +178,13 @@ RULES: dict[tuple[Verb, Status, Stop], Rule] = {
     (Verb.DELETE, *_C): Rule(DELETED, Stop.NONE),
     (Verb.DELETE, *_F): Rule(DELETED, Stop.NONE),
     (Verb.DELETE, *_X): Rule(DELETED, Stop.NONE),
-    # The scheduler and the workers act.
-    (Verb.CLAIM, *_Q): _to(_R),
-    (Verb.PREEMPT, *_R): _to(_R_PREEMPT, Answer.NOTED),
-    (Verb.LAND, *_R): _to(_Q),  # a drain, or a pause withdrawn too late to go on
-    (Verb.LAND, *_R_PAUSE): _to(_P, Answer.DONE, PAUSABLE),
-    (Verb.LAND, *_R_PREEMPT): _to(_Q),
+    # The scheduler and the workers act. An external job is begun running, and completes or fails as it reports;
+    # its cancellation lands in the transaction that asks for it.
+    (Verb.CLAIM, *_Q): _to(_R, Answer.DONE, TRAINED_HERE),
+    (Verb.PREEMPT, *_R): _to(_R_PREEMPT, Answer.NOTED, TRAINED_HERE),
+    (Verb.LAND, *_R): _to(_Q, Answer.DONE, TRAINED_HERE),  # a drain, or a pause withdrawn too late to go on
+    (Verb.LAND, *_R_PAUSE): _to(_P, Answer.DONE, PAUSABLE, TRAINED_HERE),
+    (Verb.LAND, *_R_PREEMPT): _to(_Q, Answer.DONE, TRAINED_HERE),
     (Verb.LAND, *_R_CANCEL): _to(_X),
     (Verb.COMPLETE, *_R): _to(_C),
     (Verb.COMPLETE, *_R_PAUSE): _to(_C),
@@ -190,11 +198,14 @@ RULES: dict[tuple[Verb, Status, Stop], Rule] = {
 # A lost attempt, whether its trainer died under the supervisor's eyes (crash) or its lease ran out (reap).
 for _verb in (Verb.CRASH, Verb.REAP):
     RULES |= {
-        (_verb, *_R): _to(_Q),
-        (_verb, *_R_PAUSE): _to(_P, Answer.DONE, PAUSABLE),
-        (_verb, *_R_PREEMPT): _to(_Q),
-        (_verb, *_R_CANCEL): _to(_X),
+        (_verb, *_R): _to(_Q, Answer.DONE, TRAINED_HERE),
+        (_verb, *_R_PAUSE): _to(_P, Answer.DONE, PAUSABLE, TRAINED_HERE),
+        (_verb, *_R_PREEMPT): _to(_Q, Answer.DONE, TRAINED_HERE),
+        (_verb, *_R_CANCEL): _to(_X, Answer.DONE, TRAINED_HERE),
     }
+
+
+_TRAINED_HERE_ALONE = frozenset({Verb.PAUSE, Verb.RESUME, Verb.RESTART, Verb.DISCARD})
 
 
 def rule(verb: Verb, status: Status, stop: Stop) -> Rule | None:
@@ -205,6 +216,8 @@ def refusal(verb: Verb, status: Status, stop: Stop, facts: Facts) -> str | None:
     """The sentence that refuses the verb, or None where it is allowed."""
     if verb is Verb.PAUSE and not PAUSABLE.holds(facts):
         return PAUSABLE.refusal  # in every state: the sentence people will look for
+    if verb in _TRAINED_HERE_ALONE and not TRAINED_HERE.holds(facts):
+        return TRAINED_HERE.refusal
     found = rule(verb, status, stop)
     if found is None:
         return f"Cannot {verb} a {describe(status, stop)} job; {verb} is possible from: {_sources(verb)}."

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 SEE = "see"
+REPORT = "report for"  # of an external job: what was measured, printed, and that it is over
 EDIT = "edit"  # name, description, priority; pins of checkpoints
 TEAM_VERBS = frozenset({SEE, Verb.PAUSE, Verb.RESUME, Verb.CANCEL})
 VIEW_PERMISSION = "training.view_trainingjob"

@@ -10,6 +10,7 @@ started_command.py, warden.py   the process that starts a command and lets nothi
 own_checkpoints.py, checkpoint_folder.py, log_rows.py   what a command saves by itself, and what its log says
 sources.py   which way of reading fits a loader
 loaders.py   loaders read so that they have a position
+reporting.py a script that is reported to a server where nobody supervises it
 parts.py     what of a script must survive beside what it names itself
 hugging_face.py, lightning.py, accelerate.py   the adapters; what two of them keep is in ..._state.py
 hooks.py     the switch that attaches a Trainer without a line in the script

@@ -12,7 +12,13 @@ _job: Job | None = None
 
 
 def attach(
-    trainer: Any = None, /, *, seed: int | None = None, config: Mapping[str, Any] | None = None, **parts: Any
+    trainer: Any = None,
+    /,
+    *,
+    seed: int | None = None,
+    config: Mapping[str, Any] | None = None,
+    report: str | bool | None = None,
+    **parts: Any,
 ) -> Any:
     """Make this script a job, which Heimdall can stop and resume between any two steps. Returns the `Job`.
 
@@ -20,6 +26,9 @@ def attach(
     `state_dict` and `load_state_dict`. More may be named later with `job.keep(...)`, before the loop.
     config: the script's own defaults; `job.config` has what was asked for the job over them.
     seed: of the order of the data; by default the one of `torch.manual_seed`.
+    report: a name, or True: where Heimdall did not start the script, it is reported to the server of `heimdall login`
+    (or of HEIMDALL_SERVER and HEIMDALL_TOKEN) as a job of that name. HEIMDALL_REPORT=name says the same for a script
+    that does not. Without either nothing leaves this machine.
     trainer: a Hugging Face or a Lightning Trainer in the place of a loop of one's own; it is returned.
 
     Alone (`python script.py`) nothing is saved, and the results are the same bits. Raises RuntimeError where the
@@ -28,12 +37,19 @@ def attach(
     global _job
     if _job is not None:
         raise RuntimeError("this script is attached already: keep the job that heimdall.attach() gave")
-    job = Job(
-        _host or Alone(), seed=torch.initial_seed() if seed is None else seed, defaults=dict(config or {})
-    )
+    defaults = dict(config or {})
+    host = _host or _alone(report, defaults)
+    job = Job(host, seed=torch.initial_seed() if seed is None else seed, defaults=defaults)
     job.keep(**parts)
     _job = job
     return job if trainer is None else _adapter_for(trainer)(trainer, job)
+
+
+def _alone(report: str | bool | None, config: dict[str, Any]) -> Host:
+    from heimdall.attached.reporting import asked_for, reported
+
+    name = asked_for(report)
+    return reported(name, config=config) if name else Alone()
 
 
 def _adapter_for(trainer: Any) -> Any:

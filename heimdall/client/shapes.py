@@ -99,6 +99,7 @@ class JobFields(ApiObject):
     environment: dict[str, Any]
     approximate: list[str]
     event_seq: int
+    heard_at: str | None
     created_at: str
     queued_at: str
     started_at: str | None

@@ -44,7 +44,7 @@ const derived = {
     if (job.total_epochs)
       return `epoch ${format.count(job.current_epoch)} of ${format.count(job.total_epochs)}`;
     const steps = `${format.count(job.current_step)}${format.of(job.total_steps)}`;
-    if (job.job_type !== "training") return `${steps} shards`;
+    if (job.job_type === "synthetic_data") return `${steps} shards`;
     return job.current_epoch ? `epoch ${format.count(job.current_epoch)}, step ${steps}` : `step ${steps}`;
   },
   epoch_percent: job => {

@@ -12,12 +12,15 @@ STATES = [(JobType.TRAINING, *state) for state in ALL_STATES]
 STATES += [
     (JobType.SYNTHETIC_DATA, *state) for state in ALL_STATES if state[0] != "paused" and state[1] != "pause"
 ]
+STATES += [(JobType.EXTERNAL, status, "") for status in ("running", "completed", "failed", "cancelled")]
 
 
 def by_the_table(verb, job) -> str:
     status, stop = Status(job.status), Stop(job.stop)
     if lifecycle.refusal(verb, status, stop, job.facts):
         return "refused"
+    if job.job_type == JobType.EXTERNAL and verb == "cancel" and status is Status.RUNNING:
+        return "done"  # no worker is to be waited for
     return str(lifecycle.RULES[verb, status, stop].answer)
 
 

@@ -58,6 +58,8 @@ def curl(alice, make_job, every_name_is_public):
 def _job_for(text: str, make_job):
     states = {"/pause": "running", "/resume": "paused", "/cancel": "running", "/restart": "failed"}
     status = next((status for verb, status in states.items() if verb in text), "completed")
+    if "-X POST" in text and re.search(r"/(metrics|end) ", text):
+        return make_job(job_type="external")
     job = make_job(status=status, step=0)
     row = give_checkpoint(job, step=0, epoch=0)
     row.file.storage.save(row.file.name, ContentFile(b"x"))
@@ -74,7 +76,7 @@ def test_the_examples_work(curl, text):
     assert 200 <= answer.status_code < 300, answer.content
     if answer.streaming:
         assert b"".join(answer.streaming_content) == b"x"
-    elif "/metrics" in text:
+    elif "/metrics" in text and "-X POST" not in text:
         assert answer.json()["results"]
 
 

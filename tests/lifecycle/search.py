@@ -61,6 +61,7 @@ GUARDS = (
     "pausable",
     "has_a_start",
     "has_a_dataset",
+    "trained_here",
     "where status as seen",
     "where stop as seen",
     "where attempt as seen",
@@ -133,7 +134,9 @@ def check(state: State, bounds: Bounds) -> None:
     running = state.status is Status.RUNNING
     if state.stop and not running:
         raise Violation("a stop beside a job that does not run")
-    if running != bool(state.lease):
+    if state.type is JobType.EXTERNAL and (state.stop or state.status in (Status.QUEUED, Status.PAUSED)):
+        raise Violation("something is asked here of a job that is trained somewhere else")
+    if (running and state.type is not JobType.EXTERNAL) != bool(state.lease):
         raise Violation("running and leased are not the same")
     if state.status is Status.PAUSED and state.type is JobType.SYNTHETIC_DATA:
         raise Violation("a paused synthetic-data job")
@@ -172,7 +175,10 @@ def person(state: State, bounds: Bounds) -> Iterator[State]:
         raise Violation("a resume was promised, and there is nothing to resume from")
     if pending.verb is Verb.RESTART:
         free = free._replace(checkpoint=NONE, older=NONE, ever_stored=False, step=0)
-    yield moved(free, pending.verb, bounds)
+    after = moved(free, pending.verb, bounds)
+    if state.type is JobType.EXTERNAL and after.stop is Stop.CANCEL:  # in one transaction
+        after = moved(after, Verb.LAND, bounds)
+    yield after
 
 
 def as_seen(state: State, status: Status, stop: Stop, attempt: int, bounds: Bounds) -> bool:
@@ -186,7 +192,9 @@ def as_seen(state: State, status: Status, stop: Stop, attempt: int, bounds: Boun
 
 def work(state: State, bounds: Bounds) -> Iterator[State]:
     for place, worker in enumerate(state.workers):
-        if worker is None:
+        if worker is not None and state.type is JobType.EXTERNAL:
+            yield from reporter_acts(state, place, worker, bounds)
+        elif worker is None:
             if state.status is Status.QUEUED and state.attempt < bounds.attempts:
                 yield claimed(state, place, bounds)
         else:
@@ -234,6 +242,22 @@ def worker_acts(state: State, place: int, worker: Worker, bounds: Bounds) -> Ite
     if worker.staged != NONE and worker.staged > state.checkpoint:
         yield recorded(state, worker)
     yield from ends(state, place, worker, bounds)
+
+
+def reporter_acts(state: State, place: int, worker: Worker, bounds: Bounds) -> Iterator[State]:
+    """Somebody who trains somewhere else, and is heard, or is not heard any more."""
+    yield put(state, place, None)
+    if worker.step < bounds.steps:
+        yield put(state, place, worker._replace(step=worker.step + 1))
+    if state.status is not Status.RUNNING:
+        if not bounds.stands("where status as seen"):
+            raise Violation("a report was taken of a job that was over")
+        return
+    yield state._replace(step=max(state.step, worker.step))
+    free = put(state, place, None)._replace(step=max(state.step, worker.step))
+    if worker.step == bounds.steps:
+        yield moved(free, Verb.COMPLETE, bounds)
+    yield moved(free, Verb.FAIL, bounds)
 
 
 def recorded(state: State, worker: Worker) -> State:
@@ -301,7 +325,8 @@ def surroundings(state: State, bounds: Bounds) -> Iterator[State]:
 
 def search(bounds: Bounds, limit: int = 5_000_000) -> tuple[set[State], str | None]:
     """The distinct reachable states, and the first violation with the state it grew from."""
-    start = [State(JobType.TRAINING), State(JobType.SYNTHETIC_DATA)]
+    elsewhere = State(JobType.EXTERNAL, Status.RUNNING, attempt=1, workers=(Worker(1, 0), None))
+    start = [State(JobType.TRAINING), State(JobType.SYNTHETIC_DATA), elsewhere]
     seen, todo = set(start), list(start)
     while todo and len(seen) < limit:
         state = todo.pop()

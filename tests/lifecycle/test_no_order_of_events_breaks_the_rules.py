@@ -3,7 +3,19 @@
 import pytest
 
 from tests.lifecycle.search import GUARDS, Bounds, State, search
-from training.lifecycle import RULES, STATES, Answer, Facts, JobType, Status, Stop, Verb, offered, refusal
+from training.lifecycle import (
+    RULES,
+    STATES,
+    TRAINED_HERE,
+    Answer,
+    Facts,
+    JobType,
+    Status,
+    Stop,
+    Verb,
+    offered,
+    refusal,
+)
 
 
 def test_no_reachable_state_breaks_a_rule():
@@ -41,6 +53,25 @@ def test_synthetic_data_cannot_be_paused_in_any_state(state):
     facts = Facts(job_type=JobType.SYNTHETIC_DATA)
     assert refusal(Verb.PAUSE, *state, facts) == "Cannot pause synthetic data generation jobs."
     assert Verb.PAUSE not in offered(*state, facts)
+
+
+OFFERED_ELSEWHERE = {  # every state that such a job may be in
+    (Status.RUNNING, Stop.NONE): (Verb.CANCEL,),
+    (Status.COMPLETED, Stop.NONE): (Verb.DELETE,),
+    (Status.FAILED, Stop.NONE): (Verb.DELETE,),
+    (Status.CANCELLED, Stop.NONE): (Verb.DELETE,),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_job_that_is_trained_elsewhere_is_never_stopped_or_started_here(state):
+    facts = Facts(job_type=JobType.EXTERNAL)
+    for verb in (Verb.PAUSE, Verb.RESUME, Verb.RESTART, Verb.DISCARD):
+        assert refusal(verb, *state, facts) == TRAINED_HERE.refusal
+    by_workers = {Verb.CLAIM, Verb.PREEMPT, Verb.CRASH, Verb.REAP}
+    assert not [verb for verb in by_workers if (verb, *state) in RULES and not refusal(verb, *state, facts)]
+    if state in OFFERED_ELSEWHERE:
+        assert offered(*state, facts) == OFFERED_ELSEWHERE[state]
 
 
 def test_buttons_are_the_verbs_that_change_something():

@@ -130,7 +130,11 @@ ALL = os.environ.get("PAIRS", "0") != "0"
 SUITE = [("queued", ""), ("running", "pause"), ("paused", "")]
 STATES = [(str(JobType.TRAINING), *state) for state in SUITE]
 if ALL:
-    STATES = [(str(kind), *state) for kind in JobType for state in ALL_STATES]
+    kinds = (
+        JobType.TRAINING,
+        JobType.SYNTHETIC_DATA,
+    )  # an external job knows no pairs but those with its reports
+    STATES = [(str(kind), *state) for kind in kinds for state in ALL_STATES]
     STATES = [each for each in STATES if each[0] == JobType.TRAINING or not {"paused", "pause"} & set(each)]
 
 

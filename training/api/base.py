@@ -98,10 +98,10 @@ def _is_known(path: str) -> bool:
         return False
 
 
-def given(request: Request, shape: type[Input]) -> dict[str, Any]:
+def given(request: Request, shape: type[Input], *, most_names: int = bodies.MAX_NAMES) -> dict[str, Any]:
     """The body, checked for its form. Query parameters have no meaning beside a body and are refused."""
     params.read(request, ())
-    request.parsed_body = bodies.read_object(request)
+    request.parsed_body = bodies.read_object(request, most_names)
     serializer = shape(data=request.parsed_body)
     serializer.is_valid(raise_exception=True)
     return serializer.validated_data

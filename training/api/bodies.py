@@ -25,7 +25,7 @@ class UnparsedBody(BaseParser):
         return {}
 
 
-def read_object(request: Request) -> dict[str, Any]:
+def read_object(request: Request, most_names: int = MAX_NAMES) -> dict[str, Any]:
     """The body as an object; an absent body is an empty one. The declared length is not trusted."""
     is_json = request.content_type.partition(";")[0].strip().lower() == "application/json"
     raw = _read(request) if is_json or not _declares_a_body(request) else b"?"
@@ -34,7 +34,7 @@ def read_object(request: Request) -> dict[str, Any]:
     if not is_json:
         declared = request.content_type[:100] or "nothing"
         raise UnsupportedMediaType(declared, f"Send the body as application/json, not as {declared}.")
-    value = _decode(raw)
+    value = _decode(raw, most_names)
     if not isinstance(value, dict):
         raise ParseError(f"The body must be an object, like {{}}, not {_kind(value)}.")
     _look_through(value)
@@ -54,10 +54,10 @@ def _read(request: Request) -> bytes:
     return raw
 
 
-def _decode(raw: bytes) -> Any:
+def _decode(raw: bytes, most_names: int) -> Any:
     try:
         return json.loads(
-            raw.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_Names().take
+            raw.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_Names(most_names).take
         )
     except RecursionError:
         raise ParseError(f"The body is nested more than {MAX_DEPTH} deep.") from None
@@ -70,13 +70,13 @@ def _decode(raw: bytes) -> Any:
 class _Names:
     """Builds the objects of one body: each name once in its object, and no more in all than anybody needs."""
 
-    def __init__(self) -> None:
-        self._left = MAX_NAMES
+    def __init__(self, most: int) -> None:
+        self._left = self._most = most
 
     def take(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         self._left -= len(pairs)
         if self._left < 0:
-            raise ParseError(f"The body holds more than {MAX_NAMES:,} names of fields. Send fewer.")
+            raise ParseError(f"The body holds more than {self._most:,} names of fields. Send fewer.")
         found = dict(pairs)
         if len(found) != len(pairs):
             raise ValueError("a name stands twice in one object")

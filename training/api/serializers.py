@@ -106,7 +106,16 @@ def _priority(**options: Any) -> WholeNumber:
     )
 
 
-def _tags() -> serializers.ListField:
+def team_field() -> Text:
+    return Text(
+        max_length=150,
+        required=False,
+        allow_null=True,
+        help_text="A group of yours whose members may help run the job.",
+    )
+
+
+def tags_field() -> serializers.ListField:
     pattern = RegexValidator(rf"\A{fields.TAG_PATTERN}\Z", f"This is not a tag; {fields.TAG_RULE}")
     tag = Text(max_length=fields.TAG_LENGTH, validators=[pattern])
     return serializers.ListField(
@@ -145,13 +154,8 @@ class NewJob(Input):
     description = Description(required=False)
     priority = _priority(required=False)
     pool = _pool(required=False)
-    tags = _tags()
-    team = Text(
-        max_length=150,
-        required=False,
-        allow_null=True,
-        help_text="A group of yours whose members may help run the job.",
-    )
+    tags = tags_field()
+    team = team_field()
 
 
 class JobChange(Input):
@@ -159,7 +163,7 @@ class JobChange(Input):
     description = Description(required=False)
     priority = _priority(required=False)
     pool = _pool(required=False)
-    tags = _tags()
+    tags = tags_field()
 
 
 class PauseOptions(Input):
@@ -203,6 +207,10 @@ def _time(**options: Any) -> serializers.DateTimeField:
 
 def _one_of(members: Any, **options: Any) -> serializers.ChoiceField:
     return serializers.ChoiceField(choices=[str(member) for member in members if str(member)], **options)
+
+
+def status_field() -> serializers.ChoiceField:
+    return _one_of(Status)
 
 
 @extend_schema_field({"type": "object", "additionalProperties": {}})
@@ -299,6 +307,7 @@ class JobShape(serializers.Serializer):
         child=serializers.CharField(), help_text="Why a resume was not exact."
     )
     event_seq = _whole()
+    heard_at = _time(allow_null=True, help_text="When an external job reported last.")
     created_at = _time()
     queued_at = _time()
     started_at = _time(allow_null=True)

@@ -11,6 +11,10 @@ Drawn from `training/lifecycle.py` by `make diagram`; a test fails when this pag
 A job's **status** is a fact. Its **stop** is a request that stands beside `running`, so `running` appears here
 once for each request: "pausing" is `running` with `stop=pause`, and it becomes `paused` only in the transaction
 that makes the verified checkpoint the job's own.
+
+A job of type `external` is trained somewhere else and only reports. It begins as `running`, and the guard
+`trained_here` keeps all from it that a worker would have to do: of what people may ask it knows cancel (nothing more
+is taken from it, at once) and delete.
 """
 _ANSWERS = {
     Answer.DONE: "200, done at once",
@@ -39,6 +43,7 @@ def _by_people(asked: bool) -> list[tuple[Verb, Status, Stop, Rule]]:
 
 def _diagram() -> str:
     lines = ["```mermaid", "stateDiagram-v2", "    [*] --> queued: submit"]
+    lines += ["    [*] --> running: submit, of a job that is trained elsewhere"]
     lines += [f"    {describe(*state)}" for state in STATES]
     arrows: dict[tuple[str, str], list[str]] = {}
     for (verb, status, stop), rule in RULES.items():

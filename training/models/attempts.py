@@ -55,6 +55,9 @@ class Attempt(models.Model):
     checkpoints = models.PositiveIntegerField(default=0, help_text="That it stored.")
     checkpoint_bytes = models.PositiveBigIntegerField(default=0)
     checkpoint_seconds = models.FloatField(default=0, help_text="Spent moving them into the store.")
+    log_characters = models.PositiveBigIntegerField(
+        default=0, help_text="Of an external job: so much of its log was taken, or was left out."
+    )
     outcome = models.CharField(max_length=20, blank=True, help_text="The verb that closed it.")
     exit_code = models.IntegerField(
         null=True, blank=True, help_text="Negative: the signal that killed the trainer."

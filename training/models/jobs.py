@@ -153,6 +153,9 @@ class TrainingJob(models.Model):
     crash_step = models.PositiveBigIntegerField(null=True, blank=True)
     crashes_since_checkpoint = models.PositiveIntegerField(default=0)
 
+    heard_at = models.DateTimeField(
+        null=True, blank=True, help_text="When an external job reported last; empty for all others."
+    )
     event_seq = models.PositiveBigIntegerField(default=0, help_text="Number of the newest event.")
     created_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True, blank=True)
@@ -174,9 +177,10 @@ class TrainingJob(models.Model):
                 condition=Q(stop="", stop_at="") | (~Q(stop="") & ~Q(stop_at="")), name="stop_says_when"
             ),
             models.CheckConstraint(
-                condition=Q(status="running", lease_expires_at__isnull=False)
-                | (~Q(status="running") & Q(lease_expires_at__isnull=True)),
-                name="running_if_and_only_if_leased",
+                # Nobody here holds an external job.
+                condition=(Q(status="running") & ~Q(job_type="external") & Q(lease_expires_at__isnull=False))
+                | ((~Q(status="running") | Q(job_type="external")) & Q(lease_expires_at__isnull=True)),
+                name="leased_if_and_only_if_running_here",
             ),
             models.CheckConstraint(
                 condition=~Q(status="paused") | Q(latest_checkpoint__isnull=False) | Q(current_step=0),
@@ -194,8 +198,15 @@ class TrainingJob(models.Model):
                 name="progress_within_bounds",
             ),
             models.CheckConstraint(
-                condition=Q(recipe="", code__isnull=False) | (~Q(recipe="") & Q(code__isnull=True)),
-                name="either_a_recipe_or_a_program",
+                condition=Q(job_type="external", recipe="", code__isnull=True)
+                | (~Q(job_type="external") & Q(recipe="", code__isnull=False))
+                | (~Q(job_type="external") & ~Q(recipe="") & Q(code__isnull=True)),
+                name="a_recipe_or_a_program_or_external",
+            ),
+            models.CheckConstraint(
+                condition=~Q(job_type="external")
+                | Q(status__in=["running", "completed", "failed", "cancelled"], stop__in=["", "cancel"]),
+                name="external_only_runs_or_is_over",
             ),
         ]
         indexes = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from training.lifecycle import Status, Stop, StopAt, Verb
+from training.lifecycle import JobType, Status, Stop, StopAt, Verb
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,11 @@ def _restart(job: dict[str, Any], name: str) -> Question:
 
 
 def _cancel(job: dict[str, Any], name: str) -> Question:
-    text = (
-        "It leaves the queue."
-        if job["status"] == Status.QUEUED
-        else "The training stops after the step under way."
-    )
+    text = "The training stops after the step under way."
+    if job["status"] == Status.QUEUED:
+        text = "It leaves the queue."
+    elif job["job_type"] == JobType.EXTERNAL:
+        text = "Nothing more is taken from it. The training itself goes on where it is: stop it there."
     keep = "Keep it queued" if job["status"] == Status.QUEUED else "Keep running"
     return Question(f"Cancel {name}?", text, "Cancel the job", "cancelled", "danger solid", keep)
 

@@ -60,6 +60,7 @@ class Window:
 
 
 verbs = Window()
+reports = Window()
 logins = Window()
 
 
@@ -74,6 +75,14 @@ class VerbThrottle(BaseThrottle):
 
     def wait(self) -> float:
         return self._wait
+
+
+class ReportThrottle(VerbThrottle):
+    """For what trainings report that run somewhere else, per user: as often, and counted for itself."""
+
+    def allow_request(self, request: Any, view: Any) -> bool:
+        self._wait = reports.take(f"user {request.user.pk}", _rate("verbs"))
+        return self._wait == 0.0
 
 
 def limit_headers(user: Any) -> dict[str, str]:

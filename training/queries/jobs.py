@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from heimdall.plain_json import with_nulls
 from training import lifecycle, placement, policy
@@ -14,6 +16,7 @@ from training.models import Checkpoint, TrainingJob
 from training.queries.values import iso
 
 LIST_LIMIT = 50
+SILENT_AFTER = timedelta(minutes=10)  # of an external job: then people are told how long ago it reported
 PROMISES = ("exact", "not shown to be exact", "its own checkpoints", "none")
 
 
@@ -96,6 +99,7 @@ def shape(
         "environment": job.environment,
         "approximate": job.approximate,
         "event_seq": job.event_seq,
+        "heard_at": iso(job.heard_at),
         "created_at": iso(job.created_at),
         "queued_at": iso(job.queued_at),
         "started_at": iso(job.started_at),
@@ -120,6 +124,8 @@ def promise(job: TrainingJob | Any) -> str:
     """What a pause of the job is worth, and no more than was seen: one of PROMISES."""
     if job.recipe:
         return "exact"
+    if job.job_type == JobType.EXTERNAL:
+        return "none"
     if job.program["kind"] == "script":
         return "exact" if _is_shown(job) else "not shown to be exact"
     return "its own checkpoints" if job.program["checkpoint_folder"] else "none"
@@ -144,6 +150,8 @@ def headline(job: TrainingJob) -> str:
         return "cancelling at the next step"
     if job.stop == Stop.PREEMPT:
         return "making room for a job of higher priority"
+    if job.status == Status.RUNNING and (silence := _silence(job)):
+        return f"no report for {silence}"
     if job.status == Status.RUNNING and job.phase and job.phase != "training":
         return job.phase
     if job.status == Status.QUEUED and job.current_step:
@@ -151,6 +159,19 @@ def headline(job: TrainingJob) -> str:
     if job.status == Status.PAUSED:
         return f"paused at step {job.current_step}"
     return job.status
+
+
+def _silence(job: TrainingJob | Any) -> str:
+    """How long ago an external job reported last, where that is long ago."""
+    if job.heard_at is None:
+        return ""
+    silent_for = timezone.now() - job.heard_at
+    if silent_for < SILENT_AFTER:
+        return ""
+    minutes = int(silent_for.total_seconds() // 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"
 
 
 def progress_percent(job: TrainingJob) -> float:

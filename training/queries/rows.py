@@ -31,7 +31,7 @@ _OWN = (
     "attempt", "config", "current_epoch", "total_epochs", "current_step", "total_steps", "step_seconds",
     "train_loss", "val_loss",
     "metrics", "learning_rate", "best_epoch", "best_val_loss", "error_code", "error_message",
-    "latest_checkpoint_id", "checkpoints_stored", "environment", "approximate", "event_seq", "created_at",
+    "latest_checkpoint_id", "checkpoints_stored", "environment", "approximate", "event_seq", "heard_at", "created_at",
     "queued_at", "started_at", "completed_at", "updated_at",
 )  # fmt: skip
 _NAMES = ("owner__username", "team__name", "dataset__name", "code__digest")

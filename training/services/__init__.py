@@ -15,6 +15,7 @@ forks.py          new jobs from others: clone, fork
 extending.py      more of the same: epochs of a training, samples of a dataset
 limits.py         how much one person may ask for and keep
 dry_run.py        what a submission would make
+external.py       jobs that are trained somewhere else and only report here
 editing.py        name, description, tags, priority, pool, pinned checkpoints
 verbs.py          pause, resume, restart, cancel, discard, delete; and preempt, for the scheduler
 resuming.py       how a stopped job goes back into the queue
@@ -63,6 +64,7 @@ from training.services.dry_run import try_submission
 from training.services.editing import edit, edit_version, pin
 from training.services.exactness import check_word, is_check
 from training.services.extending import about_the_schedule, extend, extend_dataset, why_not_extendable
+from training.services.external import OutsideReport, begin_external, end_external, report_external
 from training.services.failing import crash, fail
 from training.services.forks import clone, fork
 from training.services.idempotency import answer_once, answer_slow_request_once, forget_answers
@@ -111,6 +113,7 @@ __all__ = [
     "Asked",
     "Landing",
     "NotOurs",
+    "OutsideReport",
     "Report",
     "Result",
     "SecretsLost",
@@ -122,6 +125,7 @@ __all__ = [
     "ask_each",
     "beat",
     "beat_node",
+    "begin_external",
     "can_locate",
     "cancel",
     "change_subscription",
@@ -142,6 +146,7 @@ __all__ = [
     "drain",
     "edit",
     "edit_version",
+    "end_external",
     "expired_attempts",
     "extend",
     "extend_dataset",
@@ -178,6 +183,7 @@ __all__ = [
     "release",
     "remove",
     "renew_secret",
+    "report_external",
     "require_dataset",
     "require_programs",
     "restart",

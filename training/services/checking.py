@@ -10,6 +10,7 @@ from django.db import transaction
 from heimdall.attached.program import LONGEST_WORD
 from heimdall.errors import InvalidInput
 from training import policy
+from training.lifecycle import JobType
 from training.models import ExactnessCheck, TrainingJob
 from training.services import exactness
 from training.services.forks import named_after
@@ -63,6 +64,8 @@ def check(job: TrainingJob, *, by: Any, steps: int = STEPS) -> Result:
 
 def why_not_checkable(job: TrainingJob) -> str:
     """The sentence that refuses a check; empty where there is something to check."""
+    if job.job_type == JobType.EXTERNAL:
+        return f"Job {job.pk} is trained somewhere else: heimdall check tries its script there."
     if not job.program:
         return f"Job {job.pk} runs a recipe, which is exact: make prove shows it."
     if job.program["kind"] != "script":

@@ -93,6 +93,8 @@ def extend_dataset(dataset: Dataset, *, by: Any, samples: int, parent: TrainingJ
 
 def why_not_extendable(job: TrainingJob) -> str:
     """The sentence that refuses to extend a training; empty where it can be extended."""
+    if job.job_type == JobType.EXTERNAL:
+        return f"Job {job.pk} is trained somewhere else: let it train longer there."
     if job.job_type != JobType.TRAINING:
         return "A job that makes data is extended on the page of its dataset."
     if programs.is_program(job) and not _takes_epochs(job):

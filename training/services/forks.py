@@ -57,6 +57,8 @@ def clone(
     program, code: in the place of this one's, where it runs a program.
     """
     policy.require(by, policy.SEE, job)
+    if job.job_type == JobType.EXTERNAL:
+        raise InvalidInput({"job": [f"Job {job.pk} is trained somewhere else: start another one there."]})
     usual = {"job_name": named_after(job, "copy"), "pool": job.pool}
     given = {name: value for name, value in about.items() if value is not None}
     what = _what_it_runs(job, by=by, program=program, code=code, secrets=secrets)
@@ -147,7 +149,10 @@ def _what_it_runs(
 
 def _start(job: TrainingJob, pk: int | None) -> Checkpoint:
     if job.job_type != JobType.TRAINING:
-        raise InvalidInput({"checkpoint": ["A job that makes data has no checkpoint to begin from."]})
+        kind = (
+            "that makes data" if job.job_type == JobType.SYNTHETIC_DATA else "that is trained somewhere else"
+        )
+        raise InvalidInput({"checkpoint": [f"A job {kind} has no checkpoint to begin from."]})
     found = Checkpoint.objects.filter(job=job, pk=pk).first() if pk is not None else job.latest_checkpoint
     if found is None:
         says = f"Job {job.pk} has no checkpoint{'' if pk is None else f' {pk}'} to begin from."

@@ -22,7 +22,13 @@ SPAN = MetricBlock.SPAN
 MOST_ROWS = 20 * SPAN  # that are folded at once
 
 
-def add_metrics(job: TrainingJob, steps: Sequence[dict[str, Any]], epochs: Sequence[EpochDone]) -> None:
+def add_metrics(
+    job: TrainingJob,
+    steps: Sequence[dict[str, Any]],
+    epochs: Sequence[EpochDone],
+    times: Sequence[datetime] = (),
+) -> None:
+    """times: when each step was made, where that is not now."""
     rows = [
         Metric(
             job=job,
@@ -33,6 +39,8 @@ def add_metrics(job: TrainingJob, steps: Sequence[dict[str, Any]], epochs: Seque
         )
         for row in steps
     ]
+    for row, at in zip(rows, times, strict=False):
+        row.created_at = at
     # A row that is there already came with a commit whose answer was lost.
     Metric.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
     if steps:

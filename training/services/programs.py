@@ -143,7 +143,7 @@ def checked(
 
 
 def is_program(job: TrainingJob | Any) -> bool:
-    return not job.recipe
+    return bool(job.program)
 
 
 def _brought_again(digest: str) -> CodeArchive | None:

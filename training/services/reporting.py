@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -12,7 +13,7 @@ from django.db.models.functions import Coalesce, Length, Now
 
 from heimdall.trainer.protocol import EpochDone, Started
 from training.errors import StaleAttempt
-from training.lifecycle import Stop, StopAt
+from training.lifecycle import JobType, Stop, StopAt
 from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
 from training.services.bad_losses import note_bad_loss
 from training.services.leases import held_job, note_event, renew
@@ -32,6 +33,7 @@ class Report:
     trainer_pid: int | None = None
     step_seconds: float | None = None
     total_steps: int | None = None
+    times: Sequence[datetime] = ()  # of the steps, where they were not made now
     is_again: bool = False
     """No answer came when this report, or the first part of it, was sent before: twice is to be once."""
 
@@ -117,7 +119,7 @@ def write_report(report: Report, job: TrainingJob, attempt: Attempt) -> None:
     num_written = _num_written(attempt, report.steps) if report.is_again else 0
     log = storable(report.log)
     log = _not_written(attempt, log) if report.is_again else log
-    add_metrics(job, report.steps, report.epochs)
+    add_metrics(job, report.steps, report.epochs, report.times)
     note_bad_loss(job, report.steps, report.epochs)
     for epoch in report.epochs:
         _add_epoch_event(job, epoch)
@@ -136,7 +138,7 @@ def columns_of(report: Report, job: TrainingJob) -> dict[str, Any]:
             "current_step": steps[-1]["step"],
             "learning_rate": finite(steps[-1].get("learning_rate")),
         }
-    if steps and job.program and job.program["kind"] == "command":
+    if steps and _may_have_no_epochs(job):
         changes |= _newest_losses(steps)
     if epochs:
         last = epochs[-1]
@@ -154,8 +156,12 @@ def columns_of(report: Report, job: TrainingJob) -> dict[str, Any]:
     return changes
 
 
+def _may_have_no_epochs(job: TrainingJob) -> bool:
+    return job.job_type == JobType.EXTERNAL or (bool(job.program) and job.program["kind"] == "command")
+
+
 def _newest_losses(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of a command there are no epochs: its loss is the newest that its log told."""
+    """Where nothing closes an epoch the loss is the newest that was told of a step."""
     names = {"train_loss": "loss", "val_loss": "val_loss"}
     found = {
         column: next((row[name] for row in reversed(steps) if row.get(name) is not None), None)

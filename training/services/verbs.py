@@ -16,6 +16,7 @@ from training.models import (
 )
 from training.policy import System
 from training.services.deleting import apply_delete
+from training.services.leases import close_attempt
 from training.services.resuming import apply_restart, apply_resume
 from training.services.transition import Raced, Result, move, read_job
 
@@ -130,11 +131,22 @@ def _when(job: TrainingJob, at: StopAt) -> str:
 
 
 def _cancel(job: TrainingJob, rule: Rule, by: Any) -> Result:
+    if job.job_type == JobType.EXTERNAL:
+        return _stop_listening(job, by)
     if rule.to_status == Status.CANCELLED:
         move(job, Verb.CANCEL, by=by, message="Cancelled while queued.")
         return Result(job, Answer.DONE, f"Job {job.pk} is cancelled.")
     move(job, Verb.CANCEL, by=by, message="Asked to cancel.", stop_at=StopAt.STEP)
     return Result(job, Answer.NOTED, f"Job {job.pk} will be cancelled at its next step.")
+
+
+def _stop_listening(job: TrainingJob, by: Any) -> Result:
+    """No worker is to be waited for: what is asked for is so at once."""
+    move(job, Verb.CANCEL, by=by, message="Asked to cancel.", stop_at=StopAt.STEP)
+    move(job, Verb.LAND, by=by, message="Cancelled: nothing more is taken from it.")
+    close_attempt(job, job.attempt, Verb.LAND)
+    sentence = f"Job {job.pk} is cancelled: nothing more is taken from it. Its training goes on where it is."
+    return Result(job, Answer.DONE, sentence)
 
 
 def _discard(job: TrainingJob, by: Any) -> Result:

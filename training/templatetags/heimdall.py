@@ -21,6 +21,7 @@ from training.lifecycle import JobType, Status, Stop, Verb, describe
 register = template.Library()
 STEERING = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 NOTHING = "\u2013"
+ELSEWHERE = "trained elsewhere"
 LONGEST_COMMAND = 80  # of which a list shows everything
 
 
@@ -189,21 +190,20 @@ def row_more(job: dict[str, Any]) -> str:
 @register.filter
 def has_length(job: dict[str, Any]) -> bool:
     """Whether it is known how long it is to go on: a program need not say it."""
-    return bool(job["total_epochs"] or job["total_steps"] or job["job_type"] != JobType.TRAINING)
+    return bool(job["total_epochs"] or job["total_steps"] or job["job_type"] == JobType.SYNTHETIC_DATA)
 
 
 @register.filter
 def is_extendable(job: dict[str, Any]) -> bool:
     """Whether more epochs can be asked for; a program takes them where its settings have epochs."""
-    return bool(job["status"] == Status.COMPLETED and job["total_epochs"]) and bool(
-        job["recipe"] or job["config"].get("epochs")
-    )
+    is_one = job["status"] == Status.COMPLETED and job["job_type"] != JobType.EXTERNAL
+    return bool(is_one and job["total_epochs"]) and bool(job["recipe"] or job["config"].get("epochs"))
 
 
 @register.filter
 def runs(job: dict[str, Any]) -> str:
     """What the job runs, in one line: its recipe, or its program's command."""
-    command = shlex.join(job["program"]["command"]) if job["program"] else job["recipe"]
+    command = shlex.join(job["program"]["command"]) if job["program"] else job["recipe"] or ELSEWHERE
     return command if len(command) <= LONGEST_COMMAND else f"{command[:LONGEST_COMMAND]}..."
 
 
@@ -211,7 +211,7 @@ def runs(job: dict[str, Any]) -> str:
 def progress_words(job: dict[str, Any]) -> str:
     if job["total_epochs"]:
         return f"epoch {count(job['current_epoch'])} of {count(job['total_epochs'])}"
-    if job["job_type"] != JobType.TRAINING:
+    if job["job_type"] == JobType.SYNTHETIC_DATA:
         return f"{count(job['current_step'])}{of(job['total_steps'])} shards"
     steps = f"step {count(job['current_step'])}{of(job['total_steps'])}"
     return f"epoch {count(job['current_epoch'])}, {steps}" if job["current_epoch"] else steps

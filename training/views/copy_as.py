@@ -9,6 +9,7 @@ from typing import Any
 from heimdall.attached.program import Program
 from heimdall.errors import HeimdallError
 from heimdall.recipes import registry
+from training.lifecycle import JobType
 from training.models import TrainingJob
 
 _FLAGS = {
@@ -24,8 +25,11 @@ _FLAGS = {
 
 def copies_of(job: TrainingJob, server: str) -> list[dict[str, str]]:
     """The first holds every setting; the other two only what is not the default, and what people say of the job."""
+    as_json = {"id": "as-json", "name": "JSON", "text": json.dumps(job.config, indent=2)}
+    if job.job_type == JobType.EXTERNAL:
+        return [as_json]
     return [
-        {"id": "as-json", "name": "JSON", "text": json.dumps(job.config, indent=2)},
+        as_json,
         {"id": "as-curl", "name": "curl", "text": _curl(job, server)},
         {"id": "as-command", "name": "command", "text": _command(job)},
     ]

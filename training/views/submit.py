@@ -12,6 +12,7 @@ from heimdall.errors import InvalidInput
 from heimdall.recipes import registry
 from training import policy, services
 from training.errors import BadCheckpoint, NotFound, StorageUnavailable, TransitionRefused
+from training.lifecycle import JobType
 from training.models import Checkpoint
 from training.presentation.job_forms import NewJobForm
 from training.views import programs
@@ -24,6 +25,8 @@ from training.views.page import page, visible_job, whole
 def new(request: HttpRequest) -> HttpResponse:
     """Submit a job of one recipe, empty or filled in from another job (?from=<id>)."""
     parent = visible_job(request, whole(request.GET.get("from"))) if "from" in request.GET else None
+    if parent is not None and parent.job_type == JobType.EXTERNAL:
+        raise Http404("A job that is trained somewhere else is started there.")
     if parent is not None and services.is_program(parent):
         return programs.clone(request, parent)
     known = registry.usable()

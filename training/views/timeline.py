@@ -15,6 +15,7 @@ SHORTEST_WAIT = 1.0  # seconds that are worth a line
 _DOING = {
     JobType.TRAINING: ("trains", "trained", "step"),
     JobType.SYNTHETIC_DATA: ("makes data", "made data for", "shard"),
+    JobType.EXTERNAL: ("reports", "reported for", "step"),
 }
 
 

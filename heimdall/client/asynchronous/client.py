@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
@@ -15,6 +16,9 @@ from heimdall.client.asynchronous.jobs import AsyncRemoteJob
 from heimdall.client.asynchronous.transport import AsyncServerConnection
 from heimdall.client.errors import NotHeimdall
 from heimdall.client.profiles import Profile
+
+if TYPE_CHECKING:
+    from heimdall.client.reporting import Reporter
 
 
 class AsyncClient:
@@ -115,6 +119,33 @@ class AsyncClient:
             config=dict(config) if config else None, secrets=dict(secrets) if secrets else None
         )
         return await self._submit(body, key)
+
+    async def external(
+        self,
+        name: str,
+        *,
+        config: Mapping[str, Any] | None = None,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        team: str | None = None,
+        source: str | None = None,
+        epochs: int | None = None,
+        steps: int | None = None,
+        key: str | None = None,
+    ) -> Reporter:
+        """A job for a training that runs here, wherever that is, and only reports:
+
+        `with client.external("wave") as report: report.log(loss=loss)`. A thread sends, and nothing waits for it.
+        """
+        from heimdall.client.reporting import Reporter
+
+        body = bodies.about(name, description, None, None, tags, team)
+        body |= answers.given(
+            source=source or platform.node() or None, total_epochs=epochs, total_steps=steps
+        )
+        body |= {"config": dict(config)} if config else {}
+        shown = await self.server.post("/v1/training/jobs/external", body, key=key)
+        return Reporter(self.server.profile, job=AsyncRemoteJob(self.server, shown).id)
 
     async def upload_code(self, folder: str | Path = ".") -> dict[str, Any]:
         """Bring the code of a folder, without what git ignores. The same code is kept once."""

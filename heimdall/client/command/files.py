@@ -91,6 +91,30 @@ def verify_files(
     return 1 if num_bad else 0
 
 
+@command("bundle")
+def bundle_weights(
+    weights: Annotated[
+        Path, typer.Argument(help="A safetensors file, or a checkpoint folder of Hugging Face.")
+    ],
+    recipe: Annotated[str, typer.Option(help="Whose model has these weights.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write.")],
+    settings: Annotated[
+        list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A setting; may be given again.")
+    ] = [],  # noqa: B006
+    name: Annotated[str, typer.Option(help="What the job is called that it becomes.")] = "",
+) -> None:
+    """Make a bundle of weights that another tool saved, for a server to take in and to fork. Needs torch."""
+    _require_torch("A bundle is made on this machine")
+    options = ["--recipe", recipe, "--output", str(output), "--name", name]
+    options += ["--config", json.dumps(pairs(settings))]
+    os.execv(sys.executable, [sys.executable, "-m", "heimdall.foreign_weights", str(weights), *options])
+
+
+def _require_torch(what: str) -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise MissingPackage(f"{what}, which needs torch: pip install 'heimdall[torch]'")
+
+
 @command("check")
 def check_program(
     words: Annotated[
@@ -107,10 +131,7 @@ def check_program(
     is_program: Annotated[bool, typer.Option("--program", hidden=True)] = False,
 ) -> None:
     """Try on this machine whether a training script or a recipe is resumed exactly. Needs torch."""
-    if importlib.util.find_spec("torch") is None:
-        raise MissingPackage(
-            "A check trains on this machine, which needs torch: pip install 'heimdall[torch]'"
-        )
+    _require_torch("A check trains on this machine")
     options = ["--json"] if as_json else []
     options += ["--steps", str(steps)] if steps else []
     options += ["--seed", str(seed)] if seed is not None else []

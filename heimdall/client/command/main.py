@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from heimdall.client.command import acting, files, logging_in, making, reading, watching
+from heimdall.client.command import acting, exchanging, files, logging_in, making, reading, watching
 from heimdall.client.command.base import app
 
-__all__ = ["acting", "files", "logging_in", "main", "making", "reading", "watching"]
+__all__ = ["acting", "exchanging", "files", "logging_in", "main", "making", "reading", "watching"]
 
 
 ORDER = (
     "login", "submit", "ls", "show", "logs", "watch", "pause", "resume", "cancel", "wait", "restart", "discard",
     "delete", "edit", "clone", "fork", "extend", "compare", "checkpoints", "get", "nodes", "queue", "recipes",
-    "check", "verify", "servers", "use", "whoami", "logout",
+    "export", "import", "bundle", "check", "verify", "servers", "use", "whoami", "logout",
 )  # fmt: skip
 """In which the help names them: as they are met."""
 

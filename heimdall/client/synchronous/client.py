@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
@@ -16,6 +17,9 @@ from heimdall.client.errors import NotHeimdall
 from heimdall.client.profiles import Profile
 from heimdall.client.synchronous.jobs import RemoteJob
 from heimdall.client.synchronous.transport import ServerConnection
+
+if TYPE_CHECKING:
+    from heimdall.client.reporting import Reporter
 
 
 class Client:
@@ -116,6 +120,33 @@ class Client:
             config=dict(config) if config else None, secrets=dict(secrets) if secrets else None
         )
         return self._submit(body, key)
+
+    def external(
+        self,
+        name: str,
+        *,
+        config: Mapping[str, Any] | None = None,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        team: str | None = None,
+        source: str | None = None,
+        epochs: int | None = None,
+        steps: int | None = None,
+        key: str | None = None,
+    ) -> Reporter:
+        """A job for a training that runs here, wherever that is, and only reports:
+
+        `with client.external("wave") as report: report.log(loss=loss)`. A thread sends, and nothing waits for it.
+        """
+        from heimdall.client.reporting import Reporter
+
+        body = bodies.about(name, description, None, None, tags, team)
+        body |= answers.given(
+            source=source or platform.node() or None, total_epochs=epochs, total_steps=steps
+        )
+        body |= {"config": dict(config)} if config else {}
+        shown = self.server.post("/v1/training/jobs/external", body, key=key)
+        return Reporter(self.server.profile, job=RemoteJob(self.server, shown).id)
 
     def upload_code(self, folder: str | Path = ".") -> dict[str, Any]:
         """Bring the code of a folder, without what git ignores. The same code is kept once."""
