@@ -5,6 +5,7 @@ its device and the versions of Python and torch. Nothing of what it prints, and 
 """
 
 import atexit
+import json
 import os
 import platform
 import sys
@@ -88,7 +89,7 @@ def _begin(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {
         "job_name": name,
-        "config": dict(config),
+        "config": json.loads(json.dumps(dict(config), default=str)),
         "source": platform.node() or "a machine without a name",
         "environment": {
             "device_name": device,

@@ -19,7 +19,7 @@ from heimdall import Client
 from heimdall.client import profiles
 from heimdall.client.command import exits
 from heimdall.client.command.main import main
-from heimdall.client.errors import CertificateRefused, LoginRequired
+from heimdall.client.errors import CertificateRefused, DownloadBroken, LoginRequired
 from tests.support.running import PATIENCE, free_port
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -138,12 +138,20 @@ def test_all_goes_through_nginx_with_https_below_a_path(site, proxied, heimdall,
         "get", number, "--checkpoint", "final", "--output", tmp_path / "x.safetensors", "--json"
     )
     assert (code, (tmp_path / "x.safetensors").exists()) == (0, True)
-    with Client(certificates=str(certificate), url=url, token=site.token) as client:
+    with Client(url, token=site.token, certificates=str(certificate)) as client:
         job = client.job(number)
-        assert [update.data["step"] for update in job.follow(from_start=True, kinds=["step"])] == [
-            row["step"] for row in job.metrics()
-        ]
+        steps = [update.data["step"] for update in job.follow(from_start=True, kinds=["step"])]
+        assert steps == [row["step"] for row in job.metrics()]
         assert job.url == f"{url}/jobs/{number}/"
+        full = tmp_path / "full" / "y.safetensors"
+        full.parent.mkdir()
+        digest = job.checkpoints["final"].fields.digest
+        full.with_name(f".{full.name}.{digest[:16]}.part").symlink_to(
+            "/dev/full"
+        )  # every write: no space left
+        with pytest.raises(DownloadBroken, match="no room left"):
+            job.checkpoints["final"].download(full)
+        assert list(full.parent.iterdir()) == []
 
 
 # A kill of the server under commands that follow.
@@ -256,14 +264,14 @@ def test_the_token_does_not_go_along_to_a_bucket():
 
     with served(Bucket) as bucket:
 
-        class Server(Answers):
+        class LeadsToBucket(Answers):
             def answer(self, address):
                 return 302, {"Location": f"{bucket}/checkpoint?signature=1"}, b""
 
-        with served(Server) as url, Client(url, token="a" * 40) as client:
+        with served(LeadsToBucket) as url, Client(url, token="a" * 40) as client:
             answer = client.server.stream("/v1/training/jobs/1/checkpoints/1/download", {"Range": "bytes=7-"})
             assert (answer.status_code, answer.read()) == (206, b"rest")
-            assert Server.asked[0][1]["Authorization"] == "Bearer " + "a" * 40
+            assert LeadsToBucket.asked[0][1]["Authorization"] == "Bearer " + "a" * 40
     path, headers = Bucket.asked[0]
     assert (path, headers["Range"], "Authorization" in headers) == (
         "/checkpoint?signature=1",

@@ -34,7 +34,7 @@ LATEST = 32_503_680_000  # the year 3000, as Unix time
         },
     }
 )
-class Values(rest.Field):
+class ReportedValues(rest.Field):
     """Numbers by name. JSON has no NaN and no infinities: they are "nan", "inf" and "-inf"."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
@@ -64,8 +64,8 @@ class ReportedRow(serializers.Input):
     at = rest.FloatField(
         min_value=0, max_value=LATEST, required=False, help_text="When, as Unix time; without it now."
     )
-    values = Values(required=False, help_text="What was measured in this step.")
-    epoch_values = Values(
+    values = ReportedValues(required=False, help_text="What was measured in this step.")
+    epoch_values = ReportedValues(
         required=False, help_text="What was measured of the whole epoch, which this step closes."
     )
 
@@ -114,7 +114,7 @@ class NewExternalJob(serializers.Input):
     total_epochs = serializers.WholeNumber(min_value=0, max_value=external.MOST_EPOCHS, required=False)
 
 
-class End(serializers.Input):
+class ReportedEnd(serializers.Input):
     outcome = rest.ChoiceField(choices=list(external.OUTCOMES))
     message = serializers.Text(
         max_length=fields.DESCRIPTION_LENGTH,
@@ -174,9 +174,9 @@ class EndView(ReportingView):
     @document(
         "end_external_job",
         "Say that a training that runs somewhere else is over",
-        body=End,
+        body=ReportedEnd,
         answers=answers(200, serializers.VerbAnswer, 403, 404, 409, 413, 415, 429),
     )
     def post(self, request: Request, pk: int) -> Response:
-        job, told = find_job(request, pk), given(request, End)
+        job, told = find_job(request, pk), given(request, ReportedEnd)
         return Response(verb_answer(services.end_external(job, by=request.user, **told), request))
