@@ -20,6 +20,9 @@ def list_jobs(
     search: Annotated[str | None, typer.Option(help="In the name or the description.")] = None,
     tag: Annotated[list[str], typer.Option("--tag", help="With all of these; may be given again.")] = [],  # noqa: B006
     recipe: Annotated[str | None, typer.Option()] = None,
+    job_type: Annotated[
+        str | None, typer.Option("--type", help="training, synthetic_data or external.")
+    ] = None,
     owner: Annotated[str | None, typer.Option()] = None,
     team: Annotated[str | None, typer.Option()] = None,
     pool: Annotated[str | None, typer.Option()] = None,
@@ -29,7 +32,7 @@ def list_jobs(
 ) -> None:
     """List jobs, newest first."""
     filters = {"status": status or None, "search": search, "recipe": recipe, "owner": owner}
-    filters |= {"team": team, "pool": pool, "ordering": ordering}
+    filters |= {"team": team, "pool": pool, "job_type": job_type, "ordering": ordering}
     with client() as server:
         _show_jobs([job.fields.raw for job in server.jobs(most=limit, tags=tag, **filters)], as_json)
 
