@@ -49,7 +49,7 @@ def _alone(report: str | bool | None, config: dict[str, Any]) -> Host:
     from heimdall.attached.reporting import asked_for, reported
 
     name = asked_for(report)
-    return reported(name, config=config) if name else Alone()
+    return reported(name, config=config, attached=attached_job) if name else Alone()
 
 
 def _adapter_for(trainer: Any) -> Any:

@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +66,11 @@ def asked_for(report: str | bool | None) -> str:
     return Path(sys.argv[0] or "script").name or "script" if wanted in (True, "1") else str(wanted)
 
 
-def reported(name: str, *, config: Mapping[str, Any]) -> Alone:
-    """A host that reports; one that does nothing where it cannot, which is said on standard error."""
+def reported(name: str, *, config: Mapping[str, Any], attached: Callable[[], Job | None]) -> Alone:
+    """A host that reports; one that does nothing where it cannot, which is said on standard error.
+
+    attached: gives the script's job at its end.
+    """
     try:
         from heimdall.client import profiles
         from heimdall.client.reporting import Reporter
@@ -81,7 +84,7 @@ def reported(name: str, *, config: Mapping[str, Any]) -> Alone:
         _say(str(error))
         return Alone()
     host = Reported(reporter)
-    _tell_the_end(host, reporter)
+    _tell_the_end(host, reporter, attached)
     return host
 
 
@@ -100,9 +103,8 @@ def _begin(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tell_the_end(host: Reported, reporter: "Reporter") -> None:
+def _tell_the_end(host: Reported, reporter: "Reporter", attached: Callable[[], Job | None]) -> None:
     """What the script raised is why it failed; else it ended well, as far as can be seen from here."""
-    from heimdall.attached.attach import attached_job
     from heimdall.client.reporting import sentence_of_exception
 
     raised: list[str] = []
@@ -115,7 +117,7 @@ def _tell_the_end(host: Reported, reporter: "Reporter") -> None:
     def end() -> None:
         if os.getpid() != owner:
             return
-        host.read_rest(attached_job())
+        host.read_rest(attached())
         if raised:
             reporter.fail(raised[-1])
         else:

@@ -66,7 +66,8 @@ def rows_of(folder: Path, rename: Mapping[str, str]) -> list[dict[str, Any]]:
             _require_within_bounds(len(found), len(row["values"]), path)
     if not found:
         raise InvalidInput({"folder": [f"{folder} holds no scalars."]})
-    return [found[step] for step in sorted(found)]
+    base = 1 if 0 in found else 0  # Heimdall counts finished steps, from 1
+    return [found[step] | {"step": step + base} for step in sorted(found)]
 
 
 def _require_within_bounds(rows: int, values: int, path: Path) -> None:

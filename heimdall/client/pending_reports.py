@@ -23,6 +23,7 @@ class PendingReports:
         self._rows: deque[dict[str, Any]] = deque()
         self._log, self._log_begins_at = "", 0
         self._step, self._epoch = 0, 0
+        self._base = 0
         self._num_taken = self._characters_taken = 0
         self._facts_taken: dict[str, Any] = {}
         self._warned: set[str] = set()
@@ -33,7 +34,7 @@ class PendingReports:
 
     def add_values(self, step: int | None, epoch: int | None, values: dict[str, Any]) -> str | None:
         """A sentence where something is left out, said once for each reason."""
-        step = self._step + 1 if step is None else int(step)
+        step = self._step + 1 if step is None else self._counted(int(step))
         row = self._open_row(step, epoch)
         if row is None:
             return self._once(
@@ -42,7 +43,7 @@ class PendingReports:
         return self._put(row, "values", values)
 
     def add_epoch(self, epoch: int, step: int | None, values: dict[str, Any]) -> str | None:
-        row = self._open_row(max(self._step, step or 0), epoch)
+        row = self._open_row(max(self._step, self._counted(step or 0), 1), epoch)
         assert row is not None
         return self._put(row, "epoch_values", values)
 
@@ -93,6 +94,12 @@ class PendingReports:
                 break
             found.append(row)
         return found
+
+    def _counted(self, step: int) -> int:
+        """Heimdall counts finished steps, from 1: of a training that counts from 0 all are moved by one."""
+        if step == 0 and not self._step:
+            self._base = 1
+        return step + self._base
 
     def _open_row(self, step: int, epoch: int | None) -> dict[str, Any] | None:
         """The newest row where it is this step's and not on its way, else a new one; None for a step that is past."""

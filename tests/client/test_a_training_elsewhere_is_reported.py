@@ -128,15 +128,15 @@ def test_a_folder_of_tensorboard_becomes_a_job_and_a_job_becomes_one(client, tmp
     path.write_bytes(path.read_bytes()[:-5])  # still being written
 
     job = import_tensorboard(client, folder, rename={"Loss/train": "loss"}, tags=["old"])
-    assert (job.name, job.status, job.fields.current_step) == ("run 1", "completed", 598)
+    assert (job.name, job.status, job.fields.current_step) == ("run 1", "completed", 599)
     rows = job.metrics()
-    assert (rows[0]["step"], rows[0]["loss"], rows[300]["accuracy"]) == (0, 1.0, pytest.approx(0.5))
+    assert (rows[0]["step"], rows[0]["loss"], rows[300]["accuracy"]) == (1, 1.0, pytest.approx(0.5))
     again = import_tensorboard(client, folder, job=job.id) if job.status == "running" else job
     assert len(again.metrics()) == 599
 
     written = exporting.to_tensorboard(job, tmp_path / "out")
     found = [event for path in event_files.files_of(written) for event in event_files.scalars(path)]
-    assert {event.step for event in found} == set(range(599))
+    assert {event.step for event in found} == set(range(1, 600))
     last = next(event for event in reversed(found) if "loss" in event.values)
     assert last.at == pytest.approx(began + 598, abs=2)
     with pytest.raises(InvalidInput, match="holds event files already"):
@@ -199,16 +199,16 @@ def taken(pending: PendingReports) -> dict:
 def test_pending_reports_come_in_order_and_each_step_once_in_a_report():
     pending = PendingReports()
     pending.is_urgent = True
-    for step in range(ROWS_AT_ONCE + 2):
+    for step in range(ROWS_AT_ONCE + 1):  # from 0: moved by one
         pending.add_values(step, 1, {"loss": 1.0})
-    pending.add_values(ROWS_AT_ONCE + 1, 1, {"accuracy": 0.5})  # the same step: one row
+    pending.add_values(ROWS_AT_ONCE, 1, {"accuracy": 0.5})  # the same step: one row
     pending.add_log("x" * (CHARACTERS_AT_ONCE + 1))
     first = pending.take()
     pending.keep()  # it did not arrive
     assert taken(pending)["rows"] == first["rows"]
     pending.add_epoch(1, None, {"val_loss": 0.25})
     rest = taken(pending)
-    assert [row["step"] for row in rest["rows"]] == [ROWS_AT_ONCE, ROWS_AT_ONCE + 1]
+    assert [row["step"] for row in rest["rows"]] == [ROWS_AT_ONCE + 1]
     assert rest["rows"][-1] | {"at": 0} == {
         "step": ROWS_AT_ONCE + 1, "epoch": 1, "at": 0, "values": {"loss": 1.0, "accuracy": 0.5},
         "epoch_values": {"val_loss": 0.25},

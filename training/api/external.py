@@ -57,7 +57,9 @@ class ReportedValues(rest.Field):
 
 
 class ReportedRow(serializers.Input):
-    step = serializers.WholeNumber(min_value=0, max_value=external.MOST_STEPS)
+    step = serializers.WholeNumber(
+        min_value=1, max_value=external.MOST_STEPS, help_text="How many steps are finished then."
+    )
     epoch = serializers.WholeNumber(
         min_value=0, max_value=external.MOST_EPOCHS, required=False, help_text="The epoch it lies in, from 1."
     )

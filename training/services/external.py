@@ -7,7 +7,7 @@ the job is locked first, so of a report and a cancellation one comes before the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -129,12 +129,16 @@ def report_external(job: TrainingJob, told: OutsideReport, *, by: Any) -> tuple[
         )
         totals = {"total_steps": told.total_steps, "total_epochs": told.total_epochs}
         # What was not said stays as it was, such as the training's loss beside an epoch's val_loss.
-        told_now = columns_of(report, seen) | totals
-        changes = {name: value for name, value in told_now.items() if value is not None}
+        of_steps = columns_of(replace(report, epochs=()), seen)
+        changes = _said(of_steps) | _said(columns_of(report, seen)) | _said(totals)
         write(seen, changes | {"heard_at": Now()}, num_events=0)
         _keep_rows_of_epochs(report, seen)
         write_report(report, seen, attempt)
     return seen, len(new)
+
+
+def _said(columns: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in columns.items() if value is not None}
 
 
 def end_external(job: TrainingJob, *, by: Any, outcome: str, message: str = "") -> Result:
@@ -202,9 +206,8 @@ def _require_sense(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _new_rows(rows: Sequence[dict[str, Any]], job: TrainingJob, attempt: Attempt) -> list[dict[str, Any]]:
-    """Without those of steps that were taken before: they are said again. A first row may be of step 0."""
-    newest = job.current_step if attempt.steps_executed else -1
-    new = [row for row in rows if row["step"] > newest]
+    """Without those of steps that were taken before: they are said again."""
+    new = [row for row in rows if row["step"] > job.current_step]
     if attempt.steps_executed + len(new) > MOST_ROWS_OF_A_JOB:
         raise LimitReached(
             {"rows": [f"Job {job.pk} has {MOST_ROWS_OF_A_JOB:,} rows: report only every tenth step, say."]}
