@@ -42,7 +42,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='trainingjob',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('code__isnull', True), ('job_type', 'external'), ('recipe', '')), models.Q(models.Q(('job_type', 'external'), _negated=True), models.Q(('code__isnull', False), ('recipe', ''))), models.Q(models.Q(('job_type', 'external'), _negated=True), models.Q(('recipe', ''), _negated=True), ('code__isnull', True)), _connector='OR'), name='a_recipe_or_a_program_or_external'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('code__isnull', True), ('job_type', 'external'), ('recipe', '')), models.Q(models.Q(('job_type', 'external'), _negated=True), ('code__isnull', False), ('recipe', '')), models.Q(models.Q(('job_type', 'external'), _negated=True), models.Q(('recipe', ''), _negated=True), ('code__isnull', True)), _connector='OR'), name='a_recipe_or_a_program_or_external'),
         ),
         migrations.AddConstraint(
             model_name='trainingjob',
