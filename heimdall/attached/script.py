@@ -47,19 +47,14 @@ class RememberedErrors(io.TextIOWrapper):
     """stderr as it is, whose last lines are kept."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
-        super().__init__(
-            stream.buffer, stream.encoding, stream.errors, line_buffering=True, write_through=True
-        )
+        # A file of its own: what is around a forked trainer's was made when something else stood behind it.
+        file = open(stream.fileno(), "wb", closefd=False)  # noqa: SIM115 (it is this one's own)
+        super().__init__(file, stream.encoding, stream.errors, line_buffering=True)
         self._said: deque[str] = deque(maxlen=MOST_PIECES)
 
     def write(self, text: str) -> int:
         self._said.append(text[-MOST_LINE_CHARACTERS:])
         return super().write(text)
-
-    def close(self) -> None:
-        """What is below it is not its own."""
-        with contextlib.suppress(ValueError):
-            self.flush()
 
     def last_lines(self) -> str:
         lines = [line.rstrip()[:MOST_LINE_CHARACTERS] for line in "".join(self._said).splitlines()]
@@ -322,7 +317,8 @@ def _remember_errors() -> None:
     """argparse and others say on stderr why they leave with an exit code."""
     global _errors
     if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr = _errors = RememberedErrors(sys.stderr)
+        with contextlib.suppress(OSError, ValueError):  # there is no file behind it
+            sys.stderr = _errors = RememberedErrors(sys.stderr)
 
 
 def _ended(ended: SystemExit, host: Supervised, channel: Channel) -> int:
