@@ -51,8 +51,8 @@ examples: $(VENV)/.run  ## Queue the example scripts and commands, each as a pro
 prove: $(VENV)/.run  ## Prove on the running server that a paused and resumed job ends bit-identical
 	@$(MANAGE) prove
 
-exact: $(VENV)/.dev  ## COUNT random interruptions of the engine, each compared bit for bit (COUNT=20 SEED=0; PROGRAMS=all or gan,lightning: of these examples)
-	$(BIN)/python -m $(if $(PROGRAMS),tests.attached.exact --programs $(PROGRAMS),tests.engine.exact) --count $(COUNT) --seed $(SEED)
+exact: $(VENV)/.dev  ## COUNT random interruptions of the engine, each compared bit for bit (COUNT=20 SEED=0; RANKS=4: of so many ranks; PROGRAMS=all or gan,lightning: of these examples)
+	$(BIN)/python -m $(if $(PROGRAMS),tests.attached.exact --programs $(PROGRAMS),$(if $(RANKS),tests.engine.exact_ranks --ranks $(RANKS),tests.engine.exact)) --count $(COUNT) --seed $(SEED)
 
 chaos: $(VENV)/.dev  ## KILLS random kills of live processes, replayable by SEED (KILLS=8 SEED=0)
 	$(BIN)/python -m tests.faults.chaos --kills $(KILLS) --seed $(SEED)
@@ -80,7 +80,7 @@ bench: $(VENV)/.dev  ## Measure what docs/performance.md claims (ONLY=loop,reads
 
 diagram: $(VENV)/.run  ## Make docs/lifecycle.md and docs/protocol.md again from the code
 	$(BIN)/python -m training.management.diagram > docs/lifecycle.md
-	$(BIN)/python -m heimdall.trainer.protocol > docs/protocol.md
+	$(BIN)/python -m heimdall.trainer.protocol_page > docs/protocol.md
 
 oldest: $(VENV)/.dev  ## Check example programs on Python 3.10 and torch 2.4, downloaded for it (OLDEST=python3.10)
 	test -x $(VENV)/oldest/bin/python || $(OLDEST) -m venv $(VENV)/oldest

@@ -72,6 +72,24 @@ def snapshot() -> list[Figure]:
     return found
 
 
+def ranks() -> list[Figure]:
+    """Two processes that train together, beside DistributedDataParallel as it comes."""
+    step, held = _python("bench.ranks", "step"), _python("bench.ranks", "held")
+    found = [
+        Figure("ranks", "a step on 2 devices, of a bare DDP step", step["ratio"], "x", 1.02, tuple(step["bounds"]),
+               f"bare {step['bare_ms']:.2f} ms", "gloo, 1 thread each; the upper bound counts"),
+        Figure("ranks", "stopping together, of a step without", step["together"], "x", 1.01,
+               note=f"{step['meet_us']:.1f} us a step"),
+        Figure("ranks", f"held by a sharded checkpoint of {held['megabytes']:.0f} MB, of memcpy of a share",
+               held["ratio"], "x", 1.2, note=f"{held['held_ms']:.1f} ms on 2 ranks"),
+    ]  # fmt: skip
+    for peer in ("lightning", "accelerate"):
+        theirs = _python("bench.ranks", peer)
+        missing = theirs.get("missing", "a peer, under torchrun")
+        found.append(Figure("ranks", f"{peer}, of a bare DDP step", theirs.get("ratio"), "x", note=missing))
+    return found
+
+
 def attempts() -> list[Figure]:
     """Pauses and warm starts of real jobs, by a real worker."""
     times = _python("bench.attempts", "24")
@@ -225,6 +243,7 @@ GROUPS: dict[str, Measure] = {
     "loop": loop,
     "scripts": scripts,
     "snapshot": snapshot,
+    "ranks": ranks,
     "attempts": attempts,
     "one_core": one_core,
     "resume": resume,

@@ -37,6 +37,11 @@ def attach(
     global _job
     if _job is not None:
         raise RuntimeError("this script is attached already: keep the job that heimdall.attach() gave")
+    if trainer is not None and _host is not None and _host.rank_of[1] > 1:
+        raise RuntimeError(
+            f"heimdall.attach(trainer) trains on one device, and this job has {_host.rank_of[1]}: set devices to 1, "
+            "or write the loop with job.epochs() and job.batches() around DistributedDataParallel"
+        )
     defaults = dict(config or {})
     host = _host or _alone(report, defaults)
     job = Job(host, seed=torch.initial_seed() if seed is None else seed, defaults=defaults)

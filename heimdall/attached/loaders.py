@@ -63,9 +63,11 @@ class KeyedLoader:
         seed: int,
         worker_setup: Callable[[int], None] | None = None,
         is_read_ahead: bool = False,
+        rank_of: tuple[int, int] = (0, 1),
     ) -> None:
         self._batch_sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
         self._seed = seed
+        self._rank, self._ranks = (0, 1) if _is_sharded(self._batch_sampler) else rank_of
         self._own = _generators_in(loader, self._batch_sampler, getattr(loader, "sampler", None))
         self._own_at_start: list[Any] | None = None
         self._began = (-1, 0)
@@ -82,7 +84,9 @@ class KeyedLoader:
         self._begin(epoch, call)
         draws = SeparateDraws(mix(self._seed, "order", epoch, call))
         indices = itertools.islice(_drawn_ahead(self._batch_sampler, draws), position, None)
-        self._keys.start(_keyed(indices, mix(self._seed, "samples", epoch, call), position))
+        own = (_share(batch, self._rank, self._ranks) for batch in indices) if self._ranks > 1 else indices
+        words = ("samples", epoch, call, *(["rank", self._rank] if self._rank else []))
+        self._keys.start(_keyed(own, mix(self._seed, *words), position))
         generator = self.rebuilt.generator
         assert generator is not None
         generator.manual_seed(mix(self._seed, "workers", epoch, call, position) % 2**63)
@@ -240,6 +244,25 @@ def _is_torchs(sampler: Any) -> bool:
     """Whether the batches and what they are made of come from torch.utils.data."""
     each = (sampler, _inner(sampler))
     return all(type(one).__module__.startswith("torch.utils.data") for one in each)
+
+
+def _is_sharded(batch_sampler: Any) -> bool:
+    """Whether the script has said itself what each process reads, as with torch's DistributedSampler."""
+    names = ("num_replicas", "num_processes")  # of torch, and of Accelerate
+    return any(hasattr(one, name) for one in (batch_sampler, _inner(batch_sampler)) for name in names)
+
+
+def _share(indices: Any, rank: int, ranks: int) -> Any:
+    """What one process reads of a batch of all. Of a batch with fewer samples than there are processes some are
+    read twice, as torch's DistributedSampler does."""
+    if not isinstance(indices, list | tuple):
+        raise TypeError(
+            "job.batches() cuts each batch among the devices, and this DataLoader has batch_size=None: give it a "
+            "batch size, or a DistributedSampler"
+        )
+    count = len(indices)
+    begin, end = rank * count // ranks, (rank + 1) * count // ranks
+    return indices[begin:end] or [indices[rank % count]]
 
 
 def _inner(batch_sampler: Any) -> Any:

@@ -23,7 +23,8 @@ from heimdall.attached.steps import Logged, StepCounter
 from heimdall.engine.module_state import ModuleState
 from heimdall.engine.parts import BUFFERS, GENERATORS, MODULES, PassingBuffers, as_part
 from heimdall.engine.progress import Best
-from heimdall.engine.rng import Generators, mix
+from heimdall.engine.replicas import warm_up
+from heimdall.engine.rng import Generators, mix, seed_again
 
 MOST_EPOCHS = 1_000_000  # as many as an adapter says where nobody knows
 OURS = frozenset({"position", "sources", "logged", "best", "values", BUFFERS, MODULES, GENERATORS})
@@ -41,6 +42,10 @@ class Host(Protocol):
     @property
     def resumes_in_epoch(self) -> int:
         """The epoch (from 0) in which it will go on, known before anything is restored."""
+
+    @property
+    def rank_of(self) -> tuple[int, int]:
+        """Which of how many processes that train together this one is."""
 
     def begin(self, job: "Job") -> None:
         """All is built and nothing was trained: restore the parts, if there is something to restore."""
@@ -264,6 +269,11 @@ class Job:
         models = {name: part for name, part in self._parts.items() if isinstance(part, torch.nn.Module)}
         self._passing, self._modules = PassingBuffers(models), ModuleState(models)
         self._generators = Generators(cuda_devices=_cuda_devices())
+        rank, ranks = self._host.rank_of
+        if ranks > 1:
+            warm_up()
+        if rank:
+            seed_again(mix(self._seed, "rank", rank))  # all is built alike; from here on each draws its own
         self._host.begin(self)
         if self.position.calls:
             self._drawn = self._generators.state_dict()
@@ -297,7 +307,10 @@ class Job:
 
     def _source_of(self, loader: Any, call: int) -> Any:
         setup = self._host.worker_setup()
-        return self._sources.of(loader, call, lambda: source_of(loader, seed=self._seed, worker_setup=setup))
+        rank_of = self._host.rank_of
+        return self._sources.of(
+            loader, call, lambda: source_of(loader, seed=self._seed, worker_setup=setup, rank_of=rank_of)
+        )
 
     def _next_call(self) -> tuple[Call, int]:
         number, self._num_calls = self._num_calls, self._num_calls + 1
@@ -339,6 +352,7 @@ class Alone:
     is_supervised = False
     config: Mapping[str, Any] = {}
     resumes_in_epoch = 0
+    rank_of = (0, 1)
 
     def begin(self, job: Job) -> None:
         pass

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from heimdall.recipes.config import RecipeConfig, refuse, shared
+from heimdall.recipes.demand import MAX_DEVICES
 
 MAX_WORDS = 200
 LONGEST_WORD = 4_000
@@ -66,6 +67,21 @@ class Program(RecipeConfig):
         "",
         title="Hook",
         description="Attach the Trainer of this framework without a line in the script.",
+    )
+    devices: int = Field(
+        1,
+        ge=1,
+        le=MAX_DEVICES,
+        title="Devices",
+        description="How many devices of one host it takes. A script is started once for each, with the environment "
+        "variables that torchrun would set; a command is started once, and sees them all.",
+    )
+    hosts: int = Field(
+        1,
+        ge=1,
+        le=64,
+        title="Hosts",
+        description="How many hosts train together, each with so many devices.",
     )
     variables: dict[str, str] = Field(
         default_factory=dict,
@@ -172,6 +188,10 @@ class Program(RecipeConfig):
             refuse("hook", "A command is not hooked: leave out the kind, or the hook.")
         if self.kind == "script" or self.hook:
             self._refuse_what_is_for_commands()
+        if self.hook and self.devices * self.hosts > 1:
+            refuse("devices", "A hooked Trainer trains on one device: leave devices and hosts at 1.")
+        if self.kind == "command" and self.hosts > 1:
+            refuse("hosts", "A command is started on one host: leave hosts at 1, or attach a script.")
         if self.resume_arguments and not self.checkpoint_folder:
             refuse(
                 "resume_arguments",

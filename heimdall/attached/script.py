@@ -20,15 +20,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import Module
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from heimdall.attached import hooks, versions
 from heimdall.attached.attach import attached_job, supervise
 from heimdall.attached.loop import Job
 from heimdall.attached.program import Program
-from heimdall.engine import environment
+from heimdall.engine import environment, rank_parts
 from heimdall.engine.control import EPOCH, STEP, StopRequests
 from heimdall.engine.data import LoaderWorkerSetup
-from heimdall.engine.errors import code_of, sentence_of
+from heimdall.engine.errors import Refused, code_of, sentence_of
+from heimdall.engine.parts import GENERATORS
+from heimdall.engine.rank_parts import OTHER_COUNT
+from heimdall.engine.rank_session import RankSession
+from heimdall.engine.ranks import LEAD, Place, Ranks
 from heimdall.engine.recipe_job import FAILED, MOST_ARTIFACT_BYTES
 from heimdall.engine.rng import seed_all
 from heimdall.engine.session import CheckpointSettings, Send, Session
@@ -73,8 +80,17 @@ class Supervised:
 
     is_supervised = True
 
-    def __init__(self, spec: TrainerSpec, *, send: Send, requests: StopRequests) -> None:
-        self.session = Session(spec, send=send, requests=requests)
+    def __init__(
+        self, spec: TrainerSpec, *, send: Send, requests: StopRequests, place: Place | None = None
+    ) -> None:
+        self.ranks = Ranks(spec, place, lead=LEAD["cuda"]) if place is not None else None
+        self.session: Session = (
+            Session(spec, send=send, requests=requests)
+            if self.ranks is None
+            else RankSession(
+                spec, send=send, requests=requests, ranks=self.ranks, may_differ=may_differ_in_a_script
+            )
+        )
         self.has_left = False
         self._spec = spec
         self._artifact: Mapping[str, Any] | None = None
@@ -92,6 +108,11 @@ class Supervised:
     def resumes_in_epoch(self) -> int:
         return int(self._spec.expected.get("epoch", 0)) if self._spec.checkpoint else 0
 
+    @property
+    def rank_of(self) -> tuple[int, int]:
+        """Which of how many ranks this process is."""
+        return (0, 1) if self.ranks is None else (self.ranks.number, self.ranks.count)
+
     def worker_setup(self) -> Any:
         return LoaderWorkerSetup()
 
@@ -103,7 +124,7 @@ class Supervised:
 
     def begin(self, job: Job) -> None:
         trained = TrainedScript(job)
-        self.session.restore(trained)
+        self.session.restore(trained, own=lambda loaded: self._of_this_rank(job, loaded))
         minutes = float(self.config.get("checkpoint_every_minutes", CHECKPOINT_EVERY_MINUTES))
         now = versions.versions_of_imported()
         first = self.session.loaded_about.get("versions", now)
@@ -124,14 +145,14 @@ class Supervised:
         if self._owed:
             owed, self._owed = self._owed, []
             self.session.checkpoint(owed)
-        asked = self.session.requested
+        asked = self.session.requested_of_all() if self._has_closed_epoch else self.session.requested
         if asked == STEP or (asked == EPOCH and self._has_closed_epoch):
             self._stop()
         self._is_asked = self._has_closed_epoch = False
 
     def epoch_closed(self, job: Job, values: dict[str, float | None], *, is_boundary: bool) -> None:
         self.require_not_left()
-        asked = self.session.requested if is_boundary else ""
+        asked = self.session.requested_of_all() if is_boundary else ""
         kinds = self._kinds(job, values)
         self.session.epoch_finished(
             self._epoch_done(job, values), kinds if is_boundary else [], goes_on=is_boundary and not asked
@@ -151,6 +172,13 @@ class Supervised:
             job.begin()  # there is nothing to save but that it ended
         job.finish()
         self.session.finish("script")
+
+    def _of_this_rank(self, job: Job, loaded: dict[str, Any]) -> dict[str, Any]:
+        rank, count = self.rank_of
+        made_on = rank_parts.num_ranks(loaded)
+        if made_on != count and self.config.get("other_device_count", "refuse") == "refuse":
+            raise Refused("does_not_fit", OTHER_COUNT.format(made_on=made_on, count=count))
+        return rank_parts.of_rank(loaded, rank, fresh=job.parts()[GENERATORS].state_dict)
 
     def _stop(self) -> None:
         if not self.session.stop():
@@ -186,7 +214,7 @@ class Supervised:
 
     def _started(self, job: Job, trained: "TrainedScript") -> Started:
         found = environment.describe(
-            torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            _device(),
             threads=torch.get_num_threads(),
             precision="as the script says",
             deterministic=torch.are_deterministic_algorithms_enabled(),
@@ -194,6 +222,7 @@ class Supervised:
             recipe_digest=str(self._spec.program.get("code", "")),
             compiled=any(environment.is_compiled(model) for model in job.models()),
         )
+        found |= {} if self.ranks is None else self.ranks.described(_device())
         return Started(
             **trained.place,
             total_steps=0,
@@ -206,7 +235,22 @@ class Supervised:
                 *self._approximate,
             ],
             learning_rate=job.learning_rate,
+            ranks=[] if self.ranks is None else self.ranks.members(_device()),
         )
+
+
+def _device() -> torch.device:
+    """What the script computes on as far as can be known."""
+    return (
+        torch.device("cuda", torch.cuda.current_device())
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
+
+
+def may_differ_in_a_script(name: str, part: Any) -> bool:
+    """Weights, moments and schedules are the same on every rank, or the script's training would be none."""
+    return not isinstance(part, Module | Optimizer | LRScheduler | torch.amp.GradScaler)
 
 
 class TrainedScript:
@@ -231,7 +275,7 @@ def run(channel: Channel) -> int:
     """Run the script that the spec names, and return the exit code. A failure is told."""
     requests = StopRequests()
     channel.listen(requests.receive)
-    host = Supervised(channel.spec, send=channel.send, requests=requests)
+    host = Supervised(channel.spec, send=channel.send, requests=requests, place=Place.of(channel))
     supervise(host)
     owner = os.getpid()
     code = _code_of_script(channel, host, owner)
@@ -302,7 +346,7 @@ def execute(spec: TrainerSpec) -> None:
     os.environ.update(program.variables)
     os.chdir(folder)
     environment.set_determinism(bool(spec.config.get("deterministic", True)))
-    environment.set_threads(spec.threads)
+    environment.set_threads(spec.threads, processes=spec.ranks)
     if program.hook:
         hooks.install(program.hook)
     seed_all(int(spec.config.get("seed", 0)))

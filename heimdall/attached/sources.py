@@ -15,16 +15,20 @@ def source_of(
     seed: int,
     worker_setup: Callable[[int], None] | None = None,
     is_read_ahead: bool = False,
+    rank_of: tuple[int, int] = (0, 1),
 ) -> BatchSource:
     """The way of reading that fits what the script gave to `job.batches`.
 
     is_read_ahead: whoever reads asks for the next batch before the body of this one is over.
+    rank_of: which of how many processes this is; each batch is cut among them, unless its sampler has done so.
     """
     if is_prepared(loader):
         base = source_of(loader.base_dataloader, seed=seed, worker_setup=worker_setup, is_read_ahead=True)
         return PreparedLoader(loader, base)
     if _is_map_style(loader):
-        return KeyedLoader(loader, seed=seed, worker_setup=worker_setup, is_read_ahead=is_read_ahead)
+        return KeyedLoader(
+            loader, seed=seed, worker_setup=worker_setup, is_read_ahead=is_read_ahead, rank_of=rank_of
+        )
     stateful = _with_own_state(loader)
     if stateful is not None:
         return StatefulSource(loader, stateful, seed=seed)

@@ -12,11 +12,13 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from heimdall.engine import data as data_module
 from heimdall.engine.ema import WeightAverage
-from heimdall.engine.loop import Loop, Step, Validation
+from heimdall.engine.loop import Loop
 from heimdall.engine.module_state import ModuleState, TrainingModes
 from heimdall.engine.parts import BUFFERS, GENERATORS, MODULES, PassingBuffers, own_parts, require_part
-from heimdall.engine.progress import Best, EarlyStopping, EpochTotals, Position, Progress
-from heimdall.engine.rng import Generators, seed_all
+from heimdall.engine.progress import Best, EarlyStopping, Position, Progress
+from heimdall.engine.ranks import Ranks
+from heimdall.engine.rng import seed_all
+from heimdall.engine.strategies import chosen
 from heimdall.recipes.base import Part, Plan, Samples, TrainingRecipe
 from heimdall.recipes.schedule import Schedule
 
@@ -45,18 +47,30 @@ def assemble(
     *,
     device: torch.device | str = "cpu",
     worker_setup: Callable[[int], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Training:
+    """ranks: those of which this process is one."""
     config = recipe.config
     device = torch.device(device)
+    strategy = chosen(config, ranks)
     seed_all(config.seed)
     training, validation = _samples(recipe)
-    data = data_module.build_data(recipe, training, validation, worker_setup=worker_setup, device=device)
+    data = data_module.build_data(
+        recipe,
+        training,
+        validation,
+        worker_setup=worker_setup,
+        device=device,
+        shares=strategy.shares,
+        processes=strategy.processes,
+    )
     if not data.batches_per_epoch:
         raise ValueError(_why_no_batch(config, len(training)))
     steps = data.steps_per_epoch
     plan = Plan(config.epochs, steps, config.warmup_epochs * steps)
 
     model = recipe.model().to(device)
+    strategy.prepare(model, recipe, device)
     modes = TrainingModes(model)
     optimizer = recipe.optimizer(model) or _optimizer(config, model)
     scheduler = recipe.scheduler(optimizer, plan) or Schedule(optimizer, plan, kind=config.lr_scheduler)
@@ -64,9 +78,10 @@ def assemble(
     each_step, each_epoch = _when_to_step(scheduler, optimizer)
     scaler = torch.amp.GradScaler(device.type) if config.precision == "fp16" else None
     average = WeightAverage(model, decay=config.ema_decay) if config.ema_decay else None
-    progress, position, totals, best = Progress(), Position(), EpochTotals(), Best()
+    progress, position, best = Progress(), Position(), Best()
+    totals = strategy.totals()
     early_stopping = EarlyStopping(patience=config.early_stop_patience, delta=config.early_stop_delta)
-    generators = Generators(cuda_devices=1 if device.type == "cuda" else 0)
+    generators = strategy.generators(device)
 
     parts: dict[str, Part] = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     if scaler is not None:
@@ -83,7 +98,7 @@ def assemble(
     parts |= {"progress": progress, "position": position, "totals": totals, "best": best}
     parts |= {"early_stopping": early_stopping, GENERATORS: generators}
 
-    step = Step(
+    step = strategy.step(
         model,
         optimizer,
         each_step,
@@ -94,8 +109,9 @@ def assemble(
         scaler=scaler,
         average=average,
         max_grad_norm=config.max_grad_norm,
+        watched=parts,
     )
-    validation_pass = Validation(
+    validation_pass = strategy.validation(
         model if average is None else average.model,
         data,
         recipe.evaluation,
@@ -104,11 +120,14 @@ def assemble(
         modes=modes if average is None else None,
         autocast=_autocast(config, device),
     )
+    strategy.seed(config.seed)
     loop = Loop(
         model, step, validation_pass, data, progress, position, totals, best, early_stopping, each_epoch
     )
     parameters = sum(weight.numel() for weight in model.parameters())
-    return Training(loop, plan, parts, parameters, recipe.fingerprint(training, validation), modules)
+    return Training(
+        loop, plan, strategy.as_saved(parts), parameters, recipe.fingerprint(training, validation), modules
+    )
 
 
 def _why_no_batch(config: Any, samples: int) -> str:

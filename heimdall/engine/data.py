@@ -24,6 +24,9 @@ BLOCK_SAMPLES = 4096  # whose order and seeds are worked out together
 class Batch(NamedTuple):
     data: Any
     samples: int
+    """That count; 0 where a short batch leaves none for this share, and others are in their place."""
+    whole: int = 0
+    """Samples of the batch that this is a share of."""
 
 
 class Key(NamedTuple):
@@ -32,6 +35,32 @@ class Key(NamedTuple):
     source: str
     indices: list[int]
     seeds: Sequence[int | None]
+    samples: int
+    whole: int
+
+    @classmethod
+    def of(cls, source: str, indices: list[int], seeds: Sequence[int | None]) -> "Key":
+        return cls(source, indices, seeds, len(indices), len(indices))
+
+
+class Shares(NamedTuple):
+    """Which shares of each batch are this process's: so many from the first on, of so many in all."""
+
+    first: int = 0
+    count: int = 1
+    of: int = 1
+
+    def cut(self, key: Key) -> Iterator[Key]:
+        for number in range(self.first, self.first + self.count):
+            begin, end = (key.samples * (number + more) // self.of for more in (0, 1))
+            if begin == end:
+                yield key._replace(samples=0)
+            else:
+                indices, seeds = key.indices[begin:end], key.seeds[begin:end]
+                yield Key(key.source, indices, seeds, end - begin, key.samples)
+
+
+WHOLE = Shares()
 
 
 class Data:
@@ -50,7 +79,9 @@ class Data:
         num_workers: int = 0,
         worker_setup: Callable[[int], None] | None = None,
         device: torch.device | str = "cpu",
+        shares: Shares = WHOLE,
     ) -> None:
+        self._shares = shares
         self._sizes = {TRAINING: len(training), VALIDATION: 0 if validation is None else len(validation)}
         if drop_last:
             self._sizes[TRAINING] -= len(training) % batch_size
@@ -81,9 +112,15 @@ class Data:
         return -(-self._sizes[TRAINING] // self._batch_size)
 
     @property
-    def last_batch_samples(self) -> int:
-        """How many samples the last batch of an epoch has."""
-        return self._sizes[TRAINING] - (self.batches_per_epoch - 1) * self._batch_size
+    def shares(self) -> int:
+        """In how many pieces each batch comes here."""
+        return self._shares.count
+
+    @property
+    def fewest_samples(self) -> int:
+        """How many samples the smallest share of the last batch of an epoch has, of those that have any."""
+        last = self._sizes[TRAINING] - (self.batches_per_epoch - 1) * self._batch_size
+        return max(1, last // self._shares.of)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -98,14 +135,14 @@ class Data:
         if position.batches >= self.batches_per_epoch:
             return
         batches = self._batches(self._training_keys(position))
-        if self._grad_accumulation == 1:
+        if self._grad_accumulation * self.shares == 1:
             for batch in batches:
                 yield [batch]
             return
         group = []
         for batch in batches:
             group.append(batch)
-            if len(group) == self._grad_accumulation:
+            if len(group) == self._grad_accumulation * self.shares:
                 yield group
                 group = []
         if group:
@@ -115,18 +152,22 @@ class Data:
         """The last batch of the first epoch, made in this process."""
         position = Position(batches=self.batches_per_epoch - 1)
         (key,) = self._training_keys(position)
-        return to_device(self._source.__getitems__(key)[1], self._device)
+        return to_device(self._source.__getitems__(key)[-1], self._device)
 
-    def validation(self) -> Iterator[Batch]:
-        """All validation samples as they are, in order."""
+    def validation(self, *, share: int | None = None) -> Iterator[Batch]:
+        """All validation samples as they are, in order; or one share of each batch."""
         size = self._sizes[VALIDATION]
-        return self._batches(
-            Key(VALIDATION, list(indices), [None] * len(indices))
+        keys = (
+            Key.of(VALIDATION, list(indices), [None] * len(indices))
             for indices in (
                 range(start, min(start + self._batch_size, size))
                 for start in range(0, size, self._batch_size)
             )
         )
+        if share is None:
+            return self._made(keys)
+        cut = self._shares._replace(first=share, count=1).cut
+        return self._made(piece for key in keys for piece in cut(key) if piece.samples)
 
     def _training_keys(self, position: Position) -> Iterator[Key]:
         """Without a last batch that is left out: the order is that of all samples, so that each has its turn."""
@@ -140,14 +181,19 @@ class Data:
             indices, seeds = order[first:last].tolist(), mix_range(seeds_from, first, last)
             for start in range(0, last - first, batch_size):
                 part = slice(start, start + batch_size)
-                yield Key(TRAINING, indices[part], seeds[part])
+                yield Key.of(TRAINING, indices[part], seeds[part])
 
     def _batches(self, keys: Iterator[Key]) -> Iterator[Batch]:
+        if self._shares.of == 1:
+            return self._made(keys)
+        return self._made(piece for key in keys for piece in self._shares.cut(key))
+
+    def _made(self, keys: Iterator[Key]) -> Iterator[Batch]:
         self._loader.generator.manual_seed(self._seed)  # type: ignore[union-attr]
         self._keys.start(keys)
         moves = self._device.type != "cpu"
-        for samples, data in self._loader:
-            yield Batch(to_device(data, self._device) if moves else data, samples)
+        for samples, whole, data in self._loader:
+            yield Batch(to_device(data, self._device) if moves else data, samples, whole)
 
 
 def build_data(
@@ -157,7 +203,10 @@ def build_data(
     *,
     worker_setup: Callable[[int], None] | None = None,
     device: torch.device | str = "cpu",
+    shares: Shares = WHOLE,
+    processes: int = 1,
 ) -> Data:
+    """processes: how many of them divide the loader workers among themselves."""
     config = recipe.config
     return Data(
         training,
@@ -167,9 +216,10 @@ def build_data(
         grad_accumulation=config.grad_accumulation,
         seed=config.seed,
         drop_last=config.drop_last,
-        num_workers=config.num_workers,
+        num_workers=-(-config.num_workers // processes),
         worker_setup=worker_setup,
         device=device,
+        shares=shares,
     )
 
 
@@ -243,7 +293,7 @@ class _Source(Dataset[Any]):
         self._sources = sources
         self._collate = collate
 
-    def __getitems__(self, key: Key) -> tuple[int, Any]:
+    def __getitems__(self, key: Key) -> tuple[int, int, Any]:
         if get_worker_info() is not None:
             # Transforms of others draw from the global generators. Here nothing saves them; in the trainer they are
             # a part.
@@ -252,10 +302,9 @@ class _Source(Dataset[Any]):
         samples = self._sources[key.source]
         make = getattr(samples, "batch", None)
         if make is not None:
-            return len(key.indices), make(key.indices, key.seeds)
-        return len(key.indices), self._collate(
-            [samples.sample(index, seed) for index, seed in zip(key.indices, key.seeds, strict=True)]
-        )
+            return key.samples, key.whole, make(key.indices, key.seeds)
+        made = [samples.sample(index, seed) for index, seed in zip(key.indices, key.seeds, strict=True)]
+        return key.samples, key.whole, self._collate(made)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -23,8 +23,11 @@ def choose_device(asked: str, pinned: Mapping[str, Any]) -> torch.device:
     return torch.device("cuda" if kept in ("auto", "cuda") and has_cuda else "cpu")
 
 
-def set_threads(threads: int | None) -> int:
-    """Keep the number of threads that the job was given first: sums depend on it."""
+def set_threads(threads: int | None, *, processes: int = 1) -> int:
+    """Keep the number of threads that the job was given first: sums depend on it. Processes of one host divide its
+    cores."""
+    if threads is None and processes > 1:
+        threads = max(1, torch.get_num_threads() // processes)
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
@@ -47,7 +50,7 @@ def describe(
 ) -> dict[str, Any]:
     return {
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(0) if device.type == "cuda" else _processor(),
+        "device_name": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
         "torch": torch.__version__,
         "threads": threads,
         "precision": precision,
@@ -85,8 +88,12 @@ def why_approximate(now: Mapping[str, Any], pinned: Mapping[str, Any]) -> list[s
     reasons = [] if now["deterministic"] else ["deterministic algorithms are turned off"]
     if now.get("compiled"):
         reasons.append("the model is compiled: torch may make other kernels in a new process")
+    # Any number of devices gives an elastic training the same bits.
+    indifferent = {"world_size", "backend"} if now.get("logical_ranks") else set()
     for key, name in _NAMES.items():
-        if key in pinned and pinned[key] != now[key]:
+        if key in indifferent:
+            continue
+        if key in pinned and key in now and pinned[key] != now[key]:
             reasons.append(f"{name} was {pinned[key]} and is now {now[key]}")
     if pinned.get("recipe_digest", now["recipe_digest"]) != now["recipe_digest"]:
         reasons.append("the source of the recipe has changed")
@@ -109,6 +116,9 @@ _NAMES = {
     "torch": "torch",
     "threads": "the number of threads",
     "world_size": "the number of devices",
+    "logical_ranks": "the number of logical ranks",
+    "backend": "what joins the devices",
+    "nccl": "NCCL",
     "precision": "the precision",
 }
 

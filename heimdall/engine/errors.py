@@ -14,6 +14,10 @@ _NOT_REPEATABLE = re.compile(
     r"does not have a deterministic implementation|this operation is not deterministic"
 )
 _LOADER_WORKER_DIED = re.compile(r"DataLoader worker \(pid.*(exited unexpectedly|killed by signal)")
+# What a rank finds where another one has ended: the cause is told by that one, or by the signal that ended it.
+_RANK_GONE = re.compile(
+    r"gloo/transport|Connection (closed|reset) by peer|NCCL (error|communicator)|ProcessGroup"
+)
 _ONE_VALUE_FOR_A_NORM = "Expected more than 1 value per channel when training"
 
 
@@ -33,7 +37,7 @@ def code_of(error: BaseException) -> str | None:
     """What to call the failure; None for a crash."""
     if isinstance(error, Refused):
         return error.code
-    if isinstance(error, Crashed) or _LOADER_WORKER_DIED.search(_text_of(error)):
+    if isinstance(error, Crashed) or _LOADER_WORKER_DIED.search(_text_of(error)) or _is_of_a_lost_rank(error):
         return None
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return OUT_OF_MEMORY
@@ -81,3 +85,7 @@ def _text_of(error: BaseException) -> str:
         return str(error)
     except BaseException:  # what a recipe raises may be of any kind
         return "(its text cannot be made)"
+
+
+def _is_of_a_lost_rank(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and bool(_RANK_GONE.search(_text_of(error)))

@@ -44,12 +44,19 @@ class ClosedEpoch:
 class Watcher(Control, Protocol):
     """What goes on around the loop. Nothing here may change the training."""
 
+    def poll_at_boundary(self) -> str:
+        """The same question at the beginning and the end of an epoch."""
+
     def phase(self, name: str) -> None: ...
 
     def step_finished(self) -> None: ...
 
     def epoch_closed(self, epoch: ClosedEpoch, *, outcome: Outcome | None) -> None:
         """`outcome` is what the loop is about to end with, None if it goes on."""
+
+
+Read = tuple[int, Tensor, dict[str, Tensor]]
+"""Samples of a batch, its mean loss and further means, as tensors that are read late."""
 
 
 class Step:
@@ -89,15 +96,7 @@ class Step:
     def __call__(self, batches: list[Batch]) -> None:
         optimizer, scaler, progress = self._optimizer, self._scaler, self._progress
         optimizer.zero_grad()
-        # The last group of an epoch may be short, and its last batch too: each sample weighs the same.
-        size = batches[0].samples if len(batches) == 1 else sum(batch.samples for batch in batches)
-        read: list[tuple[int, Tensor, dict[str, Tensor]]] = []
-        for data, samples in batches:
-            with self._autocast:
-                loss, means = split_loss(self._loss(self._model, data))
-            share = loss if samples == size else loss * (samples / size)
-            (share if scaler is None else scaler.scale(share)).backward()
-            read.append((samples, loss.detach(), {name: mean.detach() for name, mean in means.items()}))
+        read = self._add_gradients(batches)
         grad_norm = self._clip() if self._max_grad_norm else None
         if scaler is None:
             optimizer.step()
@@ -117,6 +116,21 @@ class Step:
             StepRecord(progress.steps_completed, progress.epochs_completed + 1, rate, grad_norm, read)
         )
         self._schedule.step()
+
+    def _add_gradients(self, batches: list[Batch]) -> list[Read]:
+        # The last group of an epoch may be short, and its last batch too: each sample weighs the same.
+        size = batches[0].samples if len(batches) == 1 else sum(batch.samples for batch in batches)
+        read: list[Read] = []
+        for batch in batches:
+            samples = batch.samples
+            with self._autocast:
+                loss, means = split_loss(self._loss(self._model, batch.data))
+            self._backward(loss if samples == size else loss * (samples / size))
+            read.append((samples, loss.detach(), {name: mean.detach() for name, mean in means.items()}))
+        return read
+
+    def _backward(self, share: Tensor) -> None:
+        (share if self._scaler is None else self._scaler.scale(share)).backward()
 
     def _refuse_new_groups(self) -> None:
         """torch's optimizers load only as many groups as they were built with; others may know better."""
@@ -169,12 +183,12 @@ class Validation:
         evaluation = self._evaluation()
         with self._modes, torch.no_grad(), self._generators.set_aside(self._seed):
             self._model.eval()
-            for data, samples in self._data.validation():
+            for batch in self._data.validation():
                 if control.poll() == STEP:
                     return None
                 with self._autocast:
-                    evaluation.update(self._model, data, samples)
-            values = _checked(evaluation.result())
+                    evaluation.update(self._model, batch.data, batch.samples)
+            values = checked_values(evaluation.result())
             self.artifact = evaluation.artifact()
             return values
 
@@ -198,12 +212,12 @@ class Loop:
         position = self.position
         while self._end(epochs) is None:
             # 1. The steps that are left of the epoch.
-            if watcher.poll() == STEP:
+            if watcher.poll_at_boundary() == STEP:
                 return Outcome.STOPPED
             watcher.phase("training")
             for batches in self.data.rest_of_epoch(position):
                 self.step(batches)
-                position.batches += len(batches)
+                position.batches += len(batches) // self.data.shares
                 failpoint("step_finished")
                 watcher.step_finished()
                 if watcher.poll() == STEP:
@@ -216,7 +230,7 @@ class Loop:
                 return Outcome.STOPPED
             # 3. Close the epoch. The end of the training beats a stop.
             closed = self._close(values)
-            outcome = self._end(epochs) or (Outcome.STOPPED if watcher.poll() else None)
+            outcome = self._end(epochs) or (Outcome.STOPPED if watcher.poll_at_boundary() else None)
             watcher.epoch_closed(closed, outcome=outcome)
             failpoint("epoch_closed")
             if outcome is not None:
@@ -246,7 +260,7 @@ class Loop:
         return ClosedEpoch(self.progress.epochs_completed, values, loss, is_best, self.validation.artifact)
 
 
-def _checked(values: Mapping[str, Any]) -> dict[str, float]:
+def checked_values(values: Mapping[str, Any]) -> dict[str, float]:
     if "val_loss" not in values:
         raise ValueError(
             "result() of the evaluation gives no val_loss, which says which epoch is the best: add it"

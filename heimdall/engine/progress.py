@@ -137,7 +137,7 @@ class EpochTotals:
         records, self._unread = self._unread, []
         if not records:
             return
-        values = iter(_as_floats([tensor for record in records for tensor in _tensors(record)]))
+        values = iter(as_floats([tensor for record in records for tensor in tensors_of(record)]))
         for record in records:
             self._rows.append(self._add_up(record, values))
 
@@ -165,12 +165,12 @@ def _samples_given(record: StepRecord) -> dict[str, int]:
     return sizes
 
 
-def _tensors(record: StepRecord) -> list[Tensor]:
+def tensors_of(record: StepRecord) -> list[Tensor]:
     tensors = [tensor for _, loss, means in record.batches for tensor in (loss, *means.values())]
     return tensors if record.grad_norm is None else [*tensors, record.grad_norm]
 
 
-def _as_floats(tensors: list[Tensor]) -> list[float]:
+def as_floats(tensors: list[Tensor]) -> list[float]:
     if all(tensor.is_cpu for tensor in tensors):
         return [tensor.item() for tensor in tensors]
     # One wait for the device instead of one for each value.

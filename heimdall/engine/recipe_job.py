@@ -12,17 +12,22 @@ from typing import Any
 
 import torch
 
-from heimdall.engine import environment
+from heimdall.engine import environment, rank_parts
 from heimdall.engine.assemble import Training, assemble
 from heimdall.engine.control import StopRequests
 from heimdall.engine.data import LoaderWorkerSetup
 from heimdall.engine.errors import Refused, about_one_sample, code_of, is_about_one_sample, sentence_of
 from heimdall.engine.generation import Generation
+from heimdall.engine.logical import LogicalGenerators
 from heimdall.engine.loop import ClosedEpoch, Outcome
 from heimdall.engine.other_job import WEIGHTS, begin_with
+from heimdall.engine.parts import GENERATORS
+from heimdall.engine.rank_session import RankSession
+from heimdall.engine.ranks import Place, Ranks, choose_device_of
 from heimdall.engine.restore import restore
 from heimdall.engine.session import CheckpointSettings, Send, Session
 from heimdall.recipes.base import GenerationRecipe, Part, TrainingRecipe
+from heimdall.recipes.demand import ELASTIC, device_demand
 from heimdall.trainer.channel import Channel
 from heimdall.trainer.exit_codes import CRASHED
 from heimdall.trainer.protocol import EpochDone, Failed, Finished, Started, Stopped, TrainerSpec, num_bytes
@@ -39,7 +44,7 @@ def run(channel: Channel) -> int:
     requests = StopRequests()
     channel.listen(requests.receive)
     try:
-        perform(channel.spec, send=channel.send, requests=requests)
+        perform(channel.spec, send=channel.send, requests=requests, place=Place.of(channel))
     except BaseException as error:
         # torch's handler raises for each loader worker that ends by a signal; one time is enough.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -52,12 +57,13 @@ def run(channel: Channel) -> int:
     return 0
 
 
-def perform(spec: TrainerSpec, *, send: Send, requests: StopRequests) -> None:
+def perform(spec: TrainerSpec, *, send: Send, requests: StopRequests, place: Place | None = None) -> None:
+    """place: which of several ranks this process is."""
     recipe, recipe_digest = load_recipe(spec)
     if isinstance(recipe, GenerationRecipe):
         _generate(recipe, recipe_digest, spec, send=send, requests=requests)
         return
-    job = RecipeJob(spec, send=send, requests=requests)
+    job = RecipeJob(spec, send=send, requests=requests, place=place)
     job.start(recipe, recipe_digest)
     job.train()
 
@@ -77,18 +83,27 @@ def load_recipe(spec: TrainerSpec) -> tuple[TrainingRecipe | GenerationRecipe, s
 class RecipeJob:
     """A training by a recipe under a supervisor. It is the loop's watcher, and what the session sees trained."""
 
-    def __init__(self, spec: TrainerSpec, *, send: Send, requests: StopRequests) -> None:
-        self.session = Session(spec, send=send, requests=requests)
+    def __init__(
+        self, spec: TrainerSpec, *, send: Send, requests: StopRequests, place: Place | None = None
+    ) -> None:
         self._spec = spec
+        self._device = environment.choose_device(spec.device, spec.pinned)
+        self._ranks: Ranks | None = None
+        if place is None:
+            self.session = Session(spec, send=send, requests=requests)
+        else:
+            self._device = choose_device_of(place.rank, self._device)
+            self._ranks = Ranks.of_recipe(spec, place, device=self._device)
+            self.session = RankSession(spec, send=send, requests=requests, ranks=self._ranks)
 
     def start(self, recipe: TrainingRecipe, recipe_digest: str) -> None:
         """Build everything, see whether the data is the same, restore, and say what was found."""
         spec, config = self._spec, recipe.config
         self._config, self._recipe_class = config, type(recipe)
-        device = environment.choose_device(spec.device, spec.pinned)
+        device, ranks = self._device, self._ranks
         environment.set_determinism(config.deterministic)
-        threads = environment.set_threads(spec.threads)
-        self._training = assemble(recipe, device=device, worker_setup=LoaderWorkerSetup())
+        threads = environment.set_threads(spec.threads, processes=device_demand(vars(config)).most)
+        self._training = assemble(recipe, device=device, worker_setup=LoaderWorkerSetup(), ranks=ranks)
         found = environment.describe(
             device,
             threads=threads,
@@ -98,13 +113,16 @@ class RecipeJob:
             recipe_digest=recipe_digest,
             compiled=environment.is_compiled(self._training.loop.model),
         )
+        found |= {} if ranks is None else ranks.described(device)
+        if config.devices == ELASTIC:
+            found["logical_ranks"] = config.logical_ranks
         environment.check_data(found, spec.pinned)
         self._restore()
         self.session.start(
             self,
             self._started(found),
             settings=CheckpointSettings(config.checkpoint_every_minutes, config.try_resume),
-            load_again=self._load_again,
+            load_again=None if config.strategy == "fsdp" else self._load_again,
         )
 
     def train(self) -> None:
@@ -141,6 +159,9 @@ class RecipeJob:
     def poll(self) -> str:
         return self.session.requested
 
+    def poll_at_boundary(self) -> str:
+        return self.session.requested_of_all()
+
     def phase(self, name: str) -> None:
         self.session.phase(name)
 
@@ -168,8 +189,30 @@ class RecipeJob:
     def _restore(self) -> None:
         taken_over = self._spec.carry
         self.session.restore(
-            self, load=self._begin_with if taken_over else None, is_new_count=taken_over == WEIGHTS
+            self,
+            load=self._begin_with if taken_over else None,
+            is_new_count=taken_over == WEIGHTS,
+            own=self._of_this_rank,
         )
+
+    def _of_this_rank(self, loaded: dict[str, Any]) -> dict[str, Any]:
+        """What this process loads of a checkpoint of several."""
+        rank, count = (0, 1) if self._ranks is None else (self._ranks.number, self._ranks.count)
+        generators, seed = self._training.parts[GENERATORS], self._config.seed
+        step = loaded["progress"]["steps_completed"] if "progress" in loaded else 0
+        if isinstance(generators, LogicalGenerators):
+            self._refuse_other_count(loaded, self._config.logical_ranks)
+            return rank_parts.of_logical_ranks(loaded, generators, seed=seed, step=step)
+        self._refuse_other_count(loaded, count)
+        own = rank_parts.of_rank(
+            loaded, rank, fresh=lambda: rank_parts.fresh_generators(generators, seed, rank, step)
+        )
+        return rank_parts.own_rows(self._training.parts, own)
+
+    def _refuse_other_count(self, loaded: dict[str, Any], count: int) -> None:
+        made_on = rank_parts.num_ranks(loaded)
+        if made_on != count and not self._spec.carry and self._config.other_device_count == "refuse":
+            raise Refused("does_not_fit", rank_parts.OTHER_COUNT.format(made_on=made_on, count=count))
 
     def _begin_with(self, loaded: dict[str, Any], about: dict[str, Any]) -> None:
         begin_with(
@@ -203,13 +246,14 @@ class RecipeJob:
             learning_rate=self._training.learning_rate,
             environment=found,
             approximate=[*why, *self._training.modules.why_approximate()],
+            ranks=self._ranks.members(self._device) if self._ranks is not None else [],
         )
 
 
 def _refuse_a_last_batch_of_one(recipe: TrainingRecipe, training: Training) -> None:
     """Batch normalization cannot train on one sample, and the last batch of an epoch may have no more."""
     data = training.loop.data
-    if data.last_batch_samples != 1:
+    if data.fewest_samples != 1:
         return
     try:
         with torch.no_grad():

@@ -34,7 +34,7 @@ from heimdall.engine.errors import Crashed, Refused
 from heimdall.engine.leave_out import with_faults
 from heimdall.engine.restore import restore
 from heimdall.engine.resume_check import ResumeCheck, say_not_tried, why_not
-from heimdall.engine.snapshot import Announcer, Stager, Ticket, state_of
+from heimdall.engine.snapshot import NOTHING_KEPT, Announcer, Kept, Stager, Ticket, state_of
 from heimdall.failpoints import failpoint
 from heimdall.recipes.base import Part
 from heimdall.trainer.protocol import (
@@ -144,8 +144,9 @@ class Session:
         *,
         load: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
         is_new_count: bool = False,
+        own: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
-        """Load the spec's checkpoint into the parts.
+        """Load the spec's checkpoint into the parts. `own` takes out of it what is this process's.
 
         `load` gets the loaded parts and the file's `about`, where another job's state is taken over; `is_new_count`
         says that its counts are left behind.
@@ -154,6 +155,8 @@ class Session:
             return
         loaded, about = self._read(self.spec.checkpoint)
         self.loaded_about = about
+        if own is not None:
+            loaded = own(loaded)
         if load is None:
             self._restore_own(trained, loaded)
         else:
@@ -196,6 +199,10 @@ class Session:
         if self._is_at_its_end():
             return STEP
         return self._requests.poll()
+
+    def requested_of_all(self) -> str:
+        """At the beginning and the end of an epoch, which all ranks of a training reach."""
+        return self.requested
 
     def _is_at_its_end(self) -> bool:
         """Whether the spec says to go no further than here."""
@@ -266,13 +273,16 @@ class Session:
         """Stage a checkpoint while the training goes on; leave it out if too many are not stored yet."""
         self._next.postpone()
         if not self._announcer.has_room and "best" not in kinds:
-            if not self._has_skipped:
-                self._report_failure(f"{self._announcer.waiting} checkpoints wait to be stored", kinds)
-            self._has_skipped = True
+            self._say_skipped(kinds)
             return
         self._has_skipped = False
         self.send_rows()  # a training that is killed goes on from here: these steps are not made again
         self._stager.write(self._snapshot(kinds))
+
+    def _say_skipped(self, kinds: list[str]) -> None:
+        if not self._has_skipped:
+            self._report_failure(f"{self._announcer.waiting} checkpoints wait to be stored", kinds)
+        self._has_skipped = True
 
     def stop(self) -> bool:
         """Stop here as asked. True: the request was withdrawn, train on. False: end the process."""
@@ -337,7 +347,12 @@ class Session:
                 **place,
             }
         )
-        return self._stager.snapshot(trained.parts, kinds=kinds, val_loss=val_loss, about=about, **place)
+        parts, kept = self._saved_parts()
+        return self._stager.snapshot(parts, kept=kept, kinds=kinds, val_loss=val_loss, about=about, **place)
+
+    def _saved_parts(self) -> tuple[Mapping[str, Part], Kept]:
+        """What goes into the file, and what of it need not be copied."""
+        return self._of.parts, NOTHING_KEPT
 
     def _written(self, ticket: Ticket) -> None:
         """Called on the writing thread."""

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from heimdall import codec
 from heimdall.engine.buffer import Buffer
@@ -26,6 +28,22 @@ def state_of(parts: Mapping[str, Part]) -> dict[str, Any]:
     return {name: part.state_dict() for name, part in parts.items()}
 
 
+class Kept(NamedTuple):
+    """Tensors that lie where nobody changes them until their snapshot is released, each by its path in the tree."""
+
+    tensors: list[tuple[tuple[Any, ...], Tensor]] = []
+    release: Callable[[], None] = lambda: None
+
+
+NOTHING_KEPT = Kept()
+
+
+def put(tree: Any, path: tuple[Any, ...], value: Any) -> None:
+    for key in path[:-1]:
+        tree = tree[key]
+    tree[path[-1]] = value
+
+
 @dataclass
 class Ticket:
     """One snapshot on its way to a staged file."""
@@ -38,6 +56,7 @@ class Ticket:
     path: str
     tree: Any = None
     buffer: Buffer | None = None
+    kept: Kept = NOTHING_KEPT
     started_at: float = field(default_factory=time.perf_counter)
     saved: codec.Saved | None = None
     error: BaseException | None = None
@@ -134,13 +153,19 @@ class Stager:
         epoch: int,
         val_loss: float | None,
         about: dict[str, Any],
+        kept: Kept = NOTHING_KEPT,
     ) -> Ticket:
-        """Copy the state now; wait for a buffer if both are still being written. The file comes later."""
+        """Copy the state now; wait for a buffer if both are still being written. The file comes later.
+
+        kept: what need not be copied; in the parts' state there is something else in its place.
+        """
         buffer = self._free.get()
         self._count += 1
         path = f"{self._folder}/s{step}-{self._count}.safetensors"  # a Path would cost more than a step's bookkeeping
-        ticket = Ticket(kinds, step, epoch, val_loss, about, path, buffer=buffer)
+        ticket = Ticket(kinds, step, epoch, val_loss, about, path, buffer=buffer, kept=kept)
         ticket.tree = buffer.copy(state_of(parts))
+        for place, tensor in kept.tensors:
+            put(ticket.tree, place, tensor)
         failpoint("snapshot_taken")
         return ticket
 
@@ -158,6 +183,7 @@ class Stager:
         """The snapshot is not needed any more, written or not."""
         if ticket.buffer is not None:
             self._free.put(ticket.buffer)
+            ticket.kept.release()
         ticket.buffer = ticket.tree = None
 
     def close(self) -> None:

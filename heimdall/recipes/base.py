@@ -69,6 +69,25 @@ class Evaluation:
         self.given: dict[str, int] = {}
         """The samples that each mean was given for."""
 
+    @property
+    def can_be_split(self) -> bool:
+        """Whether several devices may each go through a share of the data. One with an `update` of its own says so
+        itself, and has a `partial` and a `take_together` for what it adds up beside the means; else each device goes
+        through all of it."""
+        return type(self).update is Evaluation.update
+
+    def partial(self) -> dict[str, Any]:
+        """What this device has added up, in a form that a checkpoint could keep."""
+        return {"sums": {name: total.cpu() for name, total in self.sums.items()}, "given": self.given}
+
+    def take_together(self, partials: list[dict[str, Any]]) -> None:
+        """Become the evaluation of all devices. `partials` come in one order, whichever device asks."""
+        self.sums, self.given = {}, {}
+        for partial in partials:
+            for name, total in partial["sums"].items():
+                self.sums[name] = self.sums[name] + total if name in self.sums else total
+                self.given[name] = self.given.get(name, 0) + partial["given"][name]
+
     def update(self, model: nn.Module, batch: Any, samples: int) -> None:
         """Take in a batch of so many samples. The model is in eval mode; gradients are off."""
         loss, means = split_loss(self.recipe.loss(model, batch))
@@ -125,6 +144,11 @@ class TrainingRecipe(ABC):
     def optimizer(self, model: nn.Module) -> Optimizer | None:
         """None: what the config asks for."""
         return None
+
+    def sharded_blocks(self, model: nn.Module) -> list[nn.Module]:
+        """With strategy: fsdp, the modules whose weights are gathered one at a time, such as the layers of a
+        transformer. None: all weights at once."""
+        return []
 
     def scheduler(self, optimizer: Optimizer, plan: Plan) -> Any | None:
         """None: what the config asks for. Another one is stepped after each step."""

@@ -4,15 +4,18 @@ Nothing here imports torch or Django: the web process reads it.
 """
 
 import copy
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
+
+from heimdall.recipes.demand import ELASTIC, LOGICAL_RANKS, MAX_DEVICES, device_demand
 
 JobType = Literal["training", "synthetic_data"]
 
 MAX_SHARDS = 100_000
+Devices = Annotated[int, Field(ge=1, le=MAX_DEVICES)] | Literal["elastic"]
 
 
 def in_group(name: str) -> dict[str, Any]:
@@ -33,6 +36,38 @@ def shared(name: str, default: Any) -> Any:
 def refuse(field: str, sentence: str) -> NoReturn:
     """Refuse a config from a validator that looks at several fields, and say which field has to change."""
     raise PydanticCustomError("refused", "{sentence}", {"field": field, "sentence": sentence})
+
+
+def refuse_what_devices_cannot_use(config: "TrainingConfig") -> None:
+    """A field that would do nothing beside another one is refused, and named with it."""
+    is_elastic = config.devices == ELASTIC
+    if not is_elastic and config.logical_ranks != LOGICAL_RANKS:
+        refuse(
+            "logical_ranks", "logical_ranks is for devices: elastic. Leave it out, or set devices to elastic."
+        )
+    if config.logical_ranks & (config.logical_ranks - 1):
+        refuse("logical_ranks", f"logical_ranks must be a power of two, not {config.logical_ranks}.")
+    if is_elastic and config.hosts > 1:
+        refuse("hosts", "devices: elastic takes the free devices of one host: leave hosts at 1.")
+    if is_elastic and config.strategy != "ddp":
+        refuse("strategy", "devices: elastic keeps the whole model on each device: leave strategy at ddp.")
+    if is_elastic and config.other_device_count != "refuse":
+        refuse(
+            "other_device_count",
+            "devices: elastic gives the same bits on any number of devices: leave other_device_count at refuse.",
+        )
+    if config.strategy == "fsdp" and config.hosts > 1:
+        refuse("hosts", "strategy: fsdp shares memory of one host: leave hosts at 1, or take ddp.")
+    if config.strategy == "fsdp" and config.precision == "fp16":
+        refuse("precision", "strategy: fsdp has no loss scaling for fp16: set precision to bf16.")
+    if config.strategy == "fsdp" and config.ema_decay:
+        refuse(
+            "ema_decay", "strategy: fsdp keeps no average of the weights: leave ema_decay at 0, or take ddp."
+        )
+    if config.strategy == "fsdp" and config.devices == 1 and config.hosts == 1:
+        refuse(
+            "strategy", "strategy: fsdp shares the weights among devices, and devices is 1: set it higher."
+        )
 
 
 class RecipeConfig(BaseModel):
@@ -189,6 +224,49 @@ class TrainingConfig(RecipeConfig):
         ),
         json_schema_extra=in_group("Hardware"),
     )
+    devices: Devices = Field(
+        1,
+        title="Devices",
+        description=(
+            "How many devices of one host train together: each has a process of its own, and its share of every "
+            "batch. elastic: as many as are free, with the same bits on any number of them."
+        ),
+        json_schema_extra=in_group("Hardware"),
+    )
+    hosts: int = Field(
+        1,
+        ge=1,
+        le=64,
+        title="Hosts",
+        description="How many hosts train together, each with so many devices.",
+        json_schema_extra=in_group("Hardware"),
+    )
+    logical_ranks: int = Field(
+        LOGICAL_RANKS,
+        ge=1,
+        le=64,
+        title="Logical ranks",
+        description=(
+            "With elastic devices: into how many shares each batch is cut for the whole life of the job. Any number "
+            "of devices that divides it gives the same bits. A power of two."
+        ),
+        json_schema_extra=in_group("Hardware"),
+    )
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        title="Strategy",
+        description="ddp: each device holds the whole model. fsdp: each holds a share of weights and optimizer.",
+        json_schema_extra=in_group("Hardware"),
+    )
+    other_device_count: Literal["refuse", "approximate"] = Field(
+        "refuse",
+        title="Resume on another number of devices",
+        description=(
+            "What happens where a checkpoint was made on another number of devices: it is refused, or taken, and "
+            "the job says that it is approximate."
+        ),
+        json_schema_extra=in_group("Hardware"),
+    )
     deterministic: bool = Field(
         True,
         title="Deterministic",
@@ -237,11 +315,29 @@ class TrainingConfig(RecipeConfig):
         json_schema_extra=in_group("Checkpoints"),
     )
 
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _a_number_or_elastic(cls, value: Any) -> Any:
+        if value != ELASTIC and (type(value) is not int or not 1 <= value <= MAX_DEVICES):
+            refuse("devices", f"devices must be a whole number from 1 to {MAX_DEVICES}, or {ELASTIC!r}.")
+        return value
+
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:
         if self.warmup_epochs > self.epochs:
             refuse("warmup_epochs", f"warmup_epochs must not exceed epochs ({self.epochs}).")
+        refuse_what_devices_cannot_use(self)
+        self._refuse_a_device_without_a_sample()
         return self
+
+    def _refuse_a_device_without_a_sample(self) -> None:
+        shares = device_demand(vars(self)).most_ranks
+        if self.batch_size < shares:
+            refuse(
+                "batch_size",
+                f"batch_size must be at least {shares}: each batch is cut into as many shares, one for each device "
+                "or logical rank.",
+            )
 
 
 class GenerationConfig(RecipeConfig):

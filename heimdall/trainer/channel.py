@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from heimdall.processes import die_with_parent
 from heimdall.trainer.exit_codes import CANNOT_SPEAK, MISUNDERSTOOD, SUPERVISOR_GONE
+from heimdall.trainer.launch import NONE, RankEnds
 from heimdall.trainer.pipes import start_thread, write_all
 from heimdall.trainer.protocol import (
     FromTrainer,
@@ -32,6 +33,7 @@ from heimdall.trainer.protocol import (
     decode,
     encode,
 )
+from heimdall.trainer.ranks import RankChannel, RankPage
 
 MOST_UNSENT = 1_000  # messages that a trainer keeps; then its training waits
 ROOM_SECONDS = 0.1  # between two looks for room
@@ -48,7 +50,8 @@ class Channel:
     the process exits on the spot.
     """
 
-    def __init__(self, control: int, messages: int):
+    def __init__(self, control: int, messages: int, page: RankPage | None = None):
+        self.page, self.rank = page, 0
         self._control, self._messages = control, messages
         for fd in (control, messages):
             os.set_inheritable(fd, False)
@@ -169,23 +172,35 @@ def _identity(fd: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def drive(channel: Channel) -> int:
+def drive(channel: Channel | RankChannel) -> int:
     """Let the module that the spec names do the work; it gives the exit code."""
     code: int = importlib.import_module(channel.spec.driver).run(channel)
     return code
 
 
-def connect(arguments: list[str] | None = None) -> Channel:
-    """The first thing that a cold trainer does; the arguments are its pipe ends and its parent's pid."""
-    control, messages, parent = (int(text) for text in (arguments or sys.argv[1:])[:3])
+def connect(arguments: list[str] | None = None) -> Channel | RankChannel:
+    """The first thing that a cold trainer does; the arguments are its pipe ends and its parent's pid, then the page
+    that ranks share and its number among them."""
+    control, messages, parent, page, rank = (int(text) for text in (arguments or sys.argv[1:])[:5])
     die_with_parent(parent)
-    return settle(Channel(control, messages))
+    return settle(open_channel(RankEnds(control, messages, NONE, page, rank)))
 
 
-def settle(channel: Channel) -> Channel:
+def open_channel(ends: RankEnds) -> Channel | RankChannel:
+    page = None if ends.page == NONE else RankPage(ends.page)
+    if ends.rank == 0 or page is None:
+        return Channel(ends.control, ends.messages, page)
+    os.register_at_fork(
+        after_in_child=lambda: _set_signals(signal.SIG_DFL)
+    )  # a loader worker can be asked to end
+    return RankChannel(page, ends.rank)
+
+
+def settle(channel: Channel | RankChannel) -> Channel | RankChannel:
     """Name the process, and leave its end to the supervisor."""
     ignore_signals()
-    set_title(channel.spec.name_title)
+    title = channel.spec.name_title
+    set_title(title if channel.page is None else f"{title} rank {channel.spec.rank_offset + channel.rank}")
     return channel
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 
 from heimdall.trainer import launch
-from heimdall.trainer.launch import IMPORTABLE, ChildEnds, Process, kill_session, start_process
+from heimdall.trainer.launch import IMPORTABLE, ChildEnds, Process, RankEnds, kill_session, start_process
 from heimdall.trainer.protocol import TrainerSpec
 from heimdall.trainer.server_handle import ForkedProcess, ForkServer, can_fork
 
@@ -21,9 +21,10 @@ TRAINER = "heimdall.trainer.__main__"
 _SERVER = "heimdall.trainer.cold_server"
 
 
-def trainer_command(python: str, module: str, ends: ChildEnds, parent: int) -> list[str]:
+def trainer_command(python: str, module: str, ends: RankEnds, parent: int) -> list[str]:
     options = ["-P"] if _has_safe_path(python) else []
-    return [python, *options, "-m", module, str(ends.control), str(ends.messages), str(parent)]
+    numbers = (ends.control, ends.messages, parent, ends.page, ends.rank)
+    return [python, *options, "-m", module, *map(str, numbers)]
 
 
 def start_folder(python: str) -> str | None:
@@ -51,17 +52,20 @@ class ColdLauncher:
         if not can_fork():
             return None
         server = ForkServer.of_its_own(self._server, self._python, self._module)
-        process = server.fork(launch.own_environment(spec), ends)
+        process = server.fork(launch.environments(spec), ends)
         if process is None:
             server.close()
             return None
         return _ServedProcess(process, server)
 
     def _without(self, spec: TrainerSpec, ends: ChildEnds) -> Process:
+        if launch.has_several_ranks(spec):
+            raise OSError(errno.ENOTSUP, "several devices of one job need Linux and Python 3.11 or newer")
+        own = ends.of_rank(0)
         popen = start_process(
-            trainer_command(self._python, self._module, ends, os.getpid()),
-            stdout=ends.log,
-            stderr=ends.log,
+            trainer_command(self._python, self._module, own, os.getpid()),
+            stdout=own.log,
+            stderr=own.log,
             pass_fds=(ends.control, ends.messages),
             cwd=start_folder(self._python),
             env=launch.child_environment(spec, os.environ),

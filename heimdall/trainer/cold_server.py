@@ -14,7 +14,7 @@ from typing import NoReturn
 from heimdall.processes import die_with_parent
 from heimdall.trainer import forkserver
 from heimdall.trainer.cold import start_folder, trainer_command
-from heimdall.trainer.launch import ChildEnds
+from heimdall.trainer.launch import NONE, RankEnds
 
 TITLE = "heimdall cold start"
 
@@ -27,15 +27,16 @@ def main() -> NoReturn:
 
 
 def _become_trainer(
-    python: str, module: str, environment: dict[str, str], ends: ChildEnds, server: int
+    python: str, module: str, environment: dict[str, str], ends: RankEnds, server: int
 ) -> NoReturn:
     try:
         die_with_parent(server)  # the request survives the exec
         signal.signal(forkserver.SUPERVISOR_DIED, signal.SIG_DFL)
         os.setsid()
         forkserver.print_into(ends.log)
-        for fd in (ends.control, ends.messages):
-            os.set_inheritable(fd, True)
+        for fd in (ends.control, ends.messages, ends.page):
+            if fd != NONE:
+                os.set_inheritable(fd, True)
         if (folder := start_folder(python)) is not None:
             os.chdir(folder)
         os.execve(

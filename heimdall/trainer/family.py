@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,13 +22,31 @@ _PR_SET_CHILD_SUBREAPER = 36
 END_SECONDS = 5.0  # until what was killed has to be gone
 
 
+@dataclass
+class _Ranks:
+    """The processes of one trainer. The end of the first of them ends all, and says how it ended."""
+
+    leader: int
+    alive: set[int]
+    code: int | None = None
+
+
 class Family:
     def __init__(self) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        self._trainers: set[int] = set()
+        self._trainers: dict[int, _Ranks] = {}
 
-    def add(self, pid: int) -> None:
-        self._trainers.add(pid)
+    def add(self, pids: list[int]) -> None:
+        """The processes of a trainer, rank 0's first."""
+        ranks = _Ranks(pids[0], set(pids))
+        self._trainers |= dict.fromkeys(pids, ranks)
+
+    def kill(self, pids: list[int]) -> None:
+        """They were forked and belong to no trainer after all."""
+        for pid in pids:
+            kill_session(pid)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
 
     def ended(self) -> Iterator[TrainerEnded]:
         """Each trainer that has ended, when nothing of it is left."""
@@ -36,9 +55,9 @@ class Family:
                 kill_session(pid)  # its number is still its own
             status = os.waitpid(pid, 0)[1]
             if pid in self._trainers:
-                self._trainers.remove(pid)
+                ranks = self._trainers.pop(pid)
                 self._end_what_is_left_of(pid)
-                yield TrainerEnded(pid, os.waitstatus_to_exitcode(status))
+                yield from _rank_ended(ranks, pid, os.waitstatus_to_exitcode(status))
 
     def end(self) -> NoReturn:
         """End everything, and this process."""
@@ -52,7 +71,7 @@ class Family:
         """Killing one makes its own children ours, so look again until there is none."""
         deadline = time.monotonic() + END_SECONDS
         while time.monotonic() < deadline:
-            left = [pid for pid in _children() - self._trainers if self._is_of(pid, trainer)]
+            left = [pid for pid in _children() - self._trainers.keys() if self._is_of(pid, trainer)]
             if not left:
                 return
             for pid in left:
@@ -65,6 +84,17 @@ class Family:
         with suppress(ProcessLookupError):
             return not self._trainers or os.getsid(pid) == trainer
         return False
+
+
+def _rank_ended(ranks: _Ranks, pid: int, code: int) -> Iterator[TrainerEnded]:
+    """The others would wait for it for ever: they end with it."""
+    ranks.alive.remove(pid)
+    if ranks.code is None:
+        ranks.code = code
+        for other in ranks.alive:
+            kill_session(other)
+    if not ranks.alive:
+        yield TrainerEnded(ranks.leader, ranks.code)
 
 
 def _ended_child() -> int | None:

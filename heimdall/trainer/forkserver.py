@@ -27,10 +27,11 @@ from typing import Any, NoReturn
 from heimdall.processes import die_with_parent
 from heimdall.trainer import channel as trainer_channel
 from heimdall.trainer import launch
-from heimdall.trainer.channel import Channel
+from heimdall.trainer.channel import open_channel
 from heimdall.trainer.family import Family
-from heimdall.trainer.launch import ChildEnds
+from heimdall.trainer.launch import ChildEnds, RankEnds
 from heimdall.trainer.protocol import (
+    MOST_RANKS,
     PACKET_BYTES,
     RECIPE_DRIVER,
     ForkRefused,
@@ -46,14 +47,15 @@ SUPERVISOR_DIED = signal.SIGUSR1
 TITLE = "heimdall fork server"
 
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+MOST_FILES = MOST_RANKS + 3  # of a packet: two pipes, the page that ranks share, and a log for each of them
 _LARGE_PAGE = 2 * 2**20
 _MADV_COLLAPSE = 25  # since Linux 6.1
 # What every trainer needs. The first optimizer would import torch._dynamo, for seconds; every config is made of
 # pydantic, and `import pydantic` alone loads little of it.
 NEEDED = ("torch._dynamo", RECIPE_DRIVER, "pydantic.main", "pydantic.fields", "pydantic.types")
-Run = Callable[[Channel], int]  # what a trainer does; it gives the exit code
+Run = Callable[[Any], int]  # what a trainer does; it gives the exit code
 BeTrainer = Callable[
-    [dict[str, str], ChildEnds, int], NoReturn
+    [dict[str, str], RankEnds, int], NoReturn
 ]  # what a fork does: environment, pipe ends, server
 
 
@@ -156,33 +158,50 @@ def _fork_if_asked(
     parent: socket.socket, become: BeTrainer, family: Family, *, keep_out: Sequence[int]
 ) -> None:
     try:
-        packet, fds, _, _ = socket.recv_fds(parent, PACKET_BYTES, 3)
+        packet, fds, _, _ = socket.recv_fds(parent, PACKET_BYTES, MOST_FILES)
     except ConnectionError:
         packet, fds = b"", []
     if not packet:
         family.end()  # the supervisor is gone
     request = decode(packet, ForkTrainer)
+    pids: list[int] = []
     try:
         require_one_thread()
+        ends = ChildEnds.of_files(fds, ranks=len(request.environments))
         server = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            for fd in (parent.detach(), *keep_out):
-                os.close(fd)
-            become(request.environment, ChildEnds(*fds), server)
-        family.add(pid)
-        # Nobody but us waits for it, so that the number is still its own.
-        pidfd = os.pidfd_open(pid)
-        _tell(parent, TrainerForked(request.request, pid), [pidfd])
-        os.close(pidfd)
+        for rank, environment in enumerate(request.environments):
+            pid = os.fork()
+            if pid == 0:
+                own = ends.of_rank(rank)
+                for fd in (parent.detach(), *keep_out, *_others(fds, own)):
+                    os.close(fd)
+                become(environment, own, server)
+            pids.append(pid)
+        family.add(pids)
+        _tell_forked(parent, request.request, pids)
     except (OSError, RuntimeError) as error:
+        family.kill(pids)
         _tell(parent, ForkRefused(request.request, str(error)))
     finally:
         for fd in fds:
             os.close(fd)
 
 
-def be_trainer(run: Run, environment: dict[str, str], ends: ChildEnds, server: int) -> NoReturn:
+def _others(fds: Sequence[int], own: RankEnds) -> set[int]:
+    """A rank holds no end of another one's pipes: their readers would wait for it."""
+    return set(fds) - {own.control, own.messages, own.log, own.page}
+
+
+def _tell_forked(parent: socket.socket, request: int, pids: list[int]) -> None:
+    # Nobody but us waits for them, so that the numbers are still their own.
+    with contextlib.ExitStack() as closing:
+        pidfds = [os.pidfd_open(pid) for pid in pids]
+        for pidfd in pidfds:
+            closing.callback(os.close, pidfd)
+        _tell(parent, TrainerForked(request, pids), pidfds)
+
+
+def be_trainer(run: Run, environment: dict[str, str], ends: RankEnds, server: int) -> NoReturn:
     code = 1
     try:
         die_with_parent(server)
@@ -193,7 +212,7 @@ def be_trainer(run: Run, environment: dict[str, str], ends: ChildEnds, server: i
         print_into(ends.log)
         os.environ.pop(_NVML_CHECK, None)
         os.environ.update(environment)
-        channel = trainer_channel.settle(Channel(ends.control, ends.messages))
+        channel = trainer_channel.settle(open_channel(ends))
         channel.finish(run(channel))
     except BaseException:
         traceback.print_exc()

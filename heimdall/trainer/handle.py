@@ -1,15 +1,14 @@
-"""The supervisor's end: the handle of one trainer, and the log that it prints."""
+"""The supervisor's end: the handle of one trainer, however many ranks it has."""
 
-import codecs
 import contextlib
 import os
 import queue
-import select
-import threading
 import time
+from collections.abc import Sequence
 
 from heimdall.trainer.cold import ColdLauncher
-from heimdall.trainer.launch import ChildEnds, Launcher, Process
+from heimdall.trainer.launch import NONE, ChildEnds, Launcher, Process, has_several_ranks
+from heimdall.trainer.log import LogBuffer, LogPipe
 from heimdall.trainer.pipes import PIPE_BYTES, open_pipe, start_thread, write_all
 from heimdall.trainer.protocol import (
     Failed,
@@ -22,32 +21,37 @@ from heimdall.trainer.protocol import (
     decode,
     encode,
 )
+from heimdall.trainer.ranks import RankPage, make_page
 
 MOST_UNREAD = 2_000  # messages that a supervisor keeps while it is busy
-MOST_LOG_CHARACTERS = 256 * 1024  # kept until somebody reads the log
-LOG_READ_BYTES = 65_536
-MOST_LOG_READS = 32  # at once: one that prints without end is not waited for
 
 
 class Trainer:
     """The supervisor's handle of one trainer. No method waits, but for `receive` and `close`."""
 
     def __init__(
-        self, process: Process, *, control: int, messages: int, log: int, most_messages: int = MOST_UNREAD
+        self,
+        process: Process,
+        *,
+        control: int,
+        messages: int,
+        logs: Sequence[int],
+        page: RankPage | None = None,
+        most_messages: int = MOST_UNREAD,
     ):
-        self._process = process
+        self._process, self._page = process, page
         self._inbox: queue.Queue[FromTrainer | None] = queue.Queue(most_messages)
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._log = LogBuffer()
-        self._reading_log = threading.Lock()
+        self._logs = [LogPipe(log, self._log, rank) for rank, log in enumerate(logs)]
         self._last_sign_at = 0.0  # of life: a message, or that the process was there
         self._has_one_in_hand = False  # a message for which there is no room yet
         self._is_closed = False
-        self._log_fd, self._log_is_over = log, False
+        self._has_failed = False
         self._threads = [
             start_thread("control", self._write_control, control),
             start_thread("messages", self._read_messages, messages),
-            start_thread("log", self._read_log, log),
+            *(start_thread("log", log.read_all) for log in self._logs),
         ]
 
     @classmethod
@@ -57,13 +61,20 @@ class Trainer:
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             control_out, control_in = open_pipe(read_by=theirs, written_by=ours)
             messages_out, messages_in = open_pipe(read_by=ours, written_by=theirs)
-            log_out, log_in = open_pipe(read_by=ours, written_by=theirs)
-            ends = ChildEnds(control_out, messages_in, log_in)
+            logs = [open_pipe(read_by=ours, written_by=theirs) for _ in range(spec.ranks)]
+            page = _page_of(spec, theirs)
+            ends = ChildEnds(control_out, messages_in, tuple(log_in for _, log_in in logs), page or NONE)
             process = (launcher or ColdLauncher()).launch(spec, ends)
+            seen = RankPage(os.dup(page)) if page else None
             ours.pop_all()  # they belong to the trainer's threads now
         try:
             trainer = cls(
-                process, control=control_in, messages=messages_out, log=log_out, most_messages=most_messages
+                process,
+                control=control_in,
+                messages=messages_out,
+                logs=[log_out for log_out, _ in logs],
+                page=seen,
+                most_messages=most_messages,
             )
         except OSError:
             process.kill()
@@ -97,11 +108,8 @@ class Trainer:
 
     def read_log(self) -> str:
         """What was printed since the last call. All that was printed before a received message is there."""
-        with self._reading_log:
-            for _ in range(MOST_LOG_READS):
-                if not self._has_log():
-                    break
-                self._read_log_once()
+        for log in self._logs:
+            log.read_what_is_there()
         return self._log.take()
 
     def exit_status(self) -> int | None:
@@ -113,6 +121,8 @@ class Trainer:
         # A process that it left behind may hold the pipe open; that must not hide its end.
         is_silent = not self._has_one_in_hand and time.monotonic() - self._last_sign_at > 1
         is_over = is_silent or not self._threads[1].is_alive()
+        if is_over:
+            self._put_failure_of_ranks()
         return status if is_over and self._inbox.empty() else None
 
     def wait(self, timeout: float) -> bool:
@@ -150,7 +160,14 @@ class Trainer:
                 code = "other_version" if isinstance(error, OtherVersion) else "protocol_error"
                 self._put(Failed(code, str(error)))
 
+    def _put_failure_of_ranks(self) -> None:
+        """Another rank than 0 has written down why it failed; where rank 0 has failed too, it has said so itself."""
+        failure = self._page.failure if self._page and not self._has_failed else None
+        if failure is not None:
+            self._put(failure)
+
     def _put(self, message: FromTrainer) -> None:
+        self._has_failed = self._has_failed or isinstance(message, Failed)
         self._has_one_in_hand = True
         while not self._is_closed:
             with contextlib.suppress(queue.Full):
@@ -159,58 +176,11 @@ class Trainer:
         self._last_sign_at = time.monotonic()
         self._has_one_in_hand = False
 
-    def _read_log(self, fd: int) -> None:
-        waiting = select.poll()
-        waiting.register(fd, select.POLLIN)
-        while True:
-            waiting.poll()
-            with self._reading_log:
-                if self._has_log():
-                    self._read_log_once()
-                if self._log_is_over:
-                    os.close(fd)
-                    return
 
-    def _has_log(self) -> bool:
-        if self._log_is_over:
-            return False  # and perhaps closed already
-        there = select.poll()
-        there.register(self._log_fd, select.POLLIN)
-        return bool(there.poll(0))
-
-    def _read_log_once(self) -> None:
-        """With the lock held, and something (or the pipe's end) there to be read."""
-        if chunk := os.read(self._log_fd, LOG_READ_BYTES):
-            self._log.add(chunk)
-        else:
-            self._log_is_over = True
-
-
-class LogBuffer:
-    """Text that waits to be read: its beginning and its newest part, when it grows too long."""
-
-    def __init__(self, most: int = MOST_LOG_CHARACTERS):
-        self._half = most // 2
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._lock = threading.Lock()
-        self._head, self._tail, self._dropped = "", "", 0
-
-    def add(self, chunk: bytes) -> None:
-        with self._lock:
-            text = self._decoder.decode(chunk)
-            room = self._half - len(self._head)
-            if not self._tail and room > 0:
-                self._head, text = self._head + text[:room], text[room:]
-            self._tail += text
-            surplus = len(self._tail) - self._half
-            if surplus > self._half // 4:  # not at every line: each cut copies the tail
-                self._tail, self._dropped = self._tail[surplus:], self._dropped + surplus
-
-    def take(self) -> str:
-        with self._lock:
-            gap = (
-                f"\n[... {self._dropped} characters of the log were left out ...]\n" if self._dropped else ""
-            )
-            text = self._head + gap + self._tail
-            self._head, self._tail, self._dropped = "", "", 0
-            return text
+def _page_of(spec: TrainerSpec, theirs: contextlib.ExitStack) -> int:
+    """What its ranks share; 0 where there is only one."""
+    if not has_several_ranks(spec):
+        return 0
+    page = make_page(spec)
+    theirs.callback(os.close, page)
+    return page

@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,13 +27,44 @@ _WITHHELD = {
 }  # fmt: skip
 
 
+NONE = -1  # in the place of a file descriptor
+
+
+@dataclass(frozen=True)
+class RankEnds:
+    """The file descriptors that belong to one process of a trainer. Only rank 0 has the pipes."""
+
+    control: int
+    messages: int
+    log: int
+    page: int = NONE
+    rank: int = 0
+
+
 @dataclass(frozen=True)
 class ChildEnds:
     """The file descriptors that belong to the trainer; the launcher's caller closes its copies."""
 
     control: int
     messages: int
-    log: int
+    logs: tuple[int, ...]
+    page: int = NONE
+    """The memory that its ranks share, where there are several."""
+
+    @property
+    def files(self) -> list[int]:
+        """As they travel in a packet."""
+        shared = [] if self.page == NONE else [self.page]
+        return [self.control, self.messages, *shared, *self.logs]
+
+    @classmethod
+    def of_files(cls, files: Sequence[int], *, ranks: int) -> "ChildEnds":
+        control, messages, *rest = files
+        return cls(control, messages, tuple(rest[-ranks:]), rest[0] if len(rest) > ranks else NONE)
+
+    def of_rank(self, rank: int) -> RankEnds:
+        pipes = (self.control, self.messages) if rank == 0 else (NONE, NONE)
+        return RankEnds(*pipes, self.logs[rank], self.page, rank)
 
 
 class Process(Protocol):
@@ -100,18 +131,43 @@ def base_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return passed
 
 
-def own_environment(spec: TrainerSpec) -> dict[str, str]:
+def own_environment(spec: TrainerSpec, rank: int = 0) -> dict[str, str]:
     """What depends on the job; it must stand before torch looks for GPUs and cores."""
     own = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     if spec.device == "cpu":
         own["CUDA_VISIBLE_DEVICES"] = ""
-    elif spec.gpu is not None:
-        own["CUDA_VISIBLE_DEVICES"] = str(spec.gpu)
+    elif None not in spec.gpus:
+        own["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in spec.gpus if gpu != "")
         # As the driver counts; by itself CUDA begins with the fastest.
         own["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if spec.threads is not None:
         own |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(spec.threads))
+    if has_several_ranks(spec):
+        own |= _place_among_ranks(spec, rank)
     return own
+
+
+def has_several_ranks(spec: TrainerSpec) -> bool:
+    return max(spec.ranks, spec.world_size) > 1
+
+
+def _place_among_ranks(spec: TrainerSpec, rank: int) -> dict[str, str]:
+    """The variables by which torch.distributed finds its place. MASTER_PORT comes when rank 0 has one."""
+    host, _, port = spec.rendezvous.rpartition(":")
+    here = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    where = {"MASTER_ADDR": host, "MASTER_PORT": port} if spec.rendezvous else here
+    return where | {
+        "RANK": str(spec.rank_offset + rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(spec.world_size or spec.ranks),
+        "LOCAL_WORLD_SIZE": str(spec.ranks),
+        "GROUP_RANK": str(spec.rank_offset // spec.ranks),
+    }
+
+
+def environments(spec: TrainerSpec) -> list[dict[str, str]]:
+    """Of each rank of this host."""
+    return [own_environment(spec, rank) for rank in range(spec.ranks)]
 
 
 def child_environment(spec: TrainerSpec, environment: Mapping[str, str]) -> dict[str, str]:

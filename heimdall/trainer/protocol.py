@@ -9,7 +9,6 @@ Change VERSION with every change that an older end would misunderstand: a new me
 """
 
 import json
-import sys
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -19,8 +18,9 @@ from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from heimdall.plain_json import NOT_FINITE, with_named_floats
 
-VERSION = 4
+VERSION = 5
 PACKET_BYTES = 65_536  # the most that a packet between supervisor, fork server and zygote holds
+MOST_RANKS = 64  # of one trainer on one host
 RECIPE_DRIVER = "heimdall.engine.recipe_job"  # the module that trains by a recipe
 
 M = TypeVar("M", bound="WireMessage")
@@ -76,8 +76,16 @@ class TrainerSpec(ToTrainer, kind="spec"):
     carry: str = ""
     """The checkpoint is another training's, and this is what is carried over; empty: it is this one's own."""
     device: str = "auto"
-    gpu: int | str | None = None
-    """Its number, or its UUID; empty: none at all; None: whichever CUDA finds."""
+    gpus: list[int | str | None] = field(default_factory=lambda: [None])
+    """Of each rank: its GPU's number, or its UUID; empty: none at all; None: whichever CUDA finds."""
+    ranks: int = 1
+    """How many processes train together on this host."""
+    rank_offset: int = 0
+    """The number of the first of them; those of other hosts come before."""
+    world_size: int = 0
+    """How many there are on all hosts; 0: only these."""
+    rendezvous: str = ""
+    """host:port where ranks of several hosts meet, which rank 0 listens on; empty: those of this host find it out."""
     threads: int | None = None
     pinned: dict[str, Any] = field(default_factory=dict)
     """The environment that earlier attempts resolved."""
@@ -149,6 +157,8 @@ class Started(FromTrainer, kind="started"):
     approximate: list[str] = field(default_factory=list)
     """Why a resume is not exact, a sentence each."""
     learning_rate: float | None = None
+    ranks: list[dict[str, Any]] = field(default_factory=list)
+    """Where several train together: of each `rank`, `host`, `pid` and `device`."""
 
 
 @dataclass(frozen=True)
@@ -260,10 +270,14 @@ class FromForkServer(WireMessage, direction="from the fork server"):
 
 @dataclass(frozen=True)
 class ForkTrainer(ToForkServer, kind="fork"):
-    """Fork a trainer with this environment; its pipe ends come with the packet."""
+    """Fork a trainer, one process for each environment; their pipe ends come with the packet.
+
+    First the control and message pipes of rank 0, then the page that ranks share (only where there are several), then
+    a log for each.
+    """
 
     request: int
-    environment: dict[str, str]
+    environments: list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -275,10 +289,10 @@ class ServerReady(FromForkServer, kind="ready"):
 
 @dataclass(frozen=True)
 class TrainerForked(FromForkServer, kind="forked"):
-    """The trainer that was asked for; its pidfd comes with the packet."""
+    """The trainer that was asked for; a pidfd of each of its processes comes with the packet, rank 0's first."""
 
     request: int
-    pid: int
+    pids: list[int]
 
 
 @dataclass(frozen=True)
@@ -291,9 +305,10 @@ class ForkRefused(FromForkServer, kind="refused"):
 
 @dataclass(frozen=True)
 class TrainerEnded(FromForkServer, kind="ended"):
-    """A trainer that was forked here has ended; the code is negative for a signal."""
+    """A trainer that was forked here has ended, all of its ranks; the code is negative for a signal."""
 
     pid: int
+    """Rank 0's."""
     code: int
 
 
@@ -394,57 +409,6 @@ def _shown(line: bytes) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-# The page
-
-
 def messages() -> list[type[WireMessage]]:
     """All that are written down here, in their order."""
     return [one for one in _CLASSES.values() if one.__module__ == __name__]
-
-
-def page() -> str:
-    """docs/protocol.md: a table of all messages."""
-    rows = [
-        f"| {one.direction} | `{one.kind}` | {_fields_shown(one)} | {_meaning(one)} |" for one in messages()
-    ]
-    return _PAGE.format(version=VERSION, rows="\n".join(rows))
-
-
-def _fields_shown(found: type[WireMessage]) -> str:
-    hints = get_type_hints(found)
-    shown = (f"`{one.name}`: {_type_shown(hints[one.name])}" for one in fields(found))
-    return ", ".join(shown)
-
-
-def _type_shown(hint: Any) -> str:
-    text = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
-    return text.replace("typing.", "").replace("collections.abc.", "").replace("|", "or")
-
-
-def _meaning(found: type[WireMessage]) -> str:
-    return " ".join((found.__doc__ or "").split())
-
-
-_PAGE = """# What a supervisor and a trainer say to each other
-
-The page is made by `python -m heimdall.trainer.protocol` from the classes in `heimdall/trainer/protocol.py`; a test
-keeps it true.
-
-A trainer is a process of its own. Three pipes join it to its supervisor: control (down), messages (up), and the log
-(what it prints, up). Control and messages carry one JSON object a line: `kind` and the fields below. NaN and the
-infinities travel as the strings "nan", "inf" and "-inf". The first line down is `spec`, the first line up is `hello`.
-Both carry the version, which is {version}; an end that finds another one refuses with a sentence. What drives the
-trainer is the module that `spec` names in `driver`: its `run(channel)` does the work and returns the exit code.
-
-The order of a training: `spec` and `hello`, then `started`, then `steps`, `epoch`, `phase` and `staged` as they come.
-A `stop` is answered by `stopped` when everything is staged, and that by `go_on` or `exit`. The end is `finished`,
-answered by `exit`, or `failed`. Each staged file is answered by `stored`.
-
-| direction | kind | fields | meaning |
-|---|---|---|---|
-{rows}
-"""
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from heimdall.trainer import launch
 from heimdall.trainer.forkserver import server_environment
 from heimdall.trainer.launch import ChildEnds
 from heimdall.trainer.protocol import (
+    MOST_RANKS,
     PACKET_BYTES,
     ForkForkServer,
     ForkRefused,
@@ -104,15 +104,15 @@ class ForkServer:
     def is_getting_ready(self) -> bool:
         return self.is_usable() and not self._is_ready and time.monotonic() < self._started_at + READY_SECONDS
 
-    def fork(self, environment: Mapping[str, str], ends: ChildEnds) -> "ForkedProcess | None":
-        """A trainer with these ends, or None when the server is of no use."""
+    def fork(self, environments: list[dict[str, str]], ends: ChildEnds) -> "ForkedProcess | None":
+        """A trainer with these ends, a process for each environment, or None when the server is of no use."""
         if not self._wait(lambda: self._is_ready, READY_SECONDS):
             return None
         self._requests += 1
         number = self._requests
-        request = encode(ForkTrainer(number, dict(environment)))
+        request = encode(ForkTrainer(number, environments))
         try:
-            socket.send_fds(self._socket, [request], [ends.control, ends.messages, ends.log])
+            socket.send_fds(self._socket, [request], ends.files)
         except OSError:
             return None
         if not self._wait(lambda: number in self._answers, FORK_SECONDS):
@@ -159,7 +159,7 @@ class ForkServer:
         try:
             with contextlib.suppress(OSError):
                 while True:
-                    packet, fds, _, _ = socket.recv_fds(self._socket, PACKET_BYTES, 1)
+                    packet, fds, _, _ = socket.recv_fds(self._socket, PACKET_BYTES, MOST_RANKS)
                     if not packet:
                         break
                     self._hear(decode(packet, FromForkServer), fds)
@@ -174,8 +174,8 @@ class ForkServer:
                 case ServerReady():
                     self._is_ready, self._pid, self._pidfd = True, message.pid, fds[0]
                 case TrainerForked():
-                    self._codes.pop(message.pid, None)  # of an earlier one with the same number
-                    self._answers[message.request] = ForkedProcess(self, message.pid, fds[0])
+                    self._codes.pop(message.pids[0], None)  # of an earlier one with the same number
+                    self._answers[message.request] = ForkedProcess(self, message.pids, fds)
                 case ForkRefused():
                     self._answers[message.request] = None
                 case TrainerEnded():
@@ -184,24 +184,26 @@ class ForkServer:
 
 
 class ForkedProcess:
-    """A trainer that the server forked and waits for; its pidfd tells us even when the server is gone."""
+    """A trainer that the server forked and waits for, one process or one for each rank; their pidfds tell us even
+    when the server is gone."""
 
-    def __init__(self, server: ForkServer, pid: int, pidfd: int):
-        self._server, self._pid, self._pidfd = server, pid, pidfd
+    def __init__(self, server: ForkServer, pids: list[int], pidfds: list[int]):
+        self._server, self._pids, self._pidfds = server, pids, pidfds
         self._code: int | None = None
         self._lock = threading.Lock()
 
     def __del__(self) -> None:
-        os.close(self._pidfd)
+        for pidfd in self._pidfds:
+            os.close(pidfd)
 
     @property
     def pid(self) -> int:
-        return self._pid
+        return self._pids[0]
 
     def poll(self) -> int | None:
         with self._lock:
             if self._code is None and self._has_ended():
-                self._code = self._server.code_of(self._pid)
+                self._code = self._server.code_of(self.pid)
             return self._code
 
     def wait(self, timeout: float) -> bool:
@@ -209,11 +211,22 @@ class ForkedProcess:
 
     def kill(self) -> None:
         with self._lock:
-            if self._code is None and not self._has_ended():
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-                launch.kill_session(self._pid)
+            if self._code is None:
+                for pid, pidfd in zip(self._pids, self._pidfds, strict=True):
+                    _kill(pid, pidfd)
 
     def _has_ended(self, timeout: float = 0) -> bool:
-        """A pidfd tells when the process is torn down: by then its memory, the GPU's too, is given back."""
-        return bool(select.select([self._pidfd], [], [], timeout)[0])
+        deadline = time.monotonic() + timeout
+        return all(_is_over(pidfd, deadline - time.monotonic()) for pidfd in self._pidfds)
+
+
+def _is_over(pidfd: int, timeout: float = 0) -> bool:
+    """A pidfd tells when the process is torn down: by then its memory, the GPU's too, is given back."""
+    return bool(select.select([pidfd], [], [], max(timeout, 0))[0])
+
+
+def _kill(pid: int, pidfd: int) -> None:
+    if not _is_over(pidfd):
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        launch.kill_session(pid)

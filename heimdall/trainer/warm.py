@@ -56,7 +56,7 @@ class WarmLauncher:
     def launch(self, spec: TrainerSpec, ends: ChildEnds) -> Process:
         with self._lock:
             server = self._living_server()
-            forked = server.fork(launch.own_environment(spec), ends) if server else None
+            forked = server.fork(launch.environments(spec), ends) if server else None
             if forked is not None:
                 self._failures = 0
                 return forked

@@ -17,8 +17,9 @@ import pytest
 
 from heimdall.trainer import exit_codes, protocol
 from heimdall.trainer.cold import ColdLauncher
-from heimdall.trainer.handle import LogBuffer, Trainer
+from heimdall.trainer.handle import Trainer
 from heimdall.trainer.launch import IMPORTABLE, Launcher, Process, base_environment
+from heimdall.trainer.log import LogBuffer
 from heimdall.trainer.protocol import Exit, FromTrainer, StepsDone, TrainerSpec
 from heimdall.trainer.warm import WarmLauncher
 from heimdall.trainer.zygote import Zygote
@@ -133,7 +134,7 @@ def test_it_starts_in_its_own_session_with_its_own_environment(
     monkeypatch.setenv("HEIMDALL_RECIPES", "some.package")
     monkeypatch.setenv("HEIMDALL_TEXT_FOLDERS", "/some/folder")
     monkeypatch.setenv("DATABASE_URL", "postgres://user:secret@host/db")
-    trainer = start(gpu=1, threads=1, name_title="heimdall trainer job 12")
+    trainer = start(gpus=[1], threads=1, name_title="heimdall trainer job 12")
     started = wait_for(trainer, Ready).facts
     assert started["pid"] == trainer.pid == started["session"] != os.getsid(0)
     assert started["config"] == {"x": 1}
@@ -502,7 +503,7 @@ def test_what_json_has_no_word_for_travels_all_the_same() -> None:
 
 
 def test_the_spec_comes_through_as_it_was(tmp_path: Path) -> None:
-    spec = spec_of(tmp_path, gpu=3, about={"job": 1}, expected={"step": 2}, checkpoint="/a/b")
+    spec = spec_of(tmp_path, gpus=[3], about={"job": 1}, expected={"step": 2}, checkpoint="/a/b")
     assert protocol.decode(protocol.encode(spec), TrainerSpec) == spec
 
 

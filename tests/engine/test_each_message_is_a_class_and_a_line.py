@@ -40,7 +40,7 @@ STAGED = StagedCheckpoint("/a", 4, 1, ("pause", "best"), "d", 10, "f", val_loss=
         EpochDone(4, 1, {}, best_val_loss=float("-inf")),
         Hello(),
         StopTraining("epoch"),
-        TrainerSpec("a.recipe", {"x": 1}, "/staging", gpu="GPU-1", finished=[1, 2]),
+        TrainerSpec("a.recipe", {"x": 1}, "/staging", gpus=["GPU-1"], finished=[1, 2]),
     ],
     ids=lambda message: message.kind,
 )

@@ -35,6 +35,11 @@ ELSEWHERE = {
     "validation_split",
     "num_workers",
     "device",
+    "devices",  # these and the next ones: test_ranks_that_train_together_are_resumed_exactly
+    "hosts",
+    "logical_ranks",
+    "strategy",
+    "other_device_count",
     "deterministic",
     "try_resume",  # test_what_cannot_be_resumed_fails_at_once
     "checkpoint_every_epochs",

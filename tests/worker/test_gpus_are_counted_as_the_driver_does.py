@@ -12,7 +12,7 @@ from training.runner import start
 
 @pytest.mark.parametrize("gpu", [1, "MIG-5c5a7f7d-0c4c-5b1f-8d0f-5d5b6b3e0b1a"])
 def test_a_trainer_sees_its_gpu_alone_in_the_order_of_the_driver(gpu, tmp_path):
-    own = launch.own_environment(launch.TrainerSpec("some.recipe", {}, str(tmp_path), gpu=gpu))
+    own = launch.own_environment(launch.TrainerSpec("some.recipe", {}, str(tmp_path), gpus=[gpu]))
     assert (own["CUDA_VISIBLE_DEVICES"], own["CUDA_DEVICE_ORDER"]) == (str(gpu), "PCI_BUS_ID")
 
 

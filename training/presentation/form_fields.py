@@ -72,6 +72,17 @@ class JsonField(forms.JSONField):
             return InvalidJSONInput(data)
 
 
+class NumberOrWordField(forms.CharField):
+    """A whole number, or a word in its place; what it may be, the recipe says."""
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return str(initial) != str(data)
+
+
 def field_of(name: str, schema: dict[str, Any]) -> forms.Field:
     common: dict[str, Any] = {
         "label": schema.get("title", name),
@@ -81,6 +92,8 @@ def field_of(name: str, schema: dict[str, Any]) -> forms.Field:
     }
     if "enum" in schema and all(isinstance(choice, str) for choice in schema["enum"]):
         return forms.ChoiceField(choices=[(choice, choice) for choice in schema["enum"]], **common)
+    if "anyOf" in schema and all(each.get("type") in ("integer", "string") for each in schema["anyOf"]):
+        return NumberOrWordField(**common)
     match schema.get("type"):
         case "integer":
             return forms.IntegerField(

@@ -82,7 +82,7 @@ def spec(
         checkpoint=str(checkpoint) if checkpoint else None,
         carry=_carried(job, start),
         device=_device(job),
-        gpu=_gpu_of(slot),
+        gpus=[_gpu_of(slot)],
         threads=job.environment.get("threads"),
         pinned=job.environment,
         expected=_expected(start),

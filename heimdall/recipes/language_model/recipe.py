@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -138,6 +138,9 @@ class Recipe(TrainingRecipe):
 
     def model(self) -> nn.Module:
         return Transformer(self.config)
+
+    def sharded_blocks(self, model: nn.Module) -> list[nn.Module]:
+        return list(cast(Transformer, model).blocks)
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         characters, following = batch

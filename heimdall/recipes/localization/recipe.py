@@ -204,6 +204,18 @@ class LocalizationEvaluation(Evaluation):
         kept = (refined.mean, refined.covariance(), unrefined.mean, batch.truth, batch.bound)
         self._seen.append(tuple(tensor.cpu() for tensor in kept))
 
+    @property
+    def can_be_split(self) -> bool:
+        return True
+
+    def partial(self) -> dict[str, Any]:
+        seen = [torch.cat(parts) for parts in zip(*self._seen, strict=True)]
+        return super().partial() | {"seen": seen}
+
+    def take_together(self, partials: list[dict[str, Any]]) -> None:
+        super().take_together(partials)
+        self._seen = [tuple(partial["seen"]) for partial in partials if partial["seen"]]
+
     def _all(self) -> list[NDArray]:
         return [torch.cat(parts).double().numpy() for parts in zip(*self._seen, strict=True)]
 

@@ -1,3 +1,5 @@
+from typing import Literal
+
 from pydantic import Field
 
 from heimdall import TrainingConfig, shared
@@ -15,3 +17,5 @@ class Config(TrainingConfig):
     shift: float = Field(0.0, ge=0, le=10)
     overflows: bool = Field(False)
     worsens: bool = Field(False)
+    norm: Literal["batch", "layer"] = Field("batch")
+    counts_samples: bool = Field(True)

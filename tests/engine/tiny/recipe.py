@@ -88,7 +88,7 @@ class Recipe(TrainingRecipe):
         return nn.Sequential(
             nn.Flatten(),
             nn.Linear(SIDE * SIDE, 16),
-            nn.BatchNorm1d(16),
+            nn.BatchNorm1d(16) if self.config.norm == "batch" else nn.LayerNorm(16),
             nn.ReLU(),
             nn.Dropout(0.2),
             nn.Linear(16, CLASSES),
@@ -115,4 +115,4 @@ class Recipe(TrainingRecipe):
         return loss, {"accuracy": (scores.argmax(1) == batch["class"]).float().mean()}
 
     def parts(self) -> dict[str, Any]:
-        return {"seen": self.seen}
+        return {"seen": self.seen} if self.config.counts_samples else {}
