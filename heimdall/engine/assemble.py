@@ -18,7 +18,7 @@ from heimdall.engine.parts import BUFFERS, GENERATORS, MODULES, PassingBuffers, 
 from heimdall.engine.progress import Best, EarlyStopping, Position, Progress
 from heimdall.engine.ranks import Ranks
 from heimdall.engine.rng import seed_all
-from heimdall.engine.strategies import chosen
+from heimdall.engine.strategies import Strategy, chosen
 from heimdall.recipes.base import Part, Plan, Samples, TrainingRecipe
 from heimdall.recipes.schedule import Schedule
 
@@ -55,17 +55,7 @@ def assemble(
     strategy = chosen(config, ranks)
     seed_all(config.seed)
     training, validation = _samples(recipe)
-    data = data_module.build_data(
-        recipe,
-        training,
-        validation,
-        worker_setup=worker_setup,
-        device=device,
-        shares=strategy.shares,
-        processes=strategy.processes,
-    )
-    if not data.batches_per_epoch:
-        raise ValueError(_why_no_batch(config, len(training)))
+    data = _data(recipe, training, validation, strategy, worker_setup=worker_setup, device=device)
     steps = data.steps_per_epoch
     plan = Plan(config.epochs, steps, config.warmup_epochs * steps)
 
@@ -84,10 +74,8 @@ def assemble(
     generators = strategy.generators(device)
 
     parts: dict[str, Part] = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    if scaler is not None:
-        parts["scaler"] = scaler
-    if average is not None:
-        parts["ema"] = average
+    optional = {"scaler": scaler, "ema": average}
+    parts |= {name: part for name, part in optional.items() if part is not None}
     models = {"model": model} if average is None else {"model": model, "ema": average.model}
     passing = PassingBuffers(models)
     if passing:
@@ -128,6 +116,29 @@ def assemble(
     return Training(
         loop, plan, strategy.as_saved(parts), parameters, recipe.fingerprint(training, validation), modules
     )
+
+
+def _data(
+    recipe: TrainingRecipe,
+    training: Samples,
+    validation: Samples | None,
+    strategy: Strategy,
+    *,
+    worker_setup: Callable[[int], None] | None,
+    device: torch.device,
+) -> data_module.Data:
+    data = data_module.build_data(
+        recipe,
+        training,
+        validation,
+        worker_setup=worker_setup,
+        device=device,
+        shares=strategy.shares,
+        processes=strategy.processes,
+    )
+    if not data.batches_per_epoch:
+        raise ValueError(_why_no_batch(recipe.config, len(training)))
+    return data
 
 
 def _why_no_batch(config: Any, samples: int) -> str:

@@ -17,7 +17,7 @@ from heimdall.engine.errors import Refused
 from heimdall.engine.loop import Read, Step
 from heimdall.engine.packing import packed
 from heimdall.engine.parts import BUFFERS, MODULES, OWN
-from heimdall.engine.ranks import Alone, Ranks
+from heimdall.engine.ranks import OneProcess, Ranks
 from heimdall.engine.rng import Generators, mix
 from heimdall.recipes.base import Part, split_loss
 
@@ -62,7 +62,7 @@ class LogicalStep(Step):
         *arguments: Any,
         generators: LogicalGenerators,
         numbers: list[int],
-        ranks: Ranks | Alone,
+        ranks: Ranks | OneProcess,
         watched: Mapping[str, Part],
         **options: Any,
     ) -> None:

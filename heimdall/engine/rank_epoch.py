@@ -10,7 +10,7 @@ from heimdall.engine.control import STEP, Control
 from heimdall.engine.loop import Validation, checked_values
 from heimdall.engine.packing import packed, unpacked
 from heimdall.engine.progress import EpochTotals, StepRecord, as_floats, tensors_of
-from heimdall.engine.ranks import Alone, Ranks
+from heimdall.engine.ranks import OneProcess, Ranks
 from heimdall.engine.rng import mix
 from heimdall.recipes.base import Evaluation
 
@@ -18,7 +18,7 @@ from heimdall.recipes.base import Evaluation
 class RankTotals(EpochTotals):
     """The rows of all ranks' steps. All of them take rows and means at the same place, and each is given the same."""
 
-    def __init__(self, ranks: Ranks | Alone, *, shares: int = 1) -> None:
+    def __init__(self, ranks: Ranks | OneProcess, *, shares: int = 1) -> None:
         """shares: how many shares of a batch each rank has."""
         self._ranks, self._shares = ranks, shares
         super().__init__()
@@ -90,7 +90,9 @@ class RankValidation(Validation):
     """A validation of all ranks. An evaluation that can be added up has a part for each share of the data; with
     another one each rank goes through all of it."""
 
-    def __init__(self, *arguments: Any, ranks: Ranks | Alone, numbers: list[int], **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, ranks: Ranks | OneProcess, numbers: list[int], **options: Any
+    ) -> None:
         """numbers: of the shares that are this process's; none where all processes do the same."""
         super().__init__(*arguments, **options)
         self._ranks, self._numbers = ranks, numbers

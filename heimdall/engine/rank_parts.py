@@ -17,7 +17,7 @@ from heimdall.engine.parts import BUFFERS, GENERATORS, MODULES, OWN
 from heimdall.engine.ranks import Ranks
 from heimdall.engine.rng import Generators, mix
 from heimdall.engine.sharded import ShardedModel, ShardedOptimizer, SharedMemory
-from heimdall.engine.snapshot import NOTHING_KEPT, Kept
+from heimdall.engine.snapshot import NOTHING_KEPT, KeptTensors
 from heimdall.recipes.base import Part
 
 RANKS = "ranks"
@@ -46,7 +46,7 @@ def of_all(
     memory: SharedMemory,
     *,
     may_differ: Callable[[str, Any], bool],
-) -> tuple[dict[str, Part], Kept]:
+) -> tuple[dict[str, Part], KeptTensors]:
     """The parts as the file of all ranks has them, on rank 0. Each rank calls it at the same place."""
     own = {
         name: _bytes_as_tensor(packed(part.state_dict()))

@@ -13,7 +13,7 @@ from heimdall.engine.control import EPOCH, STEP, StopRequests
 from heimdall.engine.ranks import CHECKPOINT, ROWS, STOP, Ranks
 from heimdall.engine.session import ROWS_SECONDS, Send, Session
 from heimdall.engine.sharded import SharedMemory
-from heimdall.engine.snapshot import Kept, Ticket
+from heimdall.engine.snapshot import KeptTensors, Ticket
 from heimdall.recipes.base import Part
 from heimdall.trainer.protocol import Failed, Started, TrainerSpec
 
@@ -133,5 +133,5 @@ class RankSession(Session):
         self._saved_parts()
         return cast(Ticket, None)  # rank 0 writes it
 
-    def _saved_parts(self) -> tuple[dict[str, Part], Kept]:
+    def _saved_parts(self) -> tuple[dict[str, Part], KeptTensors]:
         return rank_parts.of_all(self._of.parts, self._ranks, self._memory, may_differ=self._may_differ)

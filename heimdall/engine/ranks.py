@@ -204,7 +204,7 @@ class Ranks:
         return described
 
 
-class Alone:
+class OneProcess:
     """One process in the place of several."""
 
     number, count, is_leader = 0, 1, True

@@ -34,7 +34,7 @@ from heimdall.engine.errors import Crashed, Refused
 from heimdall.engine.leave_out import with_faults
 from heimdall.engine.restore import restore
 from heimdall.engine.resume_check import ResumeCheck, say_not_tried, why_not
-from heimdall.engine.snapshot import NOTHING_KEPT, Announcer, Kept, Stager, Ticket, state_of
+from heimdall.engine.snapshot import NOTHING_KEPT, Announcer, KeptTensors, Stager, Ticket, state_of
 from heimdall.failpoints import failpoint
 from heimdall.recipes.base import Part
 from heimdall.trainer.protocol import (
@@ -350,7 +350,7 @@ class Session:
         parts, kept = self._saved_parts()
         return self._stager.snapshot(parts, kept=kept, kinds=kinds, val_loss=val_loss, about=about, **place)
 
-    def _saved_parts(self) -> tuple[Mapping[str, Part], Kept]:
+    def _saved_parts(self) -> tuple[Mapping[str, Part], KeptTensors]:
         """What goes into the file, and what of it need not be copied."""
         return self._of.parts, NOTHING_KEPT
 

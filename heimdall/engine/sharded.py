@@ -20,7 +20,7 @@ from heimdall.engine.data import Batch
 from heimdall.engine.errors import Refused
 from heimdall.engine.loop import Read, Step
 from heimdall.engine.ranks import Ranks
-from heimdall.engine.snapshot import BUFFERS, Kept, put
+from heimdall.engine.snapshot import BUFFERS, KeptTensors, put
 from heimdall.recipes.base import TrainingRecipe, split_loss
 
 _ALIGNED = 64  # bytes: where a tensor may begin
@@ -208,7 +208,7 @@ class SharedMemory:
         for number in range(BUFFERS):
             self._free.put(number)
 
-    def whole_states(self, parts: Mapping[str, ShardedPart]) -> tuple[dict[str, dict[str, Any]], Kept]:
+    def whole_states(self, parts: Mapping[str, ShardedPart]) -> tuple[dict[str, dict[str, Any]], KeptTensors]:
         """The states of these parts without their shared tensors, and those as a whole, which only rank 0 may use.
         All ranks call it at the same place."""
         number = self._ranks.agree(self._free.get() if self._ranks.is_leader else 0)
@@ -223,7 +223,7 @@ class SharedMemory:
             put(states, (name, *each.path), None)
             kept.append(((name, *each.path), whole))
         self._ranks.agree()  # every rank has copied
-        return states, Kept(kept, lambda: self._free.put(number))
+        return states, KeptTensors(kept, lambda: self._free.put(number))
 
     def _of_size(self, number: int, size: int) -> mmap.mmap:
         area = self._areas.get(number)

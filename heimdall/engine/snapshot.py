@@ -28,14 +28,14 @@ def state_of(parts: Mapping[str, Part]) -> dict[str, Any]:
     return {name: part.state_dict() for name, part in parts.items()}
 
 
-class Kept(NamedTuple):
+class KeptTensors(NamedTuple):
     """Tensors that lie where nobody changes them until their snapshot is released, each by its path in the tree."""
 
     tensors: list[tuple[tuple[Any, ...], Tensor]] = []
     release: Callable[[], None] = lambda: None
 
 
-NOTHING_KEPT = Kept()
+NOTHING_KEPT = KeptTensors()
 
 
 def put(tree: Any, path: tuple[Any, ...], value: Any) -> None:
@@ -56,7 +56,7 @@ class Ticket:
     path: str
     tree: Any = None
     buffer: Buffer | None = None
-    kept: Kept = NOTHING_KEPT
+    kept: KeptTensors = NOTHING_KEPT
     started_at: float = field(default_factory=time.perf_counter)
     saved: codec.Saved | None = None
     error: BaseException | None = None
@@ -153,7 +153,7 @@ class Stager:
         epoch: int,
         val_loss: float | None,
         about: dict[str, Any],
-        kept: Kept = NOTHING_KEPT,
+        kept: KeptTensors = NOTHING_KEPT,
     ) -> Ticket:
         """Copy the state now; wait for a buffer if both are still being written. The file comes later.
 

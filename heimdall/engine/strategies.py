@@ -12,7 +12,7 @@ from heimdall.engine.loop import Step, Validation
 from heimdall.engine.progress import EpochTotals
 from heimdall.engine.rank_epoch import RankTotals, RankValidation
 from heimdall.engine.rank_step import RankStep
-from heimdall.engine.ranks import Alone, Ranks
+from heimdall.engine.ranks import OneProcess, Ranks
 from heimdall.engine.replicas import Replicas
 from heimdall.engine.rng import Generators
 from heimdall.engine.sharded import ShardedModel, ShardedOptimizer, ShardedStep, shard
@@ -45,7 +45,7 @@ class Strategy(Protocol):
 
 def chosen(config: Any, ranks: Ranks | None) -> Strategy:
     if config.devices == ELASTIC:
-        return Elastic(config.logical_ranks, ranks or Alone())
+        return Elastic(config.logical_ranks, ranks or OneProcess())
     if ranks is None:
         return OneDevice()
     return FullySharded(ranks) if config.strategy == "fsdp" else DataParallel(ranks)
@@ -131,7 +131,7 @@ class FullySharded(DataParallel):
 class Elastic(OneDevice):
     """Each process carries several logical ranks."""
 
-    def __init__(self, logical_ranks: int, ranks: Ranks | Alone) -> None:
+    def __init__(self, logical_ranks: int, ranks: Ranks | OneProcess) -> None:
         if logical_ranks % ranks.count or ranks.count & (ranks.count - 1):
             raise Refused(
                 "does_not_fit",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from heimdall.trainer import exit_codes, protocol
+from heimdall.trainer import exit_codes, protocol, protocol_page
 from heimdall.trainer.cold import ColdLauncher
 from heimdall.trainer.handle import Trainer
 from heimdall.trainer.launch import ChildEnds, Process
@@ -124,7 +124,7 @@ def test_a_supervisor_fails_a_trainer_that_it_cannot_understand(
 
 def test_the_page_is_not_stale() -> None:
     page = (ROOT / "docs" / "protocol.md").read_text()
-    assert page == protocol.page(), "docs/protocol.md is stale: run make diagram"
+    assert page == protocol_page.page(), "docs/protocol.md is stale: run make diagram"
 
 
 def test_nobody_else_writes_or_reads_a_message_as_a_dict() -> None:
