@@ -499,7 +499,7 @@ def test_a_trainer_that_no_thread_can_listen_to_is_ended(
 def test_what_json_has_no_word_for_travels_all_the_same() -> None:
     rows = [{"a": math.nan, "b": [math.inf, -math.inf], "c": 1.5, "path": Path("/tmp")}]
     line = protocol.encode(StepsDone(rows))
-    assert line == b'{"kind":"steps","rows":[{"a":"nan","b":["inf","-inf"],"c":1.5,"path":"/tmp"}],"total_steps":0}\n'
+    assert b'"rows":[{"a":"nan","b":["inf","-inf"],"c":1.5,"path":"/tmp"}]' in line
 
 
 def test_the_spec_comes_through_as_it_was(tmp_path: Path) -> None:
