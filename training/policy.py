@@ -48,19 +48,32 @@ class Right(StrEnum):
     """What the scope of a token lets a program do, where its person may."""
 
     READ = "read"
-    CHANGE = "change"
+    REPORT = "report"  # what a training outside measured
+    ACT = "act"  # what members of a job's team may: pause, resume, cancel
+    SUBMIT = "submit"  # make jobs, edit them, begin them again
+    ADMIN = "admin"  # everything else: whatever has no narrower right needs this one
 
 
-# A narrower scope is a row here, and a right of its own for what it leaves out.
+_RIGHT_FOR: dict[Verb | str, Right] = {
+    SEE: Right.READ,
+    EDIT: Right.SUBMIT,
+    Verb.RESTART: Right.SUBMIT,
+} | dict.fromkeys((Verb.PAUSE, Verb.RESUME, Verb.CANCEL), Right.ACT)
+_READ_AND_ACT = frozenset({Right.READ, Right.ACT})
 RIGHTS_OF_SCOPE: dict[str, frozenset[Right]] = {
     ApiToken.Scope.READ: frozenset({Right.READ}),
-    ApiToken.Scope.FULL: frozenset(Right),
+    ApiToken.Scope.ACT: _READ_AND_ACT,
+    ApiToken.Scope.SUBMIT: _READ_AND_ACT | {Right.SUBMIT, Right.REPORT},
+    ApiToken.Scope.ADMIN: frozenset(Right),
+    ApiToken.Scope.REPORT: frozenset({Right.REPORT}),
 }
+SCOPES_OF_PEOPLE = tuple(str(scope) for scope in RIGHTS_OF_SCOPE if scope != ApiToken.Scope.REPORT)
 
 
-def bind_scope(user: User, scope: str) -> User:
-    """The user as a token of this scope stands for it."""
+def bind_scope(user: User, scope: str, job: int | None = None) -> User:
+    """The user as a token of this scope stands for it: of one job alone, where it belongs to one."""
     user._heimdall_rights = RIGHTS_OF_SCOPE.get(scope, frozenset())
+    user._heimdall_job = job
     return user
 
 
@@ -69,13 +82,18 @@ def rights_of(actor: Actor) -> frozenset[Right]:
     return getattr(actor, "_heimdall_rights", frozenset(Right))
 
 
+def right_for(verb: Verb | str) -> Right:
+    """What a token needs for this verb."""
+    return _RIGHT_FOR.get(verb, Right.ADMIN)
+
+
 def may(actor: Actor, verb: Verb | str, job: TrainingJob) -> bool:
     """Whether the actor may do this to the job, whatever state the job is in."""
     if isinstance(actor, System):
         return True
     if not actor.is_active:  # an anonymous user is not active either
         return False
-    if (Right.READ if verb == SEE else Right.CHANGE) not in rights_of(actor):
+    if right_for(verb) not in rights_of(actor):
         return False
     if actor.is_superuser or job.owner_id == actor.pk:
         return True
@@ -89,14 +107,36 @@ def require(actor: Actor, verb: Verb | str, job: TrainingJob) -> None:
     if not may(actor, SEE, job):
         raise NotFound(f"There is no job {job.pk}.")
     if not may(actor, verb, job):
+        if right_for(verb) not in rights_of(actor):
+            raise NotAllowed(narrow(right_for(verb)))
         raise NotAllowed(f"You may see job {job.pk}, but not {verb} it: its owner and administrators may.")
+
+
+def narrow(needed: Right) -> str:
+    """What a program is told whose token has not got this right."""
+    enough = [scope for scope in SCOPES_OF_PEOPLE if needed in RIGHTS_OF_SCOPE[scope]]
+    return f"The scope of this token does not allow this; use one with the scope {' or '.join(enough)}."
+
+
+def require_reporting(actor: Actor, job: TrainingJob) -> None:
+    """That the actor may say what the job's training measured: its own token, its owner and administrators may."""
+    if isinstance(actor, System):
+        return
+    bound = getattr(actor, "_heimdall_job", None)
+    if bound is None and not actor.is_superuser and job.owner_id != actor.pk:
+        require(actor, SEE, job)
+        raise NotAllowed(f"Job {job.pk} is reported of by its owner and by administrators.")
+    if bound is not None and bound != job.pk:
+        raise NotFound(f"There is no job {job.pk}.")
+    if Right.REPORT not in rights_of(actor):
+        raise NotAllowed(narrow(Right.REPORT))
 
 
 def may_change_dataset(actor: Actor, dataset: Dataset) -> bool:
     """Whether the actor may extend the dataset or delete it. Whoever may see a job of the same people sees it."""
     return isinstance(actor, System) or (
         actor.is_active
-        and Right.CHANGE in rights_of(actor)
+        and Right.ADMIN in rights_of(actor)
         and (actor.is_superuser or dataset.owner_id == actor.pk)
     )
 
@@ -104,7 +144,7 @@ def may_change_dataset(actor: Actor, dataset: Dataset) -> bool:
 def may_steer_nodes(actor: Actor) -> bool:
     """Whether the actor may drain nodes and take them out. Everybody with a login sees them."""
     return isinstance(actor, System) or (
-        actor.is_active and Right.CHANGE in rights_of(actor) and actor.has_perm(NODE_PERMISSION)
+        actor.is_active and Right.ADMIN in rights_of(actor) and actor.has_perm(NODE_PERMISSION)
     )
 
 
@@ -124,7 +164,7 @@ def may_be_urgent(actor: Actor) -> bool:
 def may_run_programs(actor: Actor) -> bool:
     """Whether the actor may make a job of a program: code that then has the worker's rights."""
     return isinstance(actor, System) or (
-        actor.is_active and Right.CHANGE in rights_of(actor) and actor.has_perm(PROGRAM_PERMISSION)
+        actor.is_active and Right.SUBMIT in rights_of(actor) and actor.has_perm(PROGRAM_PERMISSION)
     )
 
 

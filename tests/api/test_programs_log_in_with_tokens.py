@@ -125,10 +125,10 @@ def test_a_command_makes_lists_and_revokes_them(alice, bob):
     assert status(f"Bearer {value}") == 200
     made = json.loads(run("create", "ci", "--as", "alice", "--json"))
     assert status(f"Bearer {made['token']}") == 200
-    assert (made["name"], made["scope"], made["expires_at"]) == ("ci", "full", None)
+    assert (made["name"], made["scope"], made["expires_at"]) == ("ci", "admin", None)
 
     shown = run("list", "--as", "alice")
-    assert all(word in shown for word in ("night sweep", "read", "ci", "full", "never"))
+    assert all(word in shown for word in ("night sweep", "read", "ci", "admin", "never"))
     assert value not in run("list", "--as", "alice", "--json")
     assert run("list", "--as", "bob") == "No tokens."
     with pytest.raises(SystemExit) as ended:

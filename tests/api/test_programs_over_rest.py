@@ -29,7 +29,7 @@ def api(client_of, programmer):
     return client_of(programmer)
 
 
-def bring(user, archive=None, *, query="", media_type="application/octet-stream", scope="full"):
+def bring(user, archive=None, *, query="", media_type="application/octet-stream", scope="admin"):
     body = archive_of(HELLO) if archive is None else archive
     return Client().generic("POST", CODE + query, body, content_type=media_type, headers=bearer(user, scope))
 
@@ -125,7 +125,7 @@ def test_who_may_do_what_with_programs(
     job = submitted(programmer, team=team)
     people = {"admin": admin_user, "member": bob, "viewer": viewer, "stranger": mallory}
     user = people.get(role, programmer)
-    headers = {} if role == "nobody" else bearer(user, "read" if role == "reading" else "full")
+    headers = {} if role == "nobody" else bearer(user, "read" if role == "reading" else "admin")
     settings.PROGRAMS = role != "turned_off"
     brought = Client().generic(
         "POST", CODE, archive_of(HELLO), content_type="application/gzip", headers=headers

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from training.models import TrainingJob
-from training.views import downloads
+from training.presentation import exports
 
 pytestmark = pytest.mark.django_db
 
@@ -15,7 +15,7 @@ def body(answer) -> str:
 
 @pytest.fixture
 def some_jobs(make_job, mallory, monkeypatch):
-    monkeypatch.setattr(downloads, "ROWS", 2)  # so that a list has several reads
+    monkeypatch.setattr(exports, "ROWS", 2)  # so that a list has several reads
     for name in ("apple", "=1+1", 'a "quoted", name\nwith a line', "-5", "cherry"):
         make_job(job_name=name, status="failed", train_loss=-0.5, tags=["a", "b"])
     make_job(job_name="queued")

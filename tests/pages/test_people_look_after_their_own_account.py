@@ -88,16 +88,16 @@ def test_a_token_is_shown_once_listed_without_its_value_and_revoked(browse, alic
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"name": " ", "scope": "full"}, "This field is required."),
-        ({"name": "a\u202eb", "scope": "full"}, "control character"),
-        ({"name": "taken", "scope": "full"}, "There is a token called taken"),
+        ({"name": " ", "scope": "admin"}, "This field is required."),
+        ({"name": "a\u202eb", "scope": "admin"}, "control character"),
+        ({"name": "taken", "scope": "admin"}, "There is a token called taken"),
         ({"name": "x", "scope": "root"}, "not one of the available choices"),
-        ({"name": "x", "scope": "full", "days": "99999"}, "not one of the available choices"),
+        ({"name": "x", "scope": "admin", "days": "99999"}, "not one of the available choices"),
     ],
 )
 def test_a_token_that_is_refused_says_why_beside_its_field(browse, alice, given, says):
     client = browse(alice)
-    assert client.post(TOKENS, {"name": "taken", "scope": "full", "days": ""}).status_code == 201
+    assert client.post(TOKENS, {"name": "taken", "scope": "admin", "days": ""}).status_code == 201
     answer = client.post(TOKENS, given)
     assert answer.status_code == 400
     assert says in words(html(answer))

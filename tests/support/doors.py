@@ -25,7 +25,7 @@ BY_STATUS = {401: "login", 403: "not_allowed", 404: "not_found", 409: "refused"}
 class RestDoor:
     name = "rest"
 
-    def __init__(self, scope: str = "full") -> None:
+    def __init__(self, scope: str = "admin") -> None:
         self.scope = scope
 
     def ask(self, verb: str, job: TrainingJob, user: User | None) -> str:

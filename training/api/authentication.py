@@ -34,12 +34,12 @@ class ApiTokenAuthentication(BaseAuthentication):
 
 
 class WithinScope(BasePermission):
-    """A token that may only read changes nothing, whatever is asked: this stands before every view."""
-
-    message = "This token may only read; use one with the scope full."
+    """A token does what its scope lets it: this stands before every view. What a view does not name needs ADMIN."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        needed = policy.Right.READ if request.method in SAFE_METHODS else policy.Right.CHANGE
+        default = policy.Right.READ if request.method in SAFE_METHODS else policy.Right.ADMIN
+        needed = getattr(view, "needs", {}).get(request.method, default)
+        self.message = policy.narrow(needed)
         return needed in policy.rights_of(request.user)
 
 

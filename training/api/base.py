@@ -34,6 +34,7 @@ class ApiView(APIView):
     parser_classes = (bodies.UnparsedBody,)
     content_negotiation_class = JsonNegotiation
     limit_headers: dict[str, str] = {}
+    needs: dict[str, policy.Right] = {}  # of a token, by method; a GET needs READ, everything else ADMIN
     takes_key = False  # whether its POST is done once for each Idempotency-Key
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from heimdall.errors import InvalidInput
-from training import services
+from training import policy, services
 from training.api import serializers
 from training.api.base import ApiView, given
 from training.api.idempotency import answer_slow_request_once
@@ -65,6 +65,7 @@ class ManyResults(rest.Serializer):
 class BulkView(ApiView):
     """Each job is asked by itself, and the answer says of each what became of it: one refusal stops nothing."""
 
+    needs = {"POST": policy.Right.ACT}  # whether it suffices for the verb is asked for each job
     takes_key = True
 
     @document(

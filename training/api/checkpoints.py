@@ -32,6 +32,8 @@ class CheckpointListView(ApiView):
 
 
 class CheckpointDetailView(ApiView):
+    needs = {"PATCH": policy.right_for(policy.EDIT)}
+
     @document(
         "show_checkpoint", "Look at a checkpoint", answers=answers(200, serializers.CheckpointShape, 404)
     )

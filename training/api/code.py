@@ -64,6 +64,7 @@ class Archive(UnparsedBody):
 
 
 class CodeView(ApiView):
+    needs = {"POST": policy.Right.SUBMIT}
     parser_classes = (Archive,)
 
     @document(

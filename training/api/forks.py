@@ -58,6 +58,7 @@ def _read(request: Request, pk: int, shape: type[serializers.Input]) -> tuple[Tr
 
 
 class CloneView(ApiView):
+    needs = {"POST": policy.Right.SUBMIT}
     takes_key = True
 
     @document(
@@ -79,6 +80,7 @@ class CheckOptions(serializers.Input):
 
 
 class CheckView(ApiView):
+    needs = {"POST": policy.Right.SUBMIT}
     takes_key = True
 
     @document(
@@ -96,6 +98,7 @@ class CheckView(ApiView):
 class NewJobFromCheckpointView(ApiView):
     """A verb of which a new job comes that has its own copy of a checkpoint's file."""
 
+    needs = {"POST": policy.Right.SUBMIT}
     takes_key = True
 
     def answer(self, request: Request, pk: int, verb: Any, shape: type[serializers.Input]) -> Response:

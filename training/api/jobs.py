@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,13 +20,14 @@ from training.api import pagination, serializers
 from training.api.base import ApiView, find_job, given
 from training.api.condensing import tags_in
 from training.api.idempotency import answer_once
-from training.api.schema import answers, document
+from training.api.schema import SPARSE, answers, document, exported_jobs, sparse
 from training.api.verbs import created
 from training.models import TrainingJob
-from training.presentation import params
-from training.presentation.filters import FILTERS, wanted
+from training.presentation import exports, params
+from training.presentation.filters import FIELDS_PARAM, FILTERS, FORMAT, wanted
 from training.presentation.params import CURSOR, PAGE, PAGE_SIZE
 from training.queries import job_list
+from training.queries.columns import chosen
 
 TAGS = r'(\*|(W/)?"[0-9a-zA-Z.]{1,64}"(, ?(W/)?"[0-9a-zA-Z.]{1,64}"){0,9})'
 IF_MATCH = OpenApiParameter(
@@ -32,17 +36,19 @@ IF_MATCH = OpenApiParameter(
     OpenApiParameter.HEADER,
     description="The ETag under which the job was read: what somebody edited since then is not overwritten.",
 )
-LIST = (*FILTERS, CURSOR, PAGE, PAGE_SIZE)
+LIST = (*FILTERS, FIELDS_PARAM, CURSOR, PAGE, PAGE_SIZE)
+EXPORT = (*FILTERS, FORMAT, FIELDS_PARAM)
 
 
 class JobListView(ApiView):
+    needs = {"POST": policy.Right.SUBMIT}
     takes_key = True
 
     @document(
         "list_jobs",
         "Find jobs",
         params=LIST,
-        answers=answers(200, serializers.JobPage, 404),
+        answers=sparse(answers(200, serializers.JobPage, 404), serializers.SparseJobPage),
     )
     def get(self, request: Request) -> Response:
         values = params.read(request, LIST)
@@ -53,7 +59,10 @@ class JobListView(ApiView):
             number=values["page"],
             cursor=values["cursor"],
         )
-        return Response(pagination.beside(request, page))
+        if values["fields"] is None:
+            return Response(pagination.beside(request, page))
+        page = replace(page, jobs=chosen(page.jobs, values["fields"]))
+        return Response(pagination.beside(request, page), content_type=SPARSE)
 
     @document(
         "submit_job",
@@ -67,7 +76,17 @@ class JobListView(ApiView):
         return answer_once(request, lambda: created(services.submit(by=request.user, **fields), request))
 
 
+class ExportView(ApiView):
+    @document("export_jobs", "All jobs that fit, as a file", params=EXPORT, answers=exported_jobs())
+    def get(self, request: Request) -> HttpResponseBase:
+        values = params.read(request, EXPORT)
+        found = exports.pages(request.user, wanted(values))
+        return exports.send_jobs(request, found, values["format"], values["fields"])
+
+
 class TrySubmissionView(ApiView):
+    needs = {"POST": policy.Right.SUBMIT}
+
     @document(
         "try_submission",
         "What a submission would make, or why it would be refused; nothing is made",
@@ -89,10 +108,17 @@ class TrySubmissionView(ApiView):
 
 
 class JobDetailView(ApiView):
-    @document("show_job", "Look at a job", answers=answers(200, serializers.JobShape, 404))
+    needs = {"PATCH": policy.right_for(policy.EDIT)}
+
+    @document(
+        "show_job",
+        "Look at a job",
+        params=(FIELDS_PARAM,),
+        answers=sparse(answers(200, serializers.JobShape, 404), OpenApiTypes.OBJECT),
+    )
     def get(self, request: Request, pk: int) -> Response:
-        params.read(request, ())
-        return _shown(find_job(request, pk), request)
+        fields = params.read(request, (FIELDS_PARAM,))["fields"]
+        return _shown(find_job(request, pk), request, fields)
 
     @document(
         "change_job",
@@ -114,11 +140,13 @@ class JobDetailView(ApiView):
         return Response(status=204)
 
 
-def _shown(job: TrainingJob, request: Request) -> Response:
+def _shown(job: TrainingJob, request: Request, fields: list[str] | None = None) -> Response:
     """The tag has two halves: what can be edited, which If-Match asks for, and everything that is shown."""
     shown = queries.job_dict(job, request.user)
+    shown = chosen([shown], fields)[0] if fields else shown
     whole = hashlib.sha256(json.dumps(shown, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    return Response(shown, headers={"ETag": f'"{services.edit_version(job)}.{whole}"'})
+    kind = SPARSE if fields else None
+    return Response(shown, content_type=kind, headers={"ETag": f'"{services.edit_version(job)}.{whole}"'})
 
 
 def _new_job(request: Request) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rest_framework import serializers as rest
 from rest_framework.request import Request
 
 from heimdall.errors import InvalidInput
-from training import services
+from training import policy, services
 from training.api import serializers
 from training.api.base import ApiView, find_job, given
 from training.api.schema import answers, document
@@ -51,6 +51,8 @@ class LocatedTransmissionsShape(rest.Serializer):
 
 
 class LocateView(ApiView):
+    needs = {"POST": policy.Right.ACT}
+
     @document(
         "locate_with_job",
         "Locate transmitters with a completed localization",

@@ -20,10 +20,12 @@ from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
 from training.models import Checkpoint, Delivery, Subscription
 from training.placement import REASON_CODES
 from training.presentation import params
+from training.presentation.exports import FORMATS
 from training.queries import PROMISES
 from training.services.forks import CARRIES
 
 OF_PROGRAMS = ("program", "code", "secrets")
+SPARSE = "application/vnd.heimdall.fields+json"  # of answers to `fields`
 COMPONENTS = "#/components/schemas/"
 ENUMS: dict[str, tuple[str, ...]] = {
     "JobStatus": tuple(map(str, Status)),
@@ -69,6 +71,22 @@ def answers(ok: int, shape: Any, *others: int) -> dict[Any, Any]:
         found[202] = OpenApiResponse(shape, description=FINE[202])
     for status in sorted({400, 401, 503, *others} - {202}):
         found[status] = OpenApiResponse(serializers.Error, description=SENTENCES[status])
+    return found
+
+
+def sparse(found: dict[Any, Any], shape: Any) -> dict[Any, Any]:
+    """The same answers, where `fields` says what of them is wanted."""
+    found[200, "application/json"] = found.pop(200)
+    found[200, SPARSE] = OpenApiResponse(shape, description=FINE[200])
+    return found
+
+
+def exported_jobs() -> dict[Any, Any]:
+    found = answers(200, None, 403)
+    del found[200]
+    for media_type, _ in FORMATS.values():
+        kind = media_type.partition(";")[0]
+        found[200, kind] = OpenApiResponse(OpenApiTypes.BINARY, description="A file, sent as it is made.")
     return found
 
 
@@ -118,7 +136,15 @@ def document(
             next(
                 (
                     f"{word}s"
-                    for word in ("recipe", "program", "checkpoint", "dataset", "subscription", "node")
+                    for word in (
+                        "recipe",
+                        "program",
+                        "checkpoint",
+                        "dataset",
+                        "subscription",
+                        "node",
+                        "token",
+                    )
                     if word in name
                 ),
                 "server" if name in {"show_about", "show_me"} else "jobs",

@@ -404,3 +404,9 @@ class JobPage(page_of(JobShape)):  # type: ignore[misc]
     count_is_exact = serializers.BooleanField(
         required=False, help_text="False where `count` says how many there are at least, else left out."
     )
+
+
+class SparseJobPage(JobPage):
+    results = serializers.ListField(
+        child=serializers.DictField(), help_text="Of each job what `fields` names."
+    )

@@ -20,6 +20,7 @@ from training.api import (
     notifications,
     recipes,
     saved_views,
+    tokens,
     verbs,
 )
 from training.api.base import SchemaView, UnknownAddressView
@@ -35,8 +36,11 @@ CHECKPOINT = f"{JOB}/checkpoints/<int:checkpoint>"
 urlpatterns = [
     path("", about.IndexView.as_view(), name="index"),
     path("me", about.MeView.as_view(), name="me"),
+    path("tokens", tokens.TokenListView.as_view(), name="tokens"),
+    path("tokens/<int:pk>", tokens.TokenDetailView.as_view(), name="token"),
     path("training/jobs", jobs.JobListView.as_view(), name="jobs"),
     path("training/jobs/bulk", bulk.BulkView.as_view(), name="bulk"),
+    path("training/jobs/export", jobs.ExportView.as_view(), name="export"),
     path("training/jobs/try", jobs.TrySubmissionView.as_view(), name="try"),
     path("training/jobs/external", external.ExternalJobsView.as_view(), name="external"),
     path(JOB, jobs.JobDetailView.as_view(), name="job"),

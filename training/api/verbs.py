@@ -8,7 +8,7 @@ from django.urls import reverse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from training import queries, services
+from training import policy, queries, services
 from training.api import serializers
 from training.api.base import ApiView, find_job, given
 from training.api.idempotency import answer_once
@@ -38,6 +38,8 @@ class VerbView(ApiView):
 
 
 class PauseView(VerbView):
+    needs = {"POST": policy.right_for(Verb.PAUSE)}
+
     @document(
         "pause_job",
         "Pause a job",
@@ -50,6 +52,8 @@ class PauseView(VerbView):
 
 
 class ResumeView(VerbView):
+    needs = {"POST": policy.right_for(Verb.RESUME)}
+
     @document(
         "resume_job",
         "Resume a job, or withdraw its pause",
@@ -62,6 +66,8 @@ class ResumeView(VerbView):
 
 
 class RestartView(VerbView):
+    needs = {"POST": policy.right_for(Verb.RESTART)}
+
     @document(
         "restart_job",
         "Begin again at step 0",
@@ -73,6 +79,8 @@ class RestartView(VerbView):
 
 
 class CancelView(VerbView):
+    needs = {"POST": policy.right_for(Verb.CANCEL)}
+
     @document(
         "cancel_job",
         "Cancel a job",
@@ -84,6 +92,8 @@ class CancelView(VerbView):
 
 
 class DiscardView(VerbView):
+    needs = {"POST": policy.right_for(Verb.DISCARD)}
+
     @document(
         "discard_job",
         "Give a paused job up",

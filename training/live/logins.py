@@ -62,6 +62,8 @@ def look_up(credential: Credential | None) -> Login | None:
     user = _user(credential) if credential else None
     if credential is None or user is None or not user.is_active:
         return None
+    if policy.Right.READ not in policy.rights_of(user):  # a job's own token, which only reports
+        return None
     groups = tuple(sorted(user.groups.values_list("pk", flat=True)))
     sees_all, scope = user.has_perm(policy.VIEW_PERMISSION), policy.rights_of(user)
     return Login(credential, user, (user.pk, user.is_superuser, groups, sees_all, scope))

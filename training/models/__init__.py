@@ -12,6 +12,7 @@ output.py         what a training shows beside its metrics: the newest artifact,
 nodes.py          the hosts that jobs run on, and what happened to each
 notifications.py  watches, subscriptions, and the outbox of messages
 saved_views.py    lists of jobs that people gave names to
+values.py         what jobs are filtered and sorted by beside their own columns: values of configs, and of metrics
 tokens.py         what programs log in with: of each the hash of its value
 groups.py         groups that give a right and are no teams
 answers.py        answers that are kept, so that a request sent twice is done once
@@ -38,6 +39,7 @@ from training.models.output import Artifact, LogChunk
 from training.models.saved_views import SavedView
 from training.models.storages import checkpoint_storage, code_storage, dataset_storage
 from training.models.tokens import ApiToken
+from training.models.values import ConfigValue, MetricValue
 
 __all__ = [
     "JOB_ORDERS",
@@ -49,6 +51,7 @@ __all__ = [
     "BroughtCode",
     "Checkpoint",
     "CodeArchive",
+    "ConfigValue",
     "Dataset",
     "Deletion",
     "Delivery",
@@ -59,6 +62,7 @@ __all__ = [
     "LogChunk",
     "Metric",
     "MetricBlock",
+    "MetricValue",
     "Node",
     "NodeEvent",
     "RightsGroup",

@@ -48,6 +48,13 @@ class Param:
             else {"type": "string", "maxLength": self.longest}
         )
 
+    def claims(self, name: str) -> bool:
+        """Whether a parameter of this name is another way to give this one."""
+        return False
+
+    def read_claimed(self, name: str, values: list[str]) -> list[Any]:
+        raise NotImplementedError
+
     def declare(self) -> OpenApiParameter:
         one = self.one_schema() | (
             {"default": self.default} if self.default is not None and not self.many else {}
@@ -92,7 +99,16 @@ def read(request: Request, params: tuple[Param, ...]) -> dict[str, Any]:
     """The values by name, defaults filled in. Raises InvalidInput for each that is unknown or bad."""
     given = request.query_params
     known = {param.name: param for param in params}
-    refused = {name[:100]: [f"There is no parameter {name[:100]}."] for name in given if name not in known}
+    claimed = {
+        name: next((param for param in params if param.claims(name)), None)
+        for name in given
+        if name not in known
+    }
+    refused = {
+        name[:100]: [f"There is no parameter {name[:100]}."]
+        for name, param in claimed.items()
+        if param is None
+    }
     values = {param.name: param.default for param in params}
     for name, param in known.items():
         if name in given:
@@ -100,6 +116,13 @@ def read(request: Request, params: tuple[Param, ...]) -> dict[str, Any]:
                 values[name] = param.read(given.getlist(name))
             except ValueError as error:
                 refused[name] = [str(error)]
+    for name, claimant in claimed.items():
+        if claimant is not None:
+            try:
+                more = claimant.read_claimed(name, given.getlist(name))
+                values[claimant.name] = [*(values[claimant.name] or []), *more]
+            except ValueError as error:
+                refused[name[:100]] = [str(error)]
     if refused:
         raise InvalidInput(refused)
     return values

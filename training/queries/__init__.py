@@ -2,6 +2,7 @@
 
 jobs.py history.py datasets.py code.py    one job, its history, datasets, programs' code: as every door shows them
 job_list.py conditions.py keyset.py rows.py full_text.py    lists: planner, SQL, keyset pagination, rows, search
+columns.py column_order.py        columns of a list that another table holds: filters, values and orders by them
 filters.py bulk_selection.py      what a list was asked for, and the jobs of a verb for many
 status_intervals.py activity.py curves.py sparks.py    timelines, activity, and curves in little room
 dashboard.py nodes.py notifications.py metrics.py counters.py    the other subjects
@@ -25,6 +26,7 @@ from training.queries.history import (
     why_not_stored,
 )
 from training.queries.jobs import (
+    FIELDS,
     LIST_LIMIT,
     PROMISES,
     available_verbs,
@@ -42,6 +44,7 @@ from training.queries.jobs import (
 from training.queries.values import iso
 
 __all__ = [
+    "FIELDS",
     "LIST_LIMIT",
     "PROMISES",
     "artifact_dict",

@@ -17,8 +17,9 @@ from django.utils import timezone
 
 from heimdall.errors import InvalidInput
 from training.lifecycle import JobType, Status
+from training.queries.columns import Comparison, is_column, read_all
 from training.queries.job_list import JobQuery, beginning_of
-from training.queries.keyset import ORDERINGS
+from training.queries.keyset import is_ordering
 
 ME = "me"  # whoever looks
 NEWEST = "-id"
@@ -45,6 +46,7 @@ class Filters:
     since: str = ""  # of SINCE
     created_after: str = ""  # days, in the server's time zone, both of them included
     created_before: str = ""
+    where: str = ""  # conditions on columns (columns.py), one a line
     ordering: str = NEWEST
 
     @classmethod
@@ -52,8 +54,11 @@ class Filters:
         """What makes no sense is left out, or `strictly`: refused with InvalidInput."""
         given = QueryDict(query.removeprefix("?")) if isinstance(query, str) else query
         read = {name: _READERS[name](",".join(given.getlist(name))) for name in _READERS if name in given}
+        read |= _where(given)
         if strictly:
-            unknown = [name for name in given if name not in _READERS]
+            unknown = [
+                name for name in given if name not in {*_READERS, "where"} and not _is_about_a_column(name)
+            ]
             senseless = [name for name, value in read.items() if value is None]
             _refuse(unknown, senseless)
         return cls(**{name: value for name, value in read.items() if value})
@@ -73,6 +78,7 @@ class Filters:
             search=_without_sign(self.search) or None,
             created_after=after,
             created_before=before,
+            where=read_all(self.conditions),
             ordering=self.ordering,
         )
 
@@ -81,7 +87,10 @@ class Filters:
         wanted = {field.name: changes.pop(field.name, getattr(self, field.name)) for field in fields(self)}
         if wanted["ordering"] == NEWEST:
             del wanted["ordering"]
-        return urlencode({name: value for name, value in (wanted | changes).items() if value}, safe=",")
+        if wanted["where"]:
+            wanted["where"] = wanted["where"].split("\n")
+        given = {name: value for name, value in (wanted | changes).items() if value}
+        return urlencode(given, safe=",", doseq=True)
 
     def url(self, **changes: Any) -> str:
         """The list's address with some of it changed; it begins at the first page."""
@@ -91,6 +100,10 @@ class Filters:
     @property
     def statuses(self) -> tuple[str, ...]:
         return tuple(self.status.split(",")) if self.status else ()
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return tuple(self.where.split("\n")) if self.where else ()
 
     @property
     def narrows(self) -> bool:
@@ -162,13 +175,32 @@ _READERS: dict[str, Callable[[str], str | None]] = {
     "since": _one_of(SINCE),
     "created_after": _day,
     "created_before": _day,
-    "ordering": _one_of(ORDERINGS),
+    "ordering": lambda value: value if not value or is_ordering(value) else None,
 }
+
+
+def _is_about_a_column(name: str) -> bool:
+    return is_column(name.rpartition("__")[0] or name) or is_column(name)
+
+
+def _where(given: QueryDict) -> dict[str, str | None]:
+    """Conditions on columns: as texts (where=config.seed<9), or each as a filter of its own (config.seed__lt=9)."""
+    if not any(name == "where" or _is_about_a_column(name) for name in given):
+        return {}
+    try:
+        found = [str(Comparison.read(text)) for text in given.getlist("where") if text]
+        for name in given:
+            if _is_about_a_column(name):
+                found += [str(Comparison.of_parameter(name, value)) for value in given.getlist(name)]
+        read_all(found)
+    except (ValueError, InvalidInput):
+        return {"where": None}
+    return {"where": "\n".join(dict.fromkeys(found))}
 
 
 def _refuse(unknown: list[str], senseless: list[str]) -> None:
     sentences = [f"There is no filter {name[:60]}." for name in unknown]
     sentences += [f"The filter {name} does not take what it was given." for name in senseless]
     if sentences:
-        sentences.append(f"Known are: {', '.join(_READERS)}.")
+        sentences.append(f"Known are: {', '.join(_READERS)}, where, and columns such as config.seed__lt.")
         raise InvalidInput({"query": sentences})

@@ -11,7 +11,7 @@ A page goes on from the last job of the one before (keyset.py), so a late page c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -24,7 +24,8 @@ from training import policy
 from training.errors import NotFound
 from training.fields import MAX_TAGS
 from training.lifecycle import Status
-from training.queries import full_text
+from training.queries import columns, full_text
+from training.queries.column_order import ColumnOrder
 from training.queries.conditions import (
     ALL,
     JOBS,
@@ -64,6 +65,7 @@ class JobQuery:
     created_before: datetime | None = None
     tags: Sequence[str] = ()
     search: str | None = None
+    where: Sequence[columns.Comparison] = ()
     ordering: str = "-id"
 
 
@@ -98,18 +100,29 @@ def beginning_of(day: date | None, *, later: int = 0) -> datetime | None:
     return timezone.make_aware(datetime.combine(day + timedelta(days=later), time.min))
 
 
-def page(actor: Any, wanted: JobQuery, *, size: int, number: int = 1, cursor: str | None = None) -> Page:
-    """Jobs from a cursor on, or of a page by its number. Raises NotFound for a page that is not there."""
+def page(
+    actor: Any,
+    wanted: JobQuery,
+    *,
+    size: int,
+    number: int = 1,
+    cursor: str | None = None,
+    plan: ListPlan | None = None,
+) -> Page:
+    """Jobs from a cursor on, or of a page by its number. Raises NotFound for a page that is not there.
+
+    `plan`: that of an earlier page of the same list, for whoever reads all of it and counts nothing again.
+    """
     order = Order.of(wanted.ordering)
     place = CursorPosition.read(cursor, wanted.ordering) if cursor is not None else None
-    plan = ListPlan.of(actor, wanted)
+    plan = plan or ListPlan.of(actor, wanted)
     skipped = 0 if place else (number - 1) * size
     if skipped and skipped >= plan.count.jobs:
         raise NotFound(_no_such_page(number, size, plan.count))
     found = plan.numbers(order, place, skipped + size + 1)[skipped:]
     backward, more = place is not None and place.backward, len(found) > size
     found = found[:size][::-1] if backward else found[:size]
-    rows = read_rows(found, order.field)
+    rows = read_rows(found, "id" if order.column else order.field)
     has_previous, has_next = (more, True) if backward else (skipped or place, more)
     return Page(
         dicts_of(rows, actor),
@@ -182,17 +195,25 @@ class ListPlan:
             return []
         if order.field == "id" and self.leader.in_order:
             return self._in_order(order, place, most)
-        looks, column = (self.leader.look, *self.others), str
-        if self.is_few:
-            few = _found(self.leader, self.others)
-            looks, column = (Sql(f"id IN ({few.text})", few.values),), plain
         found: list[int] = []
-        for condition, by in order.segments(place, column):
+        for statement in self._ordered(order, place):
             if len(found) < most:
-                where = both(*looks, condition)
-                text = f"SELECT id FROM {JOBS} WHERE {where.text} ORDER BY {by} LIMIT %s"
-                found += _first_column(Sql(text, (*where.values, most - len(found))))
+                limited = Sql(f"{statement.text} LIMIT %s", (*statement.values, most - len(found)))
+                found += _first_column(limited)
         return found
+
+    def _ordered(self, order: Order, place: CursorPosition | None) -> Iterator[Sql]:
+        """Statements that find the jobs beyond the place one after the other."""
+        looks, column = (self.leader.look, *self.others), str
+        few = _found(self.leader, self.others) if self.is_few else None
+        if order.column:
+            yield from ColumnOrder(order.column, order.descending, looks, few).statements(place)
+            return
+        if few:
+            looks, column = (Sql(f"id IN ({few.text})", few.values),), plain
+        for condition, by in order.segments(place, column):
+            where = both(*looks, condition)
+            yield Sql(f"SELECT id FROM {JOBS} WHERE {where.text} ORDER BY {by}", where.values)
 
     def _in_order(self, order: Order, place: CursorPosition | None, most: int) -> list[int]:
         descends = order.descending != (place is not None and place.backward)
@@ -218,6 +239,7 @@ def _conditions(actor: Any, wanted: JobQuery) -> list[Condition]:
     if any(text is not None and _is_nowhere(text) for text in words) or len(set(wanted.tags)) > MAX_TAGS:
         return [NONE]
     found = [tagged(name) for name in dict.fromkeys(wanted.tags)]
+    found += columns.conditions(wanted.where)
     if wanted.search is not None:
         found.append(full_text.condition(wanted.search))
     found += _whose(actor, wanted)
@@ -298,7 +320,9 @@ def _first_column(statement: Sql) -> list[int]:
 
 
 def _place(wanted: JobQuery, row: Row, *, backward: bool = False) -> str:
-    return CursorPosition(wanted.ordering, row.place, row.id, backward).as_text()
+    column = Order.of(wanted.ordering).column
+    value = columns.place_in(column, {"id": row.id, "config": row.config}) if column else row.place
+    return CursorPosition(wanted.ordering, value, row.id, backward).as_text()
 
 
 def _no_such_page(number: int, size: int, found: Count) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from django.db.models import F, TextField
 from django.db.models.functions import Cast
 
 from training.errors import NotFound
+from training.queries.columns import PATTERN, Column
 from training.queries.conditions import ANY, Sql, both
 
 SORTABLE = (
@@ -25,6 +27,7 @@ SORTABLE = (
     "created_at", "started_at", "completed_at", "updated_at",
 )  # fmt: skip
 ORDERINGS = tuple(sign + name for name in SORTABLE for sign in ("", "-"))
+ORDERING_PATTERN = rf"^-?({'|'.join(SORTABLE)}|{PATTERN})$"
 _NULLABLE = frozenset({"best_val_loss", "started_at", "completed_at"})  # jobs without a value come last
 _TIMES = frozenset({"created_at", "started_at", "completed_at", "updated_at"})
 _NEWEST_FIRST = frozenset({"status", "recipe"})  # among equal ones: so stand jobs in the indexes of filters
@@ -44,6 +47,11 @@ class Order:
         return cls(ordering.removeprefix("-"), ordering.startswith("-"))
 
     @property
+    def column(self) -> Column | None:
+        """Where another table holds it."""
+        return Column.named(self.field)
+
+    @property
     def is_nullable(self) -> bool:
         return self.field in _NULLABLE
 
@@ -55,19 +63,19 @@ class Order:
         """Conditions and orders that, one after the other, give what lies beyond the place (or all)."""
         backward = place is not None and place.backward
         value, number = column(self.field), column("id")
-        by_number = number + _direction(self.numbers_descend != backward)
-        by_value = f"{value}{_direction(self.descending != backward)}, {by_number}"
+        by_number = number + direction_of(self.numbers_descend != backward)
+        by_value = f"{value}{direction_of(self.descending != backward)}, {by_number}"
         given = [(Sql(f"{value} IS NOT NULL") if self.is_nullable else ANY, by_value)]
         nulls = [(Sql(f"{value} IS NULL"), by_number)] if self.is_nullable else []
         if place is None:
             return given + nulls
-        beyond = Sql(f"{number} {_sign(self.numbers_descend != backward)} %s", (place.number,))
+        beyond = Sql(f"{number} {sign_of(self.numbers_descend != backward)} %s", (place.number,))
         if self.field == "id":
             return [(beyond, by_number)]
         if place.value is None:
             return [(both(nulls[0][0], beyond), by_number), *(given if backward else [])]
         same = Sql(f"{value} = %s", (place.value,))
-        others = Sql(f"{value} {_sign(self.descending != backward)} %s", (place.value,))
+        others = Sql(f"{value} {sign_of(self.descending != backward)} %s", (place.value,))
         return [(both(same, beyond), by_number), (others, by_value), *([] if backward else nulls)]
 
 
@@ -108,16 +116,23 @@ def place_of(field: str) -> Any:
     return Cast(field, TextField()) if field in _TIMES and connection.vendor == "sqlite" else F(field)
 
 
-def _direction(descending: bool) -> str:
+def is_ordering(text: str) -> bool:
+    return text in ORDERINGS or Column.named(text.removeprefix("-")) is not None
+
+
+def direction_of(descending: bool) -> str:
     return " DESC" if descending else ""
 
 
-def _sign(descending: bool) -> str:
+def sign_of(descending: bool) -> str:
     return "<" if descending else ">"
 
 
 def _checked(field: str, value: Any) -> Any:
     """The value as the database compares it. Raises ValueError or TypeError."""
+    column = Column.named(field)
+    if column is not None:
+        return _checked_column(column, value)
     if value is None and field in _NULLABLE:
         return None
     if field in _TIMES:
@@ -129,3 +144,11 @@ def _checked(field: str, value: Any) -> Any:
     if kind is str and "\x00" in value.encode().decode():  # encode: nor half of a surrogate pair
         raise ValueError("no text of a database")
     return value
+
+
+def _checked_column(column: Column, value: Any) -> float | str | None:
+    if isinstance(value, str) and column.prefix == "config" and "\x00" not in value.encode().decode():
+        return value
+    if value is None or (type(value) in {int, float} and math.isfinite(value)):
+        return None if value is None else float(value)
+    raise ValueError(f"no value of {column}")

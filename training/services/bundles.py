@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 from heimdall.recipes import registry
 from training.lifecycle import Answer, JobType, Status
 from training.models import Artifact, Checkpoint, Metric, TrainingJob, checkpoint_storage
+from training.services.column_values import index_config, note_values
 from training.services.rollback import newest_of
 from training.services.storable import finite, storable
 from training.services.transition import Result, add_event
@@ -106,6 +107,8 @@ def _job(bundle: Bundle, facts: dict[str, Any], by: Any) -> TrainingJob:
         **newest_of(facts["metrics"]),
     )
     job.refresh_from_db()
+    index_config(job)
+    note_values(job, [facts["metrics"]])
     return job
 
 

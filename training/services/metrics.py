@@ -16,6 +16,7 @@ from training.models import (
     MetricBlock,
     TrainingJob,
 )
+from training.services.column_values import note_values
 from training.services.storable import finite
 
 SPAN = MetricBlock.SPAN
@@ -47,6 +48,7 @@ def add_metrics(
         fold_metrics(job, steps[0]["step"], steps[-1]["step"])
     for epoch in epochs:
         Metric.objects.filter(job=job, step=epoch.step).update(epoch_values=finite(epoch.values))
+    note_values(job, [*(row.values for row in rows), *(finite(epoch.values) for epoch in epochs)])
 
 
 def fold_metrics(job: TrainingJob, first: int, last: int) -> None:

@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from heimdall.trainer.protocol import StagedCheckpoint
 from training.lifecycle import JobType
 from training.models import Artifact, Checkpoint, Metric, TrainingJob
+from training.services.column_values import recount_values
 from training.services.metrics import forget_blocks
 from training.statements import rows_of
 
@@ -41,6 +42,7 @@ def to_checkpoint(job: TrainingJob, checkpoint: Checkpoint | StagedCheckpoint | 
         forget_blocks(job, after=step)
     rows.filter(epoch__gt=epoch, epoch_values__isnull=False).update(epoch_values=None)
     Artifact.objects.filter(job_id=job.pk, epoch__gt=epoch).delete()
+    recount_values(job)
     return {"current_step": step, "current_epoch": epoch} | _newest_values(job, epoch)
 
 

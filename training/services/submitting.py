@@ -17,6 +17,7 @@ from training.models import (
     TrainingJob,
 )
 from training.services import limits, outbox, programs
+from training.services.column_values import index_config
 from training.services.datasets import dataset_named, name_dataset
 from training.services.editing import index_tags
 from training.services.transition import Result, add_event, hold
@@ -71,6 +72,7 @@ def submit(
         job = TrainingJob.objects.create(**about, **settled, owner=by, parent=parent, event_seq=1)
         job.refresh_from_db()
         index_tags(job)
+        index_config(job)
         outbox.announce(job, add_event(job, "submit", f"Submitted by {by}.", by=by), Verb.SUBMIT)
         task = queue.wake()
     return Result(job, Answer.NOTED, f"Job {job.pk} is queued.{_pool_hint(job.pool)}", task_id=task)

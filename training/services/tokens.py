@@ -11,14 +11,15 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import DatabaseError, IntegrityError, transaction
-from django.db.models import Case, Q, QuerySet, Value, When
+from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 
 from heimdall.errors import InvalidInput
 from training import policy
 from training.errors import NotFound
 from training.fields import clean_name
-from training.models import ApiToken
+from training.lifecycle import Status
+from training.models import ApiToken, TrainingJob
 from training.services.clock import in_seconds
 
 PREFIX = "heimdall_"  # by which scanners for leaked secrets, and people, know what it is
@@ -31,13 +32,13 @@ logger = logging.getLogger(__name__)
 
 
 def make_token(
-    user: User, *, name: Any, scope: str = ApiToken.Scope.FULL, days: int | None = None
+    user: User, *, name: Any, scope: str = ApiToken.Scope.ADMIN, days: int | None = None
 ) -> tuple[ApiToken, str]:
     """A new token and its value, which is kept nowhere. `days` until it expires; None: it does not."""
     fields = {"name": _clean_name(name), "scope": _clean_scope(scope), "expires_at": _expiry(days)}
-    if ApiToken.objects.filter(user=user).count() >= MOST:
+    if tokens_of(user).count() >= MOST:
         raise InvalidInput({"name": [f"There are {MOST} tokens already; revoke one first."]})
-    value = PREFIX + secrets.token_hex(24)
+    value = _new_value()
     try:
         with transaction.atomic():
             token = ApiToken.objects.create(user=user, digest=digest_of(value), **fields)
@@ -50,6 +51,30 @@ def make_token(
     return token, value
 
 
+def issue_job_token(job: TrainingJob) -> str:
+    """The value of a new token with which the job's newest attempt reports what it measures, and does nothing else.
+
+    It is refused once the attempt is over, and the one before it from now on.
+    """
+    value = _new_value()
+    ApiToken.objects.filter(job=job).delete()
+    ApiToken.objects.create(
+        user=job.owner,
+        name=f"reports of job {job.pk}",
+        digest=digest_of(value),
+        scope=ApiToken.Scope.REPORT,
+        job=job,
+        attempt=job.attempt,
+    )
+    return value
+
+
+def forget_job_tokens() -> int:
+    """Delete those that will not hold any more: their attempts are over."""
+    over = ~Q(job__status=Status.RUNNING) | ~Q(job__attempt=F("attempt"))
+    return ApiToken.objects.filter(over, job__isnull=False).delete()[0]
+
+
 def revoke_token(token: ApiToken) -> None:
     """From the commit on it is refused; sockets that were opened with it are closed."""
     token.delete()  # of the row, not of a query: announcements hear of it
@@ -57,11 +82,12 @@ def revoke_token(token: ApiToken) -> None:
 
 
 def tokens_of(user: User) -> QuerySet[ApiToken]:
-    return ApiToken.objects.filter(user=user).annotate(has_expired=_has_expired())
+    """Those that the user made; jobs have their own."""
+    return ApiToken.objects.filter(user=user, job=None).annotate(has_expired=_has_expired())
 
 
 def token_named(user: User, name: str) -> ApiToken:
-    found = ApiToken.objects.filter(user=user, name=name).first() if "\x00" not in name else None
+    found = tokens_of(user).filter(name=name).first() if "\x00" not in name else None
     if found is None:
         raise NotFound(f"{user.get_username()} has no token {name}.")
     return found
@@ -77,14 +103,16 @@ def person_with(value: str, *, notes_use: bool = True) -> User | None:
     """The active user for whom the token stands now, with the rights of its scope."""
     if not _VALUE.fullmatch(value):
         return None
-    valid = Q(expires_at__isnull=True) | Q(expires_at__gt=Now())
+    valid = (Q(expires_at__isnull=True) | Q(expires_at__gt=Now())) & (
+        Q(job__isnull=True) | Q(job__status=Status.RUNNING, job__attempt=F("attempt"))
+    )
     of_user = ApiToken.objects.select_related("user").filter(valid, digest=digest_of(value))
     token = of_user.annotate(is_unseen=_is_unseen()).first()
     if token is None or not token.user.is_active:
         return None
     if notes_use and token.is_unseen:
         _note_use(token)
-    return policy.bind_scope(token.user, token.scope)
+    return policy.bind_scope(token.user, token.scope, token.job_id)
 
 
 def digest_of(value: str) -> str:
@@ -114,10 +142,14 @@ def _clean_name(name: Any) -> str:
 
 
 def _clean_scope(scope: str) -> str:
-    if scope not in policy.RIGHTS_OF_SCOPE:
-        known = ", ".join(ApiToken.Scope.values)
+    if scope not in policy.SCOPES_OF_PEOPLE:
+        known = ", ".join(policy.SCOPES_OF_PEOPLE)
         raise InvalidInput({"scope": [f"{scope!r} is no scope; there are: {known}."]})
     return scope
+
+
+def _new_value() -> str:
+    return PREFIX + secrets.token_hex(24)
 
 
 def _expiry(days: int | None) -> Any:

@@ -49,7 +49,11 @@ class PasswordForm(PasswordChangeForm):
 
 class TokenForm(forms.Form):
     name = forms.CharField(max_length=80, help_text="What it is for, such as: night sweep on gpu-2.")
-    scope = forms.ChoiceField(label="May", choices=ApiToken.Scope.choices, initial=ApiToken.Scope.FULL)
+    scope = forms.ChoiceField(
+        label="May",
+        choices=[choice for choice in ApiToken.Scope.choices if choice[0] in policy.SCOPES_OF_PEOPLE],
+        initial=ApiToken.Scope.ADMIN,
+    )
     days = forms.TypedChoiceField(
         label="Expires", choices=LIFETIMES, initial="90", required=False, coerce=int, empty_value=None
     )
@@ -95,7 +99,7 @@ def new_token(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def revoke_token(request: HttpRequest, pk: int) -> HttpResponse:
     """GET asks, POST does it."""
-    token = ApiToken.objects.filter(user=request.user, pk=pk).first()
+    token = tokens.tokens_of(request.user).filter(pk=pk).first()
     if token is None:
         raise NotFound(f"You have no token {pk}.")
     if request.method == "GET":

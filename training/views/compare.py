@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET
 from training import policy, queries
 from training.models import TrainingJob
 from training.presentation.config_groups import config_groups
-from training.views.downloads import cell, lines
+from training.presentation.exports import cell, lines
 from training.views.page import page, whole
 
 FEWEST, MOST = 2, 8

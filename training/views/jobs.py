@@ -13,7 +13,9 @@ from training import policy, services
 from training.errors import NotFound
 from training.lifecycle import USER_VERBS, Status
 from training.models import Node, SavedView
+from training.presentation import exports
 from training.queries import job_list
+from training.queries.columns import is_column
 from training.queries.filters import ME, NEWEST, SINCE, Filters
 from training.templatetags.heimdall import verb_button
 from training.views.page import PAGE_SIZE, page, people_known_to
@@ -66,6 +68,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
         "first_url": filters.url() if cursor else None,
         "previous_url": filters.url(cursor=found.previous) if found.previous else None,
         "next_url": filters.url(cursor=found.next) if found.next else None,
+        "formats": exports.offered(),
         "bulk": [verb_button(verb) for verb in USER_VERBS],
     }
     return render(request, "jobs.html", context | _choices(request.user, filters))
@@ -117,7 +120,8 @@ def _chips(filters: Filters) -> Any:
         "since": SINCE[filters.since][0].lower() if filters.since else "",
         "created_after": filters.created_after and f"from {filters.created_after}",
         "created_before": filters.created_before and f"until {filters.created_before}",
-        "ordering": "" if filters.ordering in {NEWEST, *COLUMNS} else dict(ORDERS).get(filters.ordering, ""),
+        "where": " and ".join(filters.conditions),
+        "ordering": _order_in_words(filters.ordering),
     }
     for name, shown in words.items():
         if shown:
@@ -126,6 +130,14 @@ def _chips(filters: Filters) -> Any:
                 "words": shown,
                 "url": filters.url(**{name: NEWEST if name == "ordering" else ""}),
             }
+
+
+def _order_in_words(ordering: str) -> str:
+    if ordering in {NEWEST, *COLUMNS}:
+        return ""
+    column = ordering.removeprefix("-")
+    by_column = f"by {column}" + (", highest first" if ordering.startswith("-") else "")
+    return dict(ORDERS).get(ordering, by_column if is_column(column) else "")
 
 
 def _view(view: SavedView, filters: Filters, user: Any) -> dict[str, Any]:

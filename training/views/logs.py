@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET
 
 from training import queries
 from training.models import LogChunk
-from training.views.downloads import later
+from training.presentation.exports import later
 from training.views.page import page, visible_job, whole
 
 LOG_CHUNKS = 200

@@ -19,6 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from heimdall.errors import HeimdallError
 from heimdall.site import database, latencies
+from training import policy
 from training.errors import StorageUnavailable
 from training.queries.metrics import InstallationFacts
 from training.services import tokens
@@ -70,7 +71,7 @@ def _may_read(request: HttpRequest) -> bool:
     if wanted and secrets.compare_digest(given.encode(), wanted.encode()):
         return True
     user = tokens.person_with(given)
-    return user is not None and _may_see_all(user)
+    return user is not None and _may_see_all(user) and policy.Right.READ in policy.rights_of(user)
 
 
 def _may_see_all(user: User | AnonymousUser) -> bool:

@@ -15,6 +15,7 @@ from heimdall.errors import HeimdallError
 from training import services
 from training.lifecycle import TERMINAL, Status
 from training.models import Attempt, Node, TrainingJob
+from training.services import tokens
 
 logger = logging.getLogger(__name__)
 FOLDERS_A_ROUND = 500
@@ -61,6 +62,7 @@ def retire() -> None:
     """What is done now and then: messages of long ago, retention, and files that no row names."""
     services.forget_deliveries()
     services.forget_answers()
+    tokens.forget_job_tokens()
     try:
         services.retire_all_checkpoints()
         services.delete_orphaned_files()

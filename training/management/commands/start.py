@@ -140,7 +140,7 @@ def _keep_token() -> str:
         return ""
     kept = token_file().read_text(errors="replace").strip() if token_file().is_file() else ""
     holder = tokens.person_with(kept, notes_use=False)
-    if holder and holder.is_superuser and policy.Right.CHANGE in policy.rights_of(holder):
+    if holder and holder.is_superuser and policy.Right.ADMIN in policy.rights_of(holder):
         return kept
     return _make_token(user)
 

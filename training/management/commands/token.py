@@ -19,7 +19,9 @@ class Command(VerbCommand):
     def add_verbs(self) -> None:
         create = self.add_verb("create", "Make a token and print its value, this once", self.create)
         create.add_argument("name", metavar="NAME", help="what it is for")
-        create.add_argument("--scope", default=ApiToken.Scope.FULL, help="full (the default) or read")
+        create.add_argument(
+            "--scope", default=ApiToken.Scope.ADMIN, help="read, act, submit or admin (the default)"
+        )
         create.add_argument(
             "--days", type=whole_from_1, metavar="N", help="until it expires (default: it does not)"
         )
