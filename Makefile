@@ -26,6 +26,7 @@ run: $(VENV)/.run  ## Start Heimdall on http://127.0.0.1:8000 (Ctrl-C drains and
 	@exec $(MANAGE) start
 
 test: $(VENV)/.dev  ## Run every test (DATABASE=postgres: on PostgreSQL; PROGRAMS=/usr/lib/postgresql/15/bin: on that one)
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory node_modules; fi
 	HEIMDALL_TEST_DATABASE=$(DATABASE) HEIMDALL_TEST_POSTGRES=$(PROGRAMS) $(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev  ## ruff, ruff format, mypy; and prettier, where there is npm

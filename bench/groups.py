@@ -157,6 +157,15 @@ def reads() -> list[Figure]:
     return figures
 
 
+def columns() -> list[Figure]:
+    """Lists by configs and metrics, which other tables hold, beside the plain list of the same person and jobs."""
+    return [
+        Figure("columns", f"list, {query}: of the newest, {jobs} jobs", worst[0], "x", 2, note=worst[1])
+        for jobs in (100_000, int(os.environ.get("BENCH_JOBS", "1000000")))
+        for query, worst in _columns_among(jobs).items()
+    ]
+
+
 def pages() -> list[Figure]:
     """What a person waits for, without the network and the browser."""
     jobs, steps = 100_000, 1_000_000
@@ -248,6 +257,7 @@ GROUPS: dict[str, Measure] = {
     "one_core": one_core,
     "resume": resume,
     "reads": reads,
+    "columns": columns,
     "pages": pages,
     "push": push,
     "wakeup": wakeup,
@@ -280,6 +290,26 @@ def _reads_of(folder: Path, few: int, many: int) -> dict[tuple[str, str], dict[s
                 times["few"] += among_few([query, person])["ours"]
                 times["many"] += among_many([query, person])["ours"]
             found[query, role] = {who: median_of(each) for who, each in times.items()}
+    return found
+
+
+def _columns_among(jobs: int) -> dict[str, tuple[float, str]]:
+    """By query the worst ratio of the people's medians, in turn with the newest jobs, and whose it is."""
+    found: dict[str, tuple[float, str]] = {}
+    with _folder() as folder:
+        database = _database_in(folder, str(jobs))
+        _python("bench.reads", "make", str(jobs), **database)
+        with _talker("bench.reads", "answer", **database) as ask:
+            plain = next(iter(reading.QUERIES))
+            for query, (person, role) in product(reading.COLUMNS, reading.PEOPLE.items()):
+                times: dict[str, list[float]] = defaultdict(list)
+                for _ in range(reading.ROUNDS):
+                    for one in (plain, query):
+                        times[one] += ask([one, person])["ours"]
+                ours, usual = median_of(times[query]), median_of(times[plain])
+                found[query] = max(
+                    found.get(query, (0.0, "")), (ours / usual, f"{role}; {ours:.1f} ms of CPU")
+                )
     return found
 
 

@@ -57,6 +57,18 @@ FROM n
 """
 
 
+# What lists are filtered and sorted by beside the jobs' own columns: of each job a rate, a rule and an error.
+_COLUMNS = (
+    """INSERT INTO training_configvalue (job_id, path, number, text)
+       SELECT id, 'learning_rate', ((id * 7919) % 1000) / 1e4, NULL FROM training_trainingjob
+       UNION ALL SELECT id, 'optimizer', NULL, CASE WHEN id % 4 = 0 THEN 'sgd' ELSE 'adam' END
+       FROM training_trainingjob""",
+    """INSERT INTO training_metricvalue (job_id, name, newest, lowest, highest)
+       SELECT id, 'val_rmse', ((id * 104729) % 1000003) / 1e6, ((id * 104729) % 1000003) / 2e6, 9.0
+       FROM training_trainingjob WHERE status <> 'queued'""",
+)
+
+
 def make(jobs: int) -> None:
     people = {name: User.objects.create(username=name, is_superuser=name == "root") for name in PEOPLE}
     team = Group.objects.create(name="radio")
@@ -77,6 +89,8 @@ def make(jobs: int) -> None:
         for name in ("insert", "update", "delete"):  # reading all at once is quicker than following each row
             cursor.execute(f"DROP TRIGGER IF EXISTS training_jobtext_{name}")
         cursor.execute(_FILL, values)
+        for statement in _COLUMNS:
+            cursor.execute(statement)
     _give_checkpoints(jobs)
     full_text.prepare()
 

@@ -29,6 +29,17 @@ QUERIES = {
     "search, all": "?search=beam",
     "search, none": "?search=nowhere",
 }
+COLUMNS = {
+    "one rate": "?config.learning_rate=0.05",
+    "rates below": "?config.learning_rate__lt=0.005",
+    "rates in reach": "?where=config.learning_rate>0.01&where=config.learning_rate<=0.09",
+    "one rule, completed": "?config.optimizer=sgd&status=completed",
+    "error below, completed": "?metric.val_rmse__lt=0.5&status=completed",
+    "error far below": "?lowest.val_rmse__lt=0.0005",
+    "by error": "?ordering=metric.val_rmse",
+    "by lowest error of completed": "?status=completed&ordering=-lowest.val_rmse",
+    "by rate, one rule": "?config.optimizer=sgd&ordering=config.learning_rate",
+}
 PEOPLE = {"root": "administrator", "alice": "owner of a third", "bob": "team member"}
 ROUNDS, SECONDS = 8, 0.03  # of one list in one process, before another one takes its turn
 LEAST = 2  # times that each request is made in a round
@@ -45,7 +56,7 @@ def main(arguments: list[str]) -> None:
         return
     for line in sys.stdin:
         query, person = json.loads(line)
-        print(json.dumps(measure(person, QUERIES[query], arguments[1:] == ["stock"])), flush=True)
+        print(json.dumps(measure(person, (QUERIES | COLUMNS)[query], arguments[1:] == ["stock"])), flush=True)
 
 
 def measure(person: str, query: str, beside_stock: bool) -> dict[str, list[float]]:

@@ -17,6 +17,7 @@ from training import services
 from training.lifecycle import Status, Stop
 from training.models import Attempt, Checkpoint, Node, TrainingJob
 from training.services.clock import lease_end
+from training.services.column_values import index_config
 
 PASSWORD = "long enough for a test"
 
@@ -137,6 +138,7 @@ def build_job(
         current_epoch=epoch,
         **fields,
     )
+    index_config(job)
     if with_checkpoint:
         give_checkpoint(job, step=step, epoch=epoch)
     if is_external and status == Status.QUEUED:

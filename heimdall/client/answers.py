@@ -7,7 +7,7 @@ import random
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from heimdall.client.errors import LoginRequired, NotHeimdall, OlderServer, ServerFailed, from_detail
 
@@ -81,7 +81,7 @@ def _decoded(headers: Mapping[str, str], content: bytes, *, url: str, status: in
         return None
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
-        if media == "application/json":
+        if media == "application/json" or media.endswith("+json"):
             return json.loads(content, object_hook=Fields)
     except (ValueError, RecursionError):
         pass
@@ -125,9 +125,9 @@ def new_key() -> str:
     return str(uuid.uuid4())
 
 
-def query_of(address: str | None) -> dict[str, str] | None:
+def query_of(address: str | None) -> dict[str, list[str]] | None:
     """The query of a page's `next`. Its host is not trusted: behind a proxy it may not be the one that we call."""
-    return dict(parse_qsl(address.partition("?")[2].partition("#")[0])) if address else None
+    return parse_qs(address.partition("?")[2].partition("#")[0]) if address else None
 
 
 def rows_of(page: Any, *, url: str) -> list[dict[str, Any]]:

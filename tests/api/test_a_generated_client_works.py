@@ -1,8 +1,10 @@
-"""What openapi-python-client makes of the API's description submits, pauses and reads jobs, all of it typed."""
+"""What openapi-python-client and openapi-typescript make of the API's description submits, pauses and reads jobs, all
+of it typed."""
 
 import importlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,20 @@ from drf_spectacular.generators import SchemaGenerator
 
 from tests.support.tokens import token_of
 
-API_PAGE = Path(__file__).parents[2] / "docs/api.md"
+ROOT = Path(__file__).parents[2]
+API_PAGE, PACKAGES = ROOT / "docs/api.md", ROOT / "node_modules"
+PROGRAM = Path(__file__).parent / "typescript/client.ts"
+TSC = [
+    "--strict",
+    "--target",
+    "es2022",
+    "--module",
+    "nodenext",
+    "--moduleResolution",
+    "nodenext",
+    "--types",
+    "",
+]
 NAME = "heimdall_client"
 
 
@@ -22,8 +37,7 @@ def generated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("client")
     config = re.search(r"```yaml\n(content_type_overrides:.*?)```", API_PAGE.read_text(), re.DOTALL)[1]
     (folder / "client.yaml").write_text(config + "post_hooks: []\n")
-    schema = SchemaGenerator().get_schema(request=None, public=True)
-    (folder / "schema.json").write_text(json.dumps(schema, default=str))
+    write_schema(folder / "schema.json")
     made = subprocess.run(
         [sys.executable, "-m", "openapi_python_client", "generate", "--path", "schema.json", "--meta", "none",
          "--output-path", NAME, "--config", "client.yaml", "--fail-on-warning"],
@@ -35,6 +49,11 @@ def generated(tmp_path_factory):
     sys.path.remove(str(folder))
     for name in [name for name in sys.modules if name.split(".")[0] == NAME]:
         del sys.modules[name]
+
+
+def write_schema(path: Path) -> None:
+    schema = SchemaGenerator().get_schema(request=None, public=True)
+    path.write_text(json.dumps(schema, default=str))
 
 
 def load(name: str):
@@ -79,3 +98,34 @@ def test_it_submits_pauses_and_reads_a_job_and_gets_typed_errors(client):
     missing = load("api.jobs.show_job").sync(987_654, client=client)
     assert isinstance(missing, models.Error)
     assert missing.error.code == "not_found"
+
+
+@pytest.fixture
+def compiled(tmp_path):
+    """The program of tests/api/typescript with its types, checked strictly and made JavaScript."""
+    if shutil.which("node") is None or not (PACKAGES / "openapi-typescript").is_dir():
+        pytest.skip("needs Node and what package.json names: `npm ci`")
+    write_schema(tmp_path / "schema.json")
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "node_modules").symlink_to(PACKAGES)
+    (tmp_path / "globals.d.ts").write_text("declare const process: { argv: string[] };\n")
+    shutil.copy(PROGRAM, tmp_path)
+    run_tool(tmp_path, "openapi-typescript", "schema.json", "-o", "schema.ts")
+    text = PROGRAM.read_text().replace('"./schema"', '"./schema.js"')
+    (tmp_path / "client.ts").write_text(text)
+    run_tool(tmp_path, "tsc", *TSC, "client.ts", "globals.d.ts")
+    return tmp_path / "client.js"
+
+
+def run_tool(folder: Path, name: str, *words: str) -> None:
+    command = ["node", str((PACKAGES / ".bin" / name).resolve()), *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_program_in_typescript_does_so_too(compiled, live_server, alice):
+    done = subprocess.run(
+        ["node", str(compiled), live_server.url, token_of(alice)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout.split()[:1]) == (0, ["whole"]), done.stderr

@@ -10,7 +10,7 @@ from training.lifecycle import JobType, Status
 from training.presentation.exports import FORMATS
 from training.presentation.params import Day, Number, Param
 from training.queries import FIELDS
-from training.queries.columns import LONGEST_NAME, MOST, PATTERN, Column, Comparison
+from training.queries.columns import LONGEST_NAME, MOST, PATTERN, Column, Comparison, bounded
 from training.queries.job_list import JobQuery, beginning_of
 from training.queries.keyset import ORDERING_PATTERN, SORTABLE, is_ordering
 
@@ -116,7 +116,7 @@ def wanted(values: dict[str, Any]) -> JobQuery:
         tags=values.get("tags") or (),
         created_after=beginning_of(values.get("created_after")),
         created_before=beginning_of(values.get("created_before"), later=1),
-        where=values.get("where") or (),
+        where=bounded(values.get("where") or ()),
         ordering=values.get("ordering") or "-id",
         **asked,
     )

@@ -89,8 +89,8 @@ class Comparison:
         column = Column.named(text[:at].strip()) if at > 0 else None
         if column is None:
             raise ValueError(f"{text[:60]!r} is no condition. {RULE}")
-        sign = text[at : at + 2] if text[at + 1 : at + 2] == "=" and text[at] != "=" else text[at]
-        return cls._checked(column, sign, text[at + len(sign) :].strip())
+        sign = text[at : at + 2] if text[at + 1 : at + 2] == "=" else text[at]
+        return cls._checked(column, sign.replace("==", "="), text[at + len(sign) :].strip())
 
     @classmethod
     def of_parameter(cls, name: str, value: str) -> Comparison:
@@ -139,11 +139,16 @@ def read_all(texts: Iterable[str]) -> tuple[Comparison, ...]:
             read.append(Comparison.read(text))
         except ValueError as error:
             refused.append(str(error))
-    if len(read) > MOST:
-        refused.append(f"At most {MOST} conditions.")
     if refused:
         raise InvalidInput({"where": refused})
-    return tuple(read)
+    return bounded(read)
+
+
+def bounded(wanted: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Raises InvalidInput for more than a statement holds."""
+    if len(wanted) > MOST:
+        raise InvalidInput({"where": [f"At most {MOST} conditions."]})
+    return tuple(wanted)
 
 
 def conditions(wanted: Iterable[Comparison]) -> list[Condition]:

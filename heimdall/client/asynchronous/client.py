@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Self
 
 from heimdall.client import answers, bodies, profiles
+from heimdall.client.asynchronous.downloads import save
 from heimdall.client.asynchronous.jobs import AsyncRemoteJob
 from heimdall.client.asynchronous.transport import AsyncServerConnection
 from heimdall.client.errors import NotHeimdall
@@ -160,18 +161,52 @@ class AsyncClient:
         return AsyncRemoteJob(self.server, await self.server.get(f"/v1/training/jobs/{int(number)}"))
 
     async def jobs(
-        self, *, most: int | None = None, tags: Iterable[str] = (), **filters: Any
+        self,
+        *,
+        most: int | None = None,
+        tags: Iterable[str] = (),
+        where: str | Iterable[str] = (),
+        **filters: Any,
     ) -> AsyncIterator[AsyncRemoteJob]:
         """Newest first, all that you may see: `jobs(status="running", search="wave", ordering="-priority")`.
 
-        docs/api.md names the filters. A value may be a list where it names several.
+        `where` are conditions on configs and metrics, such as "config.lr<0.1" and "lowest.val_rmse<2"; `ordering` may
+        name such a column, too. docs/api.md names the filters. A value may be a list where it names several.
         """
-        query = {name: bodies.joined(value) for name, value in filters.items() if value is not None}
-        if wanted := list(tags):
-            query["tags"] = ",".join(wanted)
-        query["page_size"] = min(200, most or 200)
+        query = bodies.list_query(filters, tags, where) | {"page_size": min(200, most or 200)}
         async for row in self.server.pages("/v1/training/jobs", query, most=most):
             yield AsyncRemoteJob(self.server, row)
+
+    async def table(
+        self,
+        fields: Iterable[str],
+        *,
+        most: int | None = None,
+        tags: Iterable[str] = (),
+        where: str | Iterable[str] = (),
+        **filters: Any,
+    ) -> list[dict[str, Any]]:
+        """Some fields of the jobs that `jobs` would find: `table(["id", "config.lr", "lowest.val_rmse"])`."""
+        query = bodies.list_query(filters, tags, where)
+        query |= {"fields": ",".join(fields), "page_size": min(200, most or 200)}
+        return [row async for row in self.server.pages("/v1/training/jobs", query, most=most)]
+
+    async def export(
+        self,
+        path: str | Path,
+        *,
+        format: str | None = None,
+        fields: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        where: str | Iterable[str] = (),
+        **filters: Any,
+    ) -> Path:
+        """All jobs that `jobs` would find as a file: CSV, JSON lines or Parquet, as the name's ending says."""
+        target = Path(path)
+        query = bodies.list_query(filters, tags, where) | {"format": format or bodies.format_of(target)}
+        if names := list(fields):
+            query["fields"] = ",".join(names)
+        return await save(self.server, "/v1/training/jobs/export", query, target)
 
     async def ask_many(
         self, verb: str, *, query: str = "", ids: Iterable[int] | None = None

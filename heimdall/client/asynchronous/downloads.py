@@ -1,17 +1,18 @@
-"""The file of a checkpoint: in pieces, going on where it broke off, checked, and whole or not there at all."""
+"""Files, whole or not there at all. That of a checkpoint goes on where it broke off, and is checked."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from heimdall.client import answers, partial_files
 from heimdall.client.asynchronous.transport import AsyncServerConnection
-from heimdall.client.errors import DownloadBroken
+from heimdall.client.errors import DownloadBroken, NotHeimdall
 from heimdall.client.shapes import CheckpointFields
 
 
@@ -42,6 +43,35 @@ async def download(
     partial_files.check(part, checkpoint)
     os.replace(part, target)
     return target
+
+
+async def save(server: AsyncServerConnection, path: str, query: Mapping[str, Any], target: Path) -> Path:
+    """An answer as a file, which is there once it is whole."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        await _write(server, path, query, part)
+        os.replace(part, target)
+    except httpx.TransportError as error:
+        raise DownloadBroken(f"The connection broke: nothing was written to {target}. Ask again.") from error
+    except OSError as error:
+        raise partial_files.not_written(error, part) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+async def _write(server: AsyncServerConnection, path: str, query: Mapping[str, Any], part: Path) -> None:
+    answer = await server.stream(path, {}, query=query)
+    try:
+        if answer.status_code != 200:
+            content = await answer.aread()
+            answers.understood(answer.status_code, answer.headers, content, url=server.url(path))
+            raise NotHeimdall(f"{server.url(path)} answered {answer.status_code} in the place of a file.")
+        with open(part, "wb") as file:
+            async for chunk in answer.aiter_bytes(2**20):
+                file.write(chunk)
+    finally:
+        await answer.aclose()
 
 
 async def _append(

@@ -127,9 +127,13 @@ class AsyncServerConnection:
             await answer.aclose()
         return bytes(content)
 
-    async def stream(self, path: str, headers: Mapping[str, str]) -> httpx.Response:
+    async def stream(
+        self, path: str, headers: Mapping[str, str], *, query: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
         """An answer whose body is not read yet. Where it leads to a bucket, the token does not go along."""
-        request = self._http.build_request("GET", self.url(path), headers=dict(headers), timeout=60.0)
+        request = self._http.build_request(
+            "GET", self.url(path), params=query, headers=dict(headers), timeout=60.0
+        )
         answer, _ = await self._send(request, repeats=True, is_read=False)
         if answer.status_code != 302:
             return answer

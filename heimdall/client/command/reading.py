@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,15 +27,46 @@ def list_jobs(
     owner: Annotated[str | None, typer.Option()] = None,
     team: Annotated[str | None, typer.Option()] = None,
     pool: Annotated[str | None, typer.Option()] = None,
-    ordering: Annotated[str | None, typer.Option(help="A field; a minus in front turns it around.")] = None,
+    where: Annotated[
+        list[str],
+        typer.Option(
+            "--where", "-w", metavar="CONDITION", help="Such as 'config.lr<0.1' or 'lowest.val_rmse<2'."
+        ),
+    ] = [],  # noqa: B006
+    ordering: Annotated[
+        str | None,
+        typer.Option(
+            "--sort", "--ordering", help="A field, or metric.NAME; a minus in front turns it around."
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="With commas: id,job_name,config.lr,metric.val_rmse.")
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="All of them into a .csv, .jsonl or .parquet.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
     as_json: Json = False,
 ) -> None:
     """List jobs, newest first."""
     filters = {"status": status or None, "search": search, "recipe": recipe, "owner": owner}
-    filters |= {"team": team, "pool": pool, "job_type": job_type, "ordering": ordering}
+    filters |= {
+        "team": team,
+        "pool": pool,
+        "job_type": job_type,
+        "ordering": ordering,
+        "tags": tag,
+        "where": where,
+    }
+    names = columns.split(",") if columns else []
     with client() as server:
-        _show_jobs([job.fields.raw for job in server.jobs(most=limit, tags=tag, **filters)], as_json)
+        if export is not None:
+            path = server.export(export, fields=names, **filters)
+            say({"path": str(path)}, f"Wrote {path}.", as_json=as_json)
+        elif names:
+            _show_columns(names, server.table(names, most=limit, **filters), as_json)
+        else:
+            _show_jobs([job.fields.raw for job in server.jobs(most=limit, **filters)], as_json)
 
 
 @command("queue")
@@ -158,6 +190,17 @@ def _show_settings(settings: dict[str, Any]) -> None:
         for name, one in settings.items()
     ]
     tables.show(("SETTING", "DEFAULT", ""), rows)
+
+
+def _show_columns(names: list[str], found: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        for job in found:
+            say(job, "", as_json=True)
+    elif found:
+        rows = [[tables.number(job[name]) for name in names] for job in found]
+        tables.show([name.upper() if "." not in name else name for name in names], rows)
+    else:
+        print("No jobs.")
 
 
 def _show_jobs(found: list[dict[str, Any]], as_json: bool) -> None:

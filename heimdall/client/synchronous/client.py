@@ -15,6 +15,7 @@ from typing_extensions import Self
 from heimdall.client import answers, bodies, profiles
 from heimdall.client.errors import NotHeimdall
 from heimdall.client.profiles import Profile
+from heimdall.client.synchronous.downloads import save
 from heimdall.client.synchronous.jobs import RemoteJob
 from heimdall.client.synchronous.transport import ServerConnection
 
@@ -161,18 +162,52 @@ class Client:
         return RemoteJob(self.server, self.server.get(f"/v1/training/jobs/{int(number)}"))
 
     def jobs(
-        self, *, most: int | None = None, tags: Iterable[str] = (), **filters: Any
+        self,
+        *,
+        most: int | None = None,
+        tags: Iterable[str] = (),
+        where: str | Iterable[str] = (),
+        **filters: Any,
     ) -> Iterator[RemoteJob]:
         """Newest first, all that you may see: `jobs(status="running", search="wave", ordering="-priority")`.
 
-        docs/api.md names the filters. A value may be a list where it names several.
+        `where` are conditions on configs and metrics, such as "config.lr<0.1" and "lowest.val_rmse<2"; `ordering` may
+        name such a column, too. docs/api.md names the filters. A value may be a list where it names several.
         """
-        query = {name: bodies.joined(value) for name, value in filters.items() if value is not None}
-        if wanted := list(tags):
-            query["tags"] = ",".join(wanted)
-        query["page_size"] = min(200, most or 200)
+        query = bodies.list_query(filters, tags, where) | {"page_size": min(200, most or 200)}
         for row in self.server.pages("/v1/training/jobs", query, most=most):
             yield RemoteJob(self.server, row)
+
+    def table(
+        self,
+        fields: Iterable[str],
+        *,
+        most: int | None = None,
+        tags: Iterable[str] = (),
+        where: str | Iterable[str] = (),
+        **filters: Any,
+    ) -> list[dict[str, Any]]:
+        """Some fields of the jobs that `jobs` would find: `table(["id", "config.lr", "lowest.val_rmse"])`."""
+        query = bodies.list_query(filters, tags, where)
+        query |= {"fields": ",".join(fields), "page_size": min(200, most or 200)}
+        return list(self.server.pages("/v1/training/jobs", query, most=most))
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        format: str | None = None,
+        fields: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        where: str | Iterable[str] = (),
+        **filters: Any,
+    ) -> Path:
+        """All jobs that `jobs` would find as a file: CSV, JSON lines or Parquet, as the name's ending says."""
+        target = Path(path)
+        query = bodies.list_query(filters, tags, where) | {"format": format or bodies.format_of(target)}
+        if names := list(fields):
+            query["fields"] = ",".join(names)
+        return save(self.server, "/v1/training/jobs/export", query, target)
 
     def ask_many(self, verb: str, *, query: str = "", ids: Iterable[int] | None = None) -> dict[str, Any]:
         """One verb of many jobs: of those with these numbers, or the first 500 that a query finds."""

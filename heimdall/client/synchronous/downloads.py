@@ -1,17 +1,18 @@
 # Made of asynchronous/downloads.py by `make client`: change it there.
-"""The file of a checkpoint: in pieces, going on where it broke off, checked, and whole or not there at all."""
+"""Files, whole or not there at all. That of a checkpoint goes on where it broke off, and is checked."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from heimdall.client import answers, partial_files
-from heimdall.client.errors import DownloadBroken
+from heimdall.client.errors import DownloadBroken, NotHeimdall
 from heimdall.client.shapes import CheckpointFields
 from heimdall.client.synchronous.transport import ServerConnection
 
@@ -43,6 +44,35 @@ def download(
     partial_files.check(part, checkpoint)
     os.replace(part, target)
     return target
+
+
+def save(server: ServerConnection, path: str, query: Mapping[str, Any], target: Path) -> Path:
+    """An answer as a file, which is there once it is whole."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        _write(server, path, query, part)
+        os.replace(part, target)
+    except httpx.TransportError as error:
+        raise DownloadBroken(f"The connection broke: nothing was written to {target}. Ask again.") from error
+    except OSError as error:
+        raise partial_files.not_written(error, part) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def _write(server: ServerConnection, path: str, query: Mapping[str, Any], part: Path) -> None:
+    answer = server.stream(path, {}, query=query)
+    try:
+        if answer.status_code != 200:
+            content = answer.read()
+            answers.understood(answer.status_code, answer.headers, content, url=server.url(path))
+            raise NotHeimdall(f"{server.url(path)} answered {answer.status_code} in the place of a file.")
+        with open(part, "wb") as file:
+            for chunk in answer.iter_bytes(2**20):
+                file.write(chunk)
+    finally:
+        answer.close()
 
 
 def _append(
