@@ -1,5 +1,7 @@
 """`from heimdall import Client` submits, pauses, follows, reads and downloads; the async twin does the same."""
 
+import json
+
 import pytest
 
 from heimdall import AsyncClient, codec
@@ -33,6 +35,16 @@ def test_a_job_is_submitted_paused_followed_and_downloaded(client, tmp_path):
     path = job.checkpoints["final"].download(tmp_path)
     assert codec.verify(path).digest == job.checkpoints["final"].fields.digest
     assert [one.id for one in client.jobs(tags=["nightly"], status=["completed", "failed"])] == [job.id]
+    where = ["config.epochs=3", f"metric.val_loss<={job.fields.val_loss}"]
+    assert [one.id for one in client.jobs(tags=["nightly"], where=where, ordering="-metric.val_loss")] == [
+        job.id
+    ]
+    [row] = client.table(["id", "lowest.val_loss"], tags=["nightly"], where=where[0])
+    assert row == {"id": job.id, "lowest.val_loss": job.fields.best_val_loss}
+    exported = client.export(tmp_path / "jobs.jsonl", tags=["nightly"]).read_text()
+    assert json.loads(exported) == job.refresh().fields.raw
+    tried = client.try_submission("tiny", device="cpu", team=None, priority=3)
+    assert sum(tried["free_slots"].values()) > 0
 
 
 def test_refusals_are_classes_with_what_the_server_said(client):

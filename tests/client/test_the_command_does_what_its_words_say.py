@@ -87,6 +87,25 @@ def test_a_job_goes_through_its_life_by_words(heimdall, asked, logged_in, tmp_pa
     [row] = asked("ls", "--tag", "words")
     assert (row["job_name"], row["status"]) == ("caf\u00e9 \U0001f680", "completed")
     assert "caf\u00e9 \U0001f680" in heimdall("ls", "--status", "completed")[1]
+    lowest_loss = (
+        "ls",
+        "--where",
+        "config.epochs=3",
+        "-w",
+        "lowest.val_loss<99",
+        "--sort",
+        "-lowest.val_loss",
+    )
+    [row] = asked(*lowest_loss, "--tag", "words", "--columns", "id,config.step_seconds")
+    assert row == {"id": number, "config.step_seconds": 0.02}
+    code, out, _ = heimdall(*lowest_loss, "--columns", "id,lowest.val_loss")
+    assert (code, out.split()[:2]) == (0, ["ID", "lowest.val_loss"])
+    assert heimdall("ls", "--where", "config.epochs<many")[0] == exits.BAD_INPUT
+    assert heimdall("ls", "--tag", "words", "--export", "jobs.csv", "--columns", "id,config.epochs")[0] == 0
+    assert (tmp_path / "jobs.csv").read_text().splitlines() == ["id,config.epochs", f"{number},3"]
+    assert heimdall("ls", "--export", "jobs.xls")[0] == exits.BAD_INPUT
+    assert sorted(path.name for path in tmp_path.glob("*jobs*")) == ["jobs.csv"]
+
     assert asked("show", number)[0]["id"] == number
     assert "final" in heimdall("checkpoints", number)[1]
 

@@ -238,9 +238,11 @@ def test_an_answer_that_lacks_what_a_command_shows_or_never_ends_is_one_sentence
 
 
 def test_the_host_of_a_next_page_is_not_trusted():
-    assert answers.query_of("http://elsewhere/v1/training/jobs?cursor=a%3D&page_size=2") == {
-        "cursor": "a=",
-        "page_size": "2",
+    assert answers.query_of(
+        "http://elsewhere/v1/training/jobs?cursor=a%3D&where=config.a%3C1&where=config.b%3D2"
+    ) == {
+        "cursor": ["a="],
+        "where": ["config.a<1", "config.b=2"],
     }
 
 

@@ -103,6 +103,8 @@ class TrySubmissionView(ApiView):
                 "total_epochs": job.total_epochs,
                 "memory_bytes": tried.memory_bytes,
                 "waiting": tried.waiting.as_dict() if tried.waiting else None,
+                "free_slots": tried.forecast.free_slots,
+                "starts_in_seconds": tried.forecast.starts_in_seconds,
             }
         )
 

@@ -322,7 +322,14 @@ class TriedJobShape(serializers.Serializer):
     config = FreeForm(help_text="Complete, with every default.")
     total_epochs = _whole(help_text="0 where there are none.")
     memory_bytes = _whole(allow_null=True, help_text="What its recipe estimates. Null: it does not.")
-    waiting = WaitingShape(allow_null=True, help_text="When and where it would go, were it submitted now.")
+    waiting = WaitingShape(allow_null=True, help_text="Whether a node would take it at once, or why not.")
+    free_slots = serializers.DictField(
+        child=_whole(),
+        help_text="By the name of each node that may take it: its slots that are free for it now.",
+    )
+    starts_in_seconds = serializers.FloatField(
+        allow_null=True, help_text="About when, by the pace of the jobs that run. Null: that does not tell."
+    )
 
 
 @extend_schema_serializer(component_name="JobAndAnswer")

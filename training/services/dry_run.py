@@ -21,6 +21,7 @@ class TriedSubmission:
     waiting: placement.Reason | None
     memory_bytes: int | None
     """What its recipe estimates; None where it does not."""
+    forecast: placement.Forecast
 
 
 def try_submission(*, by: Any, **fields: Any) -> TriedSubmission:
@@ -28,6 +29,7 @@ def try_submission(*, by: Any, **fields: Any) -> TriedSubmission:
     with transaction.atomic():
         job = submit(by=by, **fields).job
         waiting = placement.waiting_reasons([job]).get(job.pk)
+        forecast = placement.forecast(job, waiting)
         transaction.set_rollback(True)
     estimate = registry.get(job.recipe).estimate_memory_bytes(job.config) if job.recipe else None
-    return TriedSubmission(job, waiting, estimate)
+    return TriedSubmission(job, waiting, estimate, forecast)

@@ -84,13 +84,19 @@ class AsyncClient:
         self,
         recipe: str,
         *,
+        name: str | None = None,
         config: Mapping[str, Any] | None = None,
+        description: str | None = None,
+        priority: int | None = None,
         pool: str | None = None,
+        tags: Iterable[str] | None = None,
+        team: str | None = None,
         **settings: Any,
     ) -> dict[str, Any]:
-        """What `submit` would make, without making it: config, memory, and whether a node would take it at once."""
-        body = {"job_name": recipe, "recipe": recipe, "config": {**(config or {}), **settings}}
-        return await self.server.ask("POST", "/v1/training/jobs/try", body=body | answers.given(pool=pool))
+        """What `submit` would make, without making it: config, memory, where it would run and about when."""
+        body = bodies.about(name or recipe, description, priority, pool, tags, team)
+        body |= {"recipe": recipe, "config": {**(config or {}), **settings}}
+        return await self.server.ask("POST", "/v1/training/jobs/try", body=body)
 
     async def submit_program(
         self,

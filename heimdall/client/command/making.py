@@ -22,7 +22,7 @@ from heimdall.client.command.base import (
     one_of,
     say,
 )
-from heimdall.client.command.tables import size
+from heimdall.client.command.tables import duration, size
 from heimdall.client.shapes import pairs
 from heimdall.errors import InvalidInput
 
@@ -113,7 +113,7 @@ def submit_job(
             return _made(server.submit_program(words, **about), wait, timeout, as_json)
         _refuse_what_belongs_to_programs(words, program, folder, secret)
         if dry_run:
-            return _tried(server.try_submission(words[0], config=about["config"], pool=pool), as_json)
+            return _tried(server.try_submission(words[0], **about), as_json)
         return _made(server.submit(words[0], **about), wait, timeout, as_json)
 
 
@@ -191,10 +191,17 @@ def _made(job: Any, wait: bool, timeout: float | None, as_json: bool) -> int:
 def _tried(found: dict[str, Any], as_json: bool) -> int:
     needs = f"It needs about {size(found['memory_bytes'])}. " if found["memory_bytes"] else ""
     why = (found["waiting"] or {}).get("message", "")
-    say(
-        found, f"It would be accepted. {needs}{why}\n{json.dumps(found['config'], indent=2)}", as_json=as_json
-    )
+    config = json.dumps(found["config"], indent=2)
+    say(found, f"It would be accepted. {needs}{why}{_where_and_when(found)}\n{config}", as_json=as_json)
     return 0
+
+
+def _where_and_when(found: dict[str, Any]) -> str:
+    """As far as the server knows; an older one does not tell."""
+    where, seconds = found.get("free_slots"), found.get("starts_in_seconds")
+    nodes = ", ".join(f"{name} ({free} free)" for name, free in where.items()) if where else ""
+    about = f" It would run on {nodes}." if nodes else ""
+    return f"{about} It starts in about {duration(seconds)}." if seconds else about
 
 
 def _refuse_what_belongs_to_programs(
