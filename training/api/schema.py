@@ -86,7 +86,8 @@ def exported_jobs() -> dict[Any, Any]:
     del found[200]
     for media_type, _ in FORMATS.values():
         kind = media_type.partition(";")[0]
-        found[200, kind] = OpenApiResponse(OpenApiTypes.BINARY, description="A file, sent as it is made.")
+        shape = OpenApiTypes.ANY if kind == "application/json" else OpenApiTypes.BINARY
+        found[200, kind] = OpenApiResponse(shape, description="A file, sent as it is made.")
     return found
 
 

@@ -10,10 +10,19 @@ from training.lifecycle import JobType, Status
 from training.presentation.exports import FORMATS
 from training.presentation.params import Day, Number, Param
 from training.queries import FIELDS
-from training.queries.columns import LONGEST_NAME, MOST, PATTERN, Column, Comparison, bounded
+from training.queries.columns import (
+    CONDITION_PATTERN,
+    LONGEST_NAME,
+    MOST,
+    PATTERN,
+    Column,
+    Comparison,
+    bounded,
+)
 from training.queries.job_list import JobQuery, beginning_of
 from training.queries.keyset import ORDERING_PATTERN, SORTABLE, is_ordering
 
+MOST_FIELDS = len(FIELDS) + MOST
 LONGEST_CONDITION = 2 * LONGEST_NAME + 20
 
 
@@ -31,7 +40,7 @@ class Where(Param):
         return [Comparison.read(value) for value in values]
 
     def one_schema(self) -> dict[str, Any]:
-        return {"type": "string", "maxLength": LONGEST_CONDITION, "pattern": f"^{PATTERN}[<>=]"}
+        return {"type": "string", "maxLength": LONGEST_CONDITION, "pattern": CONDITION_PATTERN}
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,7 @@ FILTERS: tuple[Param, ...] = (
         "lowest.val_rmse<2, highest.accuracy>0.9, config.optimizer=adam. Each is a parameter of its own, too: "
         "config.learning_rate__lt=0.1 (__lt, __lte, __gt, __gte, or none of them).",
         many=True,
+        most=MOST,
     ),
     Ordering(
         "ordering",
@@ -86,8 +96,8 @@ class Fields(Param):
                 f"There is no field {unknown[0][:60]!r}. There are: {', '.join(FIELDS)}; and columns that begin with "
                 "config., metric., lowest. or highest."
             )
-        if len(names) > len(FIELDS) + MOST:
-            raise ValueError(f"At most {len(FIELDS) + MOST} fields.")
+        if len(names) > MOST_FIELDS:
+            raise ValueError(f"At most {MOST_FIELDS} fields.")
         return names
 
     def one_schema(self) -> dict[str, Any]:
@@ -103,6 +113,7 @@ FIELDS_PARAM = Fields(
     "Only these fields of each job, and columns such as config.learning_rate, metric.val_rmse (the newest value), "
     "lowest.val_rmse, highest.accuracy. The answer then has the media type application/vnd.heimdall.fields+json.",
     many=True,
+    most=MOST_FIELDS,
 )
 FORMAT = Param("format", "As what kind of file.", default="csv", choices=tuple(FORMATS))
 

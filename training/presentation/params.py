@@ -25,6 +25,7 @@ class Param:
     choices: tuple[str, ...] = ()
     many: bool = False  # may be given several times, or with commas
     longest: int = 200
+    most: int | None = None  # values, where there may be many
     schema: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def read(self, values: list[str]) -> Any:
@@ -59,7 +60,8 @@ class Param:
         one = self.one_schema() | (
             {"default": self.default} if self.default is not None and not self.many else {}
         )
-        schema = {"type": "array", "items": one, "minItems": 1} if self.many else one
+        bounds = {"minItems": 1} | ({"maxItems": self.most} if self.most else {})
+        schema = {"type": "array", "items": one} | bounds if self.many else one
         return OpenApiParameter(
             self.name, schema, description=self.description, explode=True if self.many else None
         )

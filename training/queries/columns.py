@@ -36,7 +36,12 @@ SOURCES = {
     "lowest": Source(_METRICS, "name", ("lowest",)),
     "highest": Source(_METRICS, "name", ("highest",)),
 }
-PATTERN = rf"({'|'.join(SOURCES)})\.[^\u0000<>=,]{{1,{LONGEST_NAME}}}"
+NAME_PATTERN = rf"\.[^\u0000\s<>=,][^\u0000<>=,]{{0,{LONGEST_NAME - 1}}}"
+PATTERN = rf"({'|'.join(SOURCES)}){NAME_PATTERN}"
+CONDITION_PATTERN = (
+    rf"^(config{NAME_PATTERN}=[^\u0000\n]{{0,{ConfigValue.TEXT_LENGTH}}}"
+    rf"|{PATTERN}(<=|>=|<|>|=)-?[0-9]{{1,15}}(\.[0-9]{{1,9}})?)$"
+)
 SIGNS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 RULE = (
     "Give a column, one of < <= > >= = and a value, such as config.learning_rate<0.1, metric.val_rmse<=3 or "

@@ -132,6 +132,14 @@ def _chips(filters: Filters) -> Any:
             }
 
 
+def _orders(ordering: str) -> list[tuple[str, str]]:
+    """Those of the menu, and the one of the address where it is by a column."""
+    others = (
+        [(ordering, _order_in_words(ordering).capitalize())] if is_column(ordering.removeprefix("-")) else []
+    )
+    return [*ORDERS, *others]
+
+
 def _order_in_words(ordering: str) -> str:
     if ordering in {NEWEST, *COLUMNS}:
         return ""
@@ -164,7 +172,7 @@ def _choices(user: Any, filters: Filters) -> dict[str, Any]:
         "my_teams": mine,
         "pools": _with(_pools(), filters.pool),
         "since": [(value, label) for value, (label, _) in SINCE.items()],
-        "orders": ORDERS,
+        "orders": _orders(filters.ordering),
     }
 
 
