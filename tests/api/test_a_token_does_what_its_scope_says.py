@@ -17,19 +17,19 @@ SCOPES = ("report", "read", "act", "submit", "admin")
 NARROWEST = {
     "read": """
         show_about show_me list_jobs show_job list_metrics list_events list_logs show_curve list_checkpoints
-        show_checkpoint download_checkpoint show_artifact list_datasets show_dataset list_samples list_recipes
-        show_recipe list_nodes show_node list_views list_subscriptions show_subscription list_deliveries show_watch
-        show_program_code download_program_code list_tokens
+        show_checkpoint download_checkpoint show_artifact list_datasets show_dataset list_dataset_samples list_recipes
+        show_recipe list_nodes show_node list_views list_subscriptions show_subscription list_subscription_deliveries show_watch
+        show_program_code download_program_code list_tokens export_jobs
     """,
     "act": "pause_job resume_job cancel_job ask_many_jobs locate_with_job",
     "submit": """
-        submit_job try_submission clone_job extend_job fork_job check_job restart_job change_job pin_checkpoint
+        submit_job try_submission clone_job extend_job fork_job check_job restart_job change_job change_checkpoint
         upload_program_code
     """,
     "admin": """
         discard_job delete_job delete_dataset drain_node undrain_node remove_node save_view change_view delete_view
-        make_subscription change_subscription delete_subscription renew_subscription_secret test_subscription
-        send_delivery_again watch_job unwatch_job make_token revoke_token
+        add_subscription change_subscription delete_subscription renew_subscription_secret test_subscription
+        send_subscription_delivery_again watch_job unwatch_job make_token revoke_token
     """,
 }
 TAKES = {name: scope for scope, names in NARROWEST.items() for name in names.split()}

@@ -150,7 +150,7 @@ def test_every_column_can_be_walked_there_and_back(client, monkeypatch):
     values = columns_of(everything)
     assert any(isinstance(value, str) for value in values.values())
     orderings = [sign + column for column in BY_COLUMNS for sign in ("", "-")]
-    for ordering, few, filters in itertools.product(orderings, (*FEW[1:], 10_000), ("", "&status=completed")):
+    for ordering, few, filters in itertools.product(orderings, FEW[1:], ("", "&status=completed")):
         only_few_are_looked_at(monkeypatch, few)
         there = walked(client, f"{URL}?page_size=4&ordering={ordering}{filters}", "next")
         shown = [job for page in there for job in page["results"]]
