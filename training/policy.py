@@ -57,6 +57,7 @@ class Right(StrEnum):
 _RIGHT_FOR: dict[Verb | str, Right] = {
     SEE: Right.READ,
     EDIT: Right.SUBMIT,
+    REPORT: Right.REPORT,
     Verb.RESTART: Right.SUBMIT,
 } | dict.fromkeys((Verb.PAUSE, Verb.RESUME, Verb.CANCEL), Right.ACT)
 _READ_AND_ACT = frozenset({Right.READ, Right.ACT})
@@ -95,6 +96,8 @@ def may(actor: Actor, verb: Verb | str, job: TrainingJob) -> bool:
         return False
     if right_for(verb) not in rights_of(actor):
         return False
+    if (bound := getattr(actor, "_heimdall_job", None)) is not None:
+        return bound == job.pk
     if actor.is_superuser or job.owner_id == actor.pk:
         return True
     if verb in TEAM_VERBS and job.team_id is not None and job.team_id in _group_ids(actor):
@@ -104,9 +107,11 @@ def may(actor: Actor, verb: Verb | str, job: TrainingJob) -> bool:
 
 def require(actor: Actor, verb: Verb | str, job: TrainingJob) -> None:
     """Raise NotFound for a job the actor cannot see and NotAllowed for a verb the actor has no right to."""
+    if may(actor, verb, job):
+        return
     if not may(actor, SEE, job):
         raise NotFound(f"There is no job {job.pk}.")
-    if not may(actor, verb, job):
+    if verb != SEE:
         if right_for(verb) not in rights_of(actor):
             raise NotAllowed(narrow(right_for(verb)))
         raise NotAllowed(f"You may see job {job.pk}, but not {verb} it: its owner and administrators may.")
@@ -116,20 +121,6 @@ def narrow(needed: Right) -> str:
     """What a program is told whose token has not got this right."""
     enough = [scope for scope in SCOPES_OF_PEOPLE if needed in RIGHTS_OF_SCOPE[scope]]
     return f"The scope of this token does not allow this; use one with the scope {' or '.join(enough)}."
-
-
-def require_reporting(actor: Actor, job: TrainingJob) -> None:
-    """That the actor may say what the job's training measured: its own token, its owner and administrators may."""
-    if isinstance(actor, System):
-        return
-    bound = getattr(actor, "_heimdall_job", None)
-    if bound is None and not actor.is_superuser and job.owner_id != actor.pk:
-        require(actor, SEE, job)
-        raise NotAllowed(f"Job {job.pk} is reported of by its owner and by administrators.")
-    if bound is not None and bound != job.pk:
-        raise NotFound(f"There is no job {job.pk}.")
-    if Right.REPORT not in rights_of(actor):
-        raise NotAllowed(narrow(Right.REPORT))
 
 
 def may_change_dataset(actor: Actor, dataset: Dataset) -> bool:

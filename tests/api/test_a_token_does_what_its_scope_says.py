@@ -8,23 +8,26 @@ import pytest
 from django.test import Client
 
 from tests.support.tokens import bearer
-from training import policy
+from training import policy, services
 from training.live.logins import Credential, look_up
 from training.services import tokens
 
+JOBS = "/v1/training/jobs"
 SCOPES = ("report", "read", "act", "submit", "admin")
 # The narrowest scope that may. Whoever adds an operation says here what it takes.
 NARROWEST = {
     "read": """
         show_about show_me list_jobs show_job list_metrics list_events list_logs show_curve list_checkpoints
         show_checkpoint download_checkpoint show_artifact list_datasets show_dataset list_dataset_samples list_recipes
-        show_recipe list_nodes show_node list_views list_subscriptions show_subscription list_subscription_deliveries show_watch
+        show_recipe
+        list_nodes show_node list_views list_subscriptions show_subscription list_subscription_deliveries
+        show_watch
         show_program_code download_program_code list_tokens export_jobs
     """,
     "act": "pause_job resume_job cancel_job ask_many_jobs locate_with_job",
     "submit": """
         submit_job try_submission clone_job extend_job fork_job check_job restart_job change_job change_checkpoint
-        upload_program_code
+        upload_program_code begin_external_job make_token_of_job
     """,
     "admin": """
         discard_job delete_job delete_dataset drain_node undrain_node remove_node save_view change_view delete_view
@@ -33,10 +36,10 @@ NARROWEST = {
     """,
 }
 TAKES = {name: scope for scope, names in NARROWEST.items() for name in names.split()}
+REPORTS = {"report_metrics", "end_external_job"}  # for the token of a job, and from `submit` on
 # The verbs of one job, where `may` alone decides: what a socket and a list offer, and each of many jobs.
 VERBS = """
          see  pause  resume  cancel  restart  edit  discard  delete
-report   -    -      -       -       -        -     -        -
 read     yes  -      -       -       -        -     -        -
 act      yes  yes    yes     yes     -        -     -        -
 submit   yes  yes    yes     yes     yes      yes   -        -
@@ -69,7 +72,7 @@ def operations(headers) -> dict[str, tuple[str, str]]:
 
 def test_each_operation_is_open_to_the_scopes_of_the_table(headers_of, make_job):
     known, job = operations(headers_of("admin")), make_job(status="queued")
-    assert set(known) == set(TAKES)
+    assert set(known) == set(TAKES) | REPORTS
     for scope in SCOPES:
         allowed = {
             name
@@ -77,6 +80,7 @@ def test_each_operation_is_open_to_the_scopes_of_the_table(headers_of, make_job)
             if not is_too_narrow(method, re.sub(r"\{\w+\}", str(job.pk), path), headers_of(scope))
         }
         expected = {name for name, least in TAKES.items() if SCOPES.index(scope) >= SCOPES.index(least)}
+        expected |= REPORTS if scope in {"report", "submit", "admin"} else set()
         assert allowed - {"make_token"} == expected - {"make_token"}, scope
 
 
@@ -111,34 +115,47 @@ def test_of_many_jobs_each_is_asked_only_what_the_scope_allows(alice, make_job):
     assert "use one with the scope submit or admin" in refused["error"]["message"]
 
 
-def test_a_token_of_a_job_reports_of_it_alone_and_only_while_its_attempt_holds(make_job, alice):
-    job, other = make_job(status="running"), make_job(status="running")
-    value = tokens.issue_job_token(job)
-    actor = tokens.person_with(value)
-    policy.require_reporting(actor, job)
-    with pytest.raises(policy.NotFound):
-        policy.require_reporting(actor, other)
+def test_a_token_of_a_job_reports_for_it_alone_and_only_while_its_attempt_holds(alice):
+    job, other = (services.begin_external(by=alice, job_name=name).job for name in ("one", "other"))
+    headers = bearer(alice, "submit")
+
+    def issued(number):
+        answer = Client().post(f"{JOBS}/{number}/token", content_type="application/json", headers=headers)
+        return answer.json()["token"]
+
+    def report(number, value, step):
+        body = {"rows": [{"step": step, "values": {"loss": 0.5}}]}
+        about = {"content_type": "application/json", "headers": {"Authorization": f"Bearer {value}"}}
+        return Client().post(f"{JOBS}/{number}/metrics", body, **about).status_code
+
+    value = issued(job.pk)
+    assert [report(one.pk, value, 1) for one in (job, other)] == [200, 404]
+    assert Client().get(f"{JOBS}/{job.pk}", headers={"Authorization": f"Bearer {value}"}).status_code == 403
     assert look_up(Credential("token", value)) is None
-    assert not tokens.tokens_of(alice).exists()
+    assert not tokens.tokens_of(alice).exclude(name__startswith="tests").exists()
 
-    newer = tokens.issue_job_token(job)
-    assert tokens.person_with(value) is None
-    type(job).objects.filter(pk=job.pk).update(attempt=job.attempt + 1)
-    assert tokens.person_with(newer) is None
-    kept = tokens.issue_job_token(other)
+    newer = issued(job.pk)
+    assert [report(job.pk, one, 2) for one in (value, newer)] == [401, 200]
+    services.end_external(job, by=alice, outcome="completed")
+    assert report(job.pk, newer, 3) == 401
+    kept = issued(other.pk)
     assert tokens.forget_job_tokens() == 1
-    assert tokens.person_with(kept) is not None
+    assert report(other.pk, kept, 1) == 200
 
 
-def test_who_reports_of_a_job_with_a_token_of_their_own(make_job, alice, bob, mallory, admin_user):
-    job = make_job(status="running")
-    for person in (alice, admin_user, policy.bind_scope(alice, "submit")):
-        policy.require_reporting(person, job)
-    for person, refusal in ((bob, policy.NotAllowed), (mallory, policy.NotFound)):
-        with pytest.raises(refusal):
-            policy.require_reporting(person, job)
-    with pytest.raises(policy.NotAllowed, match="use one with the scope submit or admin"):
-        policy.require_reporting(policy.bind_scope(alice, "act"), job)
+def test_only_whoever_may_report_gets_a_token_for_it(alice, bob, mallory, make_job):
+    job, ours = (
+        services.begin_external(by=alice, job_name="x", team=bob.groups.get()).job,
+        make_job(status="running"),
+    )
+    asked = [(bob, "admin", job), (mallory, "admin", job), (alice, "act", job), (alice, "submit", ours)]
+    found = [
+        Client()
+        .post(f"{JOBS}/{one.pk}/token", content_type="application/json", headers=bearer(person, scope))
+        .status_code
+        for person, scope, one in asked
+    ]
+    assert found == [403, 404, 403, 409]
 
 
 def test_a_token_is_made_listed_and_revoked_over_rest(alice, bob):

@@ -108,7 +108,7 @@ def test_an_older_database_gets_them_and_its_tokens_keep_what_they_may(make_job,
     before, configs = kept(job), set(ConfigValue.objects.values_list("path", "number", "text"))
     assert before["loss"][0] is None
     assert configs
-    call_command("migrate", "training", "0006", verbosity=0)
+    call_command("migrate", "training", "0008", verbosity=0)
     try:
         with connection.cursor() as cursor:
             cursor.execute(

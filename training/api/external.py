@@ -142,6 +142,7 @@ class ReportingView(ApiView):
 
 
 class ExternalJobsView(ApiView):
+    needs = {"POST": policy.Right.SUBMIT}
     takes_key = True
 
     @document(
@@ -160,6 +161,8 @@ class ExternalJobsView(ApiView):
 
 
 class MetricsView(MetricListView, ReportingView):
+    needs = {"POST": policy.right_for(policy.REPORT)}
+
     @document(
         "report_metrics",
         "Report what a training that runs somewhere else measured and printed",
@@ -173,6 +176,8 @@ class MetricsView(MetricListView, ReportingView):
 
 
 class EndView(ReportingView):
+    needs = {"POST": policy.right_for(policy.REPORT)}
+
     @document(
         "end_external_job",
         "Say that a training that runs somewhere else is over",

@@ -9,9 +9,9 @@ from rest_framework import serializers as rest
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from training import policy
+from training import policy, services
 from training.api import pagination, serializers
-from training.api.base import ApiView, given
+from training.api.base import ApiView, find_job, given
 from training.api.schema import answers, document
 from training.errors import NotFound
 from training.models import ApiToken
@@ -45,6 +45,13 @@ class TokenWithValue(TokenShape):
     token = rest.CharField(help_text="Its value, which is shown this once.")
 
 
+@extend_schema_serializer(component_name="JobToken")
+class JobTokenShape(rest.Serializer):
+    token = rest.CharField(
+        help_text="Its value, which is shown this once. The one before is refused from now on."
+    )
+
+
 class TokenListView(ApiView):
     @document(
         "list_tokens",
@@ -76,6 +83,23 @@ class TokenDetailView(ApiView):
             raise NotFound(f"You have no token {str(pk)[:20]}.")
         tokens.revoke_token(token)
         return Response(status=204)
+
+
+class JobTokenView(ApiView):
+    """Such a token makes none itself."""
+
+    needs = {"POST": policy.Right.SUBMIT}
+
+    @document(
+        "make_token_of_job",
+        "Make the token with which an external job's training reports, and which does nothing else",
+        body=serializers.NoOptions,
+        answers=answers(201, JobTokenShape, 403, 404, 409, 413, 415, 429),
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        given(request, serializers.NoOptions)
+        value = services.issue_token(find_job(request, pk), by=request.user)
+        return Response({"token": value}, status=201, headers={"Cache-Control": "no-store"})
 
 
 def _shape(token: ApiToken) -> dict[str, Any]:

@@ -61,6 +61,7 @@ urlpatterns = [
     path(f"{JOB}/clone", forks.CloneView.as_view(), name="clone"),
     path(f"{JOB}/extend", forks.ExtendView.as_view(), name="extend"),
     path(f"{JOB}/fork", forks.ForkView.as_view(), name="fork"),
+    path(f"{JOB}/token", tokens.JobTokenView.as_view(), name="job-token"),
     path(f"{JOB}/locate", locating.LocateView.as_view(), name="locate"),
     path(f"{JOB}/artifact", datasets.ArtifactView.as_view(), name="artifact"),
     path("training/code", code.CodeView.as_view(), name="code"),

@@ -64,7 +64,13 @@ from training.services.dry_run import try_submission
 from training.services.editing import edit, edit_version, pin
 from training.services.exactness import check_word, is_check
 from training.services.extending import about_the_schedule, extend, extend_dataset, why_not_extendable
-from training.services.external import OutsideReport, begin_external, end_external, report_external
+from training.services.external import (
+    OutsideReport,
+    begin_external,
+    end_external,
+    issue_token,
+    report_external,
+)
 from training.services.failing import crash, fail
 from training.services.forks import clone, fork
 from training.services.idempotency import answer_once, answer_slow_request_once, forget_answers
@@ -158,6 +164,7 @@ __all__ = [
     "import_bundle",
     "is_check",
     "is_program",
+    "issue_token",
     "jobs_for",
     "join_installation",
     "keep_code",

@@ -25,7 +25,8 @@ from training import fields, policy
 from training.errors import LimitReached, TransitionRefused
 from training.lifecycle import Answer, JobType, Status, Verb
 from training.models import Attempt, Metric, TrainingJob
-from training.services import limits, outbox
+from training.services import limits, outbox, tokens
+from training.services.column_values import index_config
 from training.services.editing import index_tags
 from training.services.leases import close_attempt
 from training.services.reporting import Report, columns_of, num_log_characters, write_report
@@ -101,6 +102,7 @@ def begin_external(
         )
         job.refresh_from_db()
         index_tags(job)
+        index_config(job)
         Attempt.objects.create(job=job, number=1, node_name=place or "elsewhere")
         where = f"on {place}" if place else "somewhere else"
         event = add_event(job, "submit", f"Begun by {by}: it is trained {where} and reports here.", by=by)
@@ -167,6 +169,12 @@ def _end(job: TrainingJob, verb: Verb, by: Any, message: str) -> Result:
     move(job, verb, by=by, message=sentence, changes=changes)
     close_attempt(job, job.attempt, verb, detail=changes.get("error_message", ""))
     return Result(job, Answer.DONE, f"Job {job.pk} is {job.status}.")
+
+
+def issue_token(job: TrainingJob, *, by: Any) -> str:
+    """The value of a token that reports for this job and does nothing else, until the job is over."""
+    with transaction.atomic():
+        return tokens.issue_job_token(_reporting_job(job, by))
 
 
 def _external_job(job: TrainingJob, by: Any) -> TrainingJob:

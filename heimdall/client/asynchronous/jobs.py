@@ -198,6 +198,10 @@ class AsyncRemoteJob(NotebookCard):
 
     # Helpers.
 
+    async def reporting_token(self) -> str:
+        """For the machine that an external job is trained on: a token that reports for this job and nothing else."""
+        return (await self._server.ask("POST", self._path("/token")))["token"]
+
     def _path(self, more: str = "") -> str:
         return f"/v1/training/jobs/{self.fields.id}{more}"
 

@@ -46,7 +46,7 @@ def fill(apps, schema_editor):
 
 class Migration(migrations.Migration):
 
-    dependencies = [('training', '0007_scopes_of_tokens')]
+    dependencies = [('training', '0009_scopes_of_tokens')]
 
     operations = [
         migrations.CreateModel(

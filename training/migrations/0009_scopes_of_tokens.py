@@ -17,7 +17,7 @@ def admin_is_full(apps, schema_editor):
 
 class Migration(migrations.Migration):
 
-    dependencies = [('training', '0006_exactness_checks')]
+    dependencies = [('training', '0008_external_jobs')]
 
     operations = [
         migrations.RemoveConstraint('apitoken', 'a_token_has_a_known_scope'),
