@@ -110,7 +110,7 @@ def compiled(tmp_path):
     (tmp_path / "node_modules").symlink_to(PACKAGES)
     (tmp_path / "globals.d.ts").write_text("declare const process: { argv: string[] };\n")
     shutil.copy(PROGRAM, tmp_path)
-    run_tool(tmp_path, "openapi-typescript", "schema.json", "-o", "schema.ts")
+    run_tool(tmp_path, "openapi-typescript", "schema.json", "-o", "schema.ts", "--default-non-nullable=false")
     text = PROGRAM.read_text().replace('"./schema"', '"./schema.js"')
     (tmp_path / "client.ts").write_text(text)
     run_tool(tmp_path, "tsc", *TSC, "client.ts", "globals.d.ts")
