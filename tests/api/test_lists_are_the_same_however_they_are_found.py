@@ -32,9 +32,9 @@ FILTERS = (
     "search=beam&tags=red",
     "search=be&recipe=tiny",
     "search=7",
-    "config.samples=40",
-    "config.samples__gt=30&config.samples__lte=50&status=completed",
-    "where=config.step_seconds>0&where=config.samples<60",
+    "config.samples=30",
+    "config.samples__gt=10&config.samples__lte=20&status=completed",
+    "where=config.step_seconds>0&where=config.samples<30",
     "config.kind=b",
     "config.kind=7&tags=red",
     "metric.val_rmse__lt=2.5",
@@ -56,7 +56,7 @@ def jobs(make_job, bob, mallory, team):
         job = make_job(job_name="beam" if number % 3 else f"other {number % 4}", status=status, **whose)
         names = [name for name, every in (("red", 2), ("blue", 3)) if number % every == 0]
         Tag.objects.bulk_create([Tag(job=job, name=name) for name in names])
-        job.config |= {"samples": 10 * (number % 5), "step_seconds": number % 3, "kind": kinds[number % 7]}
+        job.config |= {"samples": 10 * (number % 4), "step_seconds": number % 3, "kind": kinds[number % 7]}
         job.config_values.all().delete()
         index_config(job)
         for value in (4 - number % 4, number % 3, number % 5 or None) if number % 6 else ():

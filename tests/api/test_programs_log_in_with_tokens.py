@@ -136,5 +136,5 @@ def test_a_command_makes_lists_and_revokes_them(alice, bob):
     assert ended.value.code == 5
     assert run("revoke", "night sweep", "ci", "--as", "alice") == "Revoked night sweep.\nRevoked ci."
     assert [status(f"Bearer {one}") for one in (value, made["token"])] == [401, 401]
-    with pytest.raises(CommandError, match="no scope; there are: read, full"):
+    with pytest.raises(CommandError, match="no scope; there are: read, act, submit, admin"):
         run("create", "x", "--scope", "root", "--as", "alice")

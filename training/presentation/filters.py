@@ -85,7 +85,7 @@ FILTERS: tuple[Param, ...] = (
 
 
 @dataclass(frozen=True)
-class Fields(Param):
+class FieldNames(Param):
     """Names of a job's fields, and of columns such as config.learning_rate and lowest.val_rmse."""
 
     def read(self, values: list[str]) -> list[str]:
@@ -108,7 +108,7 @@ class Fields(Param):
         }
 
 
-FIELDS_PARAM = Fields(
+FIELDS_PARAM = FieldNames(
     "fields",
     "Only these fields of each job, and columns such as config.learning_rate, metric.val_rmse (the newest value), "
     "lowest.val_rmse, highest.accuracy. The answer then has the media type application/vnd.heimdall.fields+json.",

@@ -23,7 +23,8 @@ FIELDS = (
     "phase", "attempt", "config", "current_epoch", "total_epochs", "current_step", "total_steps",
     "progress_percent", "eta_seconds", "train_loss", "val_loss", "metrics", "learning_rate", "best_epoch",
     "best_val_loss", "error_code", "error_message", "checkpoint", "environment", "approximate",
-    "event_seq", "created_at", "queued_at", "started_at", "completed_at", "updated_at", "verbs",
+    "event_seq", "heard_at", "created_at", "queued_at", "started_at", "completed_at", "updated_at",
+    "verbs",
 )  # fmt: skip
 PROMISES = ("exact", "not shown to be exact", "its own checkpoints", "none")
 

@@ -28,6 +28,7 @@ claiming.py       the best queued job for a slot
 leases.py         the lease and its fenced UPDATE
 reporting.py      what a supervisor reports while it trains, and what it is asked to do
 metrics.py        rows of metrics, and blocks of them folded together
+column_values.py  what jobs are filtered and sorted by: values of configs, and of metrics
 bad_losses.py     one event where the loss is not a number any more
 checkpoints.py    a stored file becomes the job's checkpoint; a bad one is set aside
 landing.py        landed, completed, handed back
