@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -135,6 +136,7 @@ def modules() -> list[tuple[str, Path]]:
     return found
 
 
+@cache
 def imported_by(path: Path, name: str) -> set[str]:
     """Dotted names of the modules that a file imports, anywhere in it; TYPE_CHECKING included."""
     found = set()
@@ -161,6 +163,7 @@ def imported_by(path: Path, name: str) -> set[str]:
     return found
 
 
+@cache
 def is_module(name: str) -> bool:
     path = ROOT / Path(*name.split("."))
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
