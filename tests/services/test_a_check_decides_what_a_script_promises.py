@@ -109,9 +109,9 @@ def test_the_page_of_a_check_shows_its_findings_and_its_log_no_line_of_ours(admi
     services.complete(attempt, None)
     page = html(client.get(f"/jobs/{check.pk}/"))
     shown = words(page)
-    found = "Found Because. Steps trained 30 Stopped after step 14, 29 Stopped after step 1 Without the generators noticed"
+    found = "Found Because. Steps trained 30 Stopped after step 14, 29 Stopped after step 1 Without the generators"
     assert (
-        f"Exact the script of job {job.pk} {found} Without the schedule not noticed : the result is the same"
+        f"Exact the script of job {job.pk} {found} noticed Without the schedule not noticed : the result is the same"
         in shown
     )
     assert "On H200, torch 2.13.0" in shown
