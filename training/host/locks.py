@@ -9,7 +9,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -102,6 +102,43 @@ def hold_free_slot() -> Iterator[int | None]:
                 lock.release()
             return
     yield None
+
+
+def gang_lock() -> FileLock:
+    """Held by the one supervisor of this host that waits for further slots: two would wait for each other."""
+    return FileLock(folder() / "gang.lock")
+
+
+@contextmanager
+def hold_slots(
+    slots: Iterable[int], *, seconds: float, give_up: Callable[[], bool]
+) -> Iterator[dict[int, FileLock] | None]:
+    """Hold these slots beside one's own, all or none: their locks, or None where some were not free in time.
+
+    Whoever finds that another supervisor of the host waits for slots gets none, and is to leave its own to that one.
+    """
+    turn = gang_lock()
+    if not turn.acquire():
+        yield None
+        return
+    locks = {slot: slot_lock(slot) for slot in slots}
+    try:
+        try:
+            is_held = _acquire_all(locks.values(), time.monotonic() + seconds, give_up)
+        finally:
+            turn.release()
+        yield locks if is_held else None
+    finally:
+        for lock in locks.values():
+            lock.release()
+
+
+def _acquire_all(locks: Iterable[FileLock], deadline: float, give_up: Callable[[], bool]) -> bool:
+    for lock in locks:
+        while not lock.acquire():
+            if time.monotonic() > deadline or give_up():
+                return False
+    return True
 
 
 def supervisors() -> dict[int, int]:

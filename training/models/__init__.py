@@ -1,7 +1,7 @@
 """The rows that are the truth. Statuses, stops, attempts and checkpoint pointers are written by `services` alone.
 
 jobs.py           jobs, and the tags that they are found by
-attempts.py       each claim of a job by a supervisor, from claim to landing
+attempts.py       each claim of a job by a supervisor, from claim to landing, and the slots of its ranks
 checkpoints.py    one row a durable file
 datasets.py       synthetic datasets and their shards
 code.py           the code of programs, and who brought it
@@ -23,7 +23,7 @@ choices.py        the choices of a field, from an enumeration of the lifecycle
 """
 
 from training.models.answers import KEY_LENGTH, KeptAnswer
-from training.models.attempts import WAIT_BUCKETS, Attempt
+from training.models.attempts import WAIT_BUCKETS, Attempt, HeldSlot
 from training.models.checkpoints import Checkpoint
 from training.models.checks import ExactnessCheck
 from training.models.code import BroughtCode, CodeArchive
@@ -57,6 +57,7 @@ __all__ = [
     "Delivery",
     "Event",
     "ExactnessCheck",
+    "HeldSlot",
     "Installation",
     "KeptAnswer",
     "LogChunk",

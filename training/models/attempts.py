@@ -34,6 +34,14 @@ class Attempt(models.Model):
     )
     node_name = models.CharField(max_length=200)
     slot = models.PositiveSmallIntegerField(default=0)
+    ranks = models.PositiveSmallIntegerField(default=1, help_text="Processes that train together.")
+    rank_devices = models.JSONField(
+        default=list, blank=True, help_text="Of several ranks: the node, the slot and the device of each."
+    )
+    fills = models.BooleanField(
+        default=False,
+        help_text="It took a slot that a job of several devices waits for, and makes room when that can start.",
+    )
     boot_id = models.CharField(max_length=64, blank=True, help_text="The node's boot that it ran under.")
     supervisor_pid = models.PositiveIntegerField(default=0)
     supervisor_started_at = models.FloatField(
@@ -77,3 +85,23 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.number} of job {self.job_id}"
+
+    @property
+    def slots(self) -> list[int]:
+        """Of its own node, in the order of the ranks that compute there."""
+        return [row["slot"] for row in self.rank_devices if row["node"] == self.node_name] or [self.slot]
+
+
+class HeldSlot(models.Model):
+    """A slot that an attempt of several ranks holds: from the claim's transaction to that of the attempt's end."""
+
+    attempt = models.ForeignKey(Attempt, on_delete=models.CASCADE, related_name="held_slots")
+    node = models.ForeignKey("Node", on_delete=models.CASCADE, related_name="held_slots")
+    slot = models.PositiveSmallIntegerField()
+
+    class Meta:
+        ordering = ["node_id", "slot"]
+        constraints = [models.UniqueConstraint(fields=["node", "slot"], name="each_slot_is_held_once")]
+
+    def __str__(self) -> str:
+        return f"slot {self.slot} of node {self.node_id}"

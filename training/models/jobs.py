@@ -86,6 +86,17 @@ class TrainingJob(models.Model):
         default="",
         help_text="Only nodes of this pool take it; empty: any node.",
     )
+    fewest_devices = models.PositiveSmallIntegerField(
+        default=1, help_text="The fewest slots of one host that it can train on."
+    )
+    most_devices = models.PositiveSmallIntegerField(
+        default=1, help_text="The most slots of one host that it makes use of."
+    )
+    num_hosts = models.PositiveSmallIntegerField(default=1, help_text="Hosts that it trains on together.")
+    is_gang = models.BooleanField(
+        default=False, help_text="It needs several slots at once, and may have to wait for them."
+    )
+    ranks = models.PositiveSmallIntegerField(default=1, help_text="Of its newest attempt: one a device.")
 
     status = models.CharField(max_length=10, choices=choices(Status), default=Status.QUEUED)
     stop = models.CharField(max_length=10, choices=choices(Stop), blank=True, default=Stop.NONE)
@@ -198,6 +209,14 @@ class TrainingJob(models.Model):
                 name="progress_within_bounds",
             ),
             models.CheckConstraint(
+                condition=Q(fewest_devices__gte=1, most_devices__gte=F("fewest_devices"), num_hosts__gte=1)
+                & (
+                    Q(is_gang=False, fewest_devices=1, num_hosts=1)
+                    | Q(is_gang=True) & (Q(fewest_devices__gt=1) | Q(num_hosts__gt=1))
+                ),
+                name="a_gang_needs_several_slots",
+            ),
+            models.CheckConstraint(
                 condition=Q(job_type="external", recipe="", code__isnull=True)
                 | (~Q(job_type="external") & Q(recipe="", code__isnull=False))
                 | (~Q(job_type="external") & ~Q(recipe="") & Q(code__isnull=True)),
@@ -216,6 +235,12 @@ class TrainingJob(models.Model):
                 fields=["status", "-priority", "queued_at", "id", "pool"],
                 condition=Q(status="queued"),
                 name="jobs_in_queue",
+            ),
+            # Each claim asks whether one of these goes first: mostly there is none.
+            models.Index(
+                fields=["is_gang", "-priority", "queued_at", "id", "pool"],
+                condition=Q(status="queued", is_gang=True),
+                name="gangs_in_queue",
             ),
             models.Index(fields=["lease_expires_at"], condition=Q(status="running"), name="jobs_running"),
             models.Index(fields=["-updated_at"], condition=Q(status="paused"), name="jobs_paused"),

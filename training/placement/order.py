@@ -5,6 +5,9 @@ The claim and the reasons why a job waits read the same expressions.
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
@@ -21,6 +24,20 @@ BACKS_OFF = Q(not_before__isnull=False, not_before__gt=Now())
 def claimable_jobs() -> QuerySet[TrainingJob]:
     """Queued jobs whose time has come. A training waits for the dataset that another job still makes."""
     return TrainingJob.objects.filter(IN_QUEUE, ~BACKS_OFF, ~_waits_for_dataset())
+
+
+def waiting_gangs() -> QuerySet[TrainingJob]:
+    """Claimable jobs that need several slots at once, the best first."""
+    return claimable_jobs().filter(is_gang=True).order_by(*IN_ORDER)
+
+
+def goes_before(one: TrainingJob | Any, other: TrainingJob | Any) -> bool:
+    """IN_ORDER, of two jobs."""
+    return _place(one) < _place(other)
+
+
+def _place(job: TrainingJob | Any) -> tuple[int, datetime, int]:
+    return (-job.priority, job.queued_at, job.pk)
 
 
 def dataset_makers() -> QuerySet[TrainingJob]:

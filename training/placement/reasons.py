@@ -12,19 +12,28 @@ from django.db import connection
 from django.db.models import BooleanField, Case, Min, Subquery, Value, When
 
 from training.lifecycle import JobType, Status
-from training.models import Node, TrainingJob
-from training.placement.order import BACKS_OFF, IN_ORDER, IN_QUEUE, dataset_makers
+from training.models import Attempt, Node, TrainingJob
+from training.placement.gangs import Room, open_attempts, rooms
+from training.placement.order import (
+    BACKS_OFF,
+    IN_ORDER,
+    IN_QUEUE,
+    dataset_makers,
+    goes_before,
+    waiting_gangs,
+)
 from training.placement.slots import (
     BusySlots,
     busy_slots,
     environment_of,
-    free_slots,
+    groups_for,
     has_environment,
+    has_kind_for,
     live_nodes,
     may_run,
+    most_slots,
     needs_gpu,
     silent_after,
-    slots_for,
     takes_jobs,
 )
 from training.statements import made_once
@@ -37,9 +46,12 @@ REASON_CODES = (
     "no_pool",
     "no_environment",
     "no_gpu",
+    "too_few_slots",
     "no_programs",
     "drained",
     "no_slot",
+    "needs_slots",
+    "kept",
     "turn",
     "next",
 )
@@ -58,7 +70,8 @@ class Reason:
 
 
 def waiting_reasons(jobs: Iterable[TrainingJob | Any]) -> dict[int, Reason]:
-    """Why each queued job among these waits. Four queries, however many they are; none where none is queued."""
+    """Why each queued job among these waits. Four queries, however many they are, and two more where jobs of several
+    devices are among those that go first; none where none is queued."""
     queued = [job for job in jobs if job.status == Status.QUEUED]
     if not queued:
         return {}
@@ -78,9 +91,11 @@ class _QueueState:
     """What the reasons are made from, as it was read at one time."""
 
     holds: dict[int, _Hold]
-    head: dict[int, str]
+    head: dict[int, tuple[str, bool]]
     nodes: list[Node]
     busy: BusySlots
+    gangs: list[TrainingJob]
+    attempts: list[Attempt]
 
     @classmethod
     def of(cls, jobs: list[TrainingJob]) -> _QueueState:
@@ -93,7 +108,10 @@ class _QueueState:
             for row in TrainingJob.objects.raw(sql, [*values, *numbers])
         }
         nodes = list(Node.objects.raw(*_live_statement(connection.vendor, silent_after())))
-        return cls(holds, _read_head(holds.keys()), nodes, busy_slots())
+        head = _read_head(holds.keys())
+        has_gangs = any(is_gang for _, is_gang in head.values())
+        gangs = list(waiting_gangs()[:FARTHEST_AHEAD]) if has_gangs else []
+        return cls(holds, head, nodes, busy_slots(), gangs, open_attempts() if has_gangs else [])
 
     def reason(self, job: TrainingJob) -> Reason:
         ahead = self._ahead(job)
@@ -120,26 +138,55 @@ class _QueueState:
                 "no_environment",
                 f"No connected host{which} has the environment {name} (HEIMDALL_ENVIRONMENTS).",
             )
-        fitting = [node for node in fitting if slots_for(job, node)]
+        fitting = [node for node in fitting if has_kind_for(job, node)]
         if not fitting:
             return "no_gpu", f"It asks for a GPU, and no live node{which} has one."
         which += " with a GPU" if needs_gpu(job) else ""
-        open_ = [node for node in fitting if takes_jobs(node)]
+        large = [node for node in fitting if groups_for(job, node)]
+        if not large:
+            return "too_few_slots", _too_few(job, fitting, which)
+        open_ = [node for node in large if takes_jobs(node)]
         if not open_:
             return "drained", f"Every node{which} is drained or stopping."
-        slots = sum(len(slots_for(job, node)) for node in open_)
-        free = sum(len(free_slots(node, self.busy, job)) for node in open_)
-        first = _goes_first(ahead)
-        if free <= 0:
-            return "no_slot", f"{_taken(slots, which)}{first}"
-        if ahead is None or ahead >= free:
+        return self._of_the_slots(job, open_, ahead, which)
+
+    def _of_the_slots(
+        self, job: TrainingJob | Any, nodes: list[Node], ahead: int | None, which: str
+    ) -> tuple[str, str]:
+        of_nodes = (rooms(node, self.busy, self.attempts) for node in nodes)
+        fitting = [room for found in of_nodes for room in found if room.group in groups_for(job, room.node)]
+        first, free = _goes_first(ahead), [len(room.free) for room in fitting]
+        if not job.is_gang and not any(free):
+            return "no_slot", f"{_taken(sum(len(room.group) for room in fitting), which)}{first}"
+        if max(free) < job.fewest_devices:
+            return "needs_slots", f"{_needs(job, which)}; {_are_free(max(free))}.{first}"
+        kept = {id(room): self._kept_for(job, room) for room in fitting}
+        usable = [len(room.free) for room in fitting if room.free and kept[id(room)] is None]
+        if not usable:
+            gang = next(filter(None, kept.values()))
+            sentence = (
+                f"Free slots are kept for job {gang.pk}, which needs {gang.fewest_devices} of one host."
+            )
+            return "kept", f"{sentence}{first}"
+        room_for = max(usable) if job.is_gang else sum(usable)
+        gangs_before = sum(goes_before(gang, job) for gang in self.gangs)
+        if ahead is None or max(ahead - gangs_before, 0) + job.fewest_devices > room_for:
             return "turn", f"Waits for its turn.{first}"
         return "next", "A worker takes it at any moment."
+
+    def _kept_for(self, job: TrainingJob | Any, room: Room) -> TrainingJob | None:
+        """The job of several devices for which the slots are kept from this one; None where they are not."""
+        for gang in self.gangs:
+            if gang.pk == job.pk or goes_before(job, gang):
+                return None
+            if room.group in groups_for(gang, room.node):
+                return None if room.may_fill(job, gang) else gang
+        return None
 
     def _ahead(self, job: TrainingJob) -> int | None:
         """How many jobs that compete for the same nodes go first."""
         before = 0
-        for pk, pool in self.head.items():
+        for pk, (pool, _) in self.head.items():
             if pk == job.pk:
                 return before
             before += not job.pool or pool in ("", job.pool)
@@ -166,22 +213,22 @@ def _holds_statement(_vendor: str, count: int) -> tuple[str, tuple[Any, ...]]:
     return sql, values[:-count]
 
 
-def _read_head(wanted: Set[int]) -> dict[int, str]:
+def _read_head(wanted: Set[int]) -> dict[int, tuple[str, bool]]:
     """Those who go first, in order, about as far as the last that is wanted: the cost is in handing out rows."""
-    head: dict[int, str] = {}
+    head: dict[int, tuple[str, bool]] = {}
     with connection.cursor() as cursor:
         cursor.execute(*_head())
         while not wanted <= head.keys() and (rows := cursor.fetchmany(100)):
-            head.update(rows)
+            head.update((pk, (pool, bool(is_gang))) for pk, pool, is_gang in rows)
     return head
 
 
-# The numbers and pools of those who go first.
+# The numbers and pools of those who go first, and whether they need several slots.
 _head = made_once(
     lambda: (
         TrainingJob.objects.filter(IN_QUEUE)
         .order_by(*IN_ORDER)
-        .values_list("pk", "pool")[: FARTHEST_AHEAD + 1]
+        .values_list("pk", "pool", "is_gang")[: FARTHEST_AHEAD + 1]
     )
 )
 
@@ -193,6 +240,19 @@ def _live_statement(_vendor: str, _silent_after: float) -> tuple[str, tuple[Any,
 
 def _taken(count: int, which: str) -> str:
     return f"The only slot{which} is taken." if count == 1 else f"All {count} slots{which} are taken."
+
+
+def _needs(job: TrainingJob | Any, which: str) -> str:
+    return f"It needs {job.fewest_devices} free slots of one host{which}"
+
+
+def _are_free(count: int) -> str:
+    return f"{count or 'none'} {'is' if count < 2 else 'are'} free"
+
+
+def _too_few(job: TrainingJob | Any, nodes: list[Node], which: str) -> str:
+    most = max(most_slots(job, node) for node in nodes)
+    return f"It needs {job.fewest_devices} slots of one host, and the largest live node{which} has {most}."
 
 
 def _goes_first(ahead: int | None) -> str:

@@ -15,7 +15,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from heimdall.attached.program import UV
-from training.models import Attempt, Node, TrainingJob
+from training.models import Attempt, HeldSlot, Node, TrainingJob
 from training.statements import made_once, rows_of
 
 BusySlots = defaultdict[int, set[int]]
@@ -35,15 +35,45 @@ def fits(node: Node, slot: int | None = None) -> Q:
     if not settings.PROGRAMS:
         in_pools &= IS_RECIPE
     in_pools &= IS_RECIPE | Q(program__environment__in=_environments_of(node))
-    slots = range(node.slots) if slot is None else [slot]
-    return in_pools if any(_has_gpu(node, one) for one in slots) else in_pools & NEEDS_NO_GPU
+    of_groups = Q(pk__in=[])
+    for group in slot_groups(node):
+        if slot is None or slot in group:
+            enough = Q(fewest_devices__lte=len(group))
+            of_groups |= enough if has_gpu(node, group[0]) else enough & NEEDS_NO_GPU
+    return in_pools & of_groups
+
+
+def groups_for(job: TrainingJob | Any, node: Node) -> list[list[int]]:
+    """What `fits` says of one job: the groups of slots of the node that may run it."""
+    if (job.pool and job.pool not in node.pools) or not may_run(job) or not has_environment(node, job):
+        return []
+    return [group for group in _groups_of_its_kind(job, node) if job.fewest_devices <= len(group)]
+
+
+def has_kind_for(job: TrainingJob | Any, node: Node) -> bool:
+    """Whether the node has a slot with what the job computes on."""
+    return bool(_groups_of_its_kind(job, node))
+
+
+def most_slots(job: TrainingJob | Any, node: Node) -> int:
+    """How many slots the node has that the ranks of the job could share."""
+    return max(map(len, _groups_of_its_kind(job, node)), default=0)
+
+
+def _groups_of_its_kind(job: TrainingJob | Any, node: Node) -> list[list[int]]:
+    return [group for group in slot_groups(node) if not needs_gpu(job) or has_gpu(node, group[0])]
 
 
 def slots_for(job: TrainingJob | Any, node: Node) -> list[int]:
-    """What `fits` says of one job: the slots of the node that may run it."""
-    if (job.pool and job.pool not in node.pools) or not may_run(job) or not has_environment(node, job):
-        return []
-    return [slot for slot in range(node.slots) if not needs_gpu(job) or _has_gpu(node, slot)]
+    """The slots of the node that may run the job."""
+    return sorted(slot for group in groups_for(job, node) for slot in group)
+
+
+def slot_groups(node: Node) -> list[list[int]]:
+    """The slots with a GPU and those without: the ranks of a job compute on devices of one kind."""
+    slots = range(node.slots)
+    with_gpu = [slot for slot in slots if has_gpu(node, slot)]
+    return [group for group in (with_gpu, [slot for slot in slots if slot not in with_gpu]) if group]
 
 
 def may_run(job: TrainingJob | Any) -> bool:
@@ -99,13 +129,16 @@ def _environments_of(node: Node) -> list[str]:
     return ["", UV, *node.environments]
 
 
-def _has_gpu(node: Node, slot: int) -> bool:
+def has_gpu(node: Node, slot: int) -> bool:
     """Where a node has not said what it computes on, it is tried."""
     return not node.devices or (slot < len(node.devices) and node.devices[slot]["device"] != "cpu")
 
 
 _slots_held = made_once(
     lambda: (
-        Attempt.objects.filter(ended_at=None, node__isnull=False).order_by().values_list("node_id", "slot")
+        Attempt.objects.filter(ended_at=None, node__isnull=False)
+        .order_by()
+        .values_list("node_id", "slot")
+        .union(HeldSlot.objects.order_by().values_list("node_id", "slot"))
     )
 )

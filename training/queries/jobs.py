@@ -158,7 +158,7 @@ def headline(job: TrainingJob) -> str:
     if job.stop == Stop.CANCEL:
         return "cancelling at the next step"
     if job.stop == Stop.PREEMPT:
-        return "making room for a job of higher priority"
+        return "making room for a job that goes first"
     if job.status == Status.RUNNING and (silence := _silence(job)):
         return f"no report for {silence}"
     if job.status == Status.RUNNING and job.phase and job.phase != "training":

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import ExitStack
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from django.conf import settings
 from setproctitle import setproctitle
 
 from training import host, services
-from training.models import Node
+from training.models import Attempt, Node
 from training.runner.attempt import Supervision
 from training.runner.context import AttemptContext
 from training.runner.database_retry import with_own_connection
+
+SLOTS_SECONDS = 6.0  # that a claim of several waits for slots whose trainers have not left yet
 
 
 class Found(StrEnum):
@@ -23,6 +26,10 @@ class Found(StrEnum):
     WORK = "work"
     NOTHING = "nothing"
     NO_SLOT = "no slot"
+
+
+class LeftToAnother(Exception):
+    """The best job needs slots that this supervisor cannot get: it leaves its own to whoever can."""
 
 
 def run_jobs() -> Found:
@@ -34,34 +41,66 @@ def run_jobs() -> Found:
             with host.hold_free_slot() as slot:
                 if slot is None:
                     return Found.NO_SLOT
-                last = _run_in(node, slot)
+                last, is_left = _run_in(node, slot)
             if last is not None:
                 found = Found.WORK
                 last.tidy_up()
             # One that came while the slot was held woke somebody who found no slot.
-            if not services.jobs_for(node).exists():
+            if is_left or not services.has_work_for(node):
                 break
     return found
 
 
-def _run_in(node: Node, slot: int) -> Supervision | None:
+def _run_in(node: Node, slot: int) -> tuple[Supervision | None, bool]:
     """Run jobs in a slot of the node, which was just read.
 
-    Returns the attempt that still has to be tidied up after: the slot need not wait for that.
+    Returns the attempt that still has to be tidied up after (the slot need not wait for that), and whether there is
+    work that is left to another supervisor.
     """
-    pid, last = os.getpid(), None
+    last = None
     while not host.stop_signals.must_leave():
-        born_at = _born_at(pid)
-        attempt = services.claim(node, slot=slot, pid=pid, pid_started_at=born_at, is_just_read=last is None)
-        if attempt is None:
-            break
-        if last is not None:
-            threading.Thread(target=with_own_connection, args=(last.tidy_up,), name="tidy").start()
-        setproctitle(f"heimdall supervisor slot {slot} job {attempt.job_id}")
-        last = Supervision(AttemptContext(attempt, slot))
-        last.run()
-        setproctitle(f"heimdall supervisor slot {slot}")
-    return last
+        with ExitStack() as others:
+            try:
+                attempt = _claim(node, slot, others, is_just_read=last is None)
+            except LeftToAnother:
+                return last, True
+            if attempt is None:
+                break
+            if last is not None:
+                threading.Thread(target=with_own_connection, args=(last.tidy_up,), name="tidy").start()
+            last = _supervise(attempt, slot)
+        if attempt.ranks > 1:
+            services.wake(node, attempt.ranks - 1)  # its other slots are free, too
+    return last, False
+
+
+def _claim(node: Node, slot: int, others: ExitStack, *, is_just_read: bool) -> Attempt | None:
+    """The best job, with the locks of all its slots: those of the others are taken before it is claimed."""
+    claim = partial(services.claim, node, slot=slot, pid=os.getpid(), pid_started_at=_born_at(os.getpid()))
+    try:
+        return claim(held=[], is_just_read=is_just_read)
+    except services.SlotsNeeded as needed:
+        wanted = [one for one in needed.slots if one != slot]
+    held = host.hold_slots(wanted, seconds=SLOTS_SECONDS, give_up=host.stop_signals.must_leave)
+    locks = others.enter_context(held)
+    if locks is None:
+        raise LeftToAnother
+    try:
+        attempt = claim(held=wanted)
+    except services.SlotsNeeded as needed:  # the queue, or what is free, has changed meanwhile
+        raise LeftToAnother from needed
+    for one in set(wanted) - set(attempt.slots if attempt else []):
+        locks[one].release()
+    services.wake(node, settings.SLOTS)  # who left a slot to us may be needed for what else waits
+    return attempt
+
+
+def _supervise(attempt: Attempt, slot: int) -> Supervision:
+    setproctitle(f"heimdall supervisor slot {slot} job {attempt.job_id}")
+    supervision = Supervision(AttemptContext(attempt, slot))
+    supervision.run()
+    setproctitle(f"heimdall supervisor slot {slot}")
+    return supervision
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,8 @@
-"""Preemption: a running job stops and goes back to the queue where a more urgent one has no slot to run in."""
+"""Preemption: a running job stops and goes back to the queue where one that goes first has no slot to run in.
+
+For one slot the least urgent job makes room. For a gang as many as it takes do, all on one host and at once: those
+that fill a gap until it can start, and those that are less urgent.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from django.db.models import Q
 
 from training import placement, services
 from training.lifecycle import Status, Stop
-from training.models import TrainingJob
+from training.models import Attempt, TrainingJob
+
+MOST_GANGS = 20  # that are looked at in one round
 
 
 def make_room() -> TrainingJob | None:
@@ -19,7 +25,7 @@ def make_room() -> TrainingJob | None:
     not there holds up nobody.
     """
     for pool in services.waiting_jobs().order_by().values_list("pool", flat=True).distinct():
-        in_pool = services.waiting_jobs().filter(pool=pool)
+        in_pool = services.waiting_jobs().filter(pool=pool, is_gang=False)
         for urgent in (in_pool.first(), in_pool.filter(placement.NEEDS_NO_GPU).first()):
             running = _least_urgent_in_the_way_of(urgent) if urgent else None
             if urgent and running and services.preempt(running, for_job=urgent):
@@ -40,3 +46,47 @@ def _least_urgent_in_the_way_of(urgent: TrainingJob) -> TrainingJob | None:
         return None
     less_urgent = running.filter(stop=Stop.NONE, priority__lt=urgent.priority)
     return less_urgent.order_by("priority", "-started_at").first()
+
+
+def make_room_for_gangs() -> list[TrainingJob]:
+    """Ask jobs to stop where that makes enough slots of one host free for a gang; who was asked.
+
+    Each gang is started at once or not at all: nobody stops for one that could not start then.
+    """
+    gangs = list(placement.waiting_gangs().filter(num_hosts=1)[:MOST_GANGS])
+    if not gangs:
+        return []
+    busy, attempts = placement.busy_slots(), placement.open_attempts()
+    nodes = [node for node in placement.live_nodes() if placement.takes_jobs(node)]
+    rooms = [room for node in nodes for room in placement.rooms(node, busy, attempts)]
+    asked: list[TrainingJob] = []
+    for gang in gangs:
+        asked += _make_room_for(
+            gang, [room for room in rooms if room.group in placement.groups_for(gang, room.node)]
+        )
+    return asked
+
+
+def _make_room_for(gang: TrainingJob, rooms: list[placement.Room]) -> list[TrainingJob]:
+    ways = [_who_makes_room(gang, room) for room in rooms]
+    possible = [way for way in ways if way is not None]
+    way = min(possible, key=placement.num_slots, default=[])
+    running = (TrainingJob.objects.filter(pk=one.job_id, attempt=one.number).first() for one in way)
+    return [job for job in running if job is not None and services.preempt(job, for_job=gang)]
+
+
+def _who_makes_room(gang: TrainingJob, room: placement.Room) -> list[Attempt] | None:
+    """Who is to stop there: nobody where enough slots are free or become so; None where they never do."""
+    stopping = [one for one in room.attempts if placement.is_making_room(one)]
+    missing = gang.fewest_devices - len(room.free) - placement.num_slots(stopping)
+    fillers = room.fillers(gang)
+    may_stop = [
+        one
+        for one in room.attempts
+        if one.job.stop == Stop.NONE and (one in fillers or one.job.priority < gang.priority)
+    ]
+    may_stop.sort(key=lambda one: (one.job.priority, -one.pk))
+    for count in range(len(may_stop) + 1):
+        if placement.num_slots(may_stop[:count]) >= missing:
+            return may_stop[:count]
+    return None

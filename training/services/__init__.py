@@ -24,7 +24,7 @@ counters.py       what deleted jobs had counted for /metrics
 many.py           a verb asked of many jobs at once
 
 An attempt, by its moments:
-claiming.py       the best queued job for a slot
+claiming.py       the best queued job for a slot, and for those of its other ranks
 leases.py         the lease and its fenced UPDATE
 reporting.py      what a supervisor reports while it trains, and what it is asked to do
 metrics.py        rows of metrics, and blocks of them folded together
@@ -53,7 +53,7 @@ idempotency.py    a request that is sent twice is done once
 from training.services.bundles import import_bundle
 from training.services.checking import check, why_not_checkable
 from training.services.checkpoints import quarantine, record_checkpoint
-from training.services.claiming import claim
+from training.services.claiming import SlotsNeeded, claim, has_work_for
 from training.services.datasets import (
     delete_dataset,
     finished_shards,
@@ -124,6 +124,7 @@ __all__ = [
     "Report",
     "Result",
     "SecretsLost",
+    "SlotsNeeded",
     "StopRequest",
     "about_the_schedule",
     "answer_once",
@@ -162,6 +163,7 @@ __all__ = [
     "forget_answers",
     "forget_deliveries",
     "fork",
+    "has_work_for",
     "import_bundle",
     "is_check",
     "is_program",

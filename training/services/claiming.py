@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
 
 from training import placement
 from training.lifecycle import Verb
 from training.models import (
     Attempt,
+    HeldSlot,
     Node,
     TrainingJob,
 )
@@ -23,17 +26,37 @@ from training.services.rollback import rolled_back, to_checkpoint
 from training.services.transition import Raced, move
 
 
+class SlotsNeeded(Exception):
+    """The best job is one of several ranks, and the caller does not hold all the slots that it would take."""
+
+    def __init__(self, slots: list[int]):
+        super().__init__(f"slots {slots}")
+        self.slots = slots
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a slot is to run: the job, the slots that it takes, and whether it fills a gap that a gang waits for."""
+
+    job: TrainingJob
+    slots: list[int]
+    fills: bool = False
+
+
 def claim(
     node: Node,
     *,
     slot: int,
     pid: int,
     pid_started_at: float = 0.0,
+    held: Collection[int] | None = None,
     job_id: int | None = None,
     is_just_read: bool = False,
 ) -> Attempt | None:
     """Make the best queued job ours with one conditional UPDATE, or return None where there is nothing to do.
 
+    held: further slots that the caller has locked on its host; None: all that are free can be taken. A job of several
+    ranks takes its slots in the same transaction, all or none. Raises SlotsNeeded where more have to be locked first.
     is_just_read: the node need not be read again. A drain that comes in between is heard with the attempt's first
     request, as one that comes right after the claim.
     """
@@ -41,34 +64,83 @@ def claim(
         try:
             with transaction.atomic():
                 if not is_just_read:
-                    node.refresh_from_db(fields=["pools", "environments", "draining", "drained_at"])
-                job = _next_in_queue(node, slot, job_id)
-                return _claim(job, node, slot, pid, pid_started_at) if job else None
+                    _read_what_it_takes(node)
+                choice = _next_in_queue(node, slot, job_id=job_id)
+                if choice is None:
+                    return None
+                if held is not None and not {slot, *held}.issuperset(choice.slots):
+                    raise SlotsNeeded(choice.slots)
+                return _claim(choice, node, slot, pid, pid_started_at)
         except Raced:
             continue
 
 
-def _next_in_queue(node: Node, slot: int, job_id: int | None) -> TrainingJob | None:
-    """The best job that this slot may take, with its row locked; None too where the node takes none."""
+def has_work_for(node: Node) -> bool:
+    """Whether a free slot of the node could claim something now."""
+    _read_what_it_takes(node)
+    slots = placement.one_free_slot_of_each_kind(node)
+    return any(_next_in_queue(node, slot, lock=False) for slot in slots)
+
+
+def _read_what_it_takes(node: Node) -> None:
+    node.refresh_from_db(fields=["pools", "environments", "draining", "drained_at"])
+
+
+def _next_in_queue(node: Node, slot: int, *, job_id: int | None = None, lock: bool = True) -> Choice | None:
+    """What this slot is to run, with the job's row locked; None too where the node takes no jobs."""
     if not placement.takes_jobs(node):
         return None
-    sql, values = _best_first(connection.vendor, placement.fits(node, slot), job_id)
-    return next(iter(TrainingJob.objects.raw(sql, values)), None)
+    sql, values = _best_first(connection.vendor, placement.fits(node, slot), node.pk, slot, job_id, lock)
+    best: Any = next(iter(TrainingJob.objects.raw(sql, values)), None)
+    if best is None or (best.first_gang is None and best.most_devices == 1):
+        return best and Choice(best, [slot])
+    return _choose(best, placement.room_around(node, slot), slot, lock=lock)
+
+
+def _choose(best: Any, room: placement.Room, slot: int, *, lock: bool) -> Choice | None:
+    """The best job, as long as no gang goes before it; that gang; or what may fill the gap until the gang starts."""
+    gang: Any = best
+    if best.first_gang != best.pk:
+        gang = best.first_gang and TrainingJob.objects.filter(pk=best.first_gang).first()
+        if gang is None or placement.goes_before(best, gang):
+            return Choice(best, room.slots_around(slot, placement.num_ranks(best, len(room.free))))
+    elif ranks := placement.num_ranks(gang, len(room.free)):
+        return Choice(gang, room.slots_around(slot, ranks))
+    if room.is_within_reach(gang):
+        return None
+    later = _candidates(placement.fits(room.node, slot), room.node.pk, slot, lock).exclude(pk=gang.pk)
+    filler = later.filter(placement.GIVES_WAY, fewest_devices__lte=len(room.free)).first()
+    if filler is None:
+        return None
+    return Choice(filler, room.slots_around(slot, placement.num_ranks(filler, len(room.free))), fills=True)
 
 
 @lru_cache(maxsize=64)
-def _best_first(_vendor: str, fitting: Q, job_id: int | None) -> tuple[str, tuple[Any, ...]]:
-    """The statement that finds and locks a claim's job. Making it costs Django five times what its answer costs."""
-    jobs = placement.claimable_jobs().filter(fitting).order_by(*placement.IN_ORDER)
+def _best_first(
+    _vendor: str, fitting: Q, node: int, slot: int, job_id: int | None, lock: bool
+) -> tuple[str, tuple[Any, ...]]:
+    """The statement that finds and locks a claim's job. Making it costs Django five times what its answer costs.
+
+    first_gang is the first job that needs several slots, also where somebody else has locked that one.
+    """
+    gangs = placement.waiting_gangs().filter(fitting, num_hosts=1).values("pk")[:1]
+    jobs = _candidates(fitting, node, slot, lock).annotate(first_gang=Subquery(gangs))
     if job_id is not None:
         jobs = jobs.filter(pk=job_id)
-    best = jobs.select_for_update(of=("self",), skip_locked=True)[:1]
-    return best.query.get_compiler(connection=connection).as_sql()
+    return jobs[:1].query.get_compiler(connection=connection).as_sql()
 
 
-def _claim(job: TrainingJob, node: Node, slot: int, pid: int, pid_started_at: float) -> Attempt:
+def _candidates(fitting: Q, node: int, slot: int, lock: bool) -> QuerySet[TrainingJob]:
+    """What the slot could run, unless a job of several ranks holds the slot already."""
+    is_taken = Exists(HeldSlot.objects.filter(node=node, slot=slot))
+    jobs = placement.claimable_jobs().filter(~is_taken, fitting, num_hosts=1).order_by(*placement.IN_ORDER)
+    return jobs.select_for_update(of=("self",), skip_locked=True) if lock else jobs
+
+
+def _claim(choice: Choice, node: Node, slot: int, pid: int, pid_started_at: float) -> Attempt:
+    job, ranks = choice.job, len(choice.slots)
     start = job.latest_checkpoint
-    message = f"Claimed by {node.name}."
+    message = f"Claimed by {node.name}{_words(choice)}."
     if rolled_back(job, start):
         message += f" Rolled back to step {start.step if start else 0}."
     has_history = bool(job.attempt or start)
@@ -78,10 +150,11 @@ def _claim(job: TrainingJob, node: Node, slot: int, pid: int, pid_started_at: fl
         "started_at": Coalesce(F("started_at"), Now()),
         "not_before": None,
         "phase": "starting",
+        "ranks": ranks,
     }
     since = max(filter(None, (job.queued_at, _last_end(job))))
     move(job, Verb.CLAIM, by=WORKER, message=message, changes=changes, is_locked=True)
-    return Attempt.objects.create(
+    attempt = Attempt.objects.create(
         waited_seconds=max((job.updated_at - since).total_seconds(), 0.0),
         job=job,
         number=job.attempt,
@@ -89,11 +162,38 @@ def _claim(job: TrainingJob, node: Node, slot: int, pid: int, pid_started_at: fl
         node_name=node.name,
         boot_id=node.boot_id,
         slot=slot,
+        ranks=ranks,
+        rank_devices=_rank_devices(node, choice.slots) if ranks > 1 else [],
+        fills=choice.fills,
         supervisor_pid=pid,
         supervisor_started_at=pid_started_at,
         started_from=start,
         started_step=start.step if start else 0,
     )
+    if ranks > 1:
+        HeldSlot.objects.bulk_create([HeldSlot(attempt=attempt, node=node, slot=one) for one in choice.slots])
+    return attempt
+
+
+def _words(choice: Choice) -> str:
+    slots = ", ".join(map(str, choice.slots))
+    words = f" with {len(choice.slots)} ranks on its slots {slots}" if len(choice.slots) > 1 else ""
+    return f"{words}, until a job that needs more slots can start" if choice.fills else words
+
+
+def _rank_devices(node: Node, slots: list[int]) -> list[dict[str, Any]]:
+    """Where each rank computes."""
+    devices = [node.devices[slot] if slot < len(node.devices) else {} for slot in slots]
+    return [
+        {
+            "rank": rank,
+            "node": node.name,
+            "slot": slot,
+            "device": device.get("device", ""),
+            "device_name": device.get("name", ""),
+        }
+        for rank, (slot, device) in enumerate(zip(slots, devices, strict=True))
+    ]
 
 
 def _last_end(job: TrainingJob) -> datetime | None:

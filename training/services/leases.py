@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 
 from training.errors import StaleAttempt
 from training.lifecycle import Status, Verb
-from training.models import Attempt, TrainingJob
+from training.models import Attempt, HeldSlot, TrainingJob
 from training.policy import System
 from training.services.clock import lease_end
 from training.services.storable import MAX_DETAIL_CHARACTERS, shortened
@@ -48,9 +48,12 @@ def lock_held_job(attempt: Attempt) -> TrainingJob:
 
 
 def close_attempt(job: TrainingJob, number: int, verb: str, **facts: Any) -> None:
+    """The attempt is over, and the slots of its ranks are free."""
     Attempt.objects.filter(job_id=job.pk, number=number, ended_at=None).update(
         ended_at=Now(), ended_step=job.current_step, outcome=verb, **facts
     )
+    if job.ranks > 1:
+        HeldSlot.objects.filter(attempt__job_id=job.pk, attempt__number=number).delete()
 
 
 def end_attempt(

@@ -69,12 +69,15 @@ VERBS: dict[str, Callable[..., Result]] = {
 
 
 def preempt(job: TrainingJob, *, for_job: TrainingJob) -> bool:
-    """Ask a running job to make room for one of higher priority; False where it changed meanwhile."""
+    """Ask a running job to make room for one that goes first; False where it changed meanwhile."""
     if (Verb.PREEMPT, job.status, job.stop) not in RULES:
         return False
     try:
         with transaction.atomic():
-            message = f"Makes room for job {for_job.pk}, which has a higher priority."
+            why = "has a higher priority"
+            if for_job.priority <= job.priority:
+                why = f"waited for {for_job.fewest_devices} slots before"
+            message = f"Makes room for job {for_job.pk}, which {why}."
             move(job, Verb.PREEMPT, by=SCHEDULER, message=message, stop_at=StopAt.STEP)
     except Raced:
         return False

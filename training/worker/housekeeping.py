@@ -27,6 +27,7 @@ def look_after_host(number: int) -> None:
     reaping.reap_expired()
     wake_waiting(node)
     preemption.make_room()
+    preemption.make_room_for_gangs()
     cleanup.sweep_staging(node)
     cleanup.sweep_scratch()
     if _is_due("retire", RETIRE_SECONDS):
@@ -38,8 +39,14 @@ def after_a_fruitless_wake_up(number: int, *, has_slot: bool) -> None:
     """A message of which this host could make nothing: others get it, and a full host makes room for urgent work."""
     if not has_slot:
         preemption.make_room()
+    preemption.make_room_for_gangs()
     if number != queue.FOR_ONE_HOST:
         services.pass_on(Node.objects.get(name=settings.NODE_NAME))
+
+
+def after_the_last_job() -> None:
+    """A slot has become free that nobody may take: a gang may be able to start if others make room now."""
+    preemption.make_room_for_gangs()
 
 
 def wake_waiting(node: Node) -> int:

@@ -7,7 +7,9 @@ from training.worker import housekeeping
 def supervise(number: int) -> None:
     """Take the best queued job from its claim to its landing, and the next, while there are any."""
     found = runner.run_jobs()
-    if found is not runner.Found.WORK:
+    if found is runner.Found.WORK:
+        housekeeping.after_the_last_job()
+    else:
         housekeeping.after_a_fruitless_wake_up(number, has_slot=found is runner.Found.NOTHING)
 
 

@@ -1,0 +1,108 @@
+"""Jobs that need several slots of a host at once: how many of them they get, and who may use a slot meanwhile.
+
+A gang holds nothing while it waits, and takes all of its slots in one transaction: no two gangs wait for each other.
+Slots are kept for the first gang by order that a host could ever run. Whoever comes later may use one of them only if
+it can be preempted without loss, and is preempted as soon as that makes enough slots free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Q
+
+from training.lifecycle import Stop
+from training.models import Attempt, Node, TrainingJob
+from training.placement.order import goes_before
+from training.placement.slots import BusySlots, busy_slots, slot_groups
+
+# A command without a checkpoint folder would begin again from nothing; all else goes on from where it was.
+GIVES_WAY = ~Q(recipe="") | ~Q(program__kind="command") | ~Q(program__checkpoint_folder="")
+
+
+def gives_way(job: TrainingJob | Any) -> bool:
+    """What GIVES_WAY says of one job: whether it can be preempted without loss."""
+    return bool(job.recipe or job.program["kind"] != "command" or job.program["checkpoint_folder"])
+
+
+def num_ranks(job: TrainingJob | Any, free: int) -> int:
+    """How many of so many free slots the job takes; 0 where they are too few. An elastic one halves what it wants."""
+    wanted = int(job.most_devices)
+    while wanted > free and wanted % 2 == 0 and wanted // 2 >= job.fewest_devices:
+        wanted //= 2
+    return wanted if wanted <= free else 0
+
+
+@dataclass(frozen=True)
+class Room:
+    """What one group of slots of a node has: which are free, and the attempts that hold the others."""
+
+    node: Node
+    group: list[int]
+    free: list[int]
+    attempts: list[Attempt]  # open ones, with their jobs
+
+    def fillers(self, gang: TrainingJob | Any) -> list[Attempt]:
+        """Attempts that took a slot though this gang goes first."""
+        return [one for one in self.attempts if one.fills and goes_before(gang, one.job)]
+
+    def is_within_reach(self, gang: TrainingJob | Any) -> bool:
+        """Whether the gang can start as soon as those have made room that fill its slots.
+
+        Filling changes nothing of it: a slot is free before, and held by a filler afterwards.
+        """
+        return len(self.free) + num_slots(self.fillers(gang)) >= gang.fewest_devices
+
+    def may_fill(self, job: TrainingJob | Any, gang: TrainingJob | Any) -> bool:
+        """Whether a later job may use free slots that the gang waits for."""
+        return gives_way(job) and not self.is_within_reach(gang)
+
+    def slots_around(self, slot: int, count: int) -> list[int]:
+        """So many free slots, this one among them."""
+        others = [one for one in self.free if one != slot]
+        return sorted([slot, *others[: count - 1]])
+
+
+def num_slots(attempts: Iterable[Attempt]) -> int:
+    return sum(attempt.ranks for attempt in attempts)
+
+
+def is_making_room(attempt: Attempt) -> bool:
+    """Whether it stops at its next step, whoever asked for it."""
+    return attempt.job.stop in (Stop.PREEMPT, Stop.CANCEL)
+
+
+def open_attempts() -> list[Attempt]:
+    """Every attempt that holds a slot, with what the order of the queue needs of its job."""
+    of_jobs = ("priority", "queued_at", "stop", "status", "recipe", "program", "started_at")
+    rows = Attempt.objects.filter(ended_at=None, node__isnull=False).select_related("job")
+    return list(rows.only("node", "slot", "ranks", "fills", "number", *(f"job__{name}" for name in of_jobs)))
+
+
+def one_free_slot_of_each_kind(node: Node) -> list[int]:
+    found = (room.free for room in rooms(node, busy_slots(), ()))
+    return [free[0] for free in found if free]
+
+
+def room_around(node: Node, slot: int) -> Room:
+    """The group of slots that this one belongs to, which is free: who asks holds it."""
+    found = rooms(node, busy_slots(), open_attempts(), own=[slot])
+    return next(room for room in found if slot in room.group)
+
+
+def rooms(
+    node: Node, busy: BusySlots, attempts: Iterable[Attempt], *, own: Collection[int] = ()
+) -> list[Room]:
+    """The node's groups of slots as they are. own: slots that are free, whatever a lost attempt seems to hold."""
+    here = [attempt for attempt in attempts if attempt.node_id == node.pk]
+    return [
+        Room(
+            node,
+            group,
+            [slot for slot in group if slot in own or slot not in busy[node.pk]],
+            [attempt for attempt in here if attempt.slot in group],
+        )
+        for group in slot_groups(node)
+    ]
