@@ -80,6 +80,8 @@ class JobFields(ApiObject):
     waiting: dict[str, Any] | None
     phase: str
     attempt: int
+    ranks: int
+    rank_devices: list[dict[str, Any]]
     config: dict[str, Any]
     current_epoch: int
     total_epochs: int

@@ -211,6 +211,6 @@ def test_a_trainer_is_not_told_the_digest_by_which_its_code_may_be_run(admin_use
         code = submitted(admin_user).code.digest
         attempt = services.claim(node, slot=slot, pid=1)
         places = {"folder": tmp_path, "checkpoint": None, "staging": tmp_path, "scratch": tmp_path}
-        told.append(start.spec(attempt, slot=slot, package="", python="", **places).program)
+        told.append(start.spec(attempt, package="", python="", **places).program)
     assert code not in str(told)
     assert told[0]["code"] == told[1]["code"] != ""

@@ -21,8 +21,9 @@ def test_a_slot_beyond_the_last_gpu_takes_no_other_slots(gpus, slot, seen, setti
     """On a machine where none was found CUDA may know better than we do."""
     settings.GPUS = gpus
     attempt = make_job(status="running").attempts.select_related("job").get()
+    attempt.slot = slot
     folders = {"folder": None, "staging": tmp_path, "scratch": tmp_path}
-    spec = start.spec(attempt, slot=slot, package="some.recipe", python="", checkpoint=None, **folders)
+    spec = start.spec(attempt, package="some.recipe", python="", checkpoint=None, **folders)
     own = launch.own_environment(spec)
     assert own.get("CUDA_VISIBLE_DEVICES") == seen
 

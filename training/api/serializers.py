@@ -258,6 +258,15 @@ class WaitingShape(serializers.Serializer):
 
 
 @extend_schema_serializer(component_name="Job")
+class RankShape(serializers.Serializer):
+    rank = _whole()
+    node = serializers.CharField()
+    slot = _whole()
+    device = serializers.CharField(allow_blank=True)
+    device_name = serializers.CharField(allow_blank=True)
+    pid = _whole(allow_null=True, help_text="Of its process; null until it has started.")
+
+
 class JobShape(serializers.Serializer):
     id = _whole()
     job_name = serializers.CharField()
@@ -286,6 +295,8 @@ class JobShape(serializers.Serializer):
     waiting = WaitingShape(allow_null=True, help_text="Why a queued job is not running yet.")
     phase = serializers.CharField(help_text="What the trainer does now; empty when it does nothing.")
     attempt = _whole()
+    ranks = _whole(help_text="Processes that the newest attempt trains with: one a device.")
+    rank_devices = RankShape(many=True, help_text="Where each of several ranks computes; empty for one.")
     config = FreeForm(help_text="Complete, with every default.")
     current_epoch = _whole(help_text="Finished epochs.")
     total_epochs = _whole(help_text="0 for synthetic data.")

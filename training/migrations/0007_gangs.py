@@ -36,6 +36,11 @@ class Migration(migrations.Migration):
             field=models.PositiveSmallIntegerField(default=1, help_text="Of its newest attempt: one a device."),
         ),
         migrations.AddField(
+            model_name="trainingjob",
+            name="rank_devices",
+            field=models.JSONField(blank=True, default=list, help_text="Of its newest attempt, where it has several ranks: where each computes."),
+        ),
+        migrations.AddField(
             model_name="attempt",
             name="ranks",
             field=models.PositiveSmallIntegerField(default=1, help_text="Processes that train together."),

@@ -97,6 +97,11 @@ class TrainingJob(models.Model):
         default=False, help_text="It needs several slots at once, and may have to wait for them."
     )
     ranks = models.PositiveSmallIntegerField(default=1, help_text="Of its newest attempt: one a device.")
+    rank_devices = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Of its newest attempt, where it has several ranks: where each computes.",
+    )
 
     status = models.CharField(max_length=10, choices=choices(Status), default=Status.QUEUED)
     stop = models.CharField(max_length=10, choices=choices(Stop), blank=True, default=Stop.NONE)

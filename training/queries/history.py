@@ -31,6 +31,8 @@ def attempt_dict(attempt: Attempt) -> dict[str, Any]:
         "number": attempt.number,
         "node": attempt.node_name,
         "slot": attempt.slot,
+        "ranks": attempt.ranks,
+        "rank_devices": attempt.rank_devices,
         "trainer_pid": attempt.trainer_pid,
         "started_at": iso(attempt.started_at),
         "started_step": attempt.started_step,

@@ -89,6 +89,8 @@ def shape(
         "waiting": reason.as_dict() if reason else None,
         "phase": job.phase,
         "attempt": job.attempt,
+        "ranks": job.ranks,
+        "rank_devices": job.rank_devices,
         "config": job.config,
         "current_epoch": job.current_epoch,
         "total_epochs": job.total_epochs,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from training import placement, policy
-from training.models import Attempt, Node, NodeEvent
+from training.models import Attempt, HeldSlot, Node, NodeEvent, TrainingJob
 from training.queries import iso
 
 STATES = ("live", "draining", "drained", "stopping", "silent")
@@ -15,14 +15,37 @@ VERBS = ("drain", "undrain", "remove")
 
 
 def node_dicts(nodes: Iterable[Node], actor: Any) -> list[dict[str, Any]]:
-    """Three queries, however many nodes there are. A job that the actor cannot see is shown as a taken slot."""
+    """Three queries, however many nodes there are, and one more where jobs hold several slots. A job that the actor
+    cannot see is shown as a taken slot."""
     nodes = list(nodes)
     live = set(placement.live_nodes().values_list("pk", flat=True))
     held: dict[int, dict[int, Attempt]] = defaultdict(dict)
-    running = Attempt.objects.filter(ended_at=None, node__in=nodes).select_related("job")
-    for attempt in running.order_by("id"):
+    running = list(Attempt.objects.filter(ended_at=None, node__in=nodes).select_related("job").order_by("id"))
+    for attempt in running:
         held[attempt.node_id or 0][attempt.slot] = attempt
+    several = {attempt.pk: attempt for attempt in running if attempt.ranks > 1}
+    for one in HeldSlot.objects.filter(attempt__in=several) if several else ():
+        held[one.node_id][one.slot] = several[one.attempt_id]
     return [_node_dict(node, held[node.pk], node.pk in live, actor) for node in nodes]
+
+
+def rank_dicts(job: TrainingJob) -> list[dict[str, Any]]:
+    """Where each of several ranks computes, with what its GPU's driver said last; one query."""
+    if not job.rank_devices:
+        return []
+    nodes = {
+        node.name: node for node in Node.objects.filter(name__in={row["node"] for row in job.rank_devices})
+    }
+    return [row | {"gpu": _gpu_of(row, nodes.get(row["node"]))} for row in job.rank_devices]
+
+
+def _gpu_of(row: dict[str, Any], node: Node | None) -> dict[str, Any] | None:
+    """As the worker last measured it. A slot without a GPU has none; the GPUs stand in the order of their slots."""
+    gpus = node.load.get("gpus", []) if node else []
+    if row["slot"] >= len(gpus) or row["device"] == "cpu":
+        return None
+    gpu = gpus[row["slot"]]
+    return gpu | {"memory_used": gpu["memory_total"] - gpu["memory_free"]}
 
 
 def state_of(node: Node, is_live: bool, *, is_busy: bool) -> str:

@@ -28,7 +28,8 @@ _STORED = (
 _OWN = (
     "id", "job_name", "description", "job_type", "recipe", "program", "shown_exact_on", "owner_id", "team_id",
     "parent_id", "dataset_id", "origin", "tags", "priority", "pool",
-    "fewest_devices", "most_devices", "num_hosts", "is_gang", "ranks", "status", "stop", "stop_at", "phase",
+    "fewest_devices", "most_devices", "num_hosts", "is_gang", "ranks", "rank_devices",
+    "status", "stop", "stop_at", "phase",
     "attempt", "config", "current_epoch", "total_epochs", "current_step", "total_steps", "step_seconds",
     "train_loss", "val_loss",
     "metrics", "learning_rate", "best_epoch", "best_val_loss", "error_code", "error_message",

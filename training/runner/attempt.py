@@ -175,7 +175,6 @@ class Supervision:
     def _spec(self, package: str, folder: Path | None, python: str, checkpoint: Path | None) -> Any:
         return start.spec(
             self.attempt,
-            slot=self.context.slot,
             package=package,
             folder=folder,
             python=python,

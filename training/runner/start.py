@@ -60,7 +60,6 @@ def is_getting_ready() -> bool:
 def spec(
     attempt: Attempt,
     *,
-    slot: int,
     package: str,
     folder: Path | None,
     python: str,
@@ -71,6 +70,7 @@ def spec(
     """What the trainer of this attempt is told. `checkpoint` is the local copy of what it starts from, `folder` the
     code of a program, `python` the interpreter of its environment (empty: the worker's own)."""
     job, start = attempt.job, attempt.started_from
+    is_command = bool(job.program) and job.program["kind"] == "command"
     return TrainerSpec(
         package=package,
         program=_program(job, python),
@@ -82,7 +82,8 @@ def spec(
         checkpoint=str(checkpoint) if checkpoint else None,
         carry=_carried(job, start),
         device=_device(job),
-        gpus=[_gpu_of(slot)],
+        gpus=_gpus_of(attempt.slots),
+        ranks=1 if is_command else attempt.ranks,  # a command is one process, and sees all of its GPUs
         threads=job.environment.get("threads"),
         pinned=job.environment,
         expected=_expected(start),
@@ -115,6 +116,11 @@ def _device(job: TrainingJob) -> str:
     """A program's config may say anything of a device."""
     device = job.config.get("device", "auto")
     return device if device in ("cpu", "cuda") else "auto"
+
+
+def _gpus_of(slots: list[int]) -> list[int | str | None]:
+    """Of each rank. Without a driver that would be asked, each rank finds its own by its place among them."""
+    return [_gpu_of(slot) for slot in slots]
 
 
 def _gpu_of(slot: int) -> int | str | None:

@@ -139,6 +139,7 @@ def _candidates(fitting: Q, node: int, slot: int, lock: bool) -> QuerySet[Traini
 
 def _claim(choice: Choice, node: Node, slot: int, pid: int, pid_started_at: float) -> Attempt:
     job, ranks = choice.job, len(choice.slots)
+    devices = _rank_devices(node, choice.slots) if ranks > 1 else []
     start = job.latest_checkpoint
     message = f"Claimed by {node.name}{_words(choice)}."
     if rolled_back(job, start):
@@ -151,6 +152,7 @@ def _claim(choice: Choice, node: Node, slot: int, pid: int, pid_started_at: floa
         "not_before": None,
         "phase": "starting",
         "ranks": ranks,
+        "rank_devices": devices,
     }
     since = max(filter(None, (job.queued_at, _last_end(job))))
     move(job, Verb.CLAIM, by=WORKER, message=message, changes=changes, is_locked=True)
@@ -163,7 +165,7 @@ def _claim(choice: Choice, node: Node, slot: int, pid: int, pid_started_at: floa
         boot_id=node.boot_id,
         slot=slot,
         ranks=ranks,
-        rank_devices=_rank_devices(node, choice.slots) if ranks > 1 else [],
+        rank_devices=devices,
         fills=choice.fills,
         supervisor_pid=pid,
         supervisor_started_at=pid_started_at,
@@ -191,6 +193,7 @@ def _rank_devices(node: Node, slots: list[int]) -> list[dict[str, Any]]:
             "slot": slot,
             "device": device.get("device", ""),
             "device_name": device.get("name", ""),
+            "pid": None,
         }
         for rank, (slot, device) in enumerate(zip(slots, devices, strict=True))
     ]

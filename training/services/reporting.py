@@ -86,6 +86,7 @@ def note_started(attempt: Attempt, started: Started) -> None:
         job = renew(attempt, {"phase": "training", "approximate": started.approximate})
         environment = started.environment
         resolved = {"environment": environment | job.environment} | _length_of(job, started)
+        resolved |= _ranks_of(job, attempt, started)
         if started.learning_rate is not None:
             resolved["learning_rate"] = finite(started.learning_rate)
         TrainingJob.objects.filter(pk=job.pk).update(**resolved)
@@ -98,6 +99,20 @@ def note_started(attempt: Attempt, started: Started) -> None:
             )
         for sentence in started.approximate:
             note_event(job, "approximate", f"Approximate: {sentence}")
+
+
+def _ranks_of(job: TrainingJob, attempt: Attempt, started: Started) -> dict[str, Any]:
+    """The process of each rank, and the device that it found, beside the slots that were claimed."""
+    if not started.ranks or not job.rank_devices:
+        return {}
+    told = {row.get("rank"): row for row in started.ranks}
+    devices = [
+        row
+        | {name: told[row["rank"]][name] for name in ("pid", "device") if told.get(row["rank"], {}).get(name)}
+        for row in job.rank_devices
+    ]
+    Attempt.objects.filter(pk=attempt.pk).update(rank_devices=devices)
+    return {"rank_devices": devices}
 
 
 def _length_of(job: TrainingJob, started: Started) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from django.db import transaction
 
 from heimdall.errors import InvalidConfig, InvalidInput
 from heimdall.recipes import registry
+from heimdall.recipes.config import device_demand
 from training import fields, hardware, placement, policy, queue
 from training.lifecycle import Answer, JobType, Verb
 from training.models import (
@@ -69,13 +70,14 @@ def submit(
         else:
             settled = _by_recipe(recipe, config, about, by=by, dataset=dataset)
         limits.require_rare_checkpoints(settled["config"])
-        job = TrainingJob.objects.create(**about, **settled, owner=by, parent=parent, event_seq=1)
+        slots = _slots_of(settled)
+        job = TrainingJob.objects.create(**about, **settled, **slots, owner=by, parent=parent, event_seq=1)
         job.refresh_from_db()
         index_tags(job)
         index_config(job)
         outbox.announce(job, add_event(job, "submit", f"Submitted by {by}.", by=by), Verb.SUBMIT)
         task = queue.wake()
-    return Result(job, Answer.NOTED, f"Job {job.pk} is queued.{_pool_hint(job.pool)}", task_id=task)
+    return Result(job, Answer.NOTED, f"Job {job.pk} is queued.{_hint(job)}", task_id=task)
 
 
 def _require_one_of(recipe: str, program: Any, code: str, secrets: Any) -> None:
@@ -126,7 +128,27 @@ def _refuse_what_does_not_fit(info: registry.RecipeInfo, config: dict[str, Any])
         )
 
 
-def _pool_hint(pool: str) -> str:
-    if not pool or any(pool in node.pools for node in placement.live_nodes()):
-        return ""
-    return f" No live node is in the pool {pool} now: the job waits until one is."
+def _slots_of(settled: dict[str, Any]) -> dict[str, Any]:
+    """The slots that the job asks for, as columns that a claim can compare."""
+    demand = device_demand(settled.get("program") or settled["config"])
+    return {
+        "fewest_devices": demand.fewest,
+        "most_devices": demand.most,
+        "num_hosts": demand.hosts,
+        "is_gang": demand.fewest > 1 or demand.hosts > 1,
+    }
+
+
+def _hint(job: TrainingJob) -> str:
+    """What is told at once of a job that no live node could run."""
+    nodes = list(placement.live_nodes())
+    of_pool = [node for node in nodes if not job.pool or job.pool in node.pools]
+    if job.pool and not of_pool:
+        return f" No live node is in the pool {job.pool} now: the job waits until one is."
+    most = max((placement.most_slots(job, node) for node in of_pool), default=job.fewest_devices)
+    if most < job.fewest_devices:
+        return (
+            f" It needs {job.fewest_devices} slots of one host, and the largest live node has {most}: the job waits "
+            "until one has them."
+        )
+    return ""

@@ -16,6 +16,7 @@ from training.presentation.answers import how_it_ended
 from training.presentation.config_groups import config_groups
 from training.presentation.program_facts import program_of
 from training.queries.code import commit_of
+from training.queries.nodes import rank_dicts
 from training.views.copy_as import copies_of
 from training.views.page import page, visible_job
 from training.views.timeline import MOST_LINES, timeline_of
@@ -52,6 +53,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "resumes_from": seen.latest_checkpoint_id,
         "generation": seen.generation,
         "may_take_back": _may_take_back(request, seen),
+        "ranks": rank_dicts(seen),
         "attempts": [_attempt_words(row) for row in attempts],
         "exit_words": how_it_ended(attempts[0].exit_code) if attempts else "",
         "events": _history(seen),
@@ -104,7 +106,7 @@ def _attempt_words(row: Attempt) -> dict[str, Any]:
     return {
         "number": row.number,
         "node_name": row.node_name,
-        "slot": row.slot,
+        "slots": row.slots,
         "started_at": row.started_at,
         "started_step": row.started_step,
         "ended_step": row.ended_step,

@@ -12,7 +12,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from training import queries
-from training.models import LogChunk
+from training.models import LogChunk, TrainingJob
 from training.presentation.exports import later
 from training.views.page import page, visible_job, whole
 
@@ -58,14 +58,17 @@ def find(request: HttpRequest, job_id: int) -> HttpResponse:
     """Where the log has a text (?q=), a page of hits at a time (?after= is a piece of the log, ?page= counts)."""
     seen = visible_job(request, job_id)
     wanted = request.GET.get("q", "").replace("\x00", "").strip()[:LONGEST_QUERY]
+    rank = _rank(seen, request.GET.get("rank", ""))
     number = max(whole(request.GET.get("page")), 1)
-    hits, following = (
-        _hits(seen.pk, wanted, whole(request.GET.get("after")), number) if wanted else ([], None)
-    )
+    after, is_asked = whole(request.GET.get("after")), bool(wanted) or rank is not None
+    hits, following = _hits(seen.pk, wanted, rank, after, number) if is_asked else ([], None)
     context = {
         "section": "jobs",
         "job": seen,
         "q": wanted,
+        "rank": rank,
+        "ranks": range(seen.ranks) if seen.ranks > 1 else [],
+        "is_asked": is_asked,
         "hits": hits,
         "first": number,
         "next": following,
@@ -74,24 +77,39 @@ def find(request: HttpRequest, job_id: int) -> HttpResponse:
     return render(request, "job_log.html", context)
 
 
-def _hits(job_id: int, wanted: str, after: int, number: int) -> tuple[list[Hit], int | None]:
+def _rank(seen: TrainingJob, text: str) -> int | None:
+    """The rank whose lines are wanted; None: those of all."""
+    return int(text) if text.isdigit() and len(text) < 5 and seen.ranks > 1 else None
+
+
+def _is_of_rank(line: str, rank: int | None) -> bool:
+    """Each line of another rank than 0 begins with its rank."""
+    if rank is None:
+        return True
+    return line.startswith(f"[rank {rank}] ") if rank else not line.startswith("[rank ")
+
+
+def _hits(
+    job_id: int, wanted: str, rank: int | None, after: int, number: int
+) -> tuple[list[Hit], int | None]:
     """At least so many hits, in whole pieces of the log; and the piece after which there may be more."""
     chunks = LogChunk.objects.filter(job_id=job_id, text__icontains=wanted).order_by("id")
+    chunks = chunks.filter(text__contains=f"[rank {rank}] ") if rank else chunks
     found: list[Hit] = []
     while some := chunks.filter(id__gt=after)[:SEARCHED_CHUNKS]:
         for chunk in some:
             after = chunk.pk
-            found += _hits_in(chunk, wanted, number + len(found))
+            found += _hits_in(chunk, wanted, rank, number + len(found))
             if len(found) >= MOST_HITS:
                 return found, after if chunks.filter(id__gt=after).exists() else None
     return found, None
 
 
-def _hits_in(chunk: LogChunk, wanted: str, number: int) -> Iterator[Hit]:
+def _hits_in(chunk: LogChunk, wanted: str, rank: int | None, number: int) -> Iterator[Hit]:
     lines, low = chunk.text.splitlines(), wanted.lower()
     for index, line in enumerate(lines):
         start = line.lower().find(low)
-        if start < 0:
+        if start < 0 or not _is_of_rank(line, rank):
             continue
         end = start + len(wanted)
         yield Hit(
