@@ -1,4 +1,4 @@
-"""A job of several devices takes its slots in one transaction or none, waits without holding any, and is not starved."""
+"""A job of several devices takes all its slots at once or none, holds none while it waits, and is not starved."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_whoever_does_not_hold_the_slots_is_told_which_to_lock(make_gang):
 
 @pytest.mark.parametrize("taken", [(), (0,), (1, 2)], ids=str)
 def test_a_claim_and_the_reasons_agree_where_gangs_wait(make_gang, make_job, taken):
-    """Whoever is said to be next can be claimed, in every order of gangs, a job that can make room and one that cannot."""
+    """In every order of two gangs, a job that can make room and one that cannot."""
     node = node_of(3)
     for slot in taken:
         job = make_job(status="running", priority=9)
