@@ -262,6 +262,12 @@ WORKER = Group(
             "how often a worker renews its leases; at most half of the lease",
         ),
         V(
+            "HEIMDALL_ELASTIC_SECONDS",
+            "0",
+            "after so long an elastic job may stop at a step to go on with more devices, where some are free and nobody "
+            "waits for them, or with fewer, where somebody does; 0: it changes only when it was stopped anyway",
+        ),
+        V(
             "HEIMDALL_STALL_SECONDS",
             "1800",
             "the watchdog's patience: a trainer without progress for this long is killed and counted as crashed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -10,7 +11,7 @@ from django.db.models.functions import Now
 
 from training import placement, queries, services
 from training.models import Attempt, CodeArchive, HeldSlot, Node, TrainingJob
-from training.scheduling import preemption
+from training.scheduling import elastic, preemption
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("each_database")]
 
@@ -264,3 +265,38 @@ def turn_into_a_command(job: TrainingJob, *, folder: str) -> None:
         recipe="", code=code, program={"kind": "command", "checkpoint_folder": folder}
     )
     job.refresh_from_db()
+
+
+def test_an_elastic_job_leaves_a_slot_to_each_job_that_waits_and_grows_when_none_does(
+    make_gang, make_job, settings
+):
+    settings.ELASTIC_SECONDS = 30
+    node, job = node_of(4), make_gang(1, most=4)
+    single = make_job()
+    assert slots_of(claim(node)) == [0, 1]
+    assert claim(node, slot=2).job_id == single.pk
+    assert resized(seconds=60) == []  # three slots are its own or free, and it takes two or four
+    services.complete(Attempt.objects.get(job=single), None)
+    assert resized(seconds=10) == []
+    assert resized(seconds=60) == [job]
+    assert resized(seconds=60) == []  # it stops already
+    message = job.events.get(kind="preempt").message
+    assert message == "Goes on with 4 ranks in the place of 2."
+    land(job)
+    assert len(slots_of(claim(node))) == 4
+    make_job(), make_job()
+    assert resized(seconds=60) == [job]
+    land(job)
+    assert len(slots_of(claim(node))) == 2
+    settings.ELASTIC_SECONDS = 0
+    assert resized(seconds=60) == []
+
+
+def land(job: TrainingJob) -> None:
+    services.land(Attempt.objects.get(job=job, ended_at=None))
+
+
+def resized(*, seconds: float) -> list[TrainingJob]:
+    """Who is asked where the open attempts have trained for so long."""
+    Attempt.objects.filter(ended_at=None).update(started_at=Now() - timedelta(seconds=seconds))
+    return elastic.resize_elastic_jobs()

@@ -15,8 +15,8 @@ from django.db.models import Q
 
 from training.lifecycle import Stop
 from training.models import Attempt, Node, TrainingJob
-from training.placement.order import goes_before
-from training.placement.slots import BusySlots, busy_slots, slot_groups
+from training.placement.order import claimable_jobs, goes_before
+from training.placement.slots import BusySlots, busy_slots, fits, slot_groups
 
 # A command without a checkpoint folder would begin again from nothing; all else goes on from where it was.
 GIVES_WAY = ~Q(recipe="") | ~Q(program__kind="command") | ~Q(program__checkpoint_folder="")
@@ -33,6 +33,14 @@ def num_ranks(job: TrainingJob | Any, free: int) -> int:
     while wanted > free and wanted % 2 == 0 and wanted // 2 >= job.fewest_devices:
         wanted //= 2
     return wanted if wanted <= free else 0
+
+
+def left_for_it(job: TrainingJob | Any, room: Room, free: int) -> int:
+    """How many of so many free slots an elastic job may take: it leaves one to each other job that waits for one."""
+    if job.most_devices == job.fewest_devices:
+        return free
+    others = claimable_jobs().filter(fits(room.node, room.group[0]), is_gang=False).exclude(pk=job.pk)
+    return max(free - len(others.values_list("pk")[:free]), job.fewest_devices)
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,17 @@ from training.services.saved_views import change_view, delete_view, save_view, v
 from training.services.secrets import SecretsLost, opened
 from training.services.submitting import submit
 from training.services.transition import Result
-from training.services.verbs import VERBS, cancel, delete, discard, pause, preempt, restart, resume
+from training.services.verbs import (
+    VERBS,
+    cancel,
+    delete,
+    discard,
+    pause,
+    preempt,
+    resize,
+    restart,
+    resume,
+)
 from training.services.waking import jobs_for, pass_on, waiting_jobs, wake
 
 __all__ = [
@@ -196,6 +206,7 @@ __all__ = [
     "report_external",
     "require_dataset",
     "require_programs",
+    "resize",
     "restart",
     "resume",
     "retire_all_checkpoints",

@@ -103,7 +103,7 @@ def _choose(best: Any, room: placement.Room, slot: int, *, lock: bool) -> Choice
     if best.first_gang != best.pk:
         gang = best.first_gang and TrainingJob.objects.filter(pk=best.first_gang).first()
         if gang is None or placement.goes_before(best, gang):
-            return Choice(best, room.slots_around(slot, placement.num_ranks(best, len(room.free))))
+            return _taking(best, room, slot)
     elif ranks := placement.num_ranks(gang, len(room.free)):
         return Choice(gang, room.slots_around(slot, ranks))
     if room.is_within_reach(gang):
@@ -112,7 +112,12 @@ def _choose(best: Any, room: placement.Room, slot: int, *, lock: bool) -> Choice
     filler = later.filter(placement.GIVES_WAY, fewest_devices__lte=len(room.free)).first()
     if filler is None:
         return None
-    return Choice(filler, room.slots_around(slot, placement.num_ranks(filler, len(room.free))), fills=True)
+    return _taking(filler, room, slot, fills=True)
+
+
+def _taking(job: TrainingJob, room: placement.Room, slot: int, *, fills: bool = False) -> Choice:
+    free = placement.left_for_it(job, room, len(room.free))
+    return Choice(job, room.slots_around(slot, placement.num_ranks(job, free)), fills)
 
 
 @lru_cache(maxsize=64)

@@ -70,14 +70,22 @@ VERBS: dict[str, Callable[..., Result]] = {
 
 def preempt(job: TrainingJob, *, for_job: TrainingJob) -> bool:
     """Ask a running job to make room for one that goes first; False where it changed meanwhile."""
+    why = "has a higher priority"
+    if for_job.priority <= job.priority:
+        why = f"waited for {for_job.fewest_devices} slots before"
+    return _preempt(job, f"Makes room for job {for_job.pk}, which {why}.")
+
+
+def resize(job: TrainingJob, *, ranks: int) -> bool:
+    """Have an elastic job stop at its next step, to go on with so many ranks; False where it changed meanwhile."""
+    return _preempt(job, f"Goes on with {ranks} rank{'s' if ranks > 1 else ''} in the place of {job.ranks}.")
+
+
+def _preempt(job: TrainingJob, message: str) -> bool:
     if (Verb.PREEMPT, job.status, job.stop) not in RULES:
         return False
     try:
         with transaction.atomic():
-            why = "has a higher priority"
-            if for_job.priority <= job.priority:
-                why = f"waited for {for_job.fewest_devices} slots before"
-            message = f"Makes room for job {for_job.pk}, which {why}."
             move(job, Verb.PREEMPT, by=SCHEDULER, message=message, stop_at=StopAt.STEP)
     except Raced:
         return False

@@ -13,7 +13,7 @@ from django.conf import settings
 from training import host, queue, services
 from training.models import Node
 from training.runner import environments
-from training.scheduling import preemption
+from training.scheduling import elastic, preemption
 from training.worker import cleanup, reaping
 
 RETIRE_SECONDS = 600
@@ -28,6 +28,7 @@ def look_after_host(number: int) -> None:
     wake_waiting(node)
     preemption.make_room()
     preemption.make_room_for_gangs()
+    elastic.resize_elastic_jobs()
     cleanup.sweep_staging(node)
     cleanup.sweep_scratch()
     if _is_due("retire", RETIRE_SECONDS):
