@@ -1,6 +1,7 @@
-"""A real web server and a real worker with one slot: how long a pause and a start take.
+"""A real web server and a real worker: how long a pause and a start take, of a job with one device or with several.
 
-Two jobs take turns on the slot. One is paused, so the other is claimed; then the paused one is queued again.
+Two jobs take turns on all slots of the worker. One is paused, so the other is claimed; then the paused one is
+queued again.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from tests.support.running import Site, running
 STEP_SECONDS = 0.002
 
 
-def take_turns(rounds: int) -> dict[str, list[float]]:
+def take_turns(rounds: int, devices: int = 1) -> dict[str, list[float]]:
     """Milliseconds: `pause` from its commit to the next claim, `start` from a claim to the first step."""
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder), HEIMDALL_SLOTS="1") as site:
+    slots = {"HEIMDALL_SLOTS": str(devices)}
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder), **slots) as site:
         config = {"epochs": 1000, "samples": 100_000, "step_seconds": STEP_SECONDS}
+        if devices > 1:
+            config |= {"devices": devices}
         now, other = (site.submit(job_name=name, **config) for name in ("one", "two"))
         for _ in range(rounds):
             site.wait_for(now, lambda job: job["status"] == "running" and job["phase"] == "training")
@@ -56,4 +60,4 @@ def _moment(text: Any) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(take_turns(int(sys.argv[1])) | {"step_ms": 1000 * STEP_SECONDS}))
+    print(json.dumps(take_turns(*map(int, sys.argv[1:])) | {"step_ms": 1000 * STEP_SECONDS}))

@@ -102,6 +102,25 @@ def attempts() -> list[Figure]:
     ]  # fmt: skip
 
 
+def gangs() -> list[Figure]:
+    """Pauses of jobs with two devices, and what finding the next job costs while many wait."""
+    times = _python("bench.attempts", "12", "2")
+    found = [
+        Figure("gangs", "2 devices: asked -> all slots taken by the next job, p95", quantile(times["pause"], 0.95),
+               "ms", peer=f"p50 {median_of(times['pause']):.0f} ms"),
+        Figure("gangs", "2 devices: claim -> first step after load", median_of(times["start"][1:]), "ms"),
+    ]  # fmt: skip
+    for database in waking.DATABASES:
+        with waking.place(database) as environment:
+            of = _python("bench.claims", **environment)
+        found += [
+            Figure("gangs", f"{name}, among 100000 jobs, of among 100, {database}",
+                   each["many"] / each["few"], "x", 1.5, note=f"{each['many']:.1f} ms")
+            for name, each in of.items()
+        ]  # fmt: skip
+    return found
+
+
 def one_core() -> list[Figure]:
     """What a checkpoint and a pause cost where no core is idle: everything on one. No aim stands for it."""
     found: list[Figure] = []
@@ -254,6 +273,7 @@ GROUPS: dict[str, Measure] = {
     "snapshot": snapshot,
     "ranks": ranks,
     "attempts": attempts,
+    "gangs": gangs,
     "one_core": one_core,
     "resume": resume,
     "reads": reads,

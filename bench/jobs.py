@@ -37,7 +37,7 @@ INSERT INTO training_trainingjob (
     queued_at, current_epoch, total_epochs, current_step, total_steps, phase, train_loss, val_loss, learning_rate,
     metrics, best_epoch, best_val_loss, error_code, error_message, environment, approximate, generation, checkpoint,
     checkpoints_stored, crashes_at_step, crashes_since_checkpoint, event_seq, created_at, started_at, completed_at,
-    updated_at, origin, tags, pool)
+    updated_at, origin, tags, pool, fewest_devices, most_devices, num_hosts, is_gang, ranks, rank_devices)
 SELECT i, 'beam ' || ((i * 7919) %% 100003) || CASE WHEN i %% %(hundredth)s = 5 THEN ' elevation'
         WHEN i = 450 THEN ' azimuth' ELSE '' END,
     CASE WHEN i %% 10 = 0 THEN 'A run with the new antenna, ' || i || '.' ELSE '' END,
@@ -52,7 +52,8 @@ SELECT i, 'beam ' || ((i * 7919) %% 100003) || CASE WHEN i %% %(hundredth)s = 5 
     '', '', 1, %(start)s, 30, 30, 28230, 28230, '', 0.5, 0.6, 0.0003, %(metrics)s, 28,
     ((i * 104729) %% 1000003) / 1e6, '', '', %(environment)s, '[]', 0, '', 0, 0, 0, 4,
     datetime('2020-01-01', '+' || i || ' seconds'),
-    %(start)s, %(start)s, datetime('2020-01-01', '+' || ((i * 7919) %% 1000003) || ' seconds'), NULL, '[]', ''
+    %(start)s, %(start)s, datetime('2020-01-01', '+' || ((i * 7919) %% 1000003) || ' seconds'), NULL, '[]', '', 1, 1, 1, 0, 1,
+    '[]'
 FROM n
 """
 

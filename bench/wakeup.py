@@ -31,7 +31,7 @@ IDLE_SECONDS = 5.0
 
 def measure(database: str, *, samples: int = 40) -> dict[str, Any]:
     """Milliseconds and percent of one core, for Heimdall and for stock django-q2, on `sqlite` or `postgres`."""
-    with _place(database) as environment:
+    with place(database) as environment:
         ours = _inside("heimdall", samples, environment)
         stock = _inside(
             "stock", samples, environment | {"DJANGO_SETTINGS_MODULE": "bench.stock_queue_settings"}
@@ -68,7 +68,7 @@ def taken(number: int) -> None:
 
 
 @contextlib.contextmanager
-def _place(database: str) -> Iterator[dict[str, str]]:
+def place(database: str) -> Iterator[dict[str, str]]:
     """A new database and data folder; commits wait for the disk, as they do in earnest."""
     with tempfile.TemporaryDirectory(prefix="wakeup-") as folder, contextlib.ExitStack() as stack:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HEIMDALL_")}

@@ -265,7 +265,7 @@ WORKER = Group(
             "HEIMDALL_ELASTIC_SECONDS",
             "0",
             "after so long an elastic job may stop at a step to go on with more devices, where some are free and "
-            "nobody waits for them, or with fewer, where somebody does; 0: it changes only when it was stopped anyway",
+            "nobody waits for them, or with fewer, where somebody does; 0: it changes only when it is stopped anyway",
         ),
         V(
             "HEIMDALL_STALL_SECONDS",
