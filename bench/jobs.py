@@ -52,8 +52,8 @@ SELECT i, 'beam ' || ((i * 7919) %% 100003) || CASE WHEN i %% %(hundredth)s = 5 
     '', '', 1, %(start)s, 30, 30, 28230, 28230, '', 0.5, 0.6, 0.0003, %(metrics)s, 28,
     ((i * 104729) %% 1000003) / 1e6, '', '', %(environment)s, '[]', 0, '', 0, 0, 0, 4,
     datetime('2020-01-01', '+' || i || ' seconds'),
-    %(start)s, %(start)s, datetime('2020-01-01', '+' || ((i * 7919) %% 1000003) || ' seconds'), NULL, '[]', '', 1, 1, 1, 0, 1,
-    '[]'
+    %(start)s, %(start)s, datetime('2020-01-01', '+' || ((i * 7919) %% 1000003) || ' seconds'),
+    NULL, '[]', '', 1, 1, 1, 0, 1, '[]'
 FROM n
 """
 
