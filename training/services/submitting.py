@@ -131,6 +131,10 @@ def _refuse_what_does_not_fit(info: registry.RecipeInfo, config: dict[str, Any])
 def _slots_of(settled: dict[str, Any]) -> dict[str, Any]:
     """The slots that the job asks for, as columns that a claim can compare."""
     demand = device_demand(settled.get("program") or settled["config"])
+    if demand.hosts > 1:
+        raise InvalidConfig(
+            {"hosts": ["A job trains on one host: leave hosts at 1, and set devices to what one host has."]}
+        )
     return {
         "fewest_devices": demand.fewest,
         "most_devices": demand.most,
