@@ -150,7 +150,7 @@ def _hint(job: TrainingJob) -> str:
     if job.pool and not of_pool:
         return f" No live node is in the pool {job.pool} now: the job waits until one is."
     most = max((placement.most_slots(job, node) for node in of_pool), default=job.fewest_devices)
-    if most < job.fewest_devices:
+    if job.is_gang and most < job.fewest_devices:
         return (
             f" It needs {job.fewest_devices} slots of one host, and the largest live node has {most}: the job waits "
             "until one has them."
