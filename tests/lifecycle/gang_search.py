@@ -10,6 +10,7 @@ preempted, land or are lost at any time, and a host's housekeeping that asks fil
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,9 +18,16 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import django
+from django.apps import apps
+
+if not apps.ready:  # called by itself
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "heimdall.site.settings")
+    django.setup()
+
 from training.placement import Room, num_ranks, num_slots
 
-QUEUED, RUNNING, STOPPING, DONE = range(4)
+QUEUED, RUNNING, STOPPING, LOST, DONE = range(5)
 NODE = SimpleNamespace(pk=1)
 
 GUARDS = (
@@ -90,8 +98,10 @@ def search_gangs(bounds: GangBounds) -> tuple[int, str | None]:
     while todo:
         state = todo.pop()
         try:
-            for following in successors(state, bounds):
+            unharmed = set(successors(state, bounds))
+            for following in unharmed:
                 before[following].add(state)
+            for following in (*unharmed, *killed(state)):
                 if following not in seen:
                     check(following, bounds)
                     seen.add(following)
@@ -102,7 +112,7 @@ def search_gangs(bounds: GangBounds) -> tuple[int, str | None]:
 
 
 def stuck(seen: set[HostState], before: dict[HostState, set[HostState]]) -> str | None:
-    """A state from which not every job can come to its end: somebody waits for ever."""
+    """A state from which nothing but a kill lets every job come to its end: somebody waits for ever."""
     todo = [state for state in seen if all(job.status == DONE for job in state.jobs) and not state.claiming]
     good = set(todo)
     while todo:
@@ -118,13 +128,24 @@ def successors(state: HostState, bounds: GangBounds) -> Iterator[HostState]:
     for claiming in state.claiming:
         yield from written(state, claiming, bounds)
     for number, job in enumerate(state.jobs):
-        if job.status in (RUNNING, STOPPING):
+        if job.status in (RUNNING, STOPPING) and not is_long(state, number, bounds):
             yield put(state, number, ended(job, DONE, bounds))  # completed, failed or cancelled
-        if job.status == STOPPING:
-            yield put(
-                state, number, ended(job, QUEUED, bounds)
-            )  # landed; a crash and a lost host end so, too
+        if job.status in (STOPPING, LOST):
+            yield put(state, number, ended(job, QUEUED, bounds))  # landed or reaped
     yield from make_room(state, bounds)
+
+
+def killed(state: HostState) -> Iterator[HostState]:
+    """kill -9 of a supervisor: its rows stay, its locks do not."""
+    for number, job in enumerate(state.jobs):
+        if job.status in (RUNNING, STOPPING):
+            yield put(state, number, job._replace(status=LOST))
+
+
+def is_long(state: HostState, number: int, bounds: GangBounds) -> bool:
+    """What fills a gap does not end by itself, so that whoever waits for that waits for ever."""
+    before = zip(bounds.jobs[:number], state.jobs[:number], strict=True)
+    return state.jobs[number].fills and any(kind.fewest > 1 and job.status == QUEUED for kind, job in before)
 
 
 def ended(job: JobState, status: int, bounds: GangBounds) -> JobState:
@@ -133,55 +154,66 @@ def ended(job: JobState, status: int, bounds: GangBounds) -> JobState:
 
 
 def decisions(state: HostState, bounds: GangBounds) -> Iterator[HostState]:
-    """A supervisor takes the lock of a free slot and decides; it holds the lock until it has written."""
+    """A claim's transaction has read the queue and locked its job's row; it holds the locks of all its slots."""
     for slot in range(bounds.slots):
-        is_locked = any(slot == one.slot for one in state.claiming) or is_led(state, slot)
         is_held = slot in held(state) and bounds.stands("a held slot claims nothing")
-        if is_locked or is_held or len(state.claiming) == 2:
+        if slot in locked(state) or is_held or len(state.claiming) == 2:
             continue
         choice = choose(state, slot, bounds)
-        if choice is not None:
-            yield state._replace(claiming=tuple(sorted((*state.claiming, choice))))
+        if choice is None:
+            continue
+        if bounds.stands("the locks of all slots before the claim") and locked(state) & set(choice.slots):
+            continue  # it waits for them, or leaves its own to another
+        kept_from_gang(state, choice, bounds)
+        yield state._replace(claiming=tuple(sorted((*state.claiming, choice))))
+
+
+def locked(state: HostState) -> set[int]:
+    """Slots whose locks supervisors hold: those that claim, and those at work."""
+    at_work = (job.slots for job in state.jobs if job.status in (RUNNING, STOPPING))
+    return {slot for slots in (*at_work, *(one.slots for one in state.claiming)) for slot in slots}
 
 
 def choose(state: HostState, slot: int, bounds: GangBounds) -> Claiming | None:
+    """What `services.claim` decides: the best job, the gang, or what may fill its gap."""
     room = room_of(state, slot, bounds)
     waiting = [number for number, job in enumerate(state.jobs) if job.status == QUEUED]
-    if not waiting:
+    free = [
+        number for number in waiting if number not in {one.job for one in state.claiming}
+    ]  # rows not locked
+    if not free:
         return None
-    best = waiting[0]
-    ranks = num_ranks(model(best, bounds), len(room.free))
-    if ranks:
-        return Claiming(slot, best, tuple(room.slots_around(slot, ranks)), False)
-    gang = model(best, bounds)
-    for number in waiting[1:] if bounds.stands("slots are kept for the first gang") else ():
+    first_gang = next((number for number in waiting if bounds.jobs[number].fewest > 1), None)
+    best = free[0]
+    if not bounds.stands("slots are kept for the first gang"):
+        able = (number for number in free if num_ranks(model(number, bounds), len(room.free)))
+        return next((taking(number, room, slot, bounds) for number in able), None)
+    if first_gang is None or best < first_gang:
+        return taking(best, room, slot, bounds)
+    gang = model(first_gang, bounds)
+    if best == first_gang and num_ranks(gang, len(room.free)):
+        return taking(best, room, slot, bounds)
+    if room.is_within_reach(gang) and bounds.stands("nobody fills a gap that is closing"):
+        return None
+    for number in free:
         job = model(number, bounds)
-        if bounds.stands("only who loses nothing fills a gap") and not job.loses_nothing:
-            continue
-        if bounds.stands("nobody fills a gap that is closing") and room.is_within_reach(gang):
-            return None
-        if ranks := num_ranks(job, len(room.free)):
-            return Claiming(slot, number, tuple(room.slots_around(slot, ranks)), True)
-    for number in waiting[1:] if not bounds.stands("slots are kept for the first gang") else ():
-        if ranks := num_ranks(model(number, bounds), len(room.free)):
-            return Claiming(slot, number, tuple(room.slots_around(slot, ranks)), False)
+        gives_way = job.loses_nothing or not bounds.stands("only who loses nothing fills a gap")
+        if number != first_gang and gives_way and num_ranks(job, len(room.free)):
+            return taking(number, room, slot, bounds, fills=True)
     return None
 
 
+def taking(number: int, room: Room, slot: int, bounds: GangBounds, *, fills: bool = False) -> Claiming:
+    ranks = num_ranks(model(number, bounds), len(room.free))
+    return Claiming(slot, number, tuple(room.slots_around(slot, ranks)), fills)
+
+
 def written(state: HostState, claiming: Claiming, bounds: GangBounds) -> Iterator[HostState]:
-    """The transaction: it decides again on what is so now, and writes all or nothing."""
-    free = state._replace(claiming=tuple(one for one in state.claiming if one != claiming))
-    yield free  # it lost a race, or was killed
-    others = {one.slot for one in free.claiming}
-    if bounds.stands("the locks of all slots before the claim") and others & set(claiming.slots):
-        return  # somebody holds one of the locks: nothing is claimed
-    if bounds.stands("all slots in one transaction") and choose(free, claiming.slot, bounds) != claiming:
-        return
-    job = state.jobs[claiming.job]
-    if job.status != QUEUED:
-        return  # the conditional UPDATE
-    kept_from_gang(free, claiming, bounds)
-    yield put(free, claiming.job, JobState(RUNNING, claiming.slots, claiming.fills))
+    """The transaction is committed, or its process was killed."""
+    after = state._replace(claiming=tuple(one for one in state.claiming if one != claiming))
+    yield after
+    slots = claiming.slots if bounds.stands("all slots in one transaction") else claiming.slots[:1]
+    yield put(after, claiming.job, JobState(RUNNING, slots, claiming.fills))
 
 
 def kept_from_gang(state: HostState, claiming: Claiming, bounds: GangBounds) -> None:
@@ -208,7 +240,8 @@ def make_room(state: HostState, bounds: GangBounds) -> Iterator[HostState]:
     if len(room.free) < gang.fewest_devices <= len(room.free) + num_slots(fillers):
         jobs = list(state.jobs)
         for one in fillers:
-            jobs[one.number] = jobs[one.number]._replace(status=STOPPING)
+            if jobs[one.number].status == RUNNING:
+                jobs[one.number] = jobs[one.number]._replace(status=STOPPING)
         if tuple(jobs) != state.jobs:
             yield state._replace(jobs=tuple(jobs))
 
@@ -222,7 +255,7 @@ def room_of(state: HostState, slot: int, bounds: GangBounds) -> Room:
     attempts = [
         SimpleNamespace(ranks=len(job.slots), fills=job.fills, job=model(number, bounds), number=number)
         for number, job in enumerate(state.jobs)
-        if job.status in (RUNNING, STOPPING)
+        if job.status in (RUNNING, STOPPING, LOST)
     ]
     free = [one for one in range(bounds.slots) if one == slot or one not in taken]
     return Room(NODE, list(range(bounds.slots)), free, attempts)
@@ -230,11 +263,6 @@ def room_of(state: HostState, slot: int, bounds: GangBounds) -> Room:
 
 def held(state: HostState) -> set[int]:
     return {slot for job in state.jobs for slot in job.slots}
-
-
-def is_led(state: HostState, slot: int) -> bool:
-    """Whether a supervisor at work holds the slot's lock."""
-    return any(slot in job.slots for job in state.jobs if job.status in (RUNNING, STOPPING))
 
 
 def model(number: int, bounds: GangBounds) -> SimpleNamespace:
@@ -258,7 +286,7 @@ def check(state: HostState, bounds: GangBounds) -> None:
     for number, job in enumerate(state.jobs):
         if job.status in (QUEUED, DONE) and job.slots:
             raise BrokenRule("a job that does not run holds a slot")
-        if job.status in (RUNNING, STOPPING) and len(job.slots) != num_ranks(
+        if job.status in (RUNNING, STOPPING, LOST) and len(job.slots) != num_ranks(
             model(number, bounds), len(job.slots)
         ):
             raise BrokenRule("a gang runs with a part of its slots")
@@ -269,8 +297,8 @@ def check(state: HostState, bounds: GangBounds) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--slots", type=int, default=4)
-    bounds = GangBounds(slots=parser.parse_args().slots, jobs=(*JOBS, Kind(1, 2)))
+    parser.add_argument("--slots", type=int, default=5)
+    bounds = GangBounds(slots=parser.parse_args().slots, jobs=(*JOBS, Kind(1, 2), Kind(3, 3)))
     started = time.monotonic()
     states, broken = search_gangs(bounds)
     print(f"{states} distinct states of a host with {bounds.slots} slots, {time.monotonic() - started:.0f} s")
