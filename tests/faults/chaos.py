@@ -18,14 +18,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from tests.support.running import PATIENCE, Answer, Site, TookTooLong, running
+from tests.support.running import PATIENCE, Answer, Site, TookTooLong, running, told
 
 EPOCHS, STEPS = 5, 5  # steps in an epoch
 CONFIGS: list[dict[str, Any]] = [
@@ -33,6 +33,7 @@ CONFIGS: list[dict[str, Any]] = [
     {"seed": 2, "num_workers": 2},
     {"seed": 3, "ema_decay": 0.9, "grad_accumulation": 2, "batch_size": 16, "warmup_epochs": 1},
 ]
+GANG = {"seed": 4, "devices": 2}  # of its trainer a random rank is killed
 SHARED = {"epochs": EPOCHS, "samples": 160, "step_seconds": 0.08, "checkpoint_every_minutes": 0}
 JOBS_AT_ONCE = 3
 KINDS = {  # what is done, and how often beside the others
@@ -55,8 +56,16 @@ HARMLESS = {"pause and resume"}
 
 
 class Chaos:
-    def __init__(self, site: Site, *, kills: int, seed: int, say: Callable[[str], None] = print):
-        self.site, self.kills, self.say = site, kills, say
+    def __init__(
+        self,
+        site: Site,
+        *,
+        kills: int,
+        seed: int,
+        configs: Sequence[dict[str, Any]] = CONFIGS,
+        say: Callable[[str], None] = print,
+    ):
+        self.site, self.kills, self.configs, self.say = site, kills, configs, say
         self.random = random.Random(seed)
         self.done: Counter[str] = Counter()
         self.jobs: dict[int, int] = {}  # job -> number of its config
@@ -64,10 +73,10 @@ class Chaos:
         self.undisturbed: list[int] = []
 
     def run(self) -> None:
-        self.undisturbed = [self._submit(number) for number in range(len(CONFIGS))]
+        self.undisturbed = [self._submit(number) for number in range(len(self.configs))]
         for job in self.undisturbed:
             self._wait(lambda job=job: self._row(job)["status"] == "completed", 120, f"job {job} undisturbed")
-        self.say(f"{len(CONFIGS)} undisturbed jobs are completed; the kills begin.")
+        self.say(f"{len(self.configs)} undisturbed jobs are completed; the kills begin.")
         while sum(count for kind, count in self.done.items() if kind not in HARMLESS) < self.kills:
             self._keep_jobs_coming()
             self._disturb()
@@ -182,7 +191,7 @@ class Chaos:
 
     def _keep_jobs_coming(self) -> None:
         while sum(not self._is_over(job) for job in self.jobs) < JOBS_AT_ONCE:
-            number = len(self.jobs) % len(CONFIGS)
+            number = len(self.jobs) % len(self.configs)
             self.jobs[self._submit(number)] = number
         for job in self.jobs:
             if self._row(job)["status"] == "paused":  # its resume met a web server that was dead
@@ -190,7 +199,7 @@ class Chaos:
                     self.site.verb(job, "resume")
 
     def _submit(self, number: int) -> int:
-        return self.site.submit(**SHARED | CONFIGS[number])
+        return self.site.submit(**SHARED | self.configs[number])
 
     def _a_job_that_trains(self) -> int:
         def training() -> list[int]:
@@ -247,7 +256,7 @@ class Chaos:
         return finals.pop()
 
     def _metrics(self, job: int) -> list[Any]:
-        return [(row["step"], row["values"], row["epoch_values"]) for row in self.site.metrics(job)]
+        return [(row["step"], told(row["values"]), row["epoch_values"]) for row in self.site.metrics(job)]
 
     def _story(self, job: int) -> str:
         events = self.site.rows("select seq, kind, message, attempt from training_event where job_id=?", job)
@@ -280,9 +289,13 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="heimdall-chaos-") as folder:
         try:
-            with running(Path(folder), **SETTINGS) as site:
+            with running(Path(folder), **SETTINGS | {"HEIMDALL_SLOTS": "3"}) as site:
                 chaos = Chaos(
-                    site, kills=options.kills, seed=options.seed, say=lambda line: print(line, flush=True)
+                    site,
+                    kills=options.kills,
+                    seed=options.seed,
+                    configs=[*CONFIGS, GANG],
+                    say=lambda line: print(line, flush=True),
                 )
                 chaos.run()
                 print(chaos.report())
