@@ -58,7 +58,7 @@ def test_a_gang_takes_its_own_slot_and_the_first_free_ones(make_gang, make_job):
     attempt = claim(node, slot=2)
     assert (attempt.job_id, slots_of(attempt), attempt.ranks) == (gang.pk, [0, 1, 2], 3)
     assert attempt.rank_devices[2] == {
-        "rank": 2, "node": "node", "slot": 2, "device": "cuda:0", "device_name": "a GPU",
+        "rank": 2, "node": "node", "slot": 2, "device": "cuda:0", "device_name": "a GPU", "pid": None,
     }  # fmt: skip
     assert placement.busy_slots()[node.pk] == {0, 1, 2}
     gang.refresh_from_db()

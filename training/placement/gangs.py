@@ -15,10 +15,11 @@ from django.db.models import Q
 
 from training.lifecycle import Stop
 from training.models import Attempt, Node, TrainingJob
-from training.placement.order import claimable_jobs, goes_before
-from training.placement.slots import BusySlots, busy_slots, fits, slot_groups
+from training.placement.order import IN_ORDER, claimable_jobs, goes_before
+from training.placement.slots import BusySlots, busy_slots, fits, groups_for, slot_groups
 
 # A command without a checkpoint folder would begin again from nothing; all else goes on from where it was.
+MOST_STARTABLE = 200  # of the queue's first that are looked at
 GIVES_WAY = ~Q(recipe="") | ~Q(program__kind="command") | ~Q(program__checkpoint_folder="")
 
 
@@ -114,3 +115,22 @@ def rooms(
         )
         for group in slot_groups(node)
     ]
+
+
+def startable(rooms_: Iterable[Room]) -> set[int]:
+    """The queue's first jobs that free slots would take one after the other, as claims do."""
+    found, blocked = set(), dict[int, Any]()
+    free = {number: (room, list(room.free)) for number, room in enumerate(rooms_)}
+    for job in claimable_jobs().order_by(*IN_ORDER)[:MOST_STARTABLE]:
+        for number, (room, slots) in free.items():
+            if room.group not in groups_for(job, room.node):
+                continue
+            gang = blocked.get(number)
+            if gang is not None and not room.may_fill(job, gang):
+                continue
+            if ranks := num_ranks(job, len(slots)):
+                del slots[:ranks]
+                found.add(job.pk)
+                break
+            blocked.setdefault(number, job)
+    return found

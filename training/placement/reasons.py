@@ -13,7 +13,7 @@ from django.db.models import BooleanField, Case, Min, Subquery, Value, When
 
 from training.lifecycle import JobType, Status
 from training.models import Attempt, Node, TrainingJob
-from training.placement.gangs import Room, open_attempts, rooms
+from training.placement.gangs import Room, open_attempts, rooms, startable
 from training.placement.order import (
     BACKS_OFF,
     IN_ORDER,
@@ -70,8 +70,8 @@ class Reason:
 
 
 def waiting_reasons(jobs: Iterable[TrainingJob | Any]) -> dict[int, Reason]:
-    """Why each queued job among these waits. Four queries, however many they are, and two more where jobs of several
-    devices are among those that go first; none where none is queued."""
+    """Why each queued job among these waits. Four queries, however many they are, and three more where jobs of
+    several devices are among those that go first; none where none is queued."""
     queued = [job for job in jobs if job.status == Status.QUEUED]
     if not queued:
         return {}
@@ -96,6 +96,7 @@ class _QueueState:
     busy: BusySlots
     gangs: list[TrainingJob]
     attempts: list[Attempt]
+    startable: set[int]
 
     @classmethod
     def of(cls, jobs: list[TrainingJob]) -> _QueueState:
@@ -110,8 +111,13 @@ class _QueueState:
         nodes = list(Node.objects.raw(*_live_statement(connection.vendor, silent_after())))
         head = _read_head(holds.keys())
         has_gangs = any(is_gang for _, is_gang in head.values())
-        gangs = list(waiting_gangs()[:FARTHEST_AHEAD]) if has_gangs else []
-        return cls(holds, head, nodes, busy_slots(), gangs, open_attempts() if has_gangs else [])
+        busy = busy_slots()
+        if not has_gangs:
+            return cls(holds, head, nodes, busy, [], [], set())
+        attempts = open_attempts()
+        rooms_ = [room for node in nodes if takes_jobs(node) for room in rooms(node, busy, attempts)]
+        gangs = list(waiting_gangs()[:FARTHEST_AHEAD])
+        return cls(holds, head, nodes, busy, gangs, attempts, startable(rooms_))
 
     def reason(self, job: TrainingJob) -> Reason:
         ahead = self._ahead(job)
@@ -168,9 +174,8 @@ class _QueueState:
                 f"Free slots are kept for job {gang.pk}, which needs {gang.fewest_devices} of one host."
             )
             return "kept", f"{sentence}{first}"
-        room_for = max(usable) if job.is_gang else sum(usable)
-        gangs_before = sum(goes_before(gang, job) for gang in self.gangs)
-        if ahead is None or max(ahead - gangs_before, 0) + job.fewest_devices > room_for:
+        is_soon = job.pk in self.startable if self.gangs else ahead is not None and ahead < sum(usable)
+        if not is_soon:
             return "turn", f"Waits for its turn.{first}"
         return "next", "A worker takes it at any moment."
 
