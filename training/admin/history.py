@@ -20,6 +20,7 @@ class AttemptAdmin(OfVisibleJobs):
         "job",
         "node_name",
         "slot",
+        "ranks",
         "started_at",
         "ended_at",
         "steps_executed",
