@@ -6,7 +6,7 @@ from django.db.models import F, Q
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("training", "0007_who_brought_code"),
+        ("training", "0008_external_jobs"),
     ]
 
     operations = [
