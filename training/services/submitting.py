@@ -10,7 +10,7 @@ from django.db import transaction
 
 from heimdall.errors import InvalidConfig, InvalidInput
 from heimdall.recipes import registry
-from heimdall.recipes.config import device_demand
+from heimdall.recipes.demand import device_demand
 from training import fields, hardware, placement, policy, queue
 from training.lifecycle import Answer, JobType, Verb
 from training.models import (
