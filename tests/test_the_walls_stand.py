@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[1]
 LAW = {"training.errors", "training.lifecycle"}
 ROWS = {"training.fields", "training.models", "training.policy", "training.statements", *LAW}
 OUTSIDE = {"training.host", "training.hardware", "training.notifications", "training.queue", "training.store"}
-CONFIGS = {"heimdall.attached.program", "heimdall.recipes.config", "heimdall.recipes.registry"}
+CONFIGS = {
+    "heimdall.attached.program", "heimdall.recipes.config", "heimdall.recipes.demand", "heimdall.recipes.registry",
+}  # fmt: skip
 PLAIN = {
     "heimdall.code_archive",
     "heimdall.errors",
