@@ -35,7 +35,7 @@ class SlotsNeeded(Exception):
 
 
 @dataclass(frozen=True)
-class Choice:
+class ClaimChoice:
     """What a slot is to run: the job, the slots that it takes, and whether it fills a gap that a gang waits for."""
 
     job: TrainingJob
@@ -86,18 +86,20 @@ def _read_what_it_takes(node: Node) -> None:
     node.refresh_from_db(fields=["pools", "environments", "draining", "drained_at"])
 
 
-def _next_in_queue(node: Node, slot: int, *, job_id: int | None = None, lock: bool = True) -> Choice | None:
+def _next_in_queue(
+    node: Node, slot: int, *, job_id: int | None = None, lock: bool = True
+) -> ClaimChoice | None:
     """What this slot is to run, with the job's row locked; None too where the node takes no jobs."""
     if not placement.takes_jobs(node):
         return None
     sql, values = _best_first(connection.vendor, placement.fits(node, slot), node.pk, slot, job_id, lock)
     best: Any = next(iter(TrainingJob.objects.raw(sql, values)), None)
     if best is None or (best.first_gang is None and best.most_devices == 1):
-        return best and Choice(best, [slot])
+        return best and ClaimChoice(best, [slot])
     return _choose(best, placement.room_around(node, slot), slot, lock=lock)
 
 
-def _choose(best: Any, room: placement.Room, slot: int, *, lock: bool) -> Choice | None:
+def _choose(best: Any, room: placement.Room, slot: int, *, lock: bool) -> ClaimChoice | None:
     """The best job, as long as no gang goes before it; that gang; or what may fill the gap until the gang starts."""
     gang: Any = best
     if best.first_gang != best.pk:
@@ -105,7 +107,7 @@ def _choose(best: Any, room: placement.Room, slot: int, *, lock: bool) -> Choice
         if gang is None or placement.goes_before(best, gang):
             return _taking(best, room, slot)
     elif ranks := placement.num_ranks(gang, len(room.free)):
-        return Choice(gang, room.slots_around(slot, ranks))
+        return ClaimChoice(gang, room.slots_around(slot, ranks))
     if room.is_within_reach(gang):
         return None
     later = _candidates(placement.fits(room.node, slot), room.node.pk, slot, lock).exclude(pk=gang.pk)
@@ -115,9 +117,9 @@ def _choose(best: Any, room: placement.Room, slot: int, *, lock: bool) -> Choice
     return _taking(filler, room, slot, fills=True)
 
 
-def _taking(job: TrainingJob, room: placement.Room, slot: int, *, fills: bool = False) -> Choice:
+def _taking(job: TrainingJob, room: placement.Room, slot: int, *, fills: bool = False) -> ClaimChoice:
     free = placement.left_for_it(job, room, len(room.free))
-    return Choice(job, room.slots_around(slot, placement.num_ranks(job, free)), fills)
+    return ClaimChoice(job, room.slots_around(slot, placement.num_ranks(job, free)), fills)
 
 
 @lru_cache(maxsize=64)
@@ -142,7 +144,7 @@ def _candidates(fitting: Q, node: int, slot: int, lock: bool) -> QuerySet[Traini
     return jobs.select_for_update(of=("self",), skip_locked=True) if lock else jobs
 
 
-def _claim(choice: Choice, node: Node, slot: int, pid: int, pid_started_at: float) -> Attempt:
+def _claim(choice: ClaimChoice, node: Node, slot: int, pid: int, pid_started_at: float) -> Attempt:
     job, ranks = choice.job, len(choice.slots)
     devices = _rank_devices(node, choice.slots) if ranks > 1 else []
     start = job.latest_checkpoint
@@ -182,7 +184,7 @@ def _claim(choice: Choice, node: Node, slot: int, pid: int, pid_started_at: floa
     return attempt
 
 
-def _words(choice: Choice) -> str:
+def _words(choice: ClaimChoice) -> str:
     slots = ", ".join(map(str, choice.slots))
     words = f" with {len(choice.slots)} ranks on its slots {slots}" if len(choice.slots) > 1 else ""
     return f"{words}, until a job that needs more slots can start" if choice.fills else words
