@@ -6,7 +6,7 @@ from django.db.models import F, Q
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("training", "0008_external_jobs"),
+        ("training", "0010_columns_of_configs_and_metrics"),
     ]
 
     operations = [
