@@ -261,9 +261,8 @@ def turn_into_a_command(job: TrainingJob, *, folder: str) -> None:
     code = CodeArchive.objects.create(
         digest="0" * 64, size=1, names=[], file="x", file_size=1, owner=job.owner
     )
-    TrainingJob.objects.filter(pk=job.pk).update(
-        recipe="", code=code, program={"kind": "command", "checkpoint_folder": folder}
-    )
+    program = {"kind": "command", "checkpoint_folder": folder, "environment": ""}
+    TrainingJob.objects.filter(pk=job.pk).update(recipe="", code=code, program=program)
     job.refresh_from_db()
 
 

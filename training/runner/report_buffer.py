@@ -77,7 +77,14 @@ class ReportBuffer:
         is_again, self.is_unanswered = self.is_unanswered, True
         steps, epochs = self._first_steps(), self._first_epochs()
         return Report(
-            steps, epochs, self.log, self.phase, trainer_pid, self.step_seconds, self.total_steps, is_again
+            steps,
+            epochs,
+            self.log,
+            self.phase,
+            trainer_pid,
+            self.step_seconds,
+            self.total_steps,
+            is_again=is_again,
         )
 
     def mark_reported(self) -> None:
