@@ -175,6 +175,8 @@ BAD = [
     ({"rows": [{"step": 1, "values": {"step": 1}}]}, "rows.0.values"),
     ({"rows": [{"step": 1, "values": {f"m{n}": n for n in range(101)}}]}, "rows.0.values"),
     ({"rows": [{"step": 1, "value": {}}]}, "rows.0.value"),
+    ({"rows": [{"step": 1}, None]}, "rows.1"),
+    ({"rows": [{"step": 1, "values": {"loss": 10**400}}]}, "rows.0.values"),
     ({"rows": [{"step": step} for step in range(1, 502)]}, "rows"),
     ({"log": "x" * 262_145}, "log"),
     ({"metrics": []}, "metrics"),

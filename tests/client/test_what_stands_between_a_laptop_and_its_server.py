@@ -129,7 +129,7 @@ def test_all_goes_through_nginx_with_https_below_a_path(site, proxied, heimdall,
     name = "naïve 🚀 wave"
     settings = ("--set", "device=cpu", "--set", "epochs=2")
     code, out = heimdall("submit", "tiny", "--name", name, *settings, "--wait", "--json")
-    assert code == 0
+    assert code == 0, out
     number = json.loads(out.splitlines()[0])["id"]
     assert name in heimdall("ls", "-n", 1)[1]
     assert heimdall("logs", "-f", number)[0] == 0
@@ -176,7 +176,8 @@ def test_logs_and_watch_lose_nothing_and_repeat_nothing_when_the_server_is_kille
     job = client.submit_program(
         ["python", "count.py"], folder=tmp_path / "code", program={"metric_patterns": [pattern]}
     )
-    job.wait(until=["running"], timeout=90)
+    job.wait(until=["running", "failed"], timeout=90)
+    assert job.status == "running", job.fields.error_message
     log, watched = tmp_path / "log", tmp_path / "watched"
     with open(log, "w") as to_log, open(watched, "w") as to_watched:
         following = subprocess.Popen([*COMMAND, "logs", "-f", str(job.id)], stdout=to_log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
@@ -48,6 +49,8 @@ class ReportedValues(rest.Field):
             if name in {"step", "epoch"}:
                 raise rest.ValidationError(f"{name} stands beside the values, not among them.")
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if is_number and abs(value) > sys.float_info.max and value == value:
+                raise rest.ValidationError(f"{name} is larger than a number may be.")
             if not is_number and value not in (None, "nan", "inf", "-inf"):
                 raise rest.ValidationError(f'{name} must be a number, null, "nan", "inf" or "-inf".')
         return data

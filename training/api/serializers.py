@@ -72,7 +72,9 @@ class JsonObject(serializers.DictField):
 class Input(serializers.Serializer):
     """A field that is not known is refused, so that a typing mistake is never taken for a default."""
 
-    def to_internal_value(self, data: dict[str, Any]) -> dict[str, Any]:
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            raise serializers.ValidationError({"body": ["Give an object of fields and values."]})
         unknown = {
             name[:100]: [f"There is no field {name[:100]}."] for name in data if name not in self.fields
         }

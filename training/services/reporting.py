@@ -33,9 +33,10 @@ class Report:
     trainer_pid: int | None = None
     step_seconds: float | None = None
     total_steps: int | None = None
-    times: Sequence[datetime] = ()  # of the steps, where they were not made now
     is_again: bool = False
     """No answer came when this report, or the first part of it, was sent before: twice is to be once."""
+    times: Sequence[datetime] = ()
+    """When each of the steps was made, where that is not now."""
 
 
 NOTHING_NEW = Report()
