@@ -142,11 +142,11 @@ class Held(RecipeJob):
         share = torch.randn(self._num_bytes() // 4 // RANKS)
         target = torch.empty_like(share)
         for _ in range(HELD_ROUNDS):
-            self._ranks.agree()
+            self._ranks.wait_for_all()
             start = time.perf_counter()
             target.copy_(share)
             copied.append(time.perf_counter() - start)
-            self._ranks.agree()
+            self._ranks.wait_for_all()
             start = time.perf_counter()
             ticket = self.session._snapshot(["periodic"])
             held.append(time.perf_counter() - start)

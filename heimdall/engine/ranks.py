@@ -125,6 +125,10 @@ class Ranks:
         self._group.broadcast(found, 0).wait()
         return int(found.item())
 
+    def wait_for_all(self) -> None:
+        """Until each rank has come so far. (To agree does not: rank 0 has said it when nobody may have heard it.)"""
+        self.gather(b"")
+
     def gather(self, data: bytes) -> list[bytes]:
         """What each has, in the order of ranks, on every rank."""
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]

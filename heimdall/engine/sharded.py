@@ -222,7 +222,7 @@ class SharedMemory:
             _rows_of(whole, self._ranks.number, self._ranks.count).copy_(each.local)
             put(states, (name, *each.path), None)
             kept.append(((name, *each.path), whole))
-        self._ranks.agree()  # every rank has copied
+        self._ranks.wait_for_all()  # to copy
         return states, KeptTensors(kept, lambda: self._free.put(number))
 
     def _of_size(self, number: int, size: int) -> mmap.mmap:
@@ -241,7 +241,7 @@ class SharedMemory:
         if not self._ranks.is_leader:
             file = os.open(f"/proc/{owner}/fd/{number}", os.O_RDWR)
         memory = mmap.mmap(file, size)
-        self._ranks.agree()  # every rank has opened it
+        self._ranks.wait_for_all()  # to open it
         os.close(file)
         return memory
 

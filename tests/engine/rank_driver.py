@@ -20,7 +20,7 @@ class _Job(recipe_job.RecipeJob):
         path = Path(self._spec.staging) / f"rank-{rank}.safetensors"
         codec.save(str(path), state_of(self.parts), {})
         if self._ranks is not None and self._spec.world_size == 0:
-            self._ranks.agree()  # the end of rank 0 is that of all
+            self._ranks.wait_for_all()  # the end of rank 0 is that of all
 
 
 def run(channel: Channel) -> int:

@@ -135,8 +135,9 @@ def test_a_form_can_be_made_from_the_schema() -> None:
         assert field["description"].endswith("."), name
         assert field["group"], name
         assert "default" in field, name
-        assert field["type"] in {"integer", "number", "boolean", "string"}
-        if field["type"] in {"integer", "number"}:
+        kinds = {each["type"] for each in field.get("anyOf", [field])}
+        assert kinds <= {"integer", "number", "boolean", "string"}
+        if field.get("type") in {"integer", "number"}:
             assert {"minimum", "exclusiveMinimum"} & set(field), name
             assert {"maximum", "exclusiveMaximum"} & set(field), name
     assert schema["properties"]["optimizer"]["enum"] == ["adamw", "adam", "sgd"]
