@@ -61,6 +61,7 @@ chaos: $(VENV)/.dev  ## KILLS random kills of live processes, replayable by SEED
 search: $(VENV)/.dev  ## Search millions of states of a job's life for one that breaks a rule (some minutes)
 	$(BIN)/python -m tests.lifecycle.search
 	$(BIN)/python -m tests.lifecycle.gang_search
+	$(BIN)/python -m tests.lifecycle.host_search
 
 weigh: $(VENV)/.dev  ## Send a file of MEGABYTES through an S3 server and print the memory it took (MEGABYTES=300)
 	$(BIN)/python -m tests.storage.weigh --megabytes $(MEGABYTES)

@@ -196,6 +196,7 @@ MAX_CHECKPOINT_GB_PER_PERSON = env.gigabytes("HEIMDALL_MAX_CHECKPOINT_GB_PER_PER
 MIN_FREE_DISK_GB = env.gigabytes("HEIMDALL_MIN_FREE_DISK_GB", 1)
 CRASHES_AT_ONE_STEP = 3  # trainer deaths in succession at one step that fail a job
 CRASHES_WITHOUT_CHECKPOINT = 10  # ... and deaths without a newer checkpoint
+ADDRESS = env.text("HEIMDALL_ADDRESS", "")
 NODE_NAME = env.name("HEIMDALL_NODE_NAME", os.uname().nodename)
 POOLS = env.labels("HEIMDALL_POOLS", fields.POOL, fields.POOL_RULE)
 RECIPES = env.words("HEIMDALL_RECIPES")

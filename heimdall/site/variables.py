@@ -244,6 +244,12 @@ WORKER = Group(
             "the CPU",
             otherwise="number of GPUs (of `CUDA_VISIBLE_DEVICES`, where that is set), else 1",
         ),
+        V(
+            "HEIMDALL_ADDRESS",
+            "",
+            "the address at which other hosts reach this one, for jobs that train on several",
+            otherwise="what the host's name leads to",
+        ),
         V("HEIMDALL_NODE_NAME", None, "what this host is called", otherwise="the host's name"),
         V("HEIMDALL_POOLS", "", "labels of this host, separated by commas: jobs may ask for one"),
         V(

@@ -84,7 +84,10 @@ class Wire:
     def __init__(self, address: str) -> None:
         host, _, port = address.removeprefix("http://").partition(":")
         self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._serve_on(socket.create_server(("127.0.0.1", 0)))
+
+    def _serve_on(self, listener: socket.socket) -> None:
+        self._listener = listener
         self._open: set[socket.socket] = set()
         self.mode = "pass"
         self.cut_after: int | None = None  # bytes to the client, of all connections together
@@ -117,8 +120,7 @@ class Wire:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            server = socket.create_connection(self._target, timeout=10)
-            server.settimeout(None)
+            server = self._connect()
         except OSError:
             client.close()
             return
@@ -130,6 +132,11 @@ class Wire:
         self._open -= {client, server}
         client.close()
         server.close()
+
+    def _connect(self) -> socket.socket:
+        server = socket.create_connection(self._target, timeout=10)
+        server.settimeout(None)
+        return server
 
     def _pump(self, source: socket.socket, target: socket.socket, to_client: bool) -> None:
         with suppress(OSError):

@@ -23,7 +23,7 @@ choices.py        the choices of a field, from an enumeration of the lifecycle
 """
 
 from training.models.answers import KEY_LENGTH, KeptAnswer
-from training.models.attempts import WAIT_BUCKETS, Attempt, HeldSlot
+from training.models.attempts import WAIT_BUCKETS, Attempt, GangMember, HeldSlot
 from training.models.checkpoints import Checkpoint
 from training.models.checks import ExactnessCheck
 from training.models.code import BroughtCode, CodeArchive
@@ -57,6 +57,7 @@ __all__ = [
     "Delivery",
     "Event",
     "ExactnessCheck",
+    "GangMember",
     "HeldSlot",
     "Installation",
     "KeptAnswer",

@@ -38,6 +38,9 @@ class Attempt(models.Model):
     rank_devices = models.JSONField(
         default=list, blank=True, help_text="Of several ranks: the node, the slot and the device of each."
     )
+    rendezvous = models.CharField(
+        max_length=200, blank=True, help_text="Where the ranks of several hosts meet: an address and a port."
+    )
     fills = models.BooleanField(
         default=False,
         help_text="It took a slot that a job of several devices waits for, and makes room when that can start.",
@@ -92,10 +95,49 @@ class Attempt(models.Model):
         return [row["slot"] for row in self.rank_devices if row["node"] == self.node_name] or [self.slot]
 
 
-class HeldSlot(models.Model):
-    """A slot that an attempt of several ranks holds: from the claim's transaction to that of the attempt's end."""
+class GangMember(models.Model):
+    """A host's part in a job of several hosts. It is offered for some seconds, until enough hosts offer theirs; then
+    it belongs to the attempt, and goes with its end. The host that leads has no such row: it holds the attempt."""
 
-    attempt = models.ForeignKey(Attempt, on_delete=models.CASCADE, related_name="held_slots")
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="gang_members")
+    attempt = models.ForeignKey(
+        Attempt, null=True, blank=True, on_delete=models.CASCADE, related_name="members"
+    )
+    node = models.ForeignKey("Node", on_delete=models.CASCADE, related_name="gang_members")
+    slots = models.JSONField(default=list)
+    first_rank = models.PositiveSmallIntegerField(default=0, help_text="The rank of its first slot.")
+    boot_id = models.CharField(max_length=64, blank=True)
+    supervisor_pid = models.PositiveIntegerField(default=0)
+    supervisor_started_at = models.FloatField(default=0)
+    seen_at = models.DateTimeField(db_default=Now())
+    leaves = models.BooleanField(
+        default=False, help_text="Its host stops: the attempt lands at the next step."
+    )
+    lost = models.TextField(blank=True, help_text="Why it cannot go on.")
+    error_code = models.CharField(
+        max_length=40, blank=True, help_text="Where its ranks have failed: another try would not help."
+    )
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "node"], name="a_host_takes_part_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"part of node {self.node_id} in job {self.job_id}"
+
+
+class HeldSlot(models.Model):
+    """A slot that an attempt of several ranks holds, from the claim's transaction to that of the attempt's end; or
+    that a host offers for one of several hosts."""
+
+    attempt = models.ForeignKey(
+        Attempt, null=True, blank=True, on_delete=models.CASCADE, related_name="held_slots"
+    )
+    member = models.ForeignKey(
+        GangMember, null=True, blank=True, on_delete=models.CASCADE, related_name="held_slots"
+    )
     node = models.ForeignKey("Node", on_delete=models.CASCADE, related_name="held_slots")
     slot = models.PositiveSmallIntegerField()
 

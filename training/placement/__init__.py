@@ -3,6 +3,7 @@
 order.py      the queue and its order; what holds a job back whatever node is free
 slots.py      what a slot may run, which slots are free, which nodes live
 gangs.py      jobs that need several slots at once, and who may use a slot until they start
+hosts.py      jobs of several hosts: whether enough of them can take part at once
 reasons.py    why a queued job waits, told from the same expressions
 forecast.py   where a job would run, and about when
 """
@@ -20,6 +21,12 @@ from training.placement.gangs import (
     open_attempts,
     room_around,
     rooms,
+)
+from training.placement.hosts import (
+    has_enough_hosts,
+    hosts_for,
+    is_within_reach,
+    others_are_ready,
 )
 from training.placement.order import (
     BACKS_OFF,
@@ -66,7 +73,10 @@ __all__ = [
     "gives_way",
     "goes_before",
     "groups_for",
+    "has_enough_hosts",
+    "hosts_for",
     "is_making_room",
+    "is_within_reach",
     "left_for_it",
     "live_nodes",
     "most_slots",
@@ -75,6 +85,7 @@ __all__ = [
     "num_slots",
     "one_free_slot_of_each_kind",
     "open_attempts",
+    "others_are_ready",
     "room_around",
     "rooms",
     "silent_after",

@@ -64,10 +64,6 @@ class Room:
         """
         return len(self.free) + num_slots(self.fillers(gang)) >= gang.fewest_devices
 
-    def may_fill(self, job: TrainingJob | Any, gang: TrainingJob | Any) -> bool:
-        """Whether a later job may use free slots that the gang waits for."""
-        return gives_way(job) and not self.is_within_reach(gang)
-
     def slots_around(self, slot: int, count: int) -> list[int]:
         """So many free slots, this one among them."""
         others = [one for one in self.free if one != slot]
@@ -117,20 +113,33 @@ def rooms(
     ]
 
 
-def startable(rooms_: Iterable[Room]) -> set[int]:
+def hosts_within_reach(gang: TrainingJob | Any, rooms_: Iterable[Room]) -> int:
+    """How many of the hosts could take part as soon as those have made room that fill its slots."""
+    fitting = (room for room in rooms_ if room.group in groups_for(gang, room.node))
+    return len({room.node.pk for room in fitting if room.is_within_reach(gang)})
+
+
+def startable(rooms_: list[Room]) -> set[int]:
     """The queue's first jobs that free slots would take one after the other, as claims do."""
-    found, blocked = set(), dict[int, Any]()
-    free = {number: (room, list(room.free)) for number, room in enumerate(rooms_)}
+    found, blocked = (
+        set[int](),
+        dict[int, bool](),
+    )  # for whom nothing is kept; whether the gang there is within reach
+    free = [list(room.free) for room in rooms_]
     for job in claimable_jobs().order_by(*IN_ORDER)[:MOST_STARTABLE]:
-        for number, (room, slots) in free.items():
-            if room.group not in groups_for(job, room.node):
-                continue
-            gang = blocked.get(number)
-            if gang is not None and not room.may_fill(job, gang):
-                continue
-            if ranks := num_ranks(job, len(slots)):
-                del slots[:ranks]
-                found.add(job.pk)
-                break
-            blocked.setdefault(number, job)
+        fitting = [number for number, room in enumerate(rooms_) if room.group in groups_for(job, room.node)]
+        able: dict[int, int] = {}  # of each host the first group of slots that would do
+        for number in fitting:
+            is_kept = number in blocked and (blocked[number] or not gives_way(job))
+            if not is_kept and num_ranks(job, len(free[number])):
+                able.setdefault(rooms_[number].node.pk, number)
+        chosen = list(able.values())[: job.num_hosts]
+        if len(chosen) == job.num_hosts:
+            found.add(job.pk)
+            for number in chosen:
+                del free[number][: num_ranks(job, len(free[number]))]
+        elif len({rooms_[number].node.pk for number in fitting}) >= job.num_hosts:
+            within = hosts_within_reach(job, rooms_) >= job.num_hosts
+            for number in fitting:
+                blocked.setdefault(number, within and rooms_[number].is_within_reach(job))
     return found

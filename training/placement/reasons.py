@@ -13,7 +13,7 @@ from django.db.models import BooleanField, Case, Min, Subquery, Value, When
 
 from training.lifecycle import JobType, Status
 from training.models import Attempt, Node, TrainingJob
-from training.placement.gangs import Room, open_attempts, rooms, startable
+from training.placement.gangs import Room, gives_way, hosts_within_reach, open_attempts, rooms, startable
 from training.placement.order import (
     BACKS_OFF,
     IN_ORDER,
@@ -149,7 +149,7 @@ class _QueueState:
             return "no_gpu", f"It asks for a GPU, and no live node{which} has one."
         which += " with a GPU" if needs_gpu(job) else ""
         large = [node for node in fitting if groups_for(job, node)]
-        if not large:
+        if len(large) < job.num_hosts:
             return "too_few_slots", _too_few(job, fitting, which)
         open_ = [node for node in large if takes_jobs(node)]
         if not open_:
@@ -164,8 +164,9 @@ class _QueueState:
         first, free = _goes_first(ahead), [len(room.free) for room in fitting]
         if not job.is_gang and not any(free):
             return "no_slot", f"{_taken(sum(len(room.group) for room in fitting), which)}{first}"
-        if max(free) < job.fewest_devices:
-            return "needs_slots", f"{_needs(job, which)}; {_are_free(max(free))}.{first}"
+        if (have := _num_hosts_with(job, fitting)) < job.num_hosts:
+            said = _are_free(max(free)) if job.num_hosts == 1 else f"{have or 'none'} of them {_has(have)}"
+            return "needs_slots", f"{_needs(job, which)}; {said}.{first}"
         kept = {id(room): self._kept_for(job, room) for room in fitting}
         usable = [len(room.free) for room in fitting if room.free and kept[id(room)] is None]
         if not usable:
@@ -184,9 +185,19 @@ class _QueueState:
         for gang in self.gangs:
             if gang.pk == job.pk or goes_before(job, gang):
                 return None
-            if room.group in groups_for(gang, room.node):
-                return None if room.may_fill(job, gang) else gang
+            if room.group in groups_for(gang, room.node) and self._could_ever_start(gang):
+                may_fill = gives_way(job) and not (room.is_within_reach(gang) and self._is_within_reach(gang))
+                return None if may_fill else gang
         return None
+
+    def _could_ever_start(self, gang: TrainingJob) -> bool:
+        hosts = (node for node in self.nodes if takes_jobs(node) and groups_for(gang, node))
+        return len(list(hosts)) >= gang.num_hosts
+
+    def _is_within_reach(self, gang: TrainingJob) -> bool:
+        nodes = (node for node in self.nodes if takes_jobs(node))
+        found = [room for node in nodes for room in rooms(node, self.busy, self.attempts)]
+        return hosts_within_reach(gang, found) >= gang.num_hosts
 
     def _ahead(self, job: TrainingJob) -> int | None:
         """How many jobs that compete for the same nodes go first."""
@@ -247,8 +258,22 @@ def _taken(count: int, which: str) -> str:
     return f"The only slot{which} is taken." if count == 1 else f"All {count} slots{which} are taken."
 
 
+def _num_hosts_with(job: TrainingJob | Any, fitting: list[Room]) -> int:
+    """Hosts with as many free slots as it needs."""
+    return len({room.node.pk for room in fitting if len(room.free) >= job.fewest_devices})
+
+
 def _needs(job: TrainingJob | Any, which: str) -> str:
-    return f"It needs {job.fewest_devices} free slots of one host{which}"
+    hosts = "one host" if job.num_hosts == 1 else f"each of {job.num_hosts} hosts"
+    return f"It needs {_slots(job.fewest_devices, 'free ')} of {hosts}{which}"
+
+
+def _slots(count: int, what: str = "") -> str:
+    return f"{count} {what}slot{'s' if count > 1 else ''}"
+
+
+def _has(count: int) -> str:
+    return "has them" if count < 2 else "have them"
 
 
 def _are_free(count: int) -> str:
@@ -256,6 +281,12 @@ def _are_free(count: int) -> str:
 
 
 def _too_few(job: TrainingJob | Any, nodes: list[Node], which: str) -> str:
+    if job.num_hosts > 1:
+        large = sum(bool(groups_for(job, node)) for node in nodes)
+        return (
+            f"It needs {_slots(job.fewest_devices)} of each of {job.num_hosts} hosts, and {large or 'none'} of the "
+            f"live nodes{which} {_has(large)}."
+        )
     most = max(most_slots(job, node) for node in nodes)
     return f"It needs {job.fewest_devices} slots of one host, and the largest live node{which} has {most}."
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from django.conf import settings
 
 from heimdall.errors import UnknownRecipe
 from heimdall.recipes import registry
 from heimdall.site import logs
+from heimdall.trainer.protocol import TrainerSpec
 from training import services
 from training.errors import BadCheckpoint, NoGoodCheckpoint, StaleAttempt, StorageUnavailable
 from training.lifecycle import JobType, StopAt
@@ -76,7 +76,7 @@ class Supervision:
 
     def tidy_up(self) -> None:
         """What is left to do after the attempt: it holds up nobody, whenever and in whichever thread it is done."""
-        shutil.rmtree(self.context.staging, ignore_errors=True)
+        self.context.remove_staging()
         if self.context.has_stored:
             retire(self.attempt)
 
@@ -118,9 +118,12 @@ class Supervision:
             spec = self.retry_until_grace_ends(self._spec, package, folder, python, checkpoint)
             self._stop_early_in_a_drain()
             try:
-                return TrainerSupervision(self.context, spec).follow()
+                return self._follow(spec)
             except BadStart as error:
                 self._set_aside(str(error))
+
+    def _follow(self, spec: TrainerSpec) -> None:
+        TrainerSupervision(self.context, spec).follow()
 
     # What it starts from.
 
@@ -172,7 +175,7 @@ class Supervision:
             self._search = None
         return self.environment.python
 
-    def _spec(self, package: str, folder: Path | None, python: str, checkpoint: Path | None) -> Any:
+    def _spec(self, package: str, folder: Path | None, python: str, checkpoint: Path | None) -> TrainerSpec:
         return start.spec(
             self.attempt,
             package=package,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 
 from django.conf import settings
 
@@ -16,16 +17,20 @@ logger = logging.getLogger(__name__)
 
 
 class AttemptContext:
-    def __init__(self, attempt: Attempt, slot: int):
+    def __init__(self, attempt: Attempt, slot: int, *, name: str = ""):
+        """name: that of another host than the one which leads the attempt; its folders are its own."""
         self.attempt = attempt
         self.job = attempt.job
         self.slot = slot
-        self.staging = settings.STAGING_DIR / f"{attempt.job_id}-a{attempt.number}"
-        self.scratch = settings.SCRATCH_DIR / str(attempt.job_id)
+        self.staging = settings.STAGING_DIR / f"{attempt.job_id}-a{attempt.number}{name and f'-of-{name}'}"
+        self.scratch = settings.SCRATCH_DIR / str(attempt.job_id) / (name and f"of-{name}")
         self.storing = Storing(attempt)
         self.grace = GracePeriod(attempt.job_id)
         self.retry_until_grace_ends = self.grace.retry_until_grace_ends
         self.has_stored = False
+
+    def remove_staging(self) -> None:
+        shutil.rmtree(self.staging, ignore_errors=True)
 
     def log(self, what: str) -> None:
         number, job = self.attempt.number, self.job.pk

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 from django.conf import settings
 
 from heimdall.failpoints import failpoint
+from heimdall.trainer.exit_codes import CRASHED
 from heimdall.trainer.protocol import Exit, Failed
 from training import services
 from training.lifecycle import Stop
-from training.runner.database_retry import GraceIsOver
-from training.runner.loop import NO_STOP, SupervisorLoop
-from training.services import Landing
+from training.runner.database_retry import DATABASE_AWAY, GraceIsOver
+from training.runner.loop import NO_STOP, STOP_REQUEST_SECONDS, SupervisorLoop
+from training.services import Landing, LostMember
 from training.store.checkpoints import StoredCheckpoint
 
 EXIT_SECONDS = 5.0  # how long a trainer may take to leave when its work is done
+SILENT_SECONDS = 4.0  # of a host that says twice a second that it lives
 MOST_TRIES = 5  # to store what a trainer left behind that died or failed
 
 
@@ -107,10 +110,23 @@ class TrainerSupervision(SupervisorLoop):
         if self._waits_for_the_store():
             return self.give_up_after_grace()
         self._wait_for_its_exit()
+        if self.attempt.rendezvous and exit_code == CRASHED and (lost := self._wait_for_a_lost_host()):
+            return self.lose(lost)
         self.record_ending()
         detail = f"{self.why_killed}\n{self.log_tail}".strip()
         status = self.retry_until_grace_ends(services.crash, self.attempt, exit_code=exit_code, detail=detail)
         self.context.log(f"crashed with {exit_code}, now {status}")
+        return True
+
+    def lose(self, lost: LostMember) -> bool:
+        """A host of several is lost, and with it the attempt. That is no crash of the job's; a failure is one."""
+        self._stop_at_once()
+        if lost.error_code:
+            text = self.mask.hide(lost.why)
+            self.retry_until_grace_ends(services.fail, self.attempt, code=lost.error_code, message=text)
+        else:
+            self.retry_until_grace_ends(services.reap, self.attempt, reason=lost.why, even_if_leased=True)
+        self.context.log(f"lost a host: {lost.why.splitlines()[0]}")
         return True
 
     def kill_stalled(self) -> bool:
@@ -118,6 +134,18 @@ class TrainerSupervision(SupervisorLoop):
         self.why_killed = f"No progress for {settings.STALL_SECONDS:g} s: the trainer was killed."
         self._stop_at_once()
         return False
+
+    def _wait_for_a_lost_host(self) -> LostMember | None:
+        """Ranks here end where those of another host are gone, before that host can say so, or where it is silent
+        because all of it is gone."""
+        deadline = time.monotonic() + EXIT_SECONDS
+        while time.monotonic() < deadline:
+            with suppress(*DATABASE_AWAY):
+                if lost := services.lost_member(self.attempt, silent_seconds=SILENT_SECONDS):
+                    return lost
+            self.beat()
+            time.sleep(STOP_REQUEST_SECONDS)
+        return None
 
     def _waits_for_the_store(self) -> bool:
         return not self.storing.is_idle and self.storing.failures < MOST_TRIES

@@ -48,7 +48,7 @@ from training.runner.log_limit import LogLimit
 from training.runner.report_buffer import ReportBuffer
 from training.runner.secret_mask import SecretMask
 from training.runner.storing import ENDINGS, LeftOut
-from training.services import StopRequest
+from training.services import LostMember, StopRequest
 from training.store.checkpoints import StoredCheckpoint
 from training.store.datasets import StoredShard
 
@@ -58,6 +58,8 @@ NO_STOP = StopRequest(Stop.NONE, "")
 LISTEN_SECONDS = 0.1  # how long the loop waits for the trainer's next message
 STOP_REQUEST_SECONDS = 0.25  # how old the known stop request may get where no commit is noticed
 POLL_SECONDS = 0.004  # how often SQLite is asked whether something was committed
+SILENT_HEARTBEATS = 3  # of another host, after which it is lost
+LONG_SECONDS = 3_600.0
 LOG_TAIL_CHARACTERS = 8_000
 LEAST_START_SECONDS = 300.0  # that a trainer may take to build everything
 
@@ -91,7 +93,8 @@ class SupervisorLoop(ABC):
         self.unreported = ReportBuffer()
         self.stop_request = NO_STOP
         self.may_have_new_stop = False  # something was committed
-        self.beaten_at = self.stop_read_at = self.ask_again_at = 0.0
+        self.beaten_at = self.stop_read_at = self.ask_again_at = self.hosts_seen_at = 0.0
+        self.hosts_known_since = time.monotonic()
         # 5. What the trainer was asked for.
         self.stop_sent = ""
 
@@ -314,6 +317,8 @@ class SupervisorLoop(ABC):
     def is_over(self) -> bool:
         if self.failed is not None:
             return self.fail(self.failed)
+        if self.exit_code is None and (lost := self.lost_host()):
+            return self.lose(lost)
         if self.finished is not None and (self._is_stored(self.finished) or self._has_all_shards()):
             return self.complete()
         if self.stop_request.stop is Stop.CANCEL and (self.finished is None or self.storing.failures):
@@ -329,6 +334,21 @@ class SupervisorLoop(ABC):
         if self._is_stalled():
             return self.kill_stalled()
         return self.give_up_after_grace()
+
+    def lost_host(self) -> LostMember | None:
+        """Another host of the job that cannot go on."""
+        now = time.monotonic()
+        if not self.attempt.rendezvous or now - self.hosts_seen_at < STOP_REQUEST_SECONDS:
+            return None
+        # While the database does not answer, no host can say that it lives.
+        silent = SILENT_HEARTBEATS * settings.HEARTBEAT_SECONDS
+        is_known = now - self.hosts_known_since > silent
+        try:
+            lost = services.lost_member(self.attempt, silent_seconds=silent if is_known else LONG_SECONDS)
+        except DATABASE_AWAY:
+            self.hosts_known_since, lost = now, None
+        self.hosts_seen_at = now
+        return lost
 
     def _can_land(self) -> bool:
         return self.stopped is not None and (self._is_stored(self.stopped) or self._has_all_shards())
@@ -373,6 +393,9 @@ class SupervisorLoop(ABC):
 
     @abstractmethod
     def crash(self, exit_code: int) -> bool: ...
+
+    @abstractmethod
+    def lose(self, lost: LostMember) -> bool: ...
 
     @abstractmethod
     def kill_stalled(self) -> bool: ...

@@ -12,7 +12,8 @@ from django.conf import settings
 from setproctitle import setproctitle
 
 from training import host, services
-from training.models import Attempt, Node
+from training.models import Attempt, GangMember, Node
+from training.runner import member
 from training.runner.attempt import Supervision
 from training.runner.context import AttemptContext
 from training.runner.database_retry import with_own_connection
@@ -61,20 +62,34 @@ def _run_in(node: Node, slot: int) -> tuple[Supervision | None, bool]:
     while not host.stop_signals.must_leave():
         with ExitStack() as others:
             try:
-                attempt = _claim(node, slot, others, is_just_read=last is None)
+                claimed = _claim(node, slot, others, is_just_read=last is None)
             except LeftToAnother:
                 return last, True
-            if attempt is None:
+            if claimed is None:
                 break
             if last is not None:
                 threading.Thread(target=with_own_connection, args=(last.tidy_up,), name="tidy").start()
-            last = _supervise(attempt, slot)
-        if attempt.ranks > 1:
-            services.wake(node, attempt.ranks - 1)  # its other slots are free, too
+            last = _supervise(claimed, slot)
+        if len(claimed.slots) > 1:
+            services.wake(node, len(claimed.slots) - 1)  # its other slots are free, too
     return last, False
 
 
-def _claim(node: Node, slot: int, others: ExitStack, *, is_just_read: bool) -> Attempt | None:
+def _claim(node: Node, slot: int, others: ExitStack, *, is_just_read: bool) -> Attempt | GangMember | None:
+    """The best job, or this host's part in one of several hosts."""
+    claimed = _claim_slots(node, slot, others, is_just_read=is_just_read)
+    if not isinstance(claimed, GangMember):
+        return claimed
+    who = services.Supervisor(slot, os.getpid(), _born_at(os.getpid()))
+    claimed = member.wait_for_others(claimed, who)
+    if claimed is None:  # not enough hosts have come: another wake-up tries it again
+        raise LeftToAnother
+    return claimed
+
+
+def _claim_slots(
+    node: Node, slot: int, others: ExitStack, *, is_just_read: bool
+) -> Attempt | GangMember | None:
     """The best job, with the locks of all its slots: those of the others are taken before it is claimed."""
     claim = partial(services.claim, node, slot=slot, pid=os.getpid(), pid_started_at=_born_at(os.getpid()))
     try:
@@ -95,9 +110,10 @@ def _claim(node: Node, slot: int, others: ExitStack, *, is_just_read: bool) -> A
     return attempt
 
 
-def _supervise(attempt: Attempt, slot: int) -> Supervision:
-    setproctitle(f"heimdall supervisor slot {slot} job {attempt.job_id}")
-    supervision = Supervision(AttemptContext(attempt, slot))
+def _supervise(claimed: Attempt | GangMember, slot: int) -> Supervision:
+    setproctitle(f"heimdall supervisor slot {slot} job {claimed.job_id}")
+    is_member = isinstance(claimed, GangMember)
+    supervision = member.part_of(claimed, slot) if is_member else Supervision(AttemptContext(claimed, slot))
     supervision.run()
     setproctitle(f"heimdall supervisor slot {slot}")
     return supervision

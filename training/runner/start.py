@@ -15,7 +15,7 @@ from heimdall.trainer.launch import IMPORTABLE, Launcher
 from heimdall.trainer.protocol import RECIPE_DRIVER, TrainerSpec
 from heimdall.trainer.warm import WarmLauncher
 from training import services
-from training.models import Attempt, Checkpoint, TrainingJob
+from training.models import Attempt, Checkpoint, GangMember, TrainingJob
 
 SWITCH_SECONDS = 0.0005  # how long a message may wait for the loop to give way to its thread
 
@@ -66,11 +66,16 @@ def spec(
     checkpoint: Path | None,
     staging: Path,
     scratch: Path,
+    member: GangMember | None = None,
 ) -> TrainerSpec:
-    """What the trainer of this attempt is told. `checkpoint` is the local copy of what it starts from, `folder` the
-    code of a program, `python` the interpreter of its environment (empty: the worker's own)."""
+    """What the trainer of this attempt is told; with a member, that of its host.
+
+    `checkpoint` is the local copy of what it starts from, `folder` the code of a program, `python` the interpreter of
+    its environment (empty: the worker's own).
+    """
     job, start = attempt.job, attempt.started_from
     is_command = bool(job.program) and job.program["kind"] == "command"
+    slots = member.slots if member else attempt.slots
     return TrainerSpec(
         package=package,
         program=_program(job, python),
@@ -82,8 +87,11 @@ def spec(
         checkpoint=str(checkpoint) if checkpoint else None,
         carry=_carried(job, start),
         device=_device(job),
-        gpus=_gpus_of(attempt.slots),
-        ranks=1 if is_command else attempt.ranks,  # a command is one process, and sees all of its GPUs
+        gpus=_gpus_of(slots),
+        ranks=1 if is_command else len(slots),  # a command is one process, and sees all of its GPUs
+        rank_offset=member.first_rank if member else 0,
+        world_size=attempt.ranks if attempt.rendezvous else 0,
+        rendezvous=attempt.rendezvous,
         threads=job.environment.get("threads"),
         pinned=job.environment,
         expected=_expected(start),

@@ -49,11 +49,11 @@ def _least_urgent_in_the_way_of(urgent: TrainingJob) -> TrainingJob | None:
 
 
 def make_room_for_gangs() -> list[TrainingJob]:
-    """Ask jobs to stop where that makes enough slots of one host free for a gang; who was asked.
+    """Ask jobs to stop where that makes enough slots of one host, or of each of several, free; who was asked.
 
     Each gang is started at once or not at all: nobody stops for one that could not start then.
     """
-    gangs = list(placement.waiting_gangs().filter(num_hosts=1)[:MOST_GANGS])
+    gangs = list(placement.waiting_gangs()[:MOST_GANGS])
     if not gangs:
         return []
     busy, attempts = placement.busy_slots(), placement.open_attempts()
@@ -68,10 +68,17 @@ def make_room_for_gangs() -> list[TrainingJob]:
 
 
 def _make_room_for(gang: TrainingJob, rooms: list[placement.Room]) -> list[TrainingJob]:
-    ways = [_who_makes_room(gang, room) for room in rooms]
-    possible = [way for way in ways if way is not None]
-    way = min(possible, key=placement.num_slots, default=[])
-    running = (TrainingJob.objects.filter(pk=one.job_id, attempt=one.number).first() for one in way)
+    ways: dict[int, list[Attempt]] = {}  # the best one of each host where there is one
+    for room in rooms:
+        way = _who_makes_room(gang, room)
+        known = ways.get(room.node.pk)
+        if way is not None and (known is None or placement.num_slots(way) < placement.num_slots(known)):
+            ways[room.node.pk] = way
+    if len(ways) < gang.num_hosts:
+        return []
+    hosts = sorted(ways.values(), key=placement.num_slots)[: gang.num_hosts]
+    stop = [one for way in hosts for one in way]
+    running = (TrainingJob.objects.filter(pk=one.job_id, attempt=one.number).first() for one in stop)
     return [job for job in running if job is not None and services.preempt(job, for_job=gang)]
 
 

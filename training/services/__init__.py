@@ -25,6 +25,8 @@ many.py           a verb asked of many jobs at once
 
 An attempt, by its moments:
 claiming.py       the best queued job for a slot, and for those of its other ranks
+gathering.py      how the hosts of one job come together, and say that they live
+beginning.py      the job runs, and its slots are held
 leases.py         the lease and its fenced UPDATE
 reporting.py      what a supervisor reports while it trains, and what it is asked to do
 metrics.py        rows of metrics, and blocks of them folded together
@@ -50,6 +52,7 @@ tokens.py         what programs log in with: made, looked up by its hash, revoke
 idempotency.py    a request that is sent twice is done once
 """
 
+from training.services.beginning import Supervisor
 from training.services.bundles import import_bundle
 from training.services.checking import check, why_not_checkable
 from training.services.checkpoints import quarantine, record_checkpoint
@@ -72,8 +75,19 @@ from training.services.external import (
     issue_token,
     report_external,
 )
-from training.services.failing import crash, fail
+from training.services.failing import crash, fail, how_it_died
 from training.services.forks import clone, fork
+from training.services.gathering import (
+    OFFER_SECONDS,
+    LostMember,
+    beat_member,
+    forget_offers,
+    leave_gang,
+    look,
+    lose_member,
+    lost_member,
+    withdraw,
+)
 from training.services.idempotency import answer_once, answer_slow_request_once, forget_answers
 from training.services.installation import NotOurs, join_installation
 from training.services.landing import Landing, complete, land, release
@@ -99,6 +113,7 @@ from training.services.reaping import expired_attempts, orphaned_attempts, reap
 from training.services.reporting import (
     Report,
     StopRequest,
+    add_member_log,
     beat,
     note,
     note_started,
@@ -126,9 +141,11 @@ from training.services.waking import jobs_for, pass_on, waiting_jobs, wake
 __all__ = [
     "MOST_AT_ONCE",
     "NODE_VERBS",
+    "OFFER_SECONDS",
     "VERBS",
     "Asked",
     "Landing",
+    "LostMember",
     "NotOurs",
     "OutsideReport",
     "Report",
@@ -136,12 +153,15 @@ __all__ = [
     "SecretsLost",
     "SlotsNeeded",
     "StopRequest",
+    "Supervisor",
     "about_the_schedule",
+    "add_member_log",
     "answer_once",
     "answer_slow_request_once",
     "ask",
     "ask_each",
     "beat",
+    "beat_member",
     "beat_node",
     "begin_external",
     "can_locate",
@@ -172,8 +192,10 @@ __all__ = [
     "finished_shards",
     "forget_answers",
     "forget_deliveries",
+    "forget_offers",
     "fork",
     "has_work_for",
+    "how_it_died",
     "import_bundle",
     "is_check",
     "is_program",
@@ -182,7 +204,11 @@ __all__ = [
     "join_installation",
     "keep_code",
     "land",
+    "leave_gang",
     "locate",
+    "look",
+    "lose_member",
+    "lost_member",
     "note",
     "note_delivered",
     "note_failed",
@@ -232,4 +258,5 @@ __all__ = [
     "why_not_checkable",
     "why_not_extendable",
     "why_not_stored",
+    "withdraw",
 ]

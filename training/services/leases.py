@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 
 from training.errors import StaleAttempt
 from training.lifecycle import Status, Verb
-from training.models import Attempt, HeldSlot, TrainingJob
+from training.models import Attempt, GangMember, HeldSlot, TrainingJob
 from training.policy import System
 from training.services.clock import lease_end
 from training.services.storable import MAX_DETAIL_CHARACTERS, shortened
@@ -54,6 +54,8 @@ def close_attempt(job: TrainingJob, number: int, verb: str, **facts: Any) -> Non
     )
     if job.ranks > 1:
         HeldSlot.objects.filter(attempt__job_id=job.pk, attempt__number=number).delete()
+    if job.num_hosts > 1:
+        GangMember.objects.filter(attempt__job_id=job.pk, attempt__number=number).delete()
 
 
 def end_attempt(

@@ -8,13 +8,23 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, F, QuerySet, Sum
+from django.db.models import Exists, F, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce, Length, Now
 
 from heimdall.trainer.protocol import EpochDone, Started
 from training.errors import StaleAttempt
 from training.lifecycle import JobType, Stop, StopAt
-from training.models import Artifact, Attempt, Checkpoint, Event, LogChunk, Metric, Node, TrainingJob
+from training.models import (
+    Artifact,
+    Attempt,
+    Checkpoint,
+    Event,
+    GangMember,
+    LogChunk,
+    Metric,
+    Node,
+    TrainingJob,
+)
 from training.services.bad_losses import note_bad_loss
 from training.services.leases import held_job, note_event, renew
 from training.services.metrics import add_metrics
@@ -127,7 +137,13 @@ def _length_of(job: TrainingJob, started: Started) -> dict[str, Any]:
 
 
 def drained(attempt: Attempt) -> QuerySet[Node]:
-    return Node.objects.filter(attempts=attempt, drained_at__isnull=False)
+    """The attempt's nodes that are drained. Of the other hosts of a job of several also those whose worker stops: its
+    own supervisor is told of that by a signal."""
+    own = Q(attempts=attempt, drained_at__isnull=False)
+    if not attempt.rendezvous:
+        return Node.objects.filter(own)
+    stops = Q(drained_at__isnull=False) | Q(gang_members__leaves=True)
+    return Node.objects.filter(own | Q(gang_members__attempt=attempt) & stops)
 
 
 def write_report(report: Report, job: TrainingJob, attempt: Attempt) -> None:
@@ -184,6 +200,14 @@ def _newest_losses(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for column, name in names.items()
     }
     return {column: finite(value) for column, value in found.items() if value is not None}
+
+
+def add_member_log(member: GangMember, log: str) -> None:
+    """What the ranks of another host have printed."""
+    attempt = Attempt.objects.filter(pk=member.attempt_id, ended_at=None).values_list("job", "number").first()
+    if attempt is not None:
+        pieces = storable(log)[:MAX_LOG_CHARACTERS]
+        LogChunk.objects.create(job_id=attempt[0], attempt=attempt[1], text=pieces)
 
 
 def num_log_characters(job: TrainingJob) -> int:

@@ -131,10 +131,6 @@ def _refuse_what_does_not_fit(info: registry.RecipeInfo, config: dict[str, Any])
 def _slots_of(settled: dict[str, Any]) -> dict[str, Any]:
     """The slots that the job asks for, as columns that a claim can compare."""
     demand = device_demand(settled.get("program") or settled["config"])
-    if demand.hosts > 1:
-        raise InvalidConfig(
-            {"hosts": ["A job trains on one host: leave hosts at 1, and set devices to what one host has."]}
-        )
     return {
         "fewest_devices": demand.fewest,
         "most_devices": demand.most,
@@ -149,10 +145,16 @@ def _hint(job: TrainingJob) -> str:
     of_pool = [node for node in nodes if not job.pool or job.pool in node.pools]
     if job.pool and not of_pool:
         return f" No live node is in the pool {job.pool} now: the job waits until one is."
-    most = max((placement.most_slots(job, node) for node in of_pool), default=job.fewest_devices)
-    if job.is_gang and most < job.fewest_devices:
+    large = sum(bool(placement.groups_for(job, node)) for node in of_pool)
+    if not job.is_gang or not of_pool or large >= job.num_hosts:
+        return ""
+    if job.num_hosts > 1:
         return (
-            f" It needs {job.fewest_devices} slots of one host, and the largest live node has {most}: the job waits "
-            "until one has them."
+            f" It needs {job.num_hosts} hosts with {job.fewest_devices} slots each, and {large} of the live nodes "
+            "can take part: the job waits until there are enough."
         )
-    return ""
+    most = max(placement.most_slots(job, node) for node in of_pool)
+    return (
+        f" It needs {job.fewest_devices} slots of one host, and the largest live node has {most}: the job waits "
+        "until one has them."
+    )

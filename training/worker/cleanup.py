@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import transaction
 
 from heimdall.errors import HeimdallError
-from training import services
+from training import host, services
 from training.lifecycle import TERMINAL, Status
 from training.models import Attempt, Node, TrainingJob
 from training.services import tokens
@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 FOLDERS_A_ROUND = 500
 _JOB = re.compile(r"[0-9]{1,18}")  # the name of a scratch folder
 _ASIDE = ".removed"
-_OWNER = re.compile(r"([0-9]{1,18})-a([0-9]{1,9})")  # job and attempt, in the name of a staging folder
+# Job and attempt in the name of a staging folder, and the host, where another one leads the attempt.
+_OWNER = re.compile(r"([0-9]{1,18})-a([0-9]{1,9})(?:-of-(.+))?")
 
 
 def sweep_staging(node: Node) -> None:
@@ -36,7 +37,8 @@ def sweep_staging(node: Node) -> None:
         if not owner:
             continue
         attempt = Attempt.objects.filter(job_id=int(owner[1]), number=int(owner[2])).first()
-        if attempt is None or (attempt.node_id == node.pk and attempt.ended_at is not None):
+        is_ours = owner[3] == host.folder().name if owner[3] else attempt and attempt.node_id == node.pk
+        if attempt is None or (is_ours and attempt.ended_at is not None):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -25,6 +25,7 @@ def look_after_host(number: int) -> None:
     node = Node.objects.get(name=settings.NODE_NAME)
     reaping.reap_dead_supervisors(node)
     reaping.reap_expired()
+    services.forget_offers()
     wake_waiting(node)
     preemption.make_room()
     preemption.make_room_for_gangs()
