@@ -17,7 +17,7 @@ PROGRAMS ?=
 OLDEST ?= python3.10
 
 .DEFAULT_GOAL := help
-.PHONY: examples help run test lint lint-web format format-web prove exact oldest chaos weigh load search schemathesis axe screenshots diagram client settings migrations constraints bench clean
+.PHONY: examples help run test lint lint-web format format-web prove exact oldest chaos weigh tamper certify load search schemathesis axe screenshots diagram client settings migrations constraints bench clean
 
 help:  ## Say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -57,6 +57,12 @@ exact: $(VENV)/.dev  ## COUNT random interruptions of the engine, each compared 
 
 chaos: $(VENV)/.dev  ## KILLS random kills of live processes, replayable by SEED (KILLS=8 SEED=0)
 	$(BIN)/python -m tests.faults.chaos --kills $(KILLS) --seed $(SEED)
+
+tamper: $(VENV)/.dev  ## Tamper COUNT times with a certificate; each must be noticed (COUNT=10000 SEED=0)
+	$(BIN)/python -m tests.certificate.tamper --count $(COUNT) --seed $(SEED)
+
+certify: $(VENV)/.dev  ## Disturb a training COUNT times on a live server, and have all of it replayed (COUNT=50 SEED=0)
+	$(BIN)/python -m tests.certificate.certify --count $(COUNT) --seed $(SEED)
 
 search: $(VENV)/.dev  ## Search millions of states of a job's life for one that breaks a rule (some minutes)
 	$(BIN)/python -m tests.lifecycle.search

@@ -90,6 +90,15 @@ def ranks() -> list[Figure]:
     return found
 
 
+def hashing() -> list[Figure]:
+    """States that are hashed between checkpoints: what of the time goes into it, on all threads."""
+    of = _python("bench.hashing", "15")
+    return [
+        Figure("hashing", "states hashed between checkpoints, of the loop's time", of["percent"], "%", 0.5,
+               note=f"{of['count']} in {of['seconds']:.0f} s, each {of['each_ms']:.1f} ms")
+    ]  # fmt: skip
+
+
 def attempts() -> list[Figure]:
     """Pauses and warm starts of real jobs, by a real worker."""
     times = _python("bench.attempts", "24")
@@ -272,6 +281,7 @@ GROUPS: dict[str, Measure] = {
     "scripts": scripts,
     "snapshot": snapshot,
     "ranks": ranks,
+    "hashing": hashing,
     "attempts": attempts,
     "gangs": gangs,
     "one_core": one_core,

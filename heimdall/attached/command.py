@@ -134,6 +134,10 @@ class CommandJob:
     def place(self) -> dict[str, int]:
         return {"step": self._rows.step, "epoch": self._rows.epoch}
 
+    @property
+    def samples(self) -> int | None:
+        return None
+
     def take_rows(self) -> list[dict[str, Any]]:
         rows = self._rows.take_rows()
         if self._rows.left_out and not self._has_said_too_much:

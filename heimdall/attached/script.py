@@ -267,6 +267,10 @@ class TrainedScript:
     def place(self) -> dict[str, int]:
         return {"step": self._job.position.steps, "epoch": self._job.position.epoch}
 
+    @property
+    def samples(self) -> int | None:
+        return None  # a loader of the script's own counts batches, and who knows what is in them
+
     def take_rows(self) -> list[dict[str, Any]]:
         return self._job.logged.take_rows()
 

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from heimdall.trainer.protocol import (
     Finished,
     StagedCheckpoint,
     Started,
+    StateHashed,
     StepsDone,
     Stopped,
     TrainerSpec,
@@ -30,6 +31,17 @@ class NotRehearsed(HeimdallError):
     """The program failed, ended early or said nothing, so that nothing can be compared."""
 
     code = "not_checked"
+
+    def __init__(self, sentence: str, *, failure: str = "") -> None:
+        super().__init__(sentence)
+        self.failure = failure
+        """The code with which the program failed; empty: it said none."""
+
+
+class Interrupted(HeimdallError):
+    """Whoever asked for it has something better to do."""
+
+    code = "interrupted"
 
 
 @dataclass
@@ -45,6 +57,10 @@ class Rehearsed:
     epoch: int = 0
     has_finished: bool = False
     environment: dict[str, Any] = field(default_factory=dict)
+    environment_found: dict[str, Any] = field(default_factory=dict)
+    """What the newest attempt trained on."""
+    hashed: list[StateHashed] = field(default_factory=list)
+    """States on the way, where the spec asks for their digests."""
     log: str = ""
 
     def resumed_from(self) -> dict[str, Any]:
@@ -55,12 +71,21 @@ class Rehearsed:
 class Rehearsal:
     """Attempts of one program, with their files in a folder."""
 
-    def __init__(self, spec: TrainerSpec, folder: Path, *, launcher: Launcher | None = None) -> None:
+    def __init__(
+        self,
+        spec: TrainerSpec,
+        folder: Path,
+        *,
+        launcher: Launcher | None = None,
+        is_interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_interrupted` is asked a few times a second, and while it is true nothing is trained."""
         self._spec, self._folder, self._launcher = spec, folder, launcher
+        self._is_interrupted = is_interrupted
 
     def through(self, stops: Sequence[int | None], *, start: Rehearsed | None = None) -> Rehearsed:
         """One attempt for each stop, each from where the one before it was stopped. None: to the end."""
-        found = Rehearsed() if start is None else replace(start, rows=[], epochs=[])
+        found = Rehearsed() if start is None else replace(start, rows=[], epochs=[], hashed=[])
         for stop in stops:
             found = self._attempt(found, stop)
             if found.has_finished:
@@ -78,17 +103,21 @@ class Rehearsal:
         spec = replace(self._spec, staging=str(staging), until_step=stop, **where, **options)
         trainer = Trainer.start(spec, launcher=self._launcher)
         try:
-            return _followed(trainer, before)
+            return _followed(trainer, before, self._is_interrupted)
         finally:
             trainer.kill()
             trainer.close()
 
 
-def _followed(trainer: Trainer, before: Rehearsed) -> Rehearsed:
+def _followed(trainer: Trainer, before: Rehearsed, is_interrupted: Callable[[], bool]) -> Rehearsed:
     """Take down what a trainer says until it stops or ends."""
-    found = replace(before, rows=list(before.rows), epochs=list(before.epochs), checkpoint=None)
+    found = replace(
+        before, rows=[*before.rows], epochs=[*before.epochs], hashed=[*before.hashed], checkpoint=None
+    )
     deadline = time.monotonic() + SILENT_SECONDS
     while time.monotonic() < deadline:
+        if is_interrupted():
+            raise Interrupted("There is something better to do.")
         message = trainer.receive(0.2)
         if message is None:
             if trainer.exit_status() is None:
@@ -98,14 +127,17 @@ def _followed(trainer: Trainer, before: Rehearsed) -> Rehearsed:
         match message:
             case Started():
                 found.environment = found.environment or message.environment
+                found.environment_found = message.environment
             case StepsDone():
                 found.rows += message.rows
             case EpochDone():
                 found.epochs.append({"epoch": message.epoch, "step": message.step, **message.values})
+            case StateHashed():
+                found.hashed.append(message)
             case StagedCheckpoint():
                 _take(message, found, trainer)
             case Failed():
-                raise NotRehearsed(f"The program failed: {message.error}")
+                raise NotRehearsed(f"The program failed: {message.error}", failure=message.code)
             case Stopped() | Finished():
                 found.has_finished = isinstance(message, Finished)
                 found.log += trainer.read_log()

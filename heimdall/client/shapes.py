@@ -66,6 +66,7 @@ class JobFields(ApiObject):
     program: dict[str, Any] | None
     code: str | None
     promise: str
+    evidence: str
     owner: str
     team: str | None
     parent: int | None

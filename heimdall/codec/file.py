@@ -62,6 +62,17 @@ def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
         return read_header(file, size_of(file)).about
 
 
+def tensor_hashes(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Tensor -> SHA-256 of its bytes, as the header has it. The header is checked, the tensors are not read."""
+    with _opened(path) as file:
+        return tensor_hashes_in(file, size_of(file))
+
+
+def tensor_hashes_in(file: IO[bytes], size: int) -> dict[str, str]:
+    """Those of an open file, which has so many bytes in all."""
+    return dict(read_header(file, size).shas)
+
+
 def part_names(path: str | os.PathLike[str]) -> list[str]:
     """The names of the parts that a file holds."""
     with _opened(path) as file:

@@ -73,6 +73,21 @@ def save(path: str | os.PathLike[str], parts: Any, about: dict[str, Any], *, gen
     return Saved(os.fspath(path), digest, size, sha256_of(header))
 
 
+def digest_of(parts: Any, *, gently: bool = False) -> str:
+    """The digest that a file with these parts would have, without the file."""
+    from heimdall.codec import encoding
+
+    encoded = encoding.encode(parts)
+    buffers = {name: memoryview(blob.data) for name, blob in encoded.blobs.items()}  # type: ignore[arg-type]
+    entries = laid_out(
+        [(name, blob.dtype, blob.shape, buffers[name].nbytes) for name, blob in encoded.blobs.items()]
+    )
+    texts = {"parts": encoded.text, "aliases": canonical(encoded.aliases)}
+    with ThreadPoolExecutor(1, "hash", initializer=_give_way if gently else None) as pool:
+        shas = pool.submit(_sha256_of_each, iter(buffers.items())).result()
+    return root_digest(entries, shas, texts)
+
+
 def _sha256_of_each(buffers: Iterator[tuple[str, memoryview]]) -> dict[str, str]:
     """Threads may share the iterator: each takes the next one."""
     return {name: sha256_of(buffer) for name, buffer in buffers}

@@ -126,6 +126,11 @@ class Data:
     def steps_per_epoch(self) -> int:
         return -(-self.batches_per_epoch // self._grad_accumulation)
 
+    def samples_until(self, position: Position) -> int:
+        """How many training samples a training that stands here has seen, repeated ones counted again."""
+        size = self._sizes[TRAINING]
+        return position.epoch * size + min(position.batches * self._batch_size, size)
+
     @property
     def has_validation(self) -> bool:
         return self._sizes[VALIDATION] > 0

@@ -151,6 +151,11 @@ class RecipeJob:
         progress = self._training.loop.progress
         return {"step": progress.steps_completed, "epoch": progress.epochs_completed}
 
+    @property
+    def samples(self) -> int | None:
+        loop = self._training.loop
+        return loop.data.samples_until(loop.position)
+
     def take_rows(self) -> list[dict[str, Any]]:
         return self._training.loop.totals.take_rows()
 

@@ -32,6 +32,7 @@ from heimdall.codec.errors import CannotEncode
 from heimdall.engine.control import STEP, StopRequests
 from heimdall.engine.errors import Crashed, Refused
 from heimdall.engine.leave_out import with_faults
+from heimdall.engine.next_hash import NextHash
 from heimdall.engine.restore import restore
 from heimdall.engine.resume_check import ResumeCheck, say_not_tried, why_not
 from heimdall.engine.snapshot import NOTHING_KEPT, Announcer, KeptTensors, Stager, Ticket, state_of
@@ -66,6 +67,10 @@ class Resumable(Protocol):
     @property
     def place(self) -> dict[str, int]:
         """{"step": finished steps, "epoch": finished epochs} of the whole job."""
+
+    @property
+    def samples(self) -> int | None:
+        """Finished training samples of the whole job; None where nobody counts them."""
 
     def take_rows(self) -> list[dict[str, Any]]:
         """The rows of the steps since the last call."""
@@ -128,6 +133,8 @@ class Session:
         self.loaded_about: dict[str, Any] = {}
         """What the header of the checkpoint says that was restored."""
         self._next = NextCheckpoint(0)
+        is_alone = spec.ranks == 1 and spec.world_size <= 1  # several would have to meet for it
+        self._next_hash = NextHash(spec.hash_seconds if is_alone else 0.0, spec.hash_at if is_alone else ())
         self._write_error: BaseException | None = None
         self._phase = ""
         self._has_skipped = False
@@ -165,6 +172,7 @@ class Session:
             if self.spec.expected.get(name, found) != found:
                 wanted = self.spec.expected[name]
                 raise Refused("bad_checkpoint", f"The checkpoint is of {name} {found}, not {wanted}.")
+        self._stager.newest = (self.spec.expected.get("digest", ""), self.spec.expected.get("step", 0))
         if not is_new_count:
             self._next.epoch_closed(trained.place["step"], about.get("val_loss"))
 
@@ -207,7 +215,10 @@ class Session:
     def _is_at_its_end(self) -> bool:
         """Whether the spec says to go no further than here."""
         until = self.spec.until_step
-        return until is not None and self._trained is not None and self._of.place["step"] >= until
+        if until is None or self._trained is None:
+            return False
+        place = self._of.place
+        return place["step"] >= until and place["epoch"] >= self.spec.until_epoch
 
     def has_nothing_due(self) -> bool:
         """Whether a step that is over asks for nothing: no rows to send, no checkpoint, no stop. Cheap enough for
@@ -216,6 +227,7 @@ class Session:
         return (
             now < self._rows_at
             and now < self._next.due_at
+            and now < self._next_hash.due_at
             and not self._requests.is_any
             and not self._is_first_step
             and self.spec.until_step is None
@@ -239,6 +251,10 @@ class Session:
             self.send_rows()
         if self._next.is_due and self._stager.has_room:
             self.checkpoint(["periodic"])
+        elif (self._next_hash.places and self._next_hash.is_asked_for(self._of.place)) or (
+            self._next_hash.is_due and self._stager.has_room
+        ):
+            self._hash_state()
 
     def epoch_finished(self, message: EpochDone, kinds: list[str], *, goes_on: bool) -> None:
         """`kinds`: what a checkpoint is to be made for. Where the training does not go on, the same file serves the
@@ -246,6 +262,8 @@ class Session:
         self.send_rows()
         self._send(message)
         self._next.epoch_closed(message.step, message.values.get("val_loss"), kinds)
+        if self._next_hash.is_asked_for(self._of.place):
+            self._hash_state()
         if goes_on and self._next.kinds:
             self.checkpoint(self._next.take_kinds())
 
@@ -283,6 +301,14 @@ class Session:
         if not self._has_skipped:
             self._report_failure(f"{self._announcer.waiting} checkpoints wait to be stored", kinds)
         self._has_skipped = True
+
+    def _hash_state(self) -> None:
+        """A link of the chain without a file. The hashing goes on beside the training."""
+        self._next_hash.postpone()
+        trained = self._of
+        about: dict[str, Any] = {"kinds": [], "val_loss": None, "about": {}} | trained.place
+        ticket = self._stager.snapshot(trained.parts, samples=trained.samples, is_stored=False, **about)
+        self._stager.write(ticket)
 
     def stop(self) -> bool:
         """Stop here as asked. True: the request was withdrawn, train on. False: end the process."""
@@ -348,7 +374,9 @@ class Session:
             }
         )
         parts, kept = self._saved_parts()
-        return self._stager.snapshot(parts, kept=kept, kinds=kinds, val_loss=val_loss, about=about, **place)
+        return self._stager.snapshot(
+            parts, kept=kept, kinds=kinds, val_loss=val_loss, about=about, samples=trained.samples, **place
+        )
 
     def _saved_parts(self) -> tuple[Mapping[str, Part], KeptTensors]:
         """What goes into the file, and what of it need not be copied."""
@@ -356,11 +384,16 @@ class Session:
 
     def _written(self, ticket: Ticket) -> None:
         """Called on the writing thread."""
-        if ticket.error is None:
+        if ticket.error is None and not ticket.is_stored:
+            self._announcer.announce_hash(ticket)
+            self._next_hash.postpone(time.perf_counter() - ticket.started_at)
+        elif ticket.error is None:
+            self._next_hash.postpone()  # a checkpoint is a link, too
             self._announcer.announce(ticket)
             failpoint("staged")
         elif isinstance(ticket.error, OSError | MemoryError):
-            self._report_failure(str(ticket.error), ticket.kinds)
+            if ticket.is_stored:
+                self._report_failure(str(ticket.error), ticket.kinds)
         else:
             self._write_error = ticket.error
         if not ticket.is_needed:

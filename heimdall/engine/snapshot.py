@@ -18,7 +18,7 @@ from heimdall.engine.buffer import Buffer
 from heimdall.engine.copying import Copier
 from heimdall.failpoints import failpoint
 from heimdall.recipes.base import Part
-from heimdall.trainer.protocol import FromTrainer, StagedCheckpoint
+from heimdall.trainer.protocol import FromTrainer, StagedCheckpoint, StateHashed
 
 BUFFERS = 2
 MOST_UNSTORED = 8
@@ -64,6 +64,12 @@ class Ticket:
     """Somebody waits for it, and gives it back."""
     is_written: bool = False
     """Or has failed."""
+    is_stored: bool = True
+    """Else its state is hashed, and there is no file."""
+    digest: str = ""
+    came_from: tuple[str, int] = ("", 0)
+    """Digest and step of the state before it."""
+    samples: int | None = None
 
     def staged(self) -> StagedCheckpoint:
         assert self.saved is not None
@@ -77,6 +83,20 @@ class Ticket:
             header_sha256=self.saved.header_sha256,
             val_loss=self.val_loss,
             stage_seconds=round(time.perf_counter() - self.started_at, 6),
+            came_from=self.came_from[0],
+            came_from_step=self.came_from[1],
+            samples=self.samples,
+        )
+
+    def hashed(self) -> StateHashed:
+        digest = self.saved.digest if self.saved else self.digest
+        return StateHashed(
+            self.step,
+            self.epoch,
+            digest,
+            came_from=self.came_from[0],
+            came_from_step=self.came_from[1],
+            samples=self.samples,
         )
 
 
@@ -105,10 +125,15 @@ class Announcer:
                 self._held = ticket
                 if held is not None:
                     Path(held.path).unlink(missing_ok=True)
+                    self._send(held.hashed())  # what came after it names it
                 return
             for each in (held, ticket):
                 if each is not None:
                     self._report(each)
+
+    def announce_hash(self, ticket: Ticket) -> None:
+        with self._lock:
+            self._send(ticket.hashed())
 
     def stored(self, path: str) -> None:
         """The file has been taken over."""
@@ -136,6 +161,8 @@ class Stager:
             self._free.put(Buffer(self._copier.copy))
         self._waiting: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
         self._count = 0
+        self.newest = ("", 0)
+        """Digest and step of the state that the next one comes from. Of the writing thread, once it writes."""
         self._written = threading.Condition()
         self._thread = threading.Thread(target=self._write_all, name="stager", daemon=True)
         self._thread.start()
@@ -154,6 +181,8 @@ class Stager:
         val_loss: float | None,
         about: dict[str, Any],
         kept: KeptTensors = NOTHING_KEPT,
+        samples: int | None = None,
+        is_stored: bool = True,
     ) -> Ticket:
         """Copy the state now; wait for a buffer if both are still being written. The file comes later.
 
@@ -163,6 +192,7 @@ class Stager:
         self._count += 1
         path = f"{self._folder}/s{step}-{self._count}.safetensors"  # a Path would cost more than a step's bookkeeping
         ticket = Ticket(kinds, step, epoch, val_loss, about, path, buffer=buffer, kept=kept)
+        ticket.samples, ticket.is_stored = samples, is_stored
         ticket.tree = buffer.copy(state_of(parts))
         for place, tensor in kept.tensors:
             put(ticket.tree, place, tensor)
@@ -196,12 +226,23 @@ class Stager:
         while (ticket := self._waiting.get()) is not None:
             try:
                 failpoint("before_write")
-                gently = not ticket.is_needed  # else the training waits for it
-                ticket.saved = codec.save(ticket.path, ticket.tree, ticket.about, gently=gently)
-                failpoint("file_staged")
+                self._write_one(ticket)
             except BaseException as error:
                 ticket.error = error
             self._finished(ticket)
             with self._written:
                 ticket.is_written = True
                 self._written.notify_all()
+
+    def _write_one(self, ticket: Ticket) -> None:
+        gently = not ticket.is_needed  # else the training waits for it
+        ticket.came_from = self.newest
+        if ticket.is_stored:
+            digest, step = ticket.came_from
+            about = ticket.about | {"came_from": {"digest": digest, "step": step}, "samples": ticket.samples}
+            ticket.saved = codec.save(ticket.path, ticket.tree, about, gently=gently)
+            ticket.digest = ticket.saved.digest
+            failpoint("file_staged")
+        else:
+            ticket.digest = codec.digest_of(ticket.tree, gently=gently)
+        self.newest = (ticket.digest, ticket.step)

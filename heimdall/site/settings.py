@@ -179,6 +179,10 @@ HEARTBEAT_SECONDS = env.seconds("HEIMDALL_HEARTBEAT_SECONDS", 10, low=0.1)
 if HEARTBEAT_SECONDS * 2 > LEASE_SECONDS:
     raise ImproperlyConfigured("HEIMDALL_HEARTBEAT_SECONDS must be at most half of HEIMDALL_LEASE_SECONDS.")
 ELASTIC_SECONDS = env.seconds("HEIMDALL_ELASTIC_SECONDS", 0, low=0)
+# Certificates: how often a state is hashed between two checkpoints, and how many stretches are trained again unasked.
+HASH_SECONDS = env.seconds("HEIMDALL_HASH_SECONDS", 60, low=0)
+REPLAY_PERCENT = env.integer("HEIMDALL_REPLAY_PERCENT", 0, low=0, high=100)
+SIGNING_KEY_FILE = Path(env.text("HEIMDALL_SIGNING_KEY_FILE") or DATA_DIR / "signing-key.pem")
 STALL_SECONDS = env.seconds("HEIMDALL_STALL_SECONDS", 1_800, low=1)
 DRAIN_GRACE_SECONDS = env.seconds("HEIMDALL_DRAIN_GRACE_SECONDS", 60, low=1)
 SWEEP_SECONDS = env.seconds("HEIMDALL_SWEEP_SECONDS", 5, low=0.2)

@@ -113,6 +113,12 @@ WEB = Group(
             "Django's secret key",
             otherwise="made once, kept in the data folder",
         ),
+        V(
+            "HEIMDALL_SIGNING_KEY_FILE",
+            "",
+            "the private key that certificates are signed with, the same on all web servers",
+            otherwise="`signing-key.pem` in the data folder, made at the first start",
+        ),
         V("HEIMDALL_DEBUG", "0", "Django's debug pages; never where others can reach the server"),
         V("HEIMDALL_VERB_RATE", "600/min", "how often one user may change and submit jobs"),
         V("HEIMDALL_LOGIN_RATE", "20/min", "how many passwords may be tried from one address"),
@@ -256,6 +262,18 @@ WORKER = Group(
             "HEIMDALL_START_METHOD",
             "warm",
             "how a trainer is started: `warm` from a fork server that has torch imported, or `cold` by exec",
+        ),
+        V(
+            "HEIMDALL_HASH_SECONDS",
+            "60",
+            "how often the state of a training is hashed between two checkpoints, for its "
+            "[certificate](certificate.md); never more than 0.4 % of the time goes into it; `0`: never",
+        ),
+        V(
+            "HEIMDALL_REPLAY_PERCENT",
+            "0",
+            "of how many percent of the stretches of each completed training are trained again, on slots that are "
+            "idle, to see whether the same comes out",
         ),
         V(
             "HEIMDALL_LEASE_SECONDS",

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from heimdall.plain_json import NOT_FINITE, with_named_floats
 
-VERSION = 5
+VERSION = 6
 PACKET_BYTES = 65_536  # the most that a packet between supervisor, fork server and zygote holds
 MOST_RANKS = 64  # of one trainer on one host
 RECIPE_DRIVER = "heimdall.engine.recipe_job"  # the module that trains by a recipe
@@ -100,8 +100,14 @@ class TrainerSpec(ToTrainer, kind="spec"):
     """Where the program's code lies."""
     until_step: int | None = None
     """Stop after this step as if it had been asked for."""
+    until_epoch: int = 0
+    """And not before so many epochs are closed."""
     leave_out: list[str] = field(default_factory=list)
     """What a restore leaves out on purpose, so that a check sees that it would notice."""
+    hash_seconds: float = 0.0
+    """How often the state is hashed without being stored, at most; 0: never."""
+    hash_at: list[list[int]] = field(default_factory=list)
+    """[finished steps, finished epochs] at which the state is hashed, whatever it costs."""
     name_title: str = "heimdall trainer"
     driver: str = RECIPE_DRIVER
     """The module whose `run(channel)` does the work."""
@@ -204,6 +210,35 @@ class StagedCheckpoint(FromTrainer, kind="staged"):
     header_sha256: str
     val_loss: float | None = None
     stage_seconds: float = 0.0
+    came_from: str = ""
+    """The digest of the state that was staged or hashed before it, or that the attempt began with; empty: none."""
+    came_from_step: int = 0
+    samples: int | None = None
+    """Finished training samples of the whole job, where whoever trains counts them."""
+
+
+@dataclass(frozen=True)
+class StateHashed(FromTrainer, kind="hashed"):
+    """A state that is not stored, only hashed: a link of the chain between two checkpoints."""
+
+    step: int
+    epoch: int
+    digest: str
+    came_from: str = ""
+    came_from_step: int = 0
+    samples: int | None = None
+
+
+def as_hashed(staged: StagedCheckpoint) -> StateHashed:
+    """What is left of a checkpoint that is not stored: a link of the chain."""
+    return StateHashed(
+        staged.step,
+        staged.epoch,
+        staged.digest,
+        came_from=staged.came_from,
+        came_from_step=staged.came_from_step,
+        samples=staged.samples,
+    )
 
 
 @dataclass(frozen=True)

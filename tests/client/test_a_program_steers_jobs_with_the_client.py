@@ -5,6 +5,7 @@ import json
 import pytest
 
 from heimdall import AsyncClient, codec
+from heimdall.certificate.verdict import verify_certificate
 from heimdall.errors import InvalidConfig, InvalidInput, NotFound, TransitionRefused
 from tests.support.radio_reports import ITALY, lines, table
 
@@ -34,6 +35,11 @@ def test_a_job_is_submitted_paused_followed_and_downloaded(client, tmp_path):
     assert job.curve("loss")["series"][0]["steps"]
     path = job.checkpoints["final"].download(tmp_path)
     assert codec.verify(path).digest == job.checkpoints["final"].fields.digest
+    document = job.certificate()
+    assert verify_certificate(document, files=[path]).is_good
+    assert {one["state"] for one in job.verify()} == {"waiting"}
+    assert {one["job"] for one in job.replays()} == {job.id}
+    assert job.fields.evidence == "not shown"
     assert [one.id for one in client.jobs(tags=["nightly"], status=["completed", "failed"])] == [job.id]
     where = ["config.epochs=3", f"metric.val_loss<={job.fields.val_loss}"]
     assert [one.id for one in client.jobs(tags=["nightly"], where=where, ordering="-metric.val_loss")] == [

@@ -115,6 +115,15 @@ def test_a_job_goes_through_its_life_by_words(heimdall, asked, logged_in, tmp_pa
     (tmp_path / "bad.safetensors").write_bytes(b"x" * 100)
     assert heimdall("verify", got["file"], "bad.safetensors")[0] == 1
 
+    assert "replays of job" in heimdall("replay", number, "--stretches", 1)[1]
+    assert heimdall("certificate", number, "-o", "certificate.json")[0] == 0
+    [said] = asked("verify", "certificate.json", got["file"])
+    assert (said["is_good"], said["summary"]["is_complete"]) == (True, True)
+    assert heimdall("verify", "certificate.json", "bad.safetensors")[0] == 1
+    assert heimdall("verify", "certificate.json", "--key", "A" * 43 + "=")[0] == 1
+    assert heimdall("verify", "certificate.json", "--key", "none")[0] == exits.BAD_INPUT
+    assert heimdall("verify", got["file"], "--replay")[0] == exits.BAD_INPUT
+
     [fork] = asked("fork", number, "--carry", "weights", "--set", "epochs=1", "--wait")[:1]
     assert fork["parent"] == number
     [compared] = asked("compare", number, fork["id"])

@@ -7,7 +7,7 @@ from django.core.management import CommandError, call_command, load_command_clas
 
 from training.management import base
 
-COMMANDS = ("checkpoint", "job", "localization", "node", "prove", "start", "web", "worker")
+COMMANDS = ("certificate", "checkpoint", "job", "localization", "node", "prove", "start", "web", "worker")
 NO_TEXT = b"\xff\xfe".decode(errors="surrogateescape")  # as a line of the shell that is not UTF-8 comes in
 
 

@@ -176,6 +176,6 @@ def test_the_extras_are_the_pinned_packages_and_the_base_needs_neither_django_no
     lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     extras = PROJECT["optional-dependencies"]
     assert named([*PROJECT["dependencies"], *extras["server"]]) == named(lines)
-    base = {"pydantic", "httpx", "websockets", "typer", "rich", "typing-extensions"}
+    base = {"pydantic", "httpx", "websockets", "typer", "rich", "typing-extensions", "cryptography"}
     assert set(named(PROJECT["dependencies"])) == base
     assert {"torch", "numpy", "safetensors"} == set(named(extras["torch"])) <= set(named(extras["server"]))

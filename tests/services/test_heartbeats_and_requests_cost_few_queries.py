@@ -55,7 +55,7 @@ def test_a_claim_costs_few_queries(make_job, alice):
     assert queries(lambda: services.claim(node, slot=0, pid=1)) <= 9
 
 
-@pytest.mark.parametrize(("report", "most"), [(None, 7), (services.Report(steps=rows(20)), 10)])
+@pytest.mark.parametrize(("report", "most"), [(None, 9), (services.Report(steps=rows(20)), 12)])
 def test_a_landing_with_its_checkpoint_and_its_last_report_costs_few_queries(make_job, report, most):
     job = make_job(status="running", stop="pause", stop_at="step")
     attempt = job.attempts.get()
@@ -81,7 +81,7 @@ def test_a_landing_with_its_checkpoint_and_its_last_report_costs_few_queries(mak
         ("/v1/training/jobs/{job}/checkpoints", 9),
         ("/v1/training/recipes", 3),
         ("/", 24),
-        ("/jobs/{job}/", 20),
+        ("/jobs/{job}/", 23),
     ],
 )
 def test_a_request_costs_a_bounded_number_of_queries(make_job, alice, path, most):

@@ -125,12 +125,13 @@ class JobAdmin(ModelAdmin):
     show_full_result_count = False
     fields = (
         "state_and_headline", "verbs", "progress", "job_name", "description", "tags", "priority", "pool",
-        "what_it_runs", "promise", "program_facts", "job_type", "owner", "team", "parent", "losses", "settings",
+        "what_it_runs", "promise", "evidence", "program_facts", "job_type", "owner", "team", "parent", "losses",
+        "settings",
         "error_message", "created_at", "started_at", "completed_at",
     )  # fmt: skip
     readonly_fields = (
-        "state_and_headline", "verbs", "progress", "what_it_runs", "promise", "program_facts", "job_type", "owner",
-        "team", "parent", "losses", "settings", "error_message", "created_at", "started_at", "completed_at",
+        "state_and_headline", "verbs", "progress", "what_it_runs", "promise", "evidence", "program_facts", "job_type",
+        "owner", "team", "parent", "losses", "settings", "error_message", "created_at", "started_at", "completed_at",
     )  # fmt: skip
     inlines = (AttemptInline, CheckpointInline, EventInline)
     actions = (
@@ -200,6 +201,17 @@ class JobAdmin(ModelAdmin):
     @display(description="A pause is")
     def promise(self, job: TrainingJob) -> str:
         return queries.promise(job)
+
+    @display(description="This training is")
+    def evidence(self, job: TrainingJob) -> str:
+        """What is known of it, with its certificate."""
+        words = queries.evidence_words(job)
+        if not queries.has_chain(job):
+            return words
+        address = reverse("job-certificate", args=[job.pk])
+        return format_html(
+            '<b>{}</b>: {} <a href="{}">Certificate</a>', queries.evidence(job), words, address
+        )
 
     @display(description="Program")
     def program_facts(self, job: TrainingJob) -> str:

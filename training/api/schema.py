@@ -17,11 +17,11 @@ from heimdall.recipes import registry
 from training import policy
 from training.api import idempotency, serializers
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
-from training.models import Checkpoint, Delivery, Subscription
+from training.models import Checkpoint, Delivery, Replay, Subscription
 from training.placement import REASON_CODES
 from training.presentation import params
 from training.presentation.exports import FORMATS
-from training.queries import PROMISES
+from training.queries import EVIDENCE, PROMISES
 from training.services.forks import CARRIES
 
 OF_PROGRAMS = ("program", "code", "secrets")
@@ -40,6 +40,8 @@ ENUMS: dict[str, tuple[str, ...]] = {
     "SubscriptionChannel": tuple(Subscription.Via.values),
     "DeliveryState": tuple(Delivery.State.values),
     "Promise": tuple(PROMISES),
+    "Evidence": tuple(EVIDENCE),
+    "ReplayState": tuple(map(str, Replay.State)),
 }
 SENTENCES = {
     400: "A field or a parameter was refused.",
@@ -95,6 +97,15 @@ def code_file() -> dict[Any, Any]:
     found = answers(200, None, 404, 410)
     del found[200]
     found[200, "application/gzip"] = OpenApiResponse(OpenApiTypes.BINARY, description="The archive.")
+    return found
+
+
+def certificate_file() -> dict[Any, Any]:
+    found = answers(200, None, 404)
+    del found[200]
+    found[200, "application/json"] = OpenApiResponse(
+        OpenApiTypes.OBJECT, description="The signed document, to be kept byte for byte."
+    )
     return found
 
 

@@ -16,7 +16,7 @@ from training import fields
 from training.lifecycle import USER_VERBS, Answer, JobType, Status, Stop, StopAt
 from training.models import Checkpoint
 from training.placement import FARTHEST_AHEAD, REASON_CODES
-from training.queries import PROMISES
+from training.queries import EVIDENCE, PROMISES
 from training.queries.job_list import COUNT_LIMIT
 from training.services.saved_views import QUERY_LENGTH
 
@@ -277,6 +277,7 @@ class JobShape(serializers.Serializer):
     recipe = serializers.CharField(allow_null=True, help_text="Null where a program is run.")
     program = FreeForm(allow_null=True, help_text="What is run in the place of a recipe.")
     code = serializers.CharField(allow_null=True, help_text="The digest of the program's code.")
+    evidence = _one_of(EVIDENCE, help_text="What is known of this job's own training: see its certificate.")
     promise = _one_of(PROMISES, help_text="What a pause is worth, as far as it was shown.")
     owner = serializers.CharField()
     team = serializers.CharField(allow_null=True)

@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 from training.api import (
     about,
     bulk,
+    certificates,
     checkpoints,
     code,
     curves,
@@ -57,6 +58,10 @@ urlpatterns = [
     path(f"{JOB}/checkpoints", checkpoints.CheckpointListView.as_view(), name="checkpoints"),
     path(CHECKPOINT, checkpoints.CheckpointDetailView.as_view(), name="checkpoint"),
     path(f"{CHECKPOINT}/download", checkpoints.CheckpointDownloadView.as_view(), name="download"),
+    path(f"{JOB}/certificate", certificates.CertificateView.as_view(), name="certificate"),
+    path(f"{JOB}/certificate/link", certificates.CertificateLinkView.as_view(), name="certificate-link"),
+    path(f"{JOB}/replays", certificates.ReplayListView.as_view(), name="replays"),
+    path(f"{JOB}/verify", certificates.VerifyView.as_view(), name="verify"),
     path(f"{JOB}/check", forks.CheckView.as_view(), name="check"),
     path(f"{JOB}/clone", forks.CloneView.as_view(), name="clone"),
     path(f"{JOB}/extend", forks.ExtendView.as_view(), name="extend"),

@@ -5,6 +5,7 @@ attempts.py       each claim of a job by a supervisor, from claim to landing, an
 checkpoints.py    one row a durable file
 datasets.py       synthetic datasets and their shards
 code.py           the code of programs, and who brought it
+certificates.py   the chain of a job's states, replays, keys, public links
 checks.py         whether scripts are resumed exactly, as checks have shown
 history.py        events of jobs, and the deletions that outlast them
 metrics.py        the values of each step, and blocks of steps folded together
@@ -24,6 +25,7 @@ choices.py        the choices of a field, from an enumeration of the lifecycle
 
 from training.models.answers import KEY_LENGTH, KeptAnswer
 from training.models.attempts import WAIT_BUCKETS, Attempt, GangMember, HeldSlot
+from training.models.certificates import CertificateKey, ChainLink, PublicCertificate, Replay
 from training.models.checkpoints import Checkpoint
 from training.models.checks import ExactnessCheck
 from training.models.code import BroughtCode, CodeArchive
@@ -49,6 +51,8 @@ __all__ = [
     "Artifact",
     "Attempt",
     "BroughtCode",
+    "CertificateKey",
+    "ChainLink",
     "Checkpoint",
     "CodeArchive",
     "ConfigValue",
@@ -67,6 +71,8 @@ __all__ = [
     "MetricValue",
     "Node",
     "NodeEvent",
+    "PublicCertificate",
+    "Replay",
     "RightsGroup",
     "SavedView",
     "Shard",

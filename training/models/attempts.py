@@ -69,6 +69,9 @@ class Attempt(models.Model):
     log_characters = models.PositiveBigIntegerField(
         default=0, help_text="Of an external job: so much of its log was taken, or was left out."
     )
+    environment = models.JSONField(
+        default=dict, blank=True, help_text="What it trains on: device, build of torch, threads, data, code."
+    )
     outcome = models.CharField(max_length=20, blank=True, help_text="The verb that closed it.")
     exit_code = models.IntegerField(
         null=True, blank=True, help_text="Negative: the signal that killed the trainer."

@@ -145,6 +145,12 @@ class TrainingJob(models.Model):
         editable=False,
         help_text="Devices and builds of torch on which a check has shown that its script is resumed exactly.",
     )
+    replayed = models.JSONField(
+        default=dict,
+        blank=True,
+        editable=False,
+        help_text="What replays have shown of it, counted, and the generation that they hold for.",
+    )
     approximate = models.JSONField(default=list, blank=True, help_text="Why the newest resume was not exact.")
 
     generation = models.PositiveIntegerField(

@@ -8,7 +8,7 @@ params.py            query parameters                 filters.py        which jo
 form_fields.py       fields of forms                  job_forms.py      the form of a new job
 config_groups.py     settings as people read them     checkpoint_files.py  sending a checkpoint's file
 program_forms.py     the form of a program          program_facts.py  what people read of one
-code_files.py        sending a program's code
+code_files.py        sending a program's code   badges.py            what is known of a job, as a picture
 exports.py           all jobs of a list as a file
 report_rows.py       reports of receivers, typed      streams.py           text that is sent as it is made
 """

@@ -62,6 +62,8 @@ class Window:
 verbs = Window()
 reports = Window()
 logins = Window()
+strangers = Window()
+_OF_STRANGERS = (120, 60.0)  # a certificate of a long training is some work
 
 
 class VerbThrottle(BaseThrottle):
@@ -116,6 +118,17 @@ def throttle_login(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespo
     def throttled(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         wait = logins.take(_address(request), _rate("login")) if request.method == "POST" else 0.0
         return _too_many("Too many attempts to log in.", wait) if wait else view(request, *args, **kwargs)
+
+    return throttled
+
+
+def throttle_strangers(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Bound how often one address may ask for what needs no login."""
+
+    @wraps(view)
+    def throttled(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        wait = strangers.take(_address(request), _OF_STRANGERS)
+        return _too_many("Too many requests.", wait) if wait else view(request, *args, **kwargs)
 
     return throttled
 

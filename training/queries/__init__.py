@@ -26,6 +26,7 @@ from training.queries.history import (
     why_not_stored,
 )
 from training.queries.jobs import (
+    EVIDENCE,
     FIELDS,
     LIST_LIMIT,
     PROMISES,
@@ -33,6 +34,7 @@ from training.queries.jobs import (
     checkpoint_dict,
     dicts,
     eta_seconds,
+    evidence,
     headline,
     is_training,
     job_dict,
@@ -41,9 +43,12 @@ from training.queries.jobs import (
     shape,
     with_relations,
 )
+from training.queries.replays import EVIDENCE_MEANS, evidence_words, has_chain, replay_dict
 from training.queries.values import iso
 
 __all__ = [
+    "EVIDENCE",
+    "EVIDENCE_MEANS",
     "FIELDS",
     "LIST_LIMIT",
     "PROMISES",
@@ -60,6 +65,9 @@ __all__ = [
     "eta_seconds",
     "event_dict",
     "events_after",
+    "evidence",
+    "evidence_words",
+    "has_chain",
     "headline",
     "is_training",
     "iso",
@@ -70,6 +78,7 @@ __all__ = [
     "newest_steps",
     "progress_percent",
     "promise",
+    "replay_dict",
     "shape",
     "step_dict",
     "steps_after",

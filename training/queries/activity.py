@@ -25,6 +25,8 @@ _TROUBLE = (
     "checkpoint_left_out",
     "loss_not_finite",
     "replay_differs",
+    "verify_differs",
+    "verify_failed",
     "approximate",
 )
 # What one may ask for. "" is what people look at all day.

@@ -17,9 +17,10 @@ from training.queries.values import iso
 
 LIST_LIMIT = 50
 SILENT_AFTER = timedelta(minutes=10)  # of an external job: then people are told how long ago it reported
+EVIDENCE = ("replayed", "checked", "not shown", "differs")
 FIELDS = (
-    "id", "job_name", "description", "job_type", "recipe", "program", "code", "promise", "owner", "team",
-    "parent", "origin", "tags", "dataset", "priority", "pool", "status", "stop", "headline", "waiting",
+    "id", "job_name", "description", "job_type", "recipe", "program", "code", "promise", "evidence", "owner",
+    "team",    "parent", "origin", "tags", "dataset", "priority", "pool", "status", "stop", "headline", "waiting",
     "phase", "attempt", "config", "current_epoch", "total_epochs", "current_step", "total_steps",
     "progress_percent", "eta_seconds", "train_loss", "val_loss", "metrics", "learning_rate", "best_epoch",
     "best_val_loss", "error_code", "error_message", "checkpoint", "environment", "approximate",
@@ -75,6 +76,7 @@ def shape(
         "program": job.program or None,
         "code": code,
         "promise": promise(job),
+        "evidence": evidence(job),
         "owner": owner,
         "team": team,
         "parent": job.parent_id,
@@ -140,6 +142,14 @@ def promise(job: TrainingJob | Any) -> str:
     if job.program["kind"] == "script":
         return "exact" if _is_shown(job) else "not shown to be exact"
     return "its own checkpoints" if job.program["checkpoint_folder"] else "none"
+
+
+def evidence(job: TrainingJob | Any) -> str:
+    """What is known of this job's own training: one of EVIDENCE."""
+    found = job.replayed if job.replayed.get("generation") == job.generation else {}
+    if found.get("state") in ("replayed", "differs"):
+        return str(found["state"])
+    return "checked" if job.program and job.program["kind"] == "script" and _is_shown(job) else "not shown"
 
 
 def _is_shown(job: TrainingJob | Any) -> bool:

@@ -26,7 +26,8 @@ _STORED = (
     "quarantined_at", "quarantine_reason", "created_at",
 )  # fmt: skip
 _OWN = (
-    "id", "job_name", "description", "job_type", "recipe", "program", "shown_exact_on", "owner_id", "team_id",
+    "id", "job_name", "description", "job_type", "recipe", "program", "shown_exact_on",
+    "replayed", "generation", "owner_id", "team_id",
     "parent_id", "dataset_id", "origin", "tags", "priority", "pool",
     "fewest_devices", "most_devices", "num_hosts", "is_gang", "ranks", "rank_devices",
     "status", "stop", "stop_at", "phase",

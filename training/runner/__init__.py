@@ -8,6 +8,7 @@ start.py          how trainers are started here, and what one is told
 loop.py           while there is a trainer: the loop's five steps, between the trainer, the store and the database
 endings.py        the ends of an attempt that had a trainer
 report_buffer.py  what the trainer said and the database does not know yet
+replaying.py      what an idle slot does: a stretch of a training is trained again, until a job comes
 secret_mask.py    hides a program's secrets in what its trainer prints
 log_limit.py      how much of what a trainer prints is kept
 storing.py        staged files on their way into the store

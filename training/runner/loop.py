@@ -31,10 +31,12 @@ from heimdall.trainer.protocol import (
     StagedCheckpoint,
     StagedShard,
     Started,
+    StateHashed,
     StepsDone,
     Stopped,
     StopTraining,
     TrainerSpec,
+    as_hashed,
 )
 from training import services
 from training.lifecycle import JobType, Stop, StopAt
@@ -160,6 +162,8 @@ class SupervisorLoop(ABC):
                 self.unreported.total_steps = message.total_steps or self.unreported.total_steps
             case EpochDone():
                 self.unreported.epochs.append(message)
+            case StateHashed():
+                self.unreported.hashed.append(message)
             case PhaseChanged():
                 self.unreported.phase = message.phase
             case StagedShard():
@@ -187,6 +191,7 @@ class SupervisorLoop(ABC):
             self.has_noted_left_out = False
             return
         Path(staged.path).unlink(missing_ok=True)
+        self.unreported.hashed.append(as_hashed(staged))
         if not self.has_noted_left_out:  # one event, and not one for each
             self._note_left_out(staged, why_not)
             self.has_noted_left_out = True
@@ -228,6 +233,7 @@ class SupervisorLoop(ABC):
                 failpoint("recorded")
             case LeftOut():
                 Path(done.staged.path).unlink(missing_ok=True)
+                self.unreported.hashed.append(as_hashed(done.staged))
                 self._note_left_out(done.staged, "newer ones wait for the store")
                 self.context.has_stored = True
             case StoredCheckpoint():

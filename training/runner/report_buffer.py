@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from heimdall.trainer.protocol import EpochDone
+from heimdall.trainer.protocol import EpochDone, StateHashed
 from training.services import Report
 
 MOST_STEPS_AT_ONCE = 5_000  # in one transaction: others wait for the database meanwhile, and the lease runs
@@ -21,6 +21,7 @@ class ReportBuffer:
     def __init__(self) -> None:
         self.steps: list[dict[str, Any]] = []
         self.epochs: list[EpochDone] = []
+        self.hashed: list[StateHashed] = []
         self.phase: str | None = None
         self.total_steps: int | None = None
         self.log = ""
@@ -30,7 +31,7 @@ class ReportBuffer:
         self._stepped_at = time.monotonic()
 
     def __bool__(self) -> bool:
-        return bool(self.steps or self.epochs or self.log or self.phase is not None)
+        return bool(self.steps or self.epochs or self.hashed or self.log or self.phase is not None)
 
     @property
     def needs_several_reports(self) -> bool:
@@ -76,10 +77,12 @@ class ReportBuffer:
         """
         is_again, self.is_unanswered = self.is_unanswered, True
         steps, epochs = self._first_steps(), self._first_epochs()
+        hashed = tuple(self.hashed)
         return Report(
             steps,
             epochs,
             self.log,
+            hashed,
             self.phase,
             trainer_pid,
             self.step_seconds,
@@ -93,7 +96,7 @@ class ReportBuffer:
         self._has_reported_steps = self._has_reported_steps or bool(self.steps)
         num_steps, num_epochs = len(self._first_steps()), len(self._first_epochs())
         self.steps, self.epochs = self.steps[num_steps:], self.epochs[num_epochs:]
-        self.phase, self.log, self.total_steps = None, "", None
+        self.phase, self.log, self.total_steps, self.hashed = None, "", None, []
 
     def _first_steps(self) -> list[dict[str, Any]]:
         return self.steps[:MOST_STEPS_AT_ONCE]

@@ -17,6 +17,7 @@ from training.runner import member
 from training.runner.attempt import Supervision
 from training.runner.context import AttemptContext
 from training.runner.database_retry import with_own_connection
+from training.runner.replaying import replay_one
 
 SLOTS_SECONDS = 6.0  # that a claim of several waits for slots whose trainers have not left yet
 
@@ -43,9 +44,13 @@ def run_jobs() -> Found:
                 if slot is None:
                     return Found.NO_SLOT
                 last, is_left = _run_in(node, slot)
+                has_replayed = last is None and not is_left and replay_one(node, slot)
             if last is not None:
                 found = Found.WORK
                 last.tidy_up()
+            if has_replayed:
+                found = Found.WORK
+                continue
             # One that came while the slot was held woke somebody who found no slot.
             if is_left or not services.has_work_for(node):
                 break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,30 +75,49 @@ def spec(
     its environment (empty: the worker's own).
     """
     job, start = attempt.job, attempt.started_from
-    is_command = bool(job.program) and job.program["kind"] == "command"
     slots = member.slots if member else attempt.slots
+    plain = spec_of(job, start, slots=slots, package=package, folder=folder, python=python, scratch=scratch)
+    is_command = plain.driver == DRIVERS["command"]
+    return replace(
+        plain,
+        staging=str(staging),
+        about={"job": job.pk, "attempt": attempt.number, "job_name": job.job_name},
+        checkpoint=str(checkpoint) if checkpoint else None,
+        expected=_expected(start),
+        finished=services.finished_shards(job),
+        ranks=1 if is_command else len(slots),  # a command is one process, and sees all of its GPUs
+        rank_offset=member.first_rank if member else 0,
+        world_size=attempt.ranks if attempt.rendezvous else 0,
+        rendezvous=attempt.rendezvous,
+        hash_seconds=0.0 if is_command else settings.HASH_SECONDS,
+        name_title=f"heimdall trainer job {job.pk}",
+    )
+
+
+def spec_of(
+    job: TrainingJob,
+    start: Checkpoint | None,
+    *,
+    slots: list[int],
+    package: str,
+    folder: Path | None,
+    python: str,
+    scratch: Path,
+) -> TrainerSpec:
+    """What every trainer of this job is told, whatever it is trained for."""
     return TrainerSpec(
         package=package,
         program=_program(job, python),
         folder=str(folder) if folder else "",
         driver=DRIVERS[job.program["kind"]] if job.program else RECIPE_DRIVER,
         config=job.config,
-        staging=str(staging),
-        about={"job": job.pk, "attempt": attempt.number, "job_name": job.job_name},
-        checkpoint=str(checkpoint) if checkpoint else None,
+        staging="",
         carry=_carried(job, start),
         device=_device(job),
         gpus=_gpus_of(slots),
-        ranks=1 if is_command else len(slots),  # a command is one process, and sees all of its GPUs
-        rank_offset=member.first_rank if member else 0,
-        world_size=attempt.ranks if attempt.rendezvous else 0,
-        rendezvous=attempt.rendezvous,
         threads=job.environment.get("threads"),
         pinned=job.environment,
-        expected=_expected(start),
         scratch=str(scratch),
-        finished=services.finished_shards(job),
-        name_title=f"heimdall trainer job {job.pk}",
     )
 
 

@@ -9,6 +9,10 @@ A job, by what people and programs ask of it:
 submitting.py     new jobs
 programs.py       scripts and commands in the place of recipes, and their code
 exactness.py      what checks have shown of scripts
+chain.py          the links between a job's states, stored or only hashed
+replays.py        stretches that are trained again on idle slots, and what came out
+certificates.py   the signed document of a job, and the address under which it is public
+signing.py        the key that it is signed with
 checking.py       jobs that check whether a script is resumed exactly
 secrets.py        values that a program alone is to see
 forks.py          new jobs from others: clone, fork
@@ -54,6 +58,7 @@ idempotency.py    a request that is sent twice is done once
 
 from training.services.beginning import Supervisor
 from training.services.bundles import import_bundle
+from training.services.certificates import certificate, name_of, publish, published, unpublish
 from training.services.checking import check, why_not_checkable
 from training.services.checkpoints import quarantine, record_checkpoint
 from training.services.claiming import SlotsNeeded, claim, has_work_for
@@ -110,6 +115,17 @@ from training.services.notifications import (
 from training.services.outbox import claim_deliveries, forget_deliveries, note_delivered, note_failed
 from training.services.programs import delete_unused_code, is_program, keep_code, require_programs
 from training.services.reaping import expired_attempts, orphaned_attempts, reap
+from training.services.replays import (
+    claim_replay,
+    finish_replay,
+    give_replay_back,
+    is_forged,
+    keep_replay,
+    segments,
+    verify,
+    waiting_replays,
+    why_not_verifiable,
+)
 from training.services.reporting import (
     Report,
     StopRequest,
@@ -123,6 +139,7 @@ from training.services.reporting import (
 from training.services.retention import delete_orphaned_files, retire_all_checkpoints, retire_checkpoints
 from training.services.saved_views import change_view, delete_view, save_view, visible_views
 from training.services.secrets import SecretsLost, opened
+from training.services.signing import rotate_signing_key, signing_key
 from training.services.submitting import submit
 from training.services.transition import Result
 from training.services.verbs import (
@@ -166,12 +183,14 @@ __all__ = [
     "begin_external",
     "can_locate",
     "cancel",
+    "certificate",
     "change_subscription",
     "change_view",
     "check",
     "check_word",
     "claim",
     "claim_deliveries",
+    "claim_replay",
     "clone",
     "complete",
     "crash",
@@ -189,26 +208,31 @@ __all__ = [
     "extend",
     "extend_dataset",
     "fail",
+    "finish_replay",
     "finished_shards",
     "forget_answers",
     "forget_deliveries",
     "forget_offers",
     "fork",
+    "give_replay_back",
     "has_work_for",
     "how_it_died",
     "import_bundle",
     "is_check",
+    "is_forged",
     "is_program",
     "issue_token",
     "jobs_for",
     "join_installation",
     "keep_code",
+    "keep_replay",
     "land",
     "leave_gang",
     "locate",
     "look",
     "lose_member",
     "lost_member",
+    "name_of",
     "note",
     "note_delivered",
     "note_failed",
@@ -220,6 +244,8 @@ __all__ = [
     "pause",
     "pin",
     "preempt",
+    "publish",
+    "published",
     "quarantine",
     "read_stop_request",
     "reap",
@@ -237,10 +263,13 @@ __all__ = [
     "resume",
     "retire_all_checkpoints",
     "retire_checkpoints",
+    "rotate_signing_key",
     "save_view",
+    "segments",
     "send_again",
     "send_test",
     "set_draining",
+    "signing_key",
     "submit",
     "subscribe",
     "subscription_named",
@@ -248,15 +277,19 @@ __all__ = [
     "suggest_config",
     "try_submission",
     "undrain",
+    "unpublish",
     "unsubscribe",
     "unwatch",
+    "verify",
     "visible_datasets",
     "visible_views",
     "waiting_jobs",
+    "waiting_replays",
     "wake",
     "watch",
     "why_not_checkable",
     "why_not_extendable",
     "why_not_stored",
+    "why_not_verifiable",
     "withdraw",
 ]

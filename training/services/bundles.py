@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 from heimdall.recipes import registry
 from training.lifecycle import Answer, JobType, Status
 from training.models import Artifact, Checkpoint, Metric, TrainingJob, checkpoint_storage
+from training.services import chain
 from training.services.column_values import index_config, note_values
 from training.services.rollback import newest_of
 from training.services.storable import finite, storable
@@ -113,7 +114,7 @@ def _job(bundle: Bundle, facts: dict[str, Any], by: Any) -> TrainingJob:
 
 
 def _row(job: TrainingJob, bundle: Bundle, facts: dict[str, Any], name: str) -> None:
-    Checkpoint.objects.create(
+    row = Checkpoint.objects.create(
         job=job,
         attempt=0,
         step=facts["step"],
@@ -126,6 +127,7 @@ def _row(job: TrainingJob, bundle: Bundle, facts: dict[str, Any], name: str) -> 
         val_loss=facts["val_loss"],
         pinned=True,
     )
+    chain.add_brought(job, row)
 
 
 def _show(job: TrainingJob, facts: dict[str, Any]) -> None:

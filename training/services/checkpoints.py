@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from training.errors import NoGoodCheckpoint
 from training.models import Attempt, Checkpoint, Event, TrainingJob
+from training.services import chain
 from training.services.leases import WORKER, add_to_attempt, note_event, renew
 from training.services.rollback import to_checkpoint
 from training.services.storable import MAX_DETAIL_CHARACTERS, finite, shortened
@@ -84,6 +85,7 @@ def add_checkpoint_row(job: TrainingJob, attempt: Attempt, stored: StoredCheckpo
     changes: dict[str, Any] = {"checkpoint": stored.name, "crashes_since_checkpoint": 0}
     if row is None:
         row = _new_row(job, attempt, stored)
+        chain.add_stored(job, attempt, stored.staged, row)
         if Checkpoint.Kind.FINAL in kinds:
             _leave_one_final(row)
         changes |= {"latest_checkpoint": row, "checkpoints_stored": F("checkpoints_stored") + 1}

@@ -23,7 +23,7 @@ from training.models import (
     TrainingJob,
     checkpoint_storage,
 )
-from training.services import limits, programs
+from training.services import chain, limits, programs
 from training.services.submitting import submit
 from training.services.transition import Result
 from training.store import checkpoints
@@ -242,6 +242,7 @@ def _begin(job: TrainingJob, parent: TrainingJob, start: Checkpoint, carry: str,
         val_loss=start.val_loss if goes_on else None,
         **place,
     )
+    chain.add_brought(job, row)
     origin = {
         "job": parent.pk,
         "checkpoint": start.pk,

@@ -11,7 +11,7 @@ from django.db import transaction
 from training import queue
 from training.lifecycle import JobType, Status, Stop, Verb
 from training.models import Attempt, TrainingJob
-from training.services import exactness
+from training.services import exactness, replays
 from training.services.checkpoints import NOTHING_RECORDED, add_checkpoint_row
 from training.services.clock import in_seconds
 from training.services.leases import WORKER, add_to_attempt, close_attempt, end_attempt, lock_held_job, renew
@@ -76,6 +76,7 @@ def complete(attempt: Attempt, stored: StoredCheckpoint | None) -> None:
         move(job, Verb.COMPLETE, by=WORKER, message=sentence, changes=changes, before=recorded.events)
         add_to_attempt(attempt, recorded.facts)
         exactness.note_result(job)
+        replays.plan_automatically(job)
 
     end_attempt(attempt, Verb.COMPLETE, act)
 

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Exists, F, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce, Length, Now
 
-from heimdall.trainer.protocol import EpochDone, Started
+from heimdall.trainer.protocol import EpochDone, Started, StateHashed
 from training.errors import StaleAttempt
 from training.lifecycle import JobType, Stop, StopAt
 from training.models import (
@@ -25,6 +25,7 @@ from training.models import (
     Node,
     TrainingJob,
 )
+from training.services import chain
 from training.services.bad_losses import note_bad_loss
 from training.services.leases import held_job, note_event, renew
 from training.services.metrics import add_metrics
@@ -39,6 +40,7 @@ class Report:
     steps: Sequence[dict[str, Any]] = ()  # its step rows
     epochs: Sequence[EpochDone] = ()
     log: str = ""
+    hashed: Sequence[StateHashed] = ()
     phase: str | None = None
     trainer_pid: int | None = None
     step_seconds: float | None = None
@@ -96,6 +98,8 @@ def note_started(attempt: Attempt, started: Started) -> None:
     with transaction.atomic():
         job = renew(attempt, {"phase": "training", "approximate": started.approximate})
         environment = started.environment
+        Attempt.objects.filter(pk=attempt.pk).update(environment=environment)
+        attempt.environment = environment  # each link of the chain names it
         resolved = {"environment": environment | job.environment} | _length_of(job, started)
         resolved |= _ranks_of(job, attempt, started)
         if started.learning_rate is not None:
@@ -153,6 +157,8 @@ def write_report(report: Report, job: TrainingJob, attempt: Attempt) -> None:
     log = _not_written(attempt, log) if report.is_again else log
     add_metrics(job, report.steps, report.epochs, report.times)
     note_bad_loss(job, report.steps, report.epochs)
+    for state in report.hashed:
+        chain.add_hashed(job, attempt, state)
     for epoch in report.epochs:
         _add_epoch_event(job, epoch)
     _keep_artifact(job, report.epochs)

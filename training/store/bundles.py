@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
 from heimdall import codec
 from heimdall.errors import HeimdallError, InvalidInput
 from heimdall.recipes import registry
 from training.errors import BadCheckpoint
-from training.models import Artifact, Checkpoint, Metric, TrainingJob
+from training.models import Artifact, Checkpoint, Metric, PublicCertificate, TrainingJob
 from training.store import checkpoints
 
 FORMAT = 1
@@ -124,7 +126,14 @@ def _about(checkpoint: Checkpoint, about: dict[str, Any]) -> dict[str, Any]:
         "artifact": shown.content if shown else None,
         "dataset": _dataset(job),
         "checkpoint": {"digest": checkpoint.digest, "header_sha256": checkpoint.header_sha256},
+        "certificate": _certificate(job),
     }
+
+
+def _certificate(job: TrainingJob) -> str | None:
+    """Where everybody finds it, as long as its owner wishes."""
+    token = PublicCertificate.objects.filter(job=job).values_list("token", flat=True).first()
+    return f"{settings.PUBLIC_URL}/certificates/{token}.json" if token else None
 
 
 def _dataset(job: TrainingJob) -> dict[str, Any] | None:

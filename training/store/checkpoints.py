@@ -144,6 +144,15 @@ def open_for_download(checkpoint: Checkpoint) -> IO[bytes]:
         return checkpoint_storage().open(checkpoint.file_name, "rb")
 
 
+def tensor_hashes(checkpoint: Checkpoint) -> dict[str, str]:
+    """Tensor -> SHA-256, as the header of the stored file has it: no more of the file is read."""
+    with open_for_download(checkpoint) as file:
+        try:
+            return codec.tensor_hashes_in(file, checkpoint.size)
+        except codec.InvalidCheckpoint as error:
+            raise BadCheckpoint(f"Checkpoint {checkpoint.pk}: {error}") from error
+
+
 def link_for_download(checkpoint: Checkpoint, *, file_name: str, media_type: str) -> str | None:
     """An address for a short time, where the store answers browsers itself; None where it does not."""
     storage = checkpoint_storage()

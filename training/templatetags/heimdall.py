@@ -149,6 +149,7 @@ _EVENT_ICONS = {
     "claim": "running", "start": "running", "complete": "completed", "fail": "failed", "crash": "failed",
     "reap": "failed", "quarantine": "failed", "checkpoint_failed": "failed", "checkpoint_left_out": "failed",
     "loss_not_finite": "failed", "replay_differs": "failed", "rollback": "restart",
+    "verify_equal": "completed", "verify_differs": "failed", "verify_failed": "failed",
 }  # fmt: skip
 _TROUBLE = frozenset(kind for kind, shown in _EVENT_ICONS.items() if shown == "failed")
 

@@ -12,6 +12,7 @@ activity.py     who did what, in all jobs       account.py      one's own passwo
 programs.py     jobs that run a program, and their code
 submit.py       making a job, and editing one   verbs.py        pause, resume, ... with their confirmations
 forms.py        forks, extensions, edits        subscription_forms.py  who is notified of what
+certificates.py  certificates, badges, replays that are asked for
 checkpoints.py  downloads, bundles, pins        datasets.py     datasets
 notifications.py  subscriptions and deliveries
 locating.py     where transmitters are, by reports of receivers

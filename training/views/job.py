@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET
 
 from training import policy, queries, services
 from training.lifecycle import Status, Verb
-from training.models import Attempt, Checkpoint, Event, Metric, TrainingJob
+from training.models import Attempt, Checkpoint, Event, Metric, PublicCertificate, Replay, TrainingJob
 from training.presentation.answers import how_it_ended
 from training.presentation.config_groups import config_groups
 from training.presentation.program_facts import program_of
@@ -23,6 +23,7 @@ from training.views.timeline import MOST_LINES, timeline_of
 
 MAX_EPOCH_ROWS = 500
 LOG_CHUNKS = 200
+MOST_REPLAYS = 50
 _ROUTINE = ("epoch", "checkpoint")
 _OUTCOMES = {
     "land": "landed",
@@ -67,7 +68,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "brought": commit_of(seen),
         "copies": copies_of(seen, request.build_absolute_uri(reverse("jobs"))),
         "environment": _environment(seen),
-    }
+    } | _certificate(seen)
     return render(request, "job.html", context)
 
 
@@ -76,6 +77,19 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
 def artifact(request: HttpRequest, job_id: int) -> JsonResponse:
     """What the recipe shows of the newest validated epoch."""
     return JsonResponse(queries.artifact_dict(visible_job(request, job_id)))
+
+
+def _certificate(seen: TrainingJob) -> dict[str, Any]:
+    public = PublicCertificate.objects.filter(job=seen).first()
+    rows = Replay.objects.filter(job=seen, generation=seen.generation).order_by("-id")
+    replays = list(rows[:MOST_REPLAYS])
+    return {
+        "has_chain": queries.has_chain(seen),
+        "evidence": queries.evidence_words(seen),
+        "replays": replays,
+        "forged": sum(map(services.is_forged, replays)),
+        "public_token": public.token if public else "",
+    }
 
 
 def _may_take_back(request: HttpRequest, seen: TrainingJob) -> bool:

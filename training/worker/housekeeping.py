@@ -53,7 +53,11 @@ def after_the_last_job() -> None:
 
 def wake_waiting(node: Node) -> int:
     """Send again what may have been lost: a wake-up for each waiting job that this host has a slot for."""
-    return services.wake(node, max(settings.SLOTS - len(host.supervisors()), 0))
+    free = max(settings.SLOTS - len(host.supervisors()), 0)
+    woken = services.wake(node, free)
+    if free and not woken and services.waiting_replays().exists() and not queue.num_waiting():
+        queue.wake_host(node.name)
+    return woken
 
 
 def _is_due(name: str, seconds: float) -> bool:

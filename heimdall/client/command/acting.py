@@ -52,6 +52,23 @@ def resume_jobs(
     return ask("resume", jobs, {"checkpoint": checkpoint}, wait, timeout, as_json)
 
 
+@command("replay")
+def replay_jobs(
+    jobs: JobNumbers,
+    stretches: Annotated[int, typer.Option(min=0, help="How many, at random. 0: all that were not yet.")] = 0,
+    as_json: Json = False,
+) -> int:
+    """Have stretches of trainings trained again on idle slots, and compared bit for bit."""
+    with client() as server:
+
+        def verify(number: int) -> None:
+            found = server.job(number).verify(stretches)
+            sentence = f"{len(found)} replays of job {number} wait for a slot that is idle."
+            say({"id": number, "replays": found}, sentence, as_json=as_json)
+
+        return each(jobs, verify, as_json=as_json)
+
+
 @command("restart")
 def restart_jobs(jobs: JobNumbers, wait: Wait = False, timeout: Timeout = None, as_json: Json = False) -> int:
     """Begin failed or cancelled jobs again at step 0."""

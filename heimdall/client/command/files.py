@@ -1,4 +1,4 @@
-"""Commands about files and programs here: get, verify, check."""
+"""Commands about files and programs here: get, certificate, verify, check."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
-from heimdall.client.command import tables
+from heimdall.client.command import certificates, tables
 from heimdall.client.command.base import JobNumber, Json, client, command, complain, say
 from heimdall.client.command.making import pairs
 from heimdall.client.errors import MissingPackage
+from heimdall.errors import InvalidInput
 
 
 @command("get")
@@ -61,13 +62,51 @@ def get_checkpoint(
     )
 
 
+@command("certificate")
+def get_certificate(
+    job: JobNumber,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file (job-N-certificate.json).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Download a job's certificate, which `heimdall verify` looks at without a server."""
+    with client() as server:
+        document = server.job(job).certificate()
+    path = output or Path(f"job-{job}-certificate.json")
+    path.write_bytes(document)
+    say({"file": str(path)}, f"{path} is the certificate of job {job} as it is now.", as_json=as_json)
+
+
 @command("verify")
 def verify_files(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of checkpoints.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="A certificate and files that it names, or checkpoints."),
+    ],
     digest: Annotated[str, typer.Option(help="It must be this state: `digest` of the API.")] = "",
+    key: Annotated[
+        list[str], typer.Option(help="A key to be trusted: a file, or its value. May be given again.")
+    ] = [],  # noqa: B006
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Train a stretch of the certificate again, here. Needs torch.")
+    ] = False,
+    code: Annotated[Path, typer.Option(help="With --replay: the folder of a program's code.")] = Path("."),
+    points: Annotated[int, typer.Option(min=1, help="With --replay: past how many states of the chain.")] = 1,
     as_json: Json = False,
 ) -> int:
-    """Check every bit of checkpoint files, without a server and without torch."""
+    """Check a certificate, or every bit of checkpoint files, without a server and without torch."""
+    if certificates.is_certificate(files[0]):
+        found = certificates.verify(files[0], files[1:], keys=key, as_json=as_json)
+        if replay and not found:
+            certificates.replay(files[0], files[1:], code=code, points=points, as_json=as_json)
+        return found
+    if key or replay:
+        raise InvalidInput({"file": [f"{files[0]} is no certificate, which --key and --replay are for."]})
+    return _verify_checkpoints(files, digest, as_json=as_json)
+
+
+def _verify_checkpoints(files: list[Path], digest: str, *, as_json: bool) -> int:
     from heimdall import codec
 
     num_bad = 0

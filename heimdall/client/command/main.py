@@ -13,7 +13,7 @@ __all__ = ["acting", "exchanging", "files", "logging_in", "main", "making", "rea
 ORDER = (
     "login", "submit", "ls", "show", "logs", "watch", "pause", "resume", "cancel", "wait", "restart", "discard",
     "delete", "edit", "clone", "fork", "extend", "compare", "checkpoints", "get", "nodes", "queue", "recipes",
-    "export", "import", "bundle", "check", "verify", "servers", "use", "whoami", "logout",
+    "export", "import", "bundle", "check", "replay", "certificate", "verify", "servers", "use", "whoami", "logout",
 )  # fmt: skip
 """In which the help names them: as they are met."""
 

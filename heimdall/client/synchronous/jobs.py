@@ -192,6 +192,23 @@ class RemoteJob(NotebookCard):
             body = {"csv": reports.read_text("utf-8-sig") if isinstance(reports, Path) else reports}
         return self._server.ask("POST", self._path("/locate"), body=body)
 
+    # What is known of it.
+
+    def certificate(self) -> bytes:
+        """The signed document, to be kept byte for byte: `heimdall verify` looks at it without any server."""
+        from heimdall.certificate.chain import canonical
+
+        return (canonical(self._server.get(self._path("/certificate"))) + "\n").encode()
+
+    def verify(self, stretches: int = 0) -> list[dict[str, Any]]:
+        """Have so many stretches trained again on slots that are idle, or all that were not yet: the replays."""
+        answer = self._server.post(self._path("/verify"), {"stretches": stretches})
+        return answer["replays"]
+
+    def replays(self) -> list[dict[str, Any]]:
+        """Newest first, with what came out."""
+        return list(self._server.pages(self._path("/replays"), {"page_size": 200}))
+
     # Helpers.
 
     def reporting_token(self) -> str:

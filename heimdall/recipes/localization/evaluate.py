@@ -74,7 +74,8 @@ class Evaluated:
 
 def open_checkpoint(path: str | Path) -> Trained:
     """The network of a checkpoint file, with the config that it was trained with."""
-    parts, about = codec.load(path)
+    digest = codec.verify(path).digest
+    parts, about = codec.load(path, digest=digest)
     if about.get("recipe") != PACKAGE:
         raise NotALocalization(f"The checkpoint is of the recipe {about.get('recipe')}, not of {PACKAGE}.")
     config = Config.model_validate_json(json.dumps(about["config"]))
@@ -82,7 +83,9 @@ def open_checkpoint(path: str | Path) -> Trained:
     settings = RadioSettings.model_validate_json(json.dumps(scene["settings"]))
     calibration = Calibration()
     calibration.load_state_dict(parts.get("recipe_calibration", {}))
-    return Trained(load(parts, config), calibration, config, settings, scene["seed"], about)
+    return Trained(
+        load(parts, config), calibration, config, settings, scene["seed"], about | {"digest": digest}
+    )
 
 
 def use_threads(count: int) -> None:

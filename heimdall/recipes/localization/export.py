@@ -158,6 +158,8 @@ def _metadata(trained: Trained) -> dict[str, str]:
         "trained": json.dumps(
             {name: about.get(name) for name in ("step", "epoch", "val_loss", "created_at")}
         ),
+        # What a certificate of the training knows it by.
+        "state_digest": str(about.get("digest", "")),
         "data_fingerprint": str(environment.get("data_fingerprint", "")),
     }
 

@@ -14,8 +14,12 @@ import urllib.request
 from http.client import HTTPException
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from heimdall.certificate.chain import canonical
+from heimdall.certificate.keys import public_keys_in
+from heimdall.certificate.verdict import Verdict, verify_certificate
 from heimdall.errors import InvalidInput
 from training.management import config_options
 from training.management.base import number_from_0
@@ -31,6 +35,7 @@ CONFIG = {
 PRIORITY = 50  # ahead of what waits; a running job of lower priority makes room and goes on afterwards
 ENDED = {"completed", "failed", "cancelled"}
 CHECK_STEPS = 20
+KEYS = "/.well-known/heimdall-keys.json"
 LONGER = "Ask for a longer training, such as --set epochs=1000."
 
 
@@ -62,6 +67,7 @@ class Command(BaseCommand):
         self._pause(paused, "epoch", after=max(total // 3, 2))
         self._wait(paused, lambda job: job["status"] in ENDED)
         self._compare(undisturbed, paused)
+        self._certify(undisturbed, paused)
         self._break_on_purpose(options["recipe"], config)
 
     def _submit(self, name: str, recipe: str, config: dict[str, Any]) -> int:
@@ -120,6 +126,39 @@ class Command(BaseCommand):
             )
         )
 
+    def _certify(self, *jobs: int) -> None:
+        """Every stretch of both is trained again, and their certificates are looked at as a stranger would."""
+        for job in jobs:
+            self.server.ask("POST", f"/jobs/{job}/verify", {})
+        self._say("Trained again in new processes, on slots that are idle:")
+        keys = public_keys_in(json.dumps(self.server.ask("GET", f"{self.server.url}{KEYS}")))
+        for job in jobs:
+            self._wait_for_replays(job)
+            document = canonical(self.server.ask("GET", f"/jobs/{job}/certificate")).encode() + b"\n"
+            verdict = verify_certificate(document, keys=keys)
+            for one in verdict.answers:
+                if one.about == "replays" or not one.is_good:
+                    self._say(f"  job {job}: {one.sentence}")
+            if not verdict.is_good or not _is_all_replayed(verdict):
+                raise CommandError(f"NOT PROVEN: the certificate of job {job} does not hold.")
+            path = settings.DATA_DIR / f"job-{job}-certificate.json"
+            path.write_bytes(document)
+            self._say(f"  certificate of job {job}: {path}; heimdall verify {path.name} looks at it again")
+        self._tamper_on_purpose(document, keys)
+
+    def _wait_for_replays(self, job: int) -> None:
+        while any(one["state"] in ("waiting", "running") for one in self.server.all(f"/jobs/{job}/replays")):
+            if time.monotonic() > self.deadline:
+                raise CommandError(f"Job {job} is still being trained again; giving up. Is a slot idle?")
+            time.sleep(0.1)
+
+    def _tamper_on_purpose(self, document: bytes, keys: list[str]) -> None:
+        for byte in range(0, len(document), max(len(document) // 50, 1)):
+            changed = document[:byte] + bytes([document[byte] ^ 1]) + document[byte + 1 :]
+            if verify_certificate(changed, keys=keys).is_good:
+                raise CommandError(f"NOT PROVEN: byte {byte} of the certificate can be changed unnoticed.")
+        self._say("  with a changed byte, at 50 places: noticed")
+
     def _break_on_purpose(self, recipe: str, config: dict[str, Any]) -> None:
         """A comparison that cannot fail proves nothing: on this machine each part of a restore is left out once."""
         self._say(
@@ -150,6 +189,11 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
+def _is_all_replayed(verdict: Verdict) -> bool:
+    summary = verdict.statement["predicate"]["summary"] if verdict.statement else {}
+    return bool(summary) and summary["steps_replayed"] == summary["steps"]
+
+
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     try:
         return config_options.read(options)
@@ -170,7 +214,7 @@ class Server:
     """The REST API, with the token that the server's machine keeps."""
 
     def __init__(self, url: str):
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         try:
             self._token = token_file().read_text().strip()
         except OSError as error:
@@ -179,7 +223,7 @@ class Server:
             ) from error
 
     def ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        url = path if path.startswith("http") else f"{self._url}/v1/training{path}"
+        url = path if path.startswith("http") else f"{self.url}/v1/training{path}"
         headers = {"Authorization": f"Token {self._token}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         try:
@@ -190,11 +234,11 @@ class Server:
             raise CommandError(f"{method} {url} was answered by {error.code}: {_sentence(error)}") from error
         except (OSError, HTTPException) as error:
             raise CommandError(
-                f"{self._url} does not answer ({error}); start Heimdall with make run."
+                f"{self.url} does not answer ({error}); start Heimdall with make run."
             ) from error
         except ValueError as error:
             raise CommandError(
-                f"{self._url} is no Heimdall, or no address like {address()}: {error}."
+                f"{self.url} is no Heimdall, or no address like {address()}: {error}."
             ) from error
 
     def all(self, path: str) -> list[dict[str, Any]]:

@@ -73,6 +73,7 @@ class Command(BaseCommand):
             _migrate()
             password = _make_admin()
             token = _keep_token()
+            services.signing_key()
             if password:
                 self._introduce(password, token)
                 self._queue_demo()
