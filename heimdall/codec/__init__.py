@@ -7,6 +7,7 @@ from heimdall.codec.file import (
     part_names,
     read_about,
     tensor_hashes,
+    tensor_hashes_in,
     verify,
     verify_stream,
 )
