@@ -21,7 +21,7 @@ def test_a_disturbed_training_has_a_complete_certificate_and_a_job_comes_before_
         assert (summary["state"], summary["steps_replayed"]) == ("replayed", summary["steps"])
         assert summary["interruptions"] >= 3
         links = verdict.statement["predicate"]["chain"]
-        assert [one["samples"] for one in links if one["step"] % 5 == 0][:1] == [160]
+        assert [one["samples"] for one in links if one["step"] % 5 == 0][:1] == [144]
 
         site.post(f"/jobs/{job}/verify")
         site.wait_until(lambda: site.named("replay of job"), seconds=20)
