@@ -236,6 +236,7 @@ def test_pages_show_it_as_what_it_is(api, begun, alice, make_job):
     page = browser.get(f"/jobs/{begun}/").content.decode()
     assert all(words in page for words in ("trained elsewhere", "anna&#x27;s laptop", "Last report", "hello"))
     assert not any(words in page for words in ("Clone with changes", "A pause is", 'data-verb="pause"'))
+    assert '<section class="card" aria-labelledby="curves-title">' in page  # and not hidden
     other = make_job(status="completed", step=2, epoch=1)
     addresses = ["/", "/queue/", "/nodes/", "/activity/", f"/compare/?jobs={begun},{other.pk}"]
     addresses += [f"/jobs/{begun}/cancel/", "/admin/", "/admin/training/trainingjob/"]
