@@ -37,8 +37,8 @@ from heimdall.trainer.handle import Trainer
 from heimdall.trainer.protocol import Exit, FileStored, Finished, StagedCheckpoint, Stopped, TrainerSpec
 
 RANKS, BATCH, SAMPLES, WIDTH, CLASSES = 2, 64, 6400, 1024, 10
-STEPS, BLOCK = 1200, 50
-PEER_STEPS, TURNS = 100, 6
+STEPS, BLOCK = int(os.environ.get("BENCH_RANK_STEPS", "800")), 20
+PEER_STEPS, TURNS = max(10, STEPS // 10), 4
 HELD_ROUNDS = 15
 INPUTS, TARGETS = torch.randn(SAMPLES, 64), torch.randint(CLASSES, (SAMPLES,))
 
