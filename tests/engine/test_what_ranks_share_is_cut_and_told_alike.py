@@ -8,6 +8,7 @@ import torch
 from heimdall.engine.data import Key, Shares
 from heimdall.engine.packing import packed, unpacked
 from heimdall.engine.sharded import _rows_of
+from heimdall.recipes.base import Evaluation
 from heimdall.recipes.config import TrainingConfig
 from heimdall.recipes.demand import DeviceDemand, device_demand
 from heimdall.recipes.registry import InvalidConfig, checked
@@ -15,6 +16,7 @@ from heimdall.trainer.launch import ChildEnds, own_environment
 from heimdall.trainer.protocol import Failed, TrainerSpec
 from heimdall.trainer.ranks import RING, RankChannel, RankPage, make_page
 from tests.engine.sameness import difference
+from tests.engine.tiny.recipe import TinyEvaluation
 
 
 @pytest.fixture
@@ -139,3 +141,16 @@ def test_an_elastic_job_takes_the_largest_number_that_is_free():
     assert [elastic.fitting(free) for free in range(10)] == [0, 1, 2, 2, 4, 4, 4, 4, 8, 8]
     fixed = device_demand({"devices": 3})
     assert [fixed.fitting(free) for free in range(5)] == [0, 0, 0, 3, 3]
+
+
+def test_evaluations_of_shares_are_taken_together():
+    whole, *parts = (Evaluation(None) for _ in range(4))  # type: ignore[arg-type]
+    losses = [torch.tensor(loss) for loss in (0.1, 0.7, 0.4)]
+    for part, loss, samples in zip(parts, losses, (3, 2, 5), strict=True):
+        whole.add({"loss": loss}, samples)
+        part.add({"loss": loss}, samples)
+    whole_result = whole.result()
+    whole.take_together([unpacked(packed(part.partial())) for part in parts])
+    assert whole.result() == whole_result
+    assert Evaluation(None).can_be_split  # type: ignore[arg-type]
+    assert not TinyEvaluation(None).can_be_split  # type: ignore[arg-type]
