@@ -45,7 +45,7 @@ CONDITION_PATTERN = (
 SIGNS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 RULE = (
     "Give a column, one of < <= > >= = and a value, such as config.learning_rate<0.1, metric.val_rmse<=3 or "
-    f"config.optimizer=adam. Columns begin with {', '.join(f'{prefix}.' for prefix in SOURCES)}."
+    f"config.optimizer=adam. Before a column's dot stands one of: {', '.join(SOURCES)}."
 )
 
 
