@@ -33,6 +33,8 @@ def _starts(
     """When as many slots are free as jobs go first, and one more; what goes first is taken to last longer."""
     if reason is None or reason.code not in {"next", "turn", "no_slot"} or reason.ahead is None:
         return None
+    if job.fewest_devices > 1:  # slots that come free one by one are not yet the ones that it needs
+        return 0.0 if reason.code == "next" else None
     num_free = sum(len(free_slots(node, busy, job)) for node in nodes)
     still_needed = reason.ahead + 1 - num_free
     if still_needed <= 0:

@@ -19,13 +19,13 @@ LIST_LIMIT = 50
 SILENT_AFTER = timedelta(minutes=10)  # of an external job: then people are told how long ago it reported
 EVIDENCE = ("replayed", "checked", "not shown", "differs")
 FIELDS = (
-    "id", "job_name", "description", "job_type", "recipe", "program", "code", "promise", "evidence", "owner",
-    "team",    "parent", "origin", "tags", "dataset", "priority", "pool", "status", "stop", "headline", "waiting",
-    "phase", "attempt", "config", "current_epoch", "total_epochs", "current_step", "total_steps",
-    "progress_percent", "eta_seconds", "train_loss", "val_loss", "metrics", "learning_rate", "best_epoch",
-    "best_val_loss", "error_code", "error_message", "checkpoint", "environment", "approximate",
-    "event_seq", "heard_at", "created_at", "queued_at", "started_at", "completed_at", "updated_at",
-    "verbs",
+    "id", "job_name", "description", "job_type", "recipe", "program", "code", "promise", "evidence",
+    "owner", "team", "parent", "origin", "tags", "dataset", "priority", "pool", "status", "stop",
+    "headline", "waiting", "phase", "attempt", "ranks", "rank_devices", "config", "current_epoch",
+    "total_epochs", "current_step", "total_steps", "progress_percent", "eta_seconds", "train_loss",
+    "val_loss", "metrics", "learning_rate", "best_epoch", "best_val_loss", "error_code", "error_message",
+    "checkpoint", "environment", "approximate", "event_seq", "heard_at", "created_at", "queued_at",
+    "started_at", "completed_at", "updated_at", "verbs",
 )  # fmt: skip
 PROMISES = ("exact", "not shown to be exact", "its own checkpoints", "none")
 
