@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET
 
 from training import policy, queries, services
 from training.lifecycle import Status, Verb
-from training.models import Attempt, Checkpoint, Event, Metric, PublicCertificate, Replay, TrainingJob
+from training.models import Attempt, ChainLink, Checkpoint, Event, Metric, Replay, TrainingJob
 from training.presentation.answers import how_it_ended
 from training.presentation.config_groups import config_groups
 from training.presentation.program_facts import program_of
@@ -80,15 +80,18 @@ def artifact(request: HttpRequest, job_id: int) -> JsonResponse:
 
 
 def _certificate(seen: TrainingJob) -> dict[str, Any]:
-    public = PublicCertificate.objects.filter(job=seen).first()
+    # One query for both: whether there is a link at all, and the public address.
+    tokens = list(
+        ChainLink.objects.filter(job=seen).values_list("job__public_certificate__token", flat=True)[:1]
+    )
     rows = Replay.objects.filter(job=seen, generation=seen.generation).order_by("-id")
     replays = list(rows[:MOST_REPLAYS])
     return {
-        "has_chain": queries.has_chain(seen),
+        "has_chain": bool(tokens),
         "evidence": queries.evidence_words(seen),
         "replays": replays,
         "forged": sum(map(services.is_forged, replays)),
-        "public_token": public.token if public else "",
+        "public_token": (tokens and tokens[0]) or "",
     }
 
 
