@@ -80,7 +80,7 @@ MAY_IMPORT = {
         "heimdall.plain_json", "heimdall.recipes", "heimdall.trainer",
     },
     # The composition: it names the app's URLs and sockets, and nobody but it may look there from this wing.
-    "heimdall.site": {"heimdall.files"},
+    "heimdall.site": {"heimdall.files", "heimdall.processes"},
     # It reads names of pools as jobs may hold them; training.fields needs neither Django nor a database.
     "heimdall.site.settings": {"heimdall.site", "training.fields"},
     "heimdall.site.urls": {"training.presentation", "training.urls"},

@@ -1,7 +1,8 @@
 """What `manage.py start` becomes when everything is prepared: it keeps the web server and the worker running.
 
-It takes the command's place, as the same process, with the standard library alone: an interpreter that only waits for
-two others need not hold Django.
+It takes the command's place, as the same process, and with little more than the standard library: an interpreter that
+only waits for two others need not hold Django. Both may be its children already: the command forks them, so that they
+share what it has imported (docs/decisions/103).
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import NoReturn
+
+from heimdall.processes import ForkedChild
 
 FOLDER_IS_GONE = 4  # exit codes of a worker: it has lost the data folder
 RUNS_ALREADY = 5  # this host has another one
@@ -23,6 +27,10 @@ READY_SECONDS = 60.0
 ANSWER_SECONDS = 2.0
 WEB_EXIT_SECONDS = 5.0
 MOST_DEATHS = 5  # of web server and worker together in a minute: one more, and everything is given up
+
+
+_ROOT = str(Path(__file__).parents[2])
+_RUN = "import sys; sys.path.append(sys.argv[1]); from heimdall.site.keep_running import main; main()"
 
 
 class GivenUp(Exception):
@@ -39,6 +47,7 @@ class StartPlan:
     address: str  # for people
     data_folder: str
     drain_seconds: float
+    children: dict[str, int] = field(default_factory=dict)  # "web" and "worker" that run already: pids
 
 
 def replace_this_process(plan: StartPlan) -> NoReturn:
@@ -46,7 +55,7 @@ def replace_this_process(plan: StartPlan) -> NoReturn:
     os.set_inheritable(plan.listener, True)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os.execv(sys.executable, [sys.executable, "-P", __file__, json.dumps(asdict(plan))])
+    os.execv(sys.executable, [sys.executable, "-P", "-c", _RUN, _ROOT, json.dumps(asdict(plan))])
 
 
 def main() -> None:
@@ -54,7 +63,7 @@ def main() -> None:
         from setproctitle import setproctitle
 
         setproctitle("heimdall start")
-    plan = StartPlan(**json.loads(sys.argv[1]))
+    plan = StartPlan(**json.loads(sys.argv[2]))
     os.set_inheritable(plan.listener, False)
     try:
         Pair(plan).run()
@@ -67,7 +76,9 @@ class Pair:
 
     def __init__(self, plan: StartPlan):
         self.plan = plan
-        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.children: dict[str, subprocess.Popen[bytes] | ForkedChild] = {
+            name: ForkedChild(pid) for name, pid in plan.children.items()
+        }
         self.deaths: list[float] = []
         self.stops = 0
 
@@ -75,8 +86,9 @@ class Pair:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._asked_to_stop)
         try:
-            self._start("worker")
-            self._start("web")
+            for name in ("worker", "web"):
+                if name not in self.children:
+                    self._start(name)
             self._wait_until_ready()
             while not self.stops:
                 self._replace_dead()
@@ -129,7 +141,7 @@ class Pair:
             _say(f"The {name} ended ({child.returncode}); starting it again.")
             self._start(name)
 
-    def _give_up_without_a_worker(self, name: str, child: subprocess.Popen[bytes]) -> None:
+    def _give_up_without_a_worker(self, name: str, child: subprocess.Popen[bytes] | ForkedChild) -> None:
         """A worker that would end in the same way again is not started again, and pages without one serve nobody."""
         if name == "worker" and child.returncode == FOLDER_IS_GONE:
             raise GivenUp("The worker has lost the data folder; see above.")
@@ -171,7 +183,3 @@ def answers(plan: StartPlan) -> bool:
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -11,20 +11,20 @@ supervisor's side.
 
 import contextlib
 import ctypes
-import gc
 import importlib
+import mmap
 import os
 import select
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from heimdall.processes import die_with_parent
+from heimdall.processes import can_be_forked, die_with_parent, num_threads, share_memory
 from heimdall.trainer import channel as trainer_channel
 from heimdall.trainer import launch
 from heimdall.trainer.channel import open_channel
@@ -49,6 +49,7 @@ TITLE = "heimdall fork server"
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 MOST_FILES = MOST_RANKS + 3  # of a packet: two pipes, the page that ranks share, and a log for each of them
 _LARGE_PAGE = 2 * 2**20
+_SMALL_PAGES = _LARGE_PAGE // mmap.PAGESIZE
 _MADV_COLLAPSE = 25  # since Linux 6.1
 # What every trainer needs. The first optimizer would import torch._dynamo, for seconds; every config is made of
 # pydantic, and `import pydantic` alone loads little of it.
@@ -85,8 +86,7 @@ def get_ready(modules: Sequence[str], *, title: str) -> None:
     preload(modules)
     require_one_thread()
     require_no_cuda()
-    gc.collect()
-    gc.freeze()  # what is there stays shared with the forks
+    share_memory()
     gather_into_large_pages()
 
 
@@ -96,9 +96,8 @@ def preload(modules: Sequence[str]) -> None:
 
 
 def require_one_thread() -> None:
-    threads = len(os.listdir("/proc/self/task"))
-    if threads != 1:
-        raise RuntimeError(f"the fork server has {threads} threads; a fork of it could hang")
+    if not can_be_forked():
+        raise RuntimeError(f"the fork server has {num_threads()} threads; a fork of it could hang")
 
 
 def require_no_cuda() -> None:
@@ -113,17 +112,33 @@ def gather_into_large_pages() -> None:
     """Have the kernel lay the memory that forks will share into pages of 2 MB, where it can.
 
     Each fork gets a table of all pages, and its end takes that down again: in pages of 4 kB this server's 215 MB cost
-    each trainer 7 ms of processor time at its start and about 10 at its end, for which its slot waits.
+    each trainer 7 ms of processor time at its start and about 10 at its end, for which its slot waits. Where
+    much of 2 MB is not in use, it stays as it is: a large page would fill the holes.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    libc.malloc_trim(0)  # what was needed for the imports alone
+    for begin in _nearly_full():
+        # An older kernel refuses, and all stays as it was.
+        libc.madvise(begin, _LARGE_PAGE, _MADV_COLLAPSE)
+
+
+def _nearly_full() -> Iterator[int]:
+    """Where a large page could lie in our own memory, and nearly all of it is in use."""
+    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+        for begin in _large_pages():
+            # Eight bytes a page; the highest bit says whether it is there.
+            entries = os.pread(pagemap.fileno(), _SMALL_PAGES * 8, begin // mmap.PAGESIZE * 8)
+            if sum(highest >> 7 for highest in entries[7::8]) >= _SMALL_PAGES * 7 // 8:
+                yield begin
+
+
+def _large_pages() -> Iterator[int]:
     for line in Path("/proc/self/maps").read_text().splitlines():
         place, rights, _, _, inode, *name = line.split()
-        begin, end = (int(address, 16) for address in place.split("-"))
-        begin, end = -(-begin // _LARGE_PAGE) * _LARGE_PAGE, end // _LARGE_PAGE * _LARGE_PAGE
-        if rights == "rw-p" and inode == "0" and name in ([], ["[heap]"]) and begin < end:
-            # An older kernel refuses, and all stays as it was.
-            libc.madvise(begin, end - begin, _MADV_COLLAPSE)
+        if rights == "rw-p" and inode == "0" and name in ([], ["[heap]"]):
+            begin, end = (int(address, 16) for address in place.split("-"))
+            yield from range(-(-begin // _LARGE_PAGE) * _LARGE_PAGE, end - _LARGE_PAGE + 1, _LARGE_PAGE)
 
 
 def serve(parent: socket.socket, become: BeTrainer, *, supervisor: int | None = None) -> NoReturn:

@@ -75,6 +75,11 @@ class Zygote:
             self._give_up()
         return True
 
+    def leave_to_parent(self) -> int:
+        """In a fork of the guard: from here on one can only ask. Returns the end for that."""
+        self._requests.close()
+        return self.asking.detach()
+
     def close(self) -> None:
         if self._popen is not None:
             self._popen.kill()

@@ -10,7 +10,7 @@ from heimdall.check.checking import check
 from heimdall.check.rehearsal import Rehearsal
 from heimdall.check.report import as_text
 from heimdall.recipes.registry import checked
-from tests.attached.scripts import spec_of, warm, written
+from tests.attached.scripts import spec_of, written
 
 pytestmark = pytest.mark.processes
 
@@ -38,12 +38,6 @@ for epoch in job.epochs(3):
         schedule.step()
         job.log(loss=loss)
 """
-
-
-@pytest.fixture(scope="module")
-def launcher():
-    with warm() as launcher:
-        yield launcher
 
 
 @pytest.fixture

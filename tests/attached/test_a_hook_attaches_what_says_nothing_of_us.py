@@ -5,22 +5,19 @@ import pytest
 from heimdall.check.__main__ import main as check
 from tests.attached.scripts import (
     EXAMPLES,
-    FRAMEWORKS,
     Attempts,
     difference_of,
     ended,
     spec_of,
-    warm,
     written,
 )
 
 pytestmark = pytest.mark.processes
 
 
-@pytest.fixture(scope="module")
-def launcher():
-    with warm(*FRAMEWORKS) as launcher:
-        yield launcher
+@pytest.fixture
+def launcher(launcher_with_frameworks):
+    return launcher_with_frameworks
 
 
 def without_us(example: str) -> str:

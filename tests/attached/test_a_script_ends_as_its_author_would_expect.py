@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from heimdall.check.compare import first_difference
-from tests.attached.scripts import Attempts, ended, spec_of, warm, written
+from tests.attached.scripts import Attempts, ended, spec_of, written
 from tests.support.running import PATIENCE
 
 pytestmark = pytest.mark.processes
@@ -41,12 +41,6 @@ for batch in job.batches(range(10**9)):
     step(batch % 4 / 4)
     time.sleep(0.001)
 """
-
-
-@pytest.fixture(scope="module")
-def launcher():
-    with warm() as launcher:
-        yield launcher
 
 
 @pytest.fixture

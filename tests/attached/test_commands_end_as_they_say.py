@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from heimdall.attached.command import command_environment
-from heimdall.trainer.warm import WarmLauncher
+from heimdall.trainer.cold import ColdLauncher
 from tests.attached.commands import (
     bash,
     command_spec,
@@ -83,7 +83,7 @@ def test_its_world_is_the_users_and_nothing_of_ours(lead, code, monkeypatch):
     )
     (code / "below").mkdir()
     spec = command_spec(code, ["python", "-c", prints], directory="below", variables={"MINE": "42"})
-    led = lead(spec)
+    led = lead(spec, launcher=ColdLauncher())  # which has this very process's environment
     led.until("finished")
     assert f"42 '' {code}/below" in led.log
     for name in ("HEIMDALL", "PYTHONPATH", "PYTHONHASHSEED", "SECRET_KEY", "PASSWORD", "CUBLAS", "OPENBLAS"):
@@ -101,26 +101,22 @@ def test_python_is_the_one_of_its_environment():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("launcher", ["cold", "warm"])
+@pytest.mark.parametrize("start", ["cold", "warm"])
 @pytest.mark.parametrize("who", ["trainer", "warden"])
-def test_nothing_outlives_a_killed(lead, code, mark, who, launcher):
-    options = {"launcher": WarmLauncher()} if launcher == "warm" else {}
-    try:
-        spec = command_spec(code, bash(f"{DAEMON} sleep 600 & echo up; wait"), variables={"MARK": mark})
-        led = lead(spec, **options)
-        led.until_it_says("up")
-        wait_until_there_are(4, mark)
-        warden = next(
-            child
-            for child in psutil.Process(led.trainer.pid).children()
-            if "warden.py" in " ".join(child.cmdline())
-        )
-        os.kill(led.trainer.pid if who == "trainer" else warden.pid, signal.SIGKILL)
-        assert led.exit_status() == (-signal.SIGKILL if who == "trainer" else 71)
-        wait_until_none_is_left(mark)
-    finally:
-        if options:
-            options["launcher"].close()
+def test_nothing_outlives_a_killed(lead, code, mark, who, start):
+    options = {"launcher": ColdLauncher()} if start == "cold" else {}
+    spec = command_spec(code, bash(f"{DAEMON} sleep 600 & echo up; wait"), variables={"MARK": mark})
+    led = lead(spec, **options)
+    led.until_it_says("up")
+    wait_until_there_are(4, mark)
+    warden = next(
+        child
+        for child in psutil.Process(led.trainer.pid).children()
+        if "warden.py" in " ".join(child.cmdline())
+    )
+    os.kill(led.trainer.pid if who == "trainer" else warden.pid, signal.SIGKILL)
+    assert led.exit_status() == (-signal.SIGKILL if who == "trainer" else 71)
+    wait_until_none_is_left(mark)
 
 
 def test_what_a_command_leaves_behind_is_ended_with_it(lead, code, mark):

@@ -13,7 +13,6 @@ from tests.attached.scripts import (
     ALONE,
     CASES,
     EXAMPLES,
-    FRAMEWORKS,
     ROOT,
     Attempts,
     attempts_of,
@@ -21,7 +20,6 @@ from tests.attached.scripts import (
     draw_stops,
     ended,
     spec_of,
-    warm,
 )
 
 pytestmark = pytest.mark.processes
@@ -29,10 +27,9 @@ pytestmark = pytest.mark.processes
 SEED = 20
 
 
-@pytest.fixture(scope="module")
-def launcher():
-    with warm(*FRAMEWORKS) as launcher:
-        yield launcher
+@pytest.fixture
+def launcher(launcher_with_frameworks):
+    return launcher_with_frameworks
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from heimdall.attached.command import CHECKPOINT_EVERY_MINUTES
 from heimdall.attached.own_checkpoints import SETTLED_SECONDS, STILL_SECONDS
 from heimdall.attached.program import Program
 from heimdall.attached.warden import LEAVE_SECONDS, TERM_SECONDS
-from tests.attached.scripts import EXAMPLES, ROOT, Attempts, warm
+from tests.attached.scripts import EXAMPLES, ROOT, Attempts
 
 PAGE = (ROOT / "docs/scripts.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -19,13 +19,12 @@ OURS = re.compile(r"\bheimdall\b|\bjob\.|\bworld\.place|\bworld\b = ")
 
 
 @pytest.mark.processes
-def test_its_loop_trains_and_is_resumed_exactly(tmp_path):
+def test_its_loop_trains_and_is_resumed_exactly(tmp_path, launcher):
     script = tmp_path / "train.py"
     script.write_text(BLOCKS[0])
-    with warm() as launcher:
-        attempts = Attempts(script, tmp_path, launcher)
-        assert attempts.straight.step == 64
-        assert attempts.stopped(16, 37).digest == attempts.straight.digest
+    attempts = Attempts(script, tmp_path, launcher)
+    assert attempts.straight.step == 64
+    assert attempts.stopped(16, 37).digest == attempts.straight.digest
 
 
 def test_its_loop_has_five_lines_of_ours():

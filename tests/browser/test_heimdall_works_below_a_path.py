@@ -7,22 +7,28 @@ import urllib.request
 
 import pytest
 
-from tests.browser.conftest import MAKE_ANNA, NAME, PASSWORD
+from tests.browser.conftest import NAME, PASSWORD
 from tests.support.proxy import path_proxy
 from tests.support.running import PATIENCE, running
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["taken away", "handed on"])
-def proxied(request, chromium, tmp_path_factory):
+@pytest.fixture(scope="module")
+def behind_a_proxy(chromium, tmp_path_factory):
     """The proxy's address with the path, the site behind it, and the proxy."""
-    with path_proxy("/heimdall", strips=request.param) as proxy:
+    with path_proxy("/heimdall", strips=True) as proxy:
         url = f"http://127.0.0.1:{proxy.port}/heimdall"
         with running(tmp_path_factory.mktemp("below"), HEIMDALL_URL=url) as site:
             proxy.target = site.port
-            assert site.start("shell", "-c", MAKE_ANNA).wait(timeout=60 * PATIENCE) == 0
+            site.add_superuser(NAME, PASSWORD)
             yield url, site, proxy
+
+
+@pytest.fixture(params=[True, False], ids=["taken away", "handed on"])
+def proxied(request, behind_a_proxy):
+    behind_a_proxy[2].strips = request.param
+    return behind_a_proxy
 
 
 @pytest.fixture

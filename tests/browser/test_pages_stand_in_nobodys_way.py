@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser.conftest import MAKE_ANNA
+from tests.browser.conftest import NAME, PASSWORD
 from tests.gallery.axe import findings
 from tests.gallery.stage import THEMES
 from tests.support.running import Site, running
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.processes]
 @pytest.fixture(scope="module")
 def site(chromium, tmp_path_factory) -> Iterator[Site]:
     with running(tmp_path_factory.mktemp("axe"), worker=False) as site:
-        assert site.start("shell", "-c", MAKE_ANNA).wait(timeout=60) == 0
+        site.add_superuser(NAME, PASSWORD)
         yield site
 
 

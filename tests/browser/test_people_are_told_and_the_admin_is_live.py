@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from tests.browser.conftest import MAKE_ANNA
 from tests.browser.test_a_person_watches_and_steers_a_job_without_a_reload import until
 from tests.notifications.conftest import receiver  # noqa: F401
-from tests.support.running import PATIENCE, Site, running
+from tests.support.running import PATIENCE
 from training.notifications import webhook
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
@@ -21,13 +19,6 @@ LISTEN = """
     constructor(title, options) { super(title, options); told.push([title, options.body, options.tag]); }
   };
 """
-
-
-@pytest.fixture(scope="module")
-def site(chromium, tmp_path_factory) -> Iterator[Site]:
-    with running(tmp_path_factory.mktemp("told"), HEIMDALL_WEBHOOK_ALLOW="127.0.0.1") as site:
-        assert site.start("shell", "-c", MAKE_ANNA).wait(timeout=60) == 0
-        yield site
 
 
 def test_a_watched_jobs_end_is_told_in_the_browser_and_by_a_webhook(site, visit, receiver):  # noqa: F811

@@ -1,5 +1,7 @@
 """Forked from a server with torch, with loader workers: the same bits as in a process without any of that."""
 
+import ctypes
+import mmap
 import os
 import platform
 import sys
@@ -10,6 +12,7 @@ import psutil
 import pytest
 
 from heimdall.recipes import registry
+from heimdall.trainer import forkserver
 from heimdall.trainer.handle import Trainer
 from heimdall.trainer.protocol import Exit, FileStored, Finished, StagedCheckpoint, StepsDone, TrainerSpec
 from heimdall.trainer.warm import WarmLauncher
@@ -65,6 +68,22 @@ def test_the_same_bits_every_time(launcher: WarmLauncher, tmp_path: Path) -> Non
         assert rows == here.steps
         assert server != os.getpid()
         assert len(os.listdir(f"/proc/{server}/task")) == 1  # whatever it forked, it has run nothing
+
+
+def test_only_memory_that_is_in_use_is_gathered_into_large_pages() -> None:
+    """Holes that were filled would cost each host tens of megabytes."""
+    large = 2 * 2**20
+    with mmap.mmap(-1, 3 * large, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+        held = (ctypes.c_char * 1).from_buffer(memory)
+        full = -(-ctypes.addressof(held) // large) * large
+        first = full - ctypes.addressof(held)
+        del held
+        for offset in (*range(0, large, mmap.PAGESIZE), *range(large, large * 3 // 2, mmap.PAGESIZE)):
+            memory[first + offset] = 1
+        found = set(forkserver._nearly_full())
+        assert full in found
+        assert full + large not in found
 
 
 def test_what_the_forks_share_lies_in_large_pages(launcher: WarmLauncher) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import subprocess
-import sys
+import signal
 import time
+from collections.abc import Callable
 
 import pytest
 
+from heimdall.processes import ForkedChild
 from heimdall.site import keep_running
 from heimdall.site.keep_running import FOLDER_IS_GONE, RUNS_ALREADY, StartPlan
 from training import host, services
@@ -22,13 +23,52 @@ from training.worker.guard import TICK_SECONDS, WorkerGuard
     [(FOLDER_IS_GONE, "lost the data folder"), (RUNS_ALREADY, "Another worker runs in")],
 )
 def test_who_started_a_worker_that_can_never_work_starts_no_other(code, sentence, monkeypatch):
-    plan = StartPlan("manage.py", 0, "127.0.0.1", 0, "localhost", "", "data", 1.0)
-    site = keep_running.Pair(plan)
-    site.children["worker"] = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
+    site = keep_running.Pair(plan({"worker": forked(lambda: os._exit(code))}))
     site.children["worker"].wait()
     monkeypatch.setattr(site, "_start", lambda name: pytest.fail(f"{name} was started again"))
     with pytest.raises(keep_running.GivenUp, match=sentence):
         site._replace_dead()
+
+
+def test_children_that_were_forked_are_told_to_stop_and_waited_for():
+    site = keep_running.Pair(plan({name: forked(signal.pause) for name in ("worker", "web")}))
+    children = site.children.values()
+    assert [child.poll() for child in children] == [None, None]
+    site._stop()
+    assert [child.returncode for child in children] == [-signal.SIGTERM] * 2
+    for child in children:
+        child.kill()  # nobody else who has its number by now
+
+
+def test_a_fork_that_leaves_a_lock_to_its_parent_keeps_it_from_nobody(tmp_path):
+    held, other = host.FileLock(tmp_path / "lock"), host.FileLock(tmp_path / "lock")
+    assert held.acquire()
+    reader, writer = os.pipe()
+    child = forked(lambda: (held.leave_to_parent(), os.write(writer, b"."), signal.pause()))
+    os.read(reader, 1)
+    assert held.is_in_place()
+    assert not other.acquire()
+    held.release()
+    assert other.acquire()
+    ForkedChild(child).kill()
+    assert ForkedChild(child).wait() == -signal.SIGKILL
+    for end in (reader, writer):
+        os.close(end)
+
+
+def plan(children: dict[str, int]) -> StartPlan:
+    return StartPlan("manage.py", 0, "127.0.0.1", 0, "localhost", "", "data", 1.0, children)
+
+
+def forked(run: Callable[[], object]) -> int:
+    """The pid of a child that runs this."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run()
+        finally:
+            os._exit(99)
+    return pid
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.mark.skipif(not settings.SQLITE, reason="SQLite only")
-def test_four_seconds_of_writing_without_one_error(tmp_path):
-    found = writers.run(4, tmp_path)
+def test_two_seconds_of_writing_without_one_error(tmp_path):
+    found = writers.run(2, tmp_path)
     assert (found["locked"], found["other"]) == (0, 0)
     assert found["transactions"] > 100
 

@@ -16,17 +16,13 @@ pytestmark = pytest.mark.processes
 KEY = "the-secret-key-of-this-test-which-nobody-may-ever-read-in-a-log"
 PASSWORD = "the password of this test, typed by a person"
 FORGED = "12:00:00 INFO training: forged"
-MAKE_ANNA = (
-    "from django.contrib.auth.models import User;"
-    f"User.objects.create_superuser('anna', password={PASSWORD!r})"
-)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("secrets")
     with running(folder, HEIMDALL_SECRET_KEY=KEY, HEIMDALL_LOG_LEVEL="DEBUG") as site:
-        assert site.start("shell", "-v0", "-c", MAKE_ANNA).wait(60) == 0
+        site.add_superuser("anna", PASSWORD)
         yield site
 
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from tests.support.running import prepared_data
 
 ROOT = Path(__file__).parents[2]
 WRITERS = 4
@@ -90,13 +93,12 @@ def prepare(folder: Path) -> dict[str, str]:
     environment.pop("DATABASE_URL", None)
     script = (
         "from django.contrib.auth.models import User; from training import services;"
-        "user = User.objects.create_superuser('writer', password='x');"
+        "user = User.objects.get();"
         f"[services.submit(by=user, job_name='job', recipe='tiny', config={{}}) for _ in range({WRITERS})]"
     )
-    for command in (["migrate", "-v0"], ["shell", "-v0", "-c", script]):
-        subprocess.run(
-            [sys.executable, "manage.py", *command], cwd=ROOT, env=environment, check=True, timeout=120
-        )
+    shutil.copytree(prepared_data(), folder, dirs_exist_ok=True)
+    command = [sys.executable, "manage.py", "shell", "-v0", "-c", script]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
     return environment
 
 

@@ -94,7 +94,7 @@ def many_files():
 @pytest.mark.parametrize("most_of_one", ["200", "5000"])
 def test_twelve_hundred_half_headers_take_nothing_from_others(tmp_path, many_files, most_of_one):
     bounds = {"HEIMDALL_MAX_CONNECTIONS": "600", "HEIMDALL_MAX_CONNECTIONS_PER_ADDRESS": most_of_one}
-    with serving(tmp_path, HEIMDALL_HEADER_SECONDS="5", **bounds) as server, ExitStack() as clients:
+    with serving(tmp_path, HEIMDALL_HEADER_SECONDS="3", **bounds) as server, ExitStack() as clients:
         strangers = [clients.enter_context(dial(server, HALF)) for _ in range(1200)]
         assert status_of(server) == 200
         assert num_open(server) <= min(600, int(most_of_one))
@@ -115,18 +115,25 @@ def test_the_limit_of_open_files_is_raised_and_bounds_the_connections(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_header_and_a_body_that_trickle_are_cut_though_bytes_come(tmp_path):
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory):
+    with serving(
+        tmp_path_factory.mktemp("strict"), HEIMDALL_HEADER_SECONDS="1", HEIMDALL_BODY_SECONDS="2"
+    ) as server:
+        yield server
+
+
+def test_a_header_and_a_body_that_trickle_are_cut_though_bytes_come(strict):
     head = b"POST /login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n"
-    with serving(tmp_path, HEIMDALL_HEADER_SECONDS="1", HEIMDALL_BODY_SECONDS="2") as server:
-        for sent, seconds in ((HALF, 1), (head, 2)):
-            with dial(server, sent) as client:
-                assert seconds - 0.2 <= sends_until_cut(client, b"a") < 50
+    for sent, seconds in ((HALF, 1), (head, 2)):
+        with dial(strict, sent) as client:
+            assert seconds - 0.2 <= sends_until_cut(client, b"a") < 50
 
 
-def test_what_comes_between_two_requests_keeps_no_connection(tmp_path):
+def test_what_comes_between_two_requests_keeps_no_connection(strict):
     """An empty line is skipped by the parser; it must not lift the deadline of the header that follows."""
     request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    with serving(tmp_path, HEIMDALL_HEADER_SECONDS="1") as server, dial(server, request) as client:
+    with dial(strict, request) as client:
         assert b"200 OK" in client.recv(1000)
         client.sendall(b"\r\n\r\n" + HALF)
         assert is_cut(client)

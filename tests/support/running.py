@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
 from tests.support import postgres
 
@@ -92,7 +93,7 @@ class Site:
                 kept.write_text(made)
             self.environment["DATABASE_URL"] = kept.read_text()
         if not self.data.exists():
-            shutil.copytree(_prepared(self._server), self.data)
+            shutil.copytree(prepared_data(self._server), self.data)
 
     # Processes.
 
@@ -255,6 +256,19 @@ class Site:
             following = (page["next"] or "").removeprefix(self.url)
         return rows
 
+    def add_superuser(self, name: str, password: str) -> None:
+        """Somebody who can log in. Written into the database: a command would take seconds."""
+        row = {
+            "username": name, "password": PBKDF2PasswordHasher().encode(password, "salt", 1000),
+            "is_superuser": True, "is_staff": True, "is_active": True,
+            "first_name": "", "last_name": "", "email": "", "date_joined": "2026-01-01 00:00:00+00:00",
+        }  # fmt: skip
+        with self.database() as database:
+            places = ", ".join("?" * len(row))
+            database.execute(
+                f"insert into auth_user ({', '.join(row)}) values ({places})", tuple(row.values())
+            )
+
     # Waiting.
 
     def wait_until(
@@ -341,7 +355,7 @@ def running(
 
 
 @functools.cache
-def _prepared(server: postgres.Server | None) -> Path:
+def prepared_data(server: postgres.Server | None = None) -> Path:
     """A data folder with a migrated database, the superuser and its token: made once, copied often."""
     if server is not None:
         return server.folder / "prepared"

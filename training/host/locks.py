@@ -65,6 +65,12 @@ class FileLock:
             os.close(self._handle)
             self._handle = None
 
+    def leave_to_parent(self) -> None:
+        """In a fork of the holder: what is inherited here would keep the file locked beyond the holder's death."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
     def holder(self) -> int | None:
         """The pid of the process that holds the file now; 0 where it has not written its pid yet."""
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 from typing import Any
@@ -11,7 +10,7 @@ from django.db import connections
 from django.utils.module_loading import import_string
 from django_q.signals import post_spawn
 
-from heimdall.processes import die_with_parent
+from heimdall.processes import die_with_parent, share_memory
 from training import host
 
 WARM_UP = "training.worker.tasks.warm_up"
@@ -25,10 +24,7 @@ def run_cluster(worker: int) -> None:
     os.register_at_fork(before=_note_parent, after_in_child=_die_with_the_parent_that_forked_us)
     post_spawn.connect(_prepare_supervisor, dispatch_uid="heimdall.queue")
     connections.close_all()
-    # What is there now stays for good: the processes that are forked from this one share it, and none of them stops
-    # to look for garbage in it while a job waits.
-    gc.collect()
-    gc.freeze()
+    share_memory()  # and none of the processes stops to look for garbage while a job waits
     Cluster().start()
 
 

@@ -1,4 +1,8 @@
-"""The cluster of django-q2, as the guard sees it: a process that it starts, watches and ends."""
+"""The cluster of django-q2, as the guard sees it: a process that it starts, watches and ends.
+
+The first one is forked from the guard, and shares its memory. Later ones are new interpreters: by then the guard has
+threads, and a fork of it could hang.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,16 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from contextlib import suppress
+from multiprocessing import active_children
+from typing import NoReturn
 
+from setproctitle import setproctitle
+
+from heimdall.processes import ForkedChild, can_be_forked, leave_the_parents_session, share_memory
 from heimdall.trainer.zygote import Zygote
-from training import queue, runner
+from training import host, queue, runner
 
 
 def run_cluster(guard: int, *, zygote: int | None) -> None:
@@ -22,19 +32,45 @@ def run_cluster(guard: int, *, zygote: int | None) -> None:
 class ClusterProcess:
     """django-q2's process tree, in a session of its own so that no terminal reaches it."""
 
-    def __init__(self, zygote: Zygote | None = None) -> None:
+    def __init__(self, lock: host.FileLock, zygote: Zygote | None = None) -> None:
+        self._lock = lock
         self._zygote = zygote
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedChild | None = None
 
     def start(self) -> None:
+        self._process = self._fork() if can_be_forked() else self._execute()
+
+    def _fork(self) -> ForkedChild:
+        guard = os.getpid()
+        share_memory()
+        pid = os.fork()
+        if pid == 0:
+            self._be_cluster(guard)
+        return ForkedChild(pid)
+
+    def _be_cluster(self, guard: int) -> NoReturn:
+        code = 1
+        try:
+            leave_the_parents_session()
+            setproctitle("heimdall cluster")
+            self._lock.leave_to_parent()
+            run_cluster(guard, zygote=self._zygote.leave_to_parent() if self._zygote else None)
+            for process in active_children():  # django-q2 leaves the waiting to the end of the interpreter
+                process.join()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)  # never back into the guard's loop
+
+    def _execute(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, sys.argv[0], "worker", "--cluster-of", str(os.getpid())]
         passed: tuple[int, ...] = ()
         if self._zygote is not None:
             passed = (self._zygote.asking.fileno(),)
             command += ["--fork-servers-on", str(passed[0])]
-        self._process = subprocess.Popen(
-            command, start_new_session=True, stdin=subprocess.DEVNULL, pass_fds=passed
-        )
+        return subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, pass_fds=passed)
 
     def is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None

@@ -44,7 +44,7 @@ class WorkerGuard:
         self.node = node
         self.lock = lock
         self.zygote = Zygote() if settings.START_METHOD == "warm" and can_fork() else None
-        self.cluster = ClusterProcess(self.zygote)
+        self.cluster = ClusterProcess(lock, self.zygote)
         self.heartbeat = HeartbeatThread(node)
         self.courier = Courier()
         self.stops: list[float] = []
@@ -54,9 +54,9 @@ class WorkerGuard:
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._asked_to_stop)
+        self.cluster.start()  # first: it is forked only as long as this process has no threads
         if self.zygote is not None:
             self.zygote.start()
-        self.cluster.start()
         self.heartbeat.start()
         self.courier.start()
         logger.info("Worker %s is ready; slots: %d.", self.node.name, settings.SLOTS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 from setproctitle import setproctitle
 
 from heimdall.errors import HeimdallError
 from heimdall.files import write_whole
+from heimdall.processes import can_be_forked, leave_the_parents_session, share_memory
 from heimdall.recipes import demo, registry
 from heimdall.site import env, private_files
 from heimdall.site.keep_running import StartPlan, replace_this_process
@@ -30,6 +33,7 @@ from training.models import ApiToken, Node, TrainingJob
 from training.services import tokens
 
 ADMIN = "admin"
+WORKER = "training.management.commands.worker"
 TOKEN_NAME = "first start"
 
 
@@ -53,7 +57,7 @@ class Command(BaseCommand):
         with listen() as listener:
             self._wait_for_the_last_worker()
             self._prepare()
-            replace_this_process(_plan(listener))
+            _run_both(listener)
 
     def _wait_for_the_last_worker(self) -> None:
         """Where a worker holds the data folder, ours would be refused. One that drains is about to leave it."""
@@ -174,7 +178,33 @@ def _reachable() -> str:
     return "127.0.0.1" if settings.HOST in {"0.0.0.0", "::", ""} else settings.HOST
 
 
-def _plan(listener: socket.socket) -> StartPlan:
+def _run_both(listener: socket.socket) -> None:
+    """Fork worker and web server, and become the process that keeps them running. Returns in a child that is over."""
+    parent, children = os.getpid(), dict[str, int]()
+    if can_be_forked():
+        import_module(WORKER)  # before the web server is forked too: most of it is the app's, which both have
+        connections.close_all()
+        share_memory()
+        for name in ("worker", "web"):
+            pid = os.fork()
+            if pid == 0:
+                return _be(name, listener, parent)
+            children[name] = pid
+    replace_this_process(_plan(listener, children))
+
+
+def _be(name: str, listener: socket.socket, parent: int) -> None:
+    """From here on as if this process had been started by that command."""
+    leave_the_parents_session()
+    options = {"parent": parent}
+    if name == "web":
+        options["fd"] = listener.detach()
+    else:
+        listener.close()
+    call_command(name, **options)
+
+
+def _plan(listener: socket.socket, children: dict[str, int]) -> StartPlan:
     return StartPlan(
         program=sys.argv[0],
         listener=listener.fileno(),
@@ -184,4 +214,5 @@ def _plan(listener: socket.socket) -> StartPlan:
         address=address(),
         data_folder=str(settings.DATA_DIR),
         drain_seconds=settings.DRAIN_GRACE_SECONDS,
+        children=children,
     )
