@@ -2,7 +2,7 @@
 
 It takes the command's place, as the same process, and with little more than the standard library: an interpreter that
 only waits for two others need not hold Django. Both may be its children already: the command forks them, so that they
-share what it has imported (docs/decisions/103).
+share what it has imported (docs/decisions/099).
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ KINDS = {  # what is done, and how often beside the others
     "kill zygote": 1,
     "kill worker": 1,
     "kill queue head": 1,
-    "kill queue sentinel": 1,
+    "kill queue pusher": 1,
     "kill idle queue process": 1,
     "kill web": 1,
     "stop and continue trainer": 2,
@@ -131,8 +131,8 @@ class Chaos:
     def _kill_queue_head(self, job: int) -> bool:
         return self._kill(self.site.queue_heads())
 
-    def _kill_queue_sentinel(self, job: int) -> bool:
-        return self._kill([child for head in self.site.queue_heads() for child in head.children()])
+    def _kill_queue_pusher(self, job: int) -> bool:
+        return self._kill(self.site.named("qcluster", "pusher"))
 
     def _kill_idle_queue_process(self, job: int) -> bool:
         return self._kill(self.site.named("qcluster", "idle"))

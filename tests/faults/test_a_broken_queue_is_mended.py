@@ -72,16 +72,12 @@ def test_a_killed_idle_process_that_kept_the_queues_lock(site, job):
     assert "takes no messages" in site.log
 
 
-def test_a_killed_head_and_a_killed_sentinel_of_the_cluster(site, job):
+def test_a_killed_head_of_the_cluster(site, job):
     old = head(site)
     others = old.children(recursive=True)
     old.kill()
     assert_replaced_without_harm(site, job, old)
     site.wait_until(lambda: not strangers(others), seconds=10, about=lambda: f"alive: {strangers(others)}")
-    old = head(site)
-    (sentinel,) = old.children()
-    sentinel.kill()
-    assert_replaced_without_harm(site, job, old)
     supervisor = site.the("supervisor", f"job {job}")
     site.verb(job, "cancel")
     site.wait_for_status(job, "cancelled")

@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -14,7 +15,9 @@ import pytest
 from heimdall.processes import ForkedChild
 from heimdall.site import keep_running
 from heimdall.site.keep_running import FOLDER_IS_GONE, RUNS_ALREADY, StartPlan
+from tests.support.running import PATIENCE
 from training import host, services
+from training.queue.cluster import StopRequest
 from training.worker.guard import TICK_SECONDS, WorkerGuard
 
 
@@ -54,6 +57,21 @@ def test_a_fork_that_leaves_a_lock_to_its_parent_keeps_it_from_nobody(tmp_path):
     assert ForkedChild(child).wait() == -signal.SIGKILL
     for end in (reader, writer):
         os.close(end)
+
+
+def test_a_cluster_that_waits_notices_a_signal_at_once_and_any_number_of_them():
+    stop, began = StopRequest(), time.monotonic()
+    before = signal.signal(signal.SIGUSR2, stop.set)
+    try:
+        assert not stop.is_set()
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        assert stop.wait(60 * PATIENCE)
+        assert time.monotonic() - began < 30 * PATIENCE
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    for _ in range(100_000):  # more than a pipe holds
+        stop.set()
+    assert stop.is_set()
 
 
 def plan(children: dict[str, int]) -> StartPlan:

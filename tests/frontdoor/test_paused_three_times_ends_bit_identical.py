@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 
 import pytest
 
-from tests.support.running import Site, running
+from tests.support.running import PATIENCE, Site, running
 
 pytestmark = pytest.mark.processes
 EPOCHS, STEPS = 6, 9  # steps in an epoch
@@ -107,3 +108,12 @@ def test_pausing_is_an_answer_in_every_state(site):
     ended = site.wait_for_status(job, "completed", "paused")
     assert ended["status"] == "completed"
     assert len(site.rows("select id from training_attempt where job_id=?", job)) == 1
+
+
+def test_the_proof_holds_with_several_slots(site):
+    """Which would run both of its jobs at once."""
+    assert site.start("prove").wait(timeout=200 * PATIENCE) == 0, site.log
+    assert "PROVEN: the paused and resumed job ended bit-identical" in site.log
+    assert len(re.findall(r"Job \d+ was paused", site.log)) == 2
+    for part in ("random generators", "learning rate schedule", "optimizer's state", "position in the data"):
+        assert f"without the {part}: noticed" in site.log

@@ -12,10 +12,7 @@ import subprocess
 import sys
 import traceback
 from contextlib import suppress
-from multiprocessing import active_children
 from typing import NoReturn
-
-from setproctitle import setproctitle
 
 from heimdall.processes import ForkedChild, can_be_forked, leave_the_parents_session, share_memory
 from heimdall.trainer.zygote import Zygote
@@ -52,11 +49,8 @@ class ClusterProcess:
         code = 1
         try:
             leave_the_parents_session()
-            setproctitle("heimdall cluster")
             self._lock.leave_to_parent()
             run_cluster(guard, zygote=self._zygote.leave_to_parent() if self._zygote else None)
-            for process in active_children():  # django-q2 leaves the waiting to the end of the interpreter
-                process.join()
             code = 0
         except BaseException:
             traceback.print_exc()
