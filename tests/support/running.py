@@ -50,6 +50,8 @@ QUICK = {
     "CUDA_VISIBLE_DEVICES": "",
 }
 MARK = "STARTED_FOR_THE_TEST_ON"  # in the environment of each process that we start, and of its children
+# A title is written over the command line, and over the environment only where the mark does not have to be read.
+ROOM_FOR_TITLES = ("-X", "title=" + 120 * "_")
 PATIENCE = float(os.environ.get("HEIMDALL_TEST_PATIENCE", "1"))  # for slow machines: stretches every deadline
 
 
@@ -100,7 +102,7 @@ class Site:
     def start(self, *command: str, **settings: str) -> subprocess.Popen[bytes]:
         with open(self.log_path, "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "manage.py", *command],
+                [sys.executable, *ROOM_FOR_TITLES, "manage.py", *command],
                 cwd=ROOT,
                 env=self.environment | settings,
                 stdin=subprocess.DEVNULL,
