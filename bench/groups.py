@@ -246,7 +246,7 @@ def start() -> list[Figure]:
             sum(times["memory"].values()),
             "MB",
             490,
-            note="two slots; shared pages once",
+            note=f"two slots; shared pages once; {times['files']:.0f} MB are of files, mostly torch's libraries",
         )
     )
     return found

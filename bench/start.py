@@ -29,17 +29,23 @@ def main() -> None:
                 time.sleep(0.1)
             time.sleep(SETTLED)
             memory = _memory(site.processes())
+            files = sum(_megabytes(process, "Pss_File") for process in site.processes())
         finally:
             site.stop()
-    print(json.dumps({"seconds": seconds, "memory": dict(sorted(memory.items()))}))
+    print(json.dumps({"seconds": seconds, "memory": dict(sorted(memory.items())), "files": files}))
 
 
 def _memory(processes: list[psutil.Process]) -> dict[str, float]:
     """Megabytes by the name of a process, a page that several share counted once in all."""
     found: dict[str, float] = {}
     for process in processes:
-        found[_name(process)] = found.get(_name(process), 0.0) + process.memory_full_info().pss / 1e6
+        found[_name(process)] = found.get(_name(process), 0.0) + _megabytes(process, "Pss")
     return found
+
+
+def _megabytes(process: psutil.Process, kind: str) -> float:
+    lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) * 1024 / 1e6
 
 
 def _name(process: psutil.Process) -> str:

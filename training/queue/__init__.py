@@ -8,7 +8,7 @@ cluster.py       the process tree of django-q2's cluster
 """
 
 from training.queue.broker import Broker, RedisBroker
-from training.queue.cluster import run_cluster
+from training.queue.cluster import preload, run_cluster
 from training.queue.messages import (
     FOR_ONE_HOST,
     MessageKey,
@@ -31,6 +31,7 @@ __all__ = [
     "is_waiting",
     "num_waiting",
     "own_key",
+    "preload",
     "run_cluster",
     "wake",
     "wake_host",

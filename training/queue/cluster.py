@@ -11,6 +11,7 @@ import signal
 import threading
 import uuid
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from django.db import connections
@@ -42,6 +43,12 @@ class StopRequest:
 
     def wait(self, seconds: float) -> bool:
         return bool(select.select([self._reader], [], [], seconds)[0])
+
+
+def preload() -> None:
+    """Import what each process of a cluster would import by itself."""
+    import_module("django_q.cluster")
+    import_string(WARM_UP)
 
 
 def run_cluster(worker: int) -> None:

@@ -39,6 +39,7 @@ class ClusterProcess:
 
     def _fork(self) -> ForkedChild:
         guard = os.getpid()
+        queue.preload()
         share_memory()
         pid = os.fork()
         if pid == 0:

@@ -33,7 +33,13 @@ from training.models import ApiToken, Node, TrainingJob
 from training.services import tokens
 
 ADMIN = "admin"
-WORKER = "training.management.commands.worker"
+# What both import, and what only the web server does: an import after a fork writes into many shared pages.
+SHARED = (
+    "training.management.commands.worker",
+    "heimdall.site.web_server",
+    "heimdall.site.urls",
+    "training.live.routing",
+)
 TOKEN_NAME = "first start"
 
 
@@ -182,7 +188,8 @@ def _run_both(listener: socket.socket) -> None:
     """Fork worker and web server, and become the process that keeps them running. Returns in a child that is over."""
     parent, children = os.getpid(), dict[str, int]()
     if can_be_forked():
-        import_module(WORKER)  # before the web server is forked too: most of it is the app's, which both have
+        for module in SHARED:
+            import_module(module)
         connections.close_all()
         share_memory()
         for name in ("worker", "web"):
