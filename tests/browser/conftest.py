@@ -57,7 +57,7 @@ def site(shared_site) -> Iterator[Site]:
 
 def take_jobs_away(site: Site) -> None:
     def all_are_over() -> bool:
-        jobs = site.get("/jobs?limit=200")["results"]
+        jobs = site.get("/jobs?page_size=100")["results"]
         for job in jobs:
             with suppress(Answer):  # it ended meanwhile
                 if stop := {"cancel", "discard"}.intersection(job["verbs"]):
@@ -65,7 +65,7 @@ def take_jobs_away(site: Site) -> None:
         return all("delete" in job["verbs"] for job in jobs)
 
     site.wait_until(all_are_over, seconds=30)
-    for job in site.get("/jobs?limit=200")["results"]:
+    for job in site.get("/jobs?page_size=100")["results"]:
         site.request("DELETE", f"/v1/training/jobs/{job['id']}")
     assert site.get("/jobs")["results"] == []
 
