@@ -17,7 +17,7 @@ from heimdall.site import keep_running
 from heimdall.site.keep_running import FOLDER_IS_GONE, RUNS_ALREADY, StartPlan
 from tests.support.running import PATIENCE
 from training import host, services
-from training.queue.cluster import StopRequest
+from training.queue.cluster import ClusterStop
 from training.worker.guard import TICK_SECONDS, WorkerGuard
 
 
@@ -60,7 +60,7 @@ def test_a_fork_that_leaves_a_lock_to_its_parent_keeps_it_from_nobody(tmp_path):
 
 
 def test_a_cluster_that_waits_notices_a_signal_at_once_and_any_number_of_them():
-    stop, began = StopRequest(), time.monotonic()
+    stop, began = ClusterStop(), time.monotonic()
     before = signal.signal(signal.SIGUSR2, stop.set)
     try:
         assert not stop.is_set()

@@ -25,7 +25,7 @@ from training import host
 WARM_UP = "training.worker.tasks.warm_up"
 
 
-class StopRequest:
+class ClusterStop:
     """Set by a signal and waited for by the sentinel, in the same thread.
 
     It has no lock, as an Event has: the code that a signal interrupts could hold it.
@@ -61,7 +61,7 @@ def run_cluster(worker: int) -> None:
     post_spawn.connect(_prepare_supervisor, dispatch_uid="heimdall.queue")
     connections.close_all()
     share_memory()  # and none of the processes stops to look for garbage while a job waits
-    stop = StopRequest()
+    stop = ClusterStop()
     sentinel = Sentinel(stop, threading.Event(), uuid.uuid4(), start=False)
     signal.signal(signal.SIGTERM, stop.set)
     sentinel.start()
