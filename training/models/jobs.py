@@ -249,8 +249,8 @@ class TrainingJob(models.Model):
             ),
             # Each claim asks whether one of these goes first: mostly there is none.
             models.Index(
-                fields=["is_gang", "-priority", "queued_at", "id", "pool"],
-                condition=Q(status="queued", is_gang=True),
+                fields=["status", "is_gang", "-priority", "queued_at", "id", "pool"],
+                condition=Q(status="queued"),
                 name="gangs_in_queue",
             ),
             models.Index(fields=["lease_expires_at"], condition=Q(status="running"), name="jobs_running"),

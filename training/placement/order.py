@@ -17,6 +17,7 @@ from training.models import TrainingJob
 
 # Written out: SQLite takes the queue's index only for a condition that it can read, which no parameter is.
 IN_QUEUE = Q(status=RawSQL(f"'{Status.QUEUED}'", ()))
+IS_GANG = Q(is_gang=RawSQL("TRUE", ()))  # a comparison, so that the index of gangs is taken
 IN_ORDER = ("-priority", "queued_at", "id")
 BACKS_OFF = Q(not_before__isnull=False, not_before__gt=Now())
 
@@ -28,7 +29,7 @@ def claimable_jobs() -> QuerySet[TrainingJob]:
 
 def waiting_gangs() -> QuerySet[TrainingJob]:
     """Claimable jobs that need several slots at once, the best first."""
-    return claimable_jobs().filter(is_gang=True).order_by(*IN_ORDER)
+    return claimable_jobs().filter(IS_GANG).order_by(*IN_ORDER)
 
 
 def goes_before(one: TrainingJob | Any, other: TrainingJob | Any) -> bool:
