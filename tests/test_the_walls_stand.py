@@ -112,9 +112,8 @@ MAY_IMPORT = {
     "training.presentation": BELOW_THE_DOORS,
     "training.views": {*BELOW_THE_DOORS, "training.templatetags", "training.presentation"},
     # Answers as files for maps, of which the recipe alone knows what is in them; plain text, no torch.
-    "training.views.locating": {
-        *BELOW_THE_DOORS, "training.presentation", "training.views",
-        "heimdall.recipes.localization.locating.geographic",
+    "training.presentation.located_files": {
+        *BELOW_THE_DOORS, "training.presentation", "heimdall.recipes.localization.locating.geographic",
     },
     "training.urls": {"training.views"},
     "training.api": {*BELOW_THE_DOORS, "training.presentation"},

@@ -40,6 +40,7 @@ urlpatterns = [
     path("jobs/<int:job_id>/extend/", submit.extend, name="job-extend"),
     path("jobs/<int:job_id>/artifact/", job.artifact, name="job-artifact"),
     path("jobs/<int:job_id>/locate/", locating.locate, name="job-locate"),
+    path("jobs/<int:job_id>/locate/train/", locating.train, name="job-locate-train"),
     path("jobs/<int:job_id>/log/", logs.log, name="job-log"),
     path("jobs/<int:job_id>/log/find/", logs.find, name="job-log-find"),
     path(

@@ -20,7 +20,7 @@ from django.conf import settings  # noqa: E402
 from heimdall.site import database  # noqa: E402
 from heimdall.site.limits import bounded_bodies  # noqa: E402
 from heimdall.site.prefix import below  # noqa: E402
-from training.api.code import most_upload_bytes  # noqa: E402
+from training.api.uploads import most_upload_bytes  # noqa: E402
 from training.live.routing import allowed_origins, websocket_urlpatterns  # noqa: E402
 
 database.share_connections("web")

@@ -66,6 +66,7 @@ export function rf_dataset(root) {
     );
     about.textContent =
       `The first ${examples.length} of ${samples.toLocaleString("en-US")} samples. ` +
+      (content.networks === "random" ? "Each lies round the centre of its own network. " : "") +
       "Colors: the Cramer-Rao bound, which no estimator beats on average.";
     const wanted = [
       ["distance_km", "distance to who hears it", "km"],
@@ -127,7 +128,7 @@ export function localization(root) {
       times = Number(factor.value);
     const sizes = new Map(content.ellipses ?? []),
       reaches = {
-        in68: Math.sqrt(sizes.get(0.68) ?? gaussian(0.68)),
+        in68: sizes.get(0.68) ?? gaussian(0.68),
         in95: sizes.get(0.95) ?? gaussian(0.95),
       };
     const rows = samples.filter(row => row.every(value => value != null));
@@ -140,7 +141,8 @@ export function localization(root) {
         ? "Errors and ellipses are drawn in the scale of the map: zoom in to see them."
         : `Errors and ellipses are drawn ${times} times larger than they are.`;
     const of = content.count.toLocaleString("en-US");
-    note.textContent = `${rows.length} of ${of} validation samples. ${said} Point at one to read it.`;
+    const drawn = content.networks === "random" ? " Each lies round the centre of its own network." : "";
+    note.textContent = `${rows.length} of ${of} validation samples. ${said}${drawn} Point at one to read it.`;
   }
 
   return (content, { epoch: number }) => {
@@ -225,7 +227,9 @@ export function localization(root) {
 }
 
 // One sample: the truth, the estimate with its error drawn so many times larger, the line between, and the ellipse.
-function located(now, [trueEast, trueNorth, east, north, a, b, c, bound], times, { in68, in95 }) {
+function located(now, [trueEast, trueNorth, east, north, a, b, c, bound, own68, own95], times, over_all) {
+  const in68 = Math.sqrt(own68 ?? over_all.in68),
+    in95 = own95 ?? over_all.in95;
   const right = east - trueEast,
     up = north - trueNorth,
     [x, y] = now.at(trueEast, trueNorth);

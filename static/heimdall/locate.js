@@ -2,6 +2,8 @@
 const { answers } = JSON.parse(document.getElementById("answers").textContent);
 const root = document.getElementById("map");
 const leaflet = window.L;
+const LABEL_GAP = 8; // pixels from a receiver's centre to its name, about as leaflet's own margins put it
+const labelled = [];
 root.querySelector("[data-noscript]")?.remove();
 
 const map = leaflet.map(root, { worldCopyJump: true, zoomSnap: 0.5, preferCanvas: false });
@@ -46,23 +48,64 @@ function draw() {
   const receivers = new Map();
   for (const answer of answers) for (const one of answer.receivers) receivers.set(one.receiver, one);
   for (const one of receivers.values()) {
-    leaflet
+    const marker = leaflet
       .circleMarker([one.latitude, one.longitude], mark("receiver", 5))
-      .bindTooltip(plain(one.receiver), {
-        permanent: receivers.size <= 15,
-        direction: "right",
-        offset: [6, 0],
-      })
+      .bindTooltip(plain(one.receiver), { permanent: receivers.size <= 15, direction: "right" })
       .addTo(seen);
+    if (receivers.size > 15) continue;
+    labelled.push(marker);
+    marker.on("mouseover mouseout", event =>
+      marker.getTooltip().getElement().classList.toggle("pointed", event.type === "mouseover"),
+    );
   }
   answers.forEach(answer => show(answer, seen));
   const bounds = seen.getBounds();
   if (bounds.isValid()) map.fitBounds(bounds.pad(0.15));
   else map.setView([30, 0], 2);
+  map.on("zoomend", placeLabels);
+  placeLabels();
   document.querySelectorAll("tr[data-answer]").forEach(row => {
     const answer = answers[row.dataset.answer];
     if (answer.position) row.querySelector("b").addEventListener("click", () => close(answer));
   });
+}
+
+// Receivers may stand near each other: a name goes to the first side where it covers no other, or waits to be pointed at.
+function placeLabels() {
+  const taken = labelled.map(marker => around(map.latLngToLayerPoint(marker.getLatLng()), 5));
+  labelled.forEach((marker, index) => {
+    const tooltip = marker.getTooltip(),
+      element = tooltip.getElement();
+    const others = taken.filter((_, number) => number !== index);
+    const [side, place] = Object.entries(sides(marker, element)).find(([, one]) =>
+      others.every(other => apart(one, other)),
+    ) ?? ["right", null];
+    tooltip.options.direction = side;
+    tooltip.update();
+    element.classList.toggle("covered", !place);
+    if (place) taken.push(place);
+  });
+}
+
+function sides(marker, { offsetWidth: width, offsetHeight: height }) {
+  const { x, y } = map.latLngToLayerPoint(marker.getLatLng());
+  const box = (left, top) => ({ left, top, right: left + width, bottom: top + height });
+  return {
+    right: box(x + LABEL_GAP, y - height / 2),
+    left: box(x - LABEL_GAP - width, y - height / 2),
+    top: box(x - width / 2, y - LABEL_GAP - height),
+    bottom: box(x - width / 2, y + LABEL_GAP),
+  };
+}
+
+function around({ x, y }, radius) {
+  return { left: x - radius, top: y - radius, right: x + radius, bottom: y + radius };
+}
+
+function apart(one, other) {
+  return (
+    one.right <= other.left || other.right <= one.left || one.bottom <= other.top || other.bottom <= one.top
+  );
 }
 
 function show(answer, seen) {

@@ -10,7 +10,7 @@ from heimdall.site.limits import bounded_bodies
 from tests.support.programs import HELLO, archive_of, kept, submitted
 from tests.support.tokens import bearer, token_of
 from training import policy
-from training.api.code import most_upload_bytes
+from training.api.uploads import most_upload_bytes
 from training.models import TrainingJob, code_storage
 from training.store.code import most_packed_bytes
 

@@ -42,15 +42,38 @@ def test_reports_become_a_map_files_and_a_training(site, visit, job, tmp_path):
     before = scale.inner_text()
     page.get_by_role("button", name="Zoom in").click()
     until(page, lambda: scale.inner_text() != before)
+    pane = page.locator("#map .leaflet-map-pane")
+    stood = pane.get_attribute("style")
+    box = page.locator("#map").bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 120, box["y"] + 150, steps=5)
+    page.mouse.up()
+    until(page, lambda: pane.get_attribute("style") != stood)
+    assert_no_name_covers_another(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="GeoJSON").click()
     assert json.loads(download.value.path().read_text())["type"] == "FeatureCollection"
     loaded = page.evaluate("performance.getEntriesByType('resource').map((one) => one.name)")
     assert [name for name in loaded if not name.startswith(site.url)] == []
     page.get_by_role("button", name="Train for these receivers").click()
-    page.get_by_role("button", name="Queue the job").click()
-    page.wait_for_url(f"{site.url}/jobs/{job + 1}/")
-    site.verb(job + 1, "cancel")
+    page.get_by_role("button", name="Queue dataset and training").click()
+    page.wait_for_url(f"{site.url}/jobs/{job + 2}/")
+    assert page.get_by_text("It waits for the data.").is_visible()
+    for number in (job + 2, job + 1):
+        site.verb(number, "cancel")
+
+
+def assert_no_name_covers_another(page) -> None:
+    """Coazze and Aquila di Giaveno stand two kilometres apart."""
+    shown = page.locator("#map .leaflet-tooltip:not(.covered)")
+    assert shown.count() >= 5
+    boxes = [one.bounding_box() for one in shown.all()]
+    for number, one in enumerate(boxes):
+        for other in boxes[number + 1 :]:
+            beside = one["x"] + one["width"] <= other["x"] + 1 or other["x"] + other["width"] <= one["x"] + 1
+            above = one["y"] + one["height"] <= other["y"] + 1 or other["y"] + other["height"] <= one["y"] + 1
+            assert beside or above
 
 
 def test_on_a_phone_in_the_dark_nothing_is_wider_than_the_screen(visit, job):

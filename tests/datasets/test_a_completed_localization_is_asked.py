@@ -1,19 +1,26 @@
 """Reports of receivers through each door: the API, the page and the command; each in a process of its own."""
 
 import json
+import xml.etree.ElementTree as xml
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
+from django.test import Client
 
 from heimdall import codec
 from heimdall.recipes import registry
+from heimdall.site import env
 from tests.pages.conftest import html
 from tests.recipes.in_process import train
-from tests.support.radio_reports import ITALY, lines, metres_off, table
+from tests.support.radio_reports import HEADER, ITALY, lines, metres_off, table
 from tests.support.staged import staged_as
-from training import services
+from tests.support.tokens import token_of
+from training import placement, services
+from training.api.uploads import most_upload_bytes
 from training.models import Checkpoint, TrainingJob
-from training.services import locating
+from training.services import MOST_REPORT_BYTES, locating
 from training.store import checkpoints
 
 pytestmark = pytest.mark.django_db
@@ -61,6 +68,11 @@ def answer_of(response):
     return json.loads(b"".join(response.streaming_content))
 
 
+def post_csv(api, job, raw: bytes, output: str = ""):
+    query = f"?output={output}" if output else ""
+    return api.post(f"/v1/training/jobs/{job.pk}/locate{query}", raw, content_type="text/csv")
+
+
 def test_the_api_answers_csv_and_objects_alike_and_leaves_nothing_behind(api, job, settings):
     raw = table(lines("one", SENT, SEVEN), lines("two", SENT, SEVEN[:2]))
     found = answer_of(post(api, job, {"csv": raw.decode()}))
@@ -73,6 +85,50 @@ def test_the_api_answers_csv_and_objects_alike_and_leaves_nothing_behind(api, jo
     rows = [dict(zip(names, line.split(","), strict=True)) for line in raw.decode().splitlines()[1:8]]
     assert answer_of(post(api, job, {"reports": rows}))["results"] == found["results"][:1]
     assert list(settings.SCRATCH_DIR.glob("*.safetensors")) == []
+
+
+def test_csv_is_sent_as_it_is_and_comes_back_for_maps(api, job):
+    raw = table(lines("one", SENT, SEVEN))
+    assert answer_of(post_csv(api, job, raw))["results"][0]["status"] == "located"
+    kml = post_csv(api, job, raw, "kml")
+    assert kml["Content-Type"] == "application/vnd.google-earth.kml+xml"
+    assert xml.fromstring(b"".join(kml.streaming_content)).tag.endswith("kml")
+    geojson = post_csv(api, job, raw, "geojson")
+    assert json.loads(b"".join(geojson.streaming_content))["features"][0]["geometry"]["type"] == "Point"
+    assert "is not one of: json, geojson, kml" in post_csv(api, job, raw, "xml").json()["error"]["message"]
+    assert post_csv(api, job, b"x" * (MOST_REPORT_BYTES + 1)).status_code == 413
+    as_text = api.post(f"/v1/training/jobs/{job.pk}/locate", raw, content_type="text/plain")
+    assert as_text.status_code == 415
+
+
+def test_a_thousand_transmissions_in_more_than_a_megabyte_are_answered_while_they_are_located(
+    api, job, alice
+):
+    four = [line.removeprefix("x,") for line in lines("x", SENT, SEVEN[2:6])]
+    rows = [f"t{number},{line}" for number in range(1000) for line in four]
+    raw = table(rows).replace(b"\n", b"\n" + b" " * 200 + b"\n")
+    assert len(raw) > 1_050_000
+    located = services.locate(job, by=alice, reports=raw)
+    assert next(iter(located))["transmission"] == "t0"
+    assert located._process.poll() is None  # the others do not fit into the pipe: they are yet to come
+    located.close()
+    found = answer_of(post_csv(api, job, raw))
+    assert [one["transmission"] for one in found["results"]] == [f"t{number}" for number in range(1000)]
+    assert found["error"] is None
+
+
+def test_only_who_is_logged_in_may_send_more_than_a_mebibyte_of_reports(alice, settings):
+    path = "/v1/training/jobs/3/locate"
+    token = [(b"authorization", f"Bearer {token_of(alice)}".encode())]
+    assert most_upload_bytes({"method": "POST", "path": path, "headers": token}) > MOST_REPORT_BYTES
+    assert most_upload_bytes({"method": "POST", "path": path, "headers": []}) == 0
+    assert most_upload_bytes({"method": "POST", "path": f"{path}/x", "headers": token}) == 0
+    client = Client()
+    client.force_login(alice)
+    cookie = f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+    form = {"method": "POST", "path": "/jobs/3/locate/", "headers": [(b"cookie", cookie.encode())]}
+    assert most_upload_bytes(form) > MOST_REPORT_BYTES
+    assert most_upload_bytes(form | {"headers": []}) == 0
 
 
 def test_what_is_refused_names_line_and_field_and_gives_its_place_back(
@@ -131,9 +187,10 @@ def test_the_page_shows_answers_and_gives_files(browse, alice, job):
     assert "44.900" in shown
     assert 'id="map"' in shown
     geojson = browser.post(address, {"text": raw, "wanted": "geojson"})
-    assert json.loads(geojson.content)["features"][0]["geometry"]["type"] == "Point"
+    assert json.loads(b"".join(geojson.streaming_content))["features"][0]["geometry"]["type"] == "Point"
     assert geojson["Content-Disposition"] == f'attachment; filename="job-{job.pk}-located.geojson"'
-    assert b"<kml" in browser.post(address, {"text": raw, "wanted": "kml"}).content
+    kml = browser.post(address, {"text": raw, "wanted": "kml"})
+    assert b"<kml" in b"".join(kml.streaming_content)
     refused = browser.post(address, {"text": raw.replace("25,-95", "25,strong", 1)})
     assert "line 2, rss_dbm: &#x27;strong&#x27; is not a number." in html(refused)
     assert "Choose a file" in html(browser.post(address, {}))
@@ -151,25 +208,89 @@ def test_typed_arrivals_are_located_like_a_file(browse, alice, job):
     assert "needs SNR and RSS" in shown
 
 
-def test_a_training_for_other_receivers_is_filled_in_from_their_reports(browse, alice, job):
+def test_a_refused_file_stands_in_the_text_to_be_mended(browse, alice, job):
+    """And not what was located before it."""
+    browser = browse(alice)
+    wrong = SimpleUploadedFile("evening.csv", b"receiver,arrival_ns\nTorino,later")
+    refused = browser.post(f"/jobs/{job.pk}/locate/", {"file": wrong, "text": "of before"})
+    assert refused.status_code == 400
+    assert "line 2, arrival_ns: &#x27;later&#x27; is not a number." in html(refused)
+    assert "Torino,later</textarea>" in html(refused)
+    assert "of before" not in html(refused)
+
+
+def test_the_beacon_is_told_once_and_not_under_every_row(browse, alice, job):
+    late = {"Genova": 5_000.0}
+    beacon = [line + ",45.1,8.0,300" for line in lines("beacon", (45.1, 8.0, 300.0), SEVEN, late_ns=late)]
+    rows = [[line + ",,," for line in lines(name, SENT, SEVEN, late_ns=late)] for name in ("one", "two")]
+    header = f"{HEADER},known_latitude,known_longitude,known_altitude_m"
+    shown = browse(alice).post(
+        f"/jobs/{job.pk}/locate/", {"text": table(beacon, *rows, header=header).decode()}
+    )
+    assert html(shown).count("corrected by the beacons") == 1
+
+
+def test_tiles_are_asked_of_the_operators_address_and_of_no_other(browse, alice, job, settings):
+    browser, address = browse(alice), f"/jobs/{job.pk}/locate/"
+    raw = {"text": table(lines("one", SENT, SEVEN)).decode()}
+    assert "img-src 'self';" in browser.get(address)["Content-Security-Policy"] + ";"
+    assert 'data-tiles=""' in html(browser.post(address, raw))
+    settings.MAP_TILES = "https://tiles.example.org:8443/{z}/{x}/{y}.png?key=a"
+    settings.MAP_TILES_BY = "© <b>Example</b>"
+    allowed = browser.post(address, raw)
+    assert "img-src 'self' data: https://tiles.example.org:8443" in allowed["Content-Security-Policy"]
+    assert 'data-tiles="https://tiles.example.org:8443/{z}/{x}/{y}.png?key=a"' in html(allowed)
+    assert "© &lt;b&gt;Example&lt;/b&gt;" in html(allowed)
+    assert "tiles.example.org" not in browser.get(f"/jobs/{job.pk}/")["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["tiles.example.org/{z}/{x}/{y}", "https://a.org/{z}/{x}", "https://a.org/{z}/{x}/{y}; script-src *"],
+)
+def test_an_address_of_tiles_that_is_none_stops_the_start(address, monkeypatch):
+    monkeypatch.setenv("HEIMDALL_MAP_TILES", address)
+    with pytest.raises(ImproperlyConfigured, match="HEIMDALL_MAP_TILES="):
+        env.map_tiles("HEIMDALL_MAP_TILES")
+
+
+def test_a_dataset_and_a_training_for_other_receivers_are_queued_from_their_reports(browse, alice, job):
     raw = table(lines("x", SENT, SEVEN, error_ns=65.0)).decode().replace("Torino,45.044", "My tower,45.05")
     rows = raw.replace("frequency_offset_hz", "frequency_offset_hz,bandwidth_khz", 1).splitlines()
     raw = "\n".join([rows[0], *(f"{row},25" for row in rows[1:])])
     browser = browse(alice)
-    sent = browser.post(f"/jobs/{job.pk}/locate/", {"text": raw, "wanted": "training"})
-    assert sent.status_code == 302
-    form = browser.get(sent["Location"]).context["form"]
-    given = {name: field.initial for name, field in form.fields.items()} | form.initial
-    assert given["job_name"] == "my receivers"
-    assert [one["name"] for one in given["config.receivers"]].count("My tower") == 1
-    assert float(given["config.bandwidth_khz"]) == 25
-    assert 60 < float(given["config.sync_jitter_ns"]) < 65
-    entered = {name: json.dumps(value) if isinstance(value, list) else value for name, value in given.items()}
-    entered = {name: value for name, value in entered.items() if value is not None and value is not False}
-    queued = browser.post(sent["Location"], entered)
-    assert queued.status_code == 302, str(queued.context["form"].errors)
-    made = TrainingJob.objects.latest("pk")
-    assert made.config["receivers"][2]["latitude"] == 45.05
+    offered = browser.post(f"/jobs/{job.pk}/locate/", {"text": raw, "wanted": "training"})
+    assert "My tower" in html(offered)
+    form = offered.context["form"]
+    given = {name: form[name].value() for name in ("name", "samples", "epochs")}
+    queued = browser.post(f"/jobs/{job.pk}/locate/train/", given | {"scene": form["scene"].value()})
+    assert queued.status_code == 302, html(queued)
+    training = TrainingJob.objects.latest("pk")
+    made = TrainingJob.objects.get(pk=training.pk - 1)
+    assert queued["Location"] == f"/jobs/{training.pk}/"
+    assert (made.recipe, training.recipe) == ("rf_dataset", "localization")
+    assert made.config["receivers"][2] == {
+        "name": "My tower", "latitude": 45.05, "longitude": 7.672, "altitude_m": 250.0
+    }  # fmt: skip
+    assert made.config["bandwidth_khz"] == 25
+    assert 60 < made.config["sync_jitter_ns"] < 65
+    assert training.dataset_id == made.dataset_id is not None
+    assert training.config["dataset"] == made.dataset.name
+    assert placement.waiting_reasons([training])[training.pk].code == "dataset"
+    every = browser.get(offered.context["every_setting"]).context["form"].initial
+    assert float(every["config.bandwidth_khz"]) == 25
+
+
+def test_what_cannot_be_trained_is_refused_and_nothing_is_queued(browse, alice, job):
+    before = TrainingJob.objects.count()
+    address = f"/jobs/{job.pk}/locate/train/"
+    wrong = {"name": "x", "samples": 1000, "epochs": 2, "scene": json.dumps({"bandwidth_khz": -3})}
+    refused = browse(alice).post(address, wrong)
+    assert refused.status_code == 400
+    assert "bandwidth_khz" in html(refused)
+    assert browse(alice).post(address, wrong | {"scene": "no JSON"}).status_code == 400
+    assert browse(alice).post(address, wrong | {"scene": "{}", "epochs": 0}).status_code == 400
+    assert TrainingJob.objects.count() == before
 
 
 def test_the_command_locates_with_a_job_and_with_a_file(alice, job, tmp_path, capsys):

@@ -29,7 +29,7 @@ def test_a_localization_shows_where_it_places_its_validation_samples(run):
     shown = [message.artifact for message in run.of("epoch")]
     last, values = shown[-1], run.epochs[-1]
     samples = np.array(last["samples"])
-    assert samples.shape == (last["count"], 8)
+    assert samples.shape == (last["count"], 10)
     assert 60 < last["count"] < 120
     errors = 1000 * np.hypot(*(samples[:, 2:4] - samples[:, :2]).T)
     assert np.median(errors) == pytest.approx(values["val_p50"], rel=0.01)

@@ -99,9 +99,15 @@ def _is_known(path: str) -> bool:
         return False
 
 
-def given(request: Request, shape: type[Input], *, most_names: int = bodies.MAX_NAMES) -> dict[str, Any]:
-    """The body, checked for its form. Query parameters have no meaning beside a body and are refused."""
-    params.read(request, ())
+def given(
+    request: Request,
+    shape: type[Input],
+    query: tuple[params.Param, ...] = (),
+    *,
+    most_names: int = bodies.MAX_NAMES,
+) -> dict[str, Any]:
+    """The body, checked for its form. Query parameters beside those of `query` have no meaning and are refused."""
+    params.read(request, query)
     request.parsed_body = bodies.read_object(request, most_names)
     serializer = shape(data=request.parsed_body)
     serializer.is_valid(raise_exception=True)

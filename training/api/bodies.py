@@ -25,6 +25,12 @@ class UnparsedBody(BaseParser):
         return {}
 
 
+class AnyBody(UnparsedBody):
+    """Nobody parses it: it is read as it comes."""
+
+    media_type = "*/*"
+
+
 def read_object(request: Request, most_names: int = MAX_NAMES) -> dict[str, Any]:
     """The body as an object; an absent body is an empty one. The declared length is not trusted."""
     is_json = request.content_type.partition(";")[0].strip().lower() == "application/json"

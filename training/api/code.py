@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
-
-from django.conf import settings
-from django.contrib.auth import get_user
-from django.http import HttpRequest, parse_cookie
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_serializer
@@ -18,23 +12,19 @@ from rest_framework.response import Response
 
 from training import policy, services
 from training.api.base import ApiView
-from training.api.bodies import UnparsedBody
+from training.api.bodies import AnyBody
 from training.api.schema import answers, code_file, document
 from training.errors import NotFound
 from training.models import CodeArchive
 from training.presentation import code_files, params
 from training.presentation.params import Param
 from training.queries.code import code_dict, visible_code
-from training.services import tokens
-from training.store.code import most_packed_bytes
 
 MEDIA_TYPES = ("application/octet-stream", "application/gzip")
 COMMIT = Param("commit", "The git commit that it was packed at.", default="", longest=64)
 IS_DIRTY = Param(
     "is_dirty", "Whether something differed from it.", default="false", choices=("false", "true")
 )
-ADDRESS = "/v1/training/code"
-FORMS = ("/jobs/", "/admin/training/trainingjob/add/")  # which take the code of a program as a file
 
 
 @extend_schema_serializer(component_name="Code")
@@ -57,15 +47,9 @@ class CodeShape(rest.Serializer):
     created_at = rest.DateTimeField()
 
 
-class Archive(UnparsedBody):
-    """Nobody parses it: it goes to a file."""
-
-    media_type = "*/*"
-
-
 class CodeView(ApiView):
     needs = {"POST": policy.Right.SUBMIT}
-    parser_classes = (Archive,)
+    parser_classes = (AnyBody,)
 
     @document(
         "upload_program_code",
@@ -109,26 +93,3 @@ def find_code(request: Request, digest: str) -> CodeArchive:
     if found is None:
         raise NotFound("There is no code with this digest that you may see.")
     return found
-
-
-def most_upload_bytes(scope: dict[str, Any]) -> int:
-    """How much the body of a request may have that brings code, asked before any of it is read; 0: as any other.
-
-    Only somebody who may run programs sends so much: by a token to the API, by a session to the forms.
-    """
-    if scope["method"] != "POST" or not scope["path"].startswith((ADDRESS, *FORMS)):
-        return 0
-    headers = dict(scope["headers"])
-    if scope["path"].startswith(ADDRESS):
-        value = tokens.value_in(headers.get(b"authorization", b"").decode("latin1"))
-        user = tokens.person_with(value) if value else None
-    else:
-        user = _person_of_session(headers.get(b"cookie", b"").decode("latin1"))
-    return most_packed_bytes() if user is not None and policy.may_run_programs(user) else 0
-
-
-def _person_of_session(cookies: str) -> Any:
-    request = HttpRequest()
-    key = parse_cookie(cookies).get(settings.SESSION_COOKIE_NAME)
-    request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
-    return get_user(request)

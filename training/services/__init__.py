@@ -97,7 +97,7 @@ from training.services.idempotency import answer_once, answer_slow_request_once,
 from training.services.installation import NotOurs, join_installation
 from training.services.landing import Landing, complete, land, release
 from training.services.limits import why_not_stored
-from training.services.locating import can_locate, locate, suggest_config
+from training.services.locating import MOST_REPORT_BYTES, can_locate, locate, suggest_config, train_for
 from training.services.many import MOST_AT_ONCE, Asked, ask, ask_each
 from training.services.nodes import NODE_VERBS, beat_node, drain, register_node, remove, set_draining, undrain
 from training.services.notifications import (
@@ -157,6 +157,7 @@ from training.services.waking import jobs_for, pass_on, waiting_jobs, wake
 
 __all__ = [
     "MOST_AT_ONCE",
+    "MOST_REPORT_BYTES",
     "NODE_VERBS",
     "OFFER_SECONDS",
     "VERBS",
@@ -275,6 +276,7 @@ __all__ = [
     "subscription_named",
     "subscriptions_of",
     "suggest_config",
+    "train_for",
     "try_submission",
     "undrain",
     "unpublish",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 
 from heimdall.errors import InvalidInput
 from heimdall.recipes import registry
@@ -25,13 +26,19 @@ from training import policy
 from training.errors import BadCheckpoint, LocatorBusy, TransitionRefused
 from training.lifecycle import Status
 from training.models import Checkpoint, TrainingJob
+from training.services.submitting import submit
+from training.services.transition import Result
 from training.store import bundles, checkpoints
 
-RECIPE = "localization"
+RECIPE, DATASET_RECIPE = "localization", "rf_dataset"
+_TRAINING = {"batch_size": 512, "learning_rate": 0.002}
+"""With which the trainings of docs/localization.md were made."""
 MODULE = f"heimdall.recipes.{RECIPE}.locating"
 AT_ONCE = 2
 """Processes of one web process: each takes some 400 MB and a core."""
 MOST_SECONDS = 300
+MOST_REPORT_BYTES = 16_000_000
+"""Of a file: 100 000 lines with every column have some 12 MB."""
 _places = threading.BoundedSemaphore(AT_ONCE)
 
 
@@ -56,6 +63,26 @@ def suggest_config(job: TrainingJob, *, by: Any, reports: bytes) -> dict[str, An
     process.close()
     found: dict[str, Any] = process.first["config"]
     return found
+
+
+def train_for(
+    *, by: Any, name: str, scene: dict[str, Any], samples: int, epochs: int, team: Any = None
+) -> tuple[Result, Result]:
+    """Queue a dataset of this scene and a training on it, which waits until the dataset is there.
+
+    scene: as suggest_config gives it. Both jobs are queued, or none.
+    """
+    with transaction.atomic():
+        made = submit(
+            by=by,
+            job_name=f"{name}, data",
+            recipe=DATASET_RECIPE,
+            config=scene | {"samples": samples},
+            team=team,
+        )
+        assert made.job.dataset is not None
+        config = _TRAINING | {"dataset": made.job.dataset.name, "samples": samples, "epochs": epochs}
+        return made, submit(by=by, job_name=name, recipe=RECIPE, config=config, team=team)
 
 
 def best_network(job: TrainingJob, *, by: Any) -> Checkpoint:

@@ -3,32 +3,62 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
+from django import forms
 from django.conf import settings
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_POST
 
-from heimdall.recipes.localization.locating import geographic
+from heimdall.errors import InvalidInput
+from heimdall.recipes import registry
 from training import services
-from training.errors import BadCheckpoint, InvalidInput, LocatorBusy, StorageUnavailable, TransitionRefused
+from training.errors import BadCheckpoint, LocatorBusy, StorageUnavailable, TransitionRefused
+from training.fields import NAME_LENGTH
 from training.models import TrainingJob
+from training.presentation.form_fields import Shown
 from training.presentation.job_forms import PREFIX
+from training.presentation.located_files import FILES
 from training.presentation.report_rows import COLUMNS, rows_of, typed_csv
+from training.presentation.streams import send_pieces
+from training.services.locating import DATASET_RECIPE, RECIPE, LocatorProcess
 from training.views.page import page, visible_job
 
 SHOWN = 100
 """Answers on the page; files hold all of them."""
+MOST_TEXT_BYTES = 300_000
+"""Of a file that is shown to be mended; longer ones are chosen again."""
 REFUSED = (BadCheckpoint, InvalidInput, LocatorBusy, StorageUnavailable, TransitionRefused)
 EXAMPLE = (
     "transmission,receiver,arrival_ns,error_ns,snr_db,rss_dbm\n"
     "evening 1,Torino,1042,110,18.5,-104\n"
     "evening 1,Genova,0,104,24.0,-99\n"
 )
+
+
+class TrainingForm(forms.Form):
+    """A dataset and a training for the receivers of some reports. The scene is what the reports say of them."""
+
+    name = forms.CharField(
+        label="Name", max_length=NAME_LENGTH - 10, initial="my receivers", help_text="Of both jobs."
+    )
+    samples = forms.IntegerField(
+        label="Samples", initial=50_000, min_value=100, max_value=5_000_000, help_text="Simulated stations."
+    )
+    epochs = forms.IntegerField(
+        label="Epochs", initial=16, min_value=1, max_value=1000, help_text="16 take some minutes on one core."
+    )
+    scene = forms.JSONField(widget=forms.HiddenInput)
+
+    @property
+    def shown(self) -> list[Shown]:
+        return [Shown(self[name]) for name in self.fields if name != "scene"]
 
 
 @page
@@ -41,9 +71,47 @@ def locate(request: HttpRequest, job_id: int) -> HttpResponseBase:
         try:
             return _answered(request, seen, context)
         except REFUSED as error:
-            fields = error.fields if isinstance(error, InvalidInput) else {"": [str(error)]}
-            context |= {"errors": [f"{name}: {' '.join(said)}".strip(": ") for name, said in fields.items()]}
+            context |= {"errors": _sentences(error)}
     return render(request, "locate.html", context, status=400 if "errors" in context else 200)
+
+
+@page
+@require_POST
+def train(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Queue the dataset and the training that were offered."""
+    seen = visible_job(request, job_id)
+    form = TrainingForm(request.POST)
+    errors: list[str] = []
+    if form.is_valid():
+        try:
+            made, training = services.train_for(by=request.user, **form.cleaned_data)
+            messages.success(request, f"{made.message} {training.message} It waits for the data.")
+            return redirect("job", training.job.pk)
+        except InvalidInput as error:
+            errors = _sentences(error)
+    scene = form.cleaned_data.get("scene") if hasattr(form, "cleaned_data") else None
+    return _offer(request, seen, form, scene if isinstance(scene, dict) else {}, errors)
+
+
+def _offer(
+    request: HttpRequest, seen: TrainingJob, form: TrainingForm, scene: dict[str, Any], errors: list[str]
+) -> HttpResponse:
+    context = {
+        "section": "jobs",
+        "job": seen,
+        "form": form,
+        "errors": errors,
+        "receivers": _receivers(scene),
+        "scene": [(name.replace("_", " "), value) for name, value in scene.items() if name != "receivers"],
+        "every_setting": f"{reverse('job-new')}?{_query(scene)}",
+    }
+    return render(request, "locate_train.html", context, status=400 if errors or form.errors else 200)
+
+
+def _receivers(scene: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of the scene; the recipe's own where it names none."""
+    found = scene.get("receivers") or registry.validate(DATASET_RECIPE, {})["receivers"]
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _context(request: HttpRequest, seen: TrainingJob) -> dict[str, Any]:
@@ -53,32 +121,49 @@ def _context(request: HttpRequest, seen: TrainingJob) -> dict[str, Any]:
         "can_locate": services.can_locate(seen),
         "columns": [label for _, label in COLUMNS],
         "rows": rows_of(seen, request.POST.dict()),
-        "text": request.POST.get("text", ""),
+        "text": _text(request),
         "example": EXAMPLE,
         "tiles": settings.MAP_TILES,
         "tiles_by": settings.MAP_TILES_BY,
     }
 
 
-def _answered(request: HttpRequest, seen: TrainingJob, context: dict[str, Any]) -> HttpResponse:
+def _text(request: HttpRequest) -> str:
+    """What was sent stands in the text: to be mended, or to be asked for as a file without choosing it again."""
+    if "file" not in request.FILES:
+        return request.POST.get("text", "")
+    file = request.FILES["file"]
+    if file.size > MOST_TEXT_BYTES:
+        return ""
+    text = file.read().decode("utf-8-sig", "replace")
+    file.seek(0)
+    return text
+
+
+def _answered(request: HttpRequest, seen: TrainingJob, context: dict[str, Any]) -> HttpResponseBase:
     raw = _reports(request)
     wanted = request.POST.get("wanted", "page")
     if wanted == "training":
-        config = services.suggest_config(seen, by=request.user, reports=raw)
-        return redirect(f"{reverse('job-new')}?{_query(seen, config)}")
+        scene = services.suggest_config(seen, by=request.user, reports=raw)
+        initial = {"scene": scene}
+        return _offer(request, seen, TrainingForm(initial=initial), scene, [])
     located = services.locate(seen, by=request.user, reports=raw)
+    if wanted in FILES:
+        return _file(request, seen, wanted, located)
     try:
-        answers = list(located)
+        shown = list(islice(located, SHOWN))
+        num_answers = len(shown) + sum(1 for _ in located)
     except InterruptedError as error:
         raise BadCheckpoint(str(error)) from error
     finally:
         located.close()
-    if wanted in _FILES:
-        return _file(seen, wanted, answers)
-    shown = {"answers": answers[:SHOWN], "network": located.first["network"]}
-    context |= {"located": shown, "num_answers": len(answers), "num_shown": SHOWN}
-    # What was sent stands in the text, so that the files of its answers can be asked for without choosing it again.
-    context["text"] = raw.decode("utf-8-sig", "replace")
+    context |= {
+        "located": {"answers": shown, "network": located.first["network"]},
+        "num_answers": num_answers,
+        "num_shown": SHOWN,
+        "synced": any(answer["synced"] for answer in shown),
+        "is_kept": bool(context["text"]),
+    }
     return render(request, "locate.html", context)
 
 
@@ -94,24 +179,19 @@ def _reports(request: HttpRequest) -> bytes:
     return raw
 
 
-def _query(seen: TrainingJob, config: dict[str, Any]) -> str:
-    values = {name: value if isinstance(value, str) else json.dumps(value) for name, value in config.items()}
-    about = {"recipe": seen.recipe, "job_name": "my receivers"}
+def _sentences(error: Exception) -> list[str]:
+    fields = error.fields if isinstance(error, InvalidInput) else {"": [str(error)]}
+    return [f"{name}: {' '.join(said)}".strip(": ") for name, said in fields.items()]
+
+
+def _query(scene: dict[str, Any]) -> str:
+    values = {name: value if isinstance(value, str) else json.dumps(value) for name, value in scene.items()}
+    about = {"recipe": RECIPE, "job_name": "my receivers"}
     return urlencode(about | {PREFIX + name: value for name, value in values.items()})
 
 
-_FILES = {
-    "geojson": ("application/geo+json", lambda answers: json.dumps(geographic.geojson(answers))),
-    "kml": ("application/vnd.google-earth.kml+xml", geographic.kml),
-    "json": ("application/json", json.dumps),
-}
-
-
-def _file(seen: TrainingJob, wanted: str, answers: list[dict[str, Any]]) -> HttpResponse:
-    media_type, write = _FILES[wanted]
-    name = f"job-{seen.pk}-located.{wanted}"
-    return HttpResponse(
-        write(answers),
-        content_type=media_type,
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
+def _file(request: HttpRequest, seen: TrainingJob, wanted: str, located: LocatorProcess) -> HttpResponseBase:
+    file = FILES[wanted]
+    response = send_pieces(request, file.write(located), file.media_type, located.close)
+    response["Content-Disposition"] = f'attachment; filename="job-{seen.pk}-located.{wanted}"'
+    return response

@@ -161,7 +161,8 @@ class AsyncClient:
         with tempfile.TemporaryDirectory(prefix="heimdall-") as place:
             packed = code_archive.pack(Path(folder), Path(place) / "code.tar.gz")
             query = {"commit": packed.commit, "is_dirty": str(packed.is_dirty).lower()}
-            return await self.server.upload("/v1/training/code", packed.path, query=query)
+            content, media_type = packed.path.read_bytes(), "application/octet-stream"
+            return await self.server.upload("/v1/training/code", content, query=query, media_type=media_type)
 
     async def job(self, number: int) -> AsyncRemoteJob:
         return AsyncRemoteJob(self.server, await self.server.get(f"/v1/training/jobs/{int(number)}"))

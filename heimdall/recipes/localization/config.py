@@ -129,7 +129,7 @@ class Config(RadioSettings, TrainingConfig):
 
 def estimate_memory_bytes(config: Config) -> int:
     """The samples, weights with gradients and optimizer state, and what one batch leaves for the backward pass."""
-    receivers = len(config.receivers)
+    receivers = config.columns
     samples = config.samples * (60 + 40 * receivers)
     layers = config.layers + 2 * config.refinements
     weights = (config.layers + 2) * 10 * config.width**2

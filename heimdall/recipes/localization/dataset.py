@@ -19,10 +19,12 @@ from pydantic import ValidationError
 from safetensors.numpy import load, save
 
 from heimdall.files import write_whole
-from heimdall.recipes.localization.generator import FIELDS, VERSION, Generator, SampleBlock, empty
+from heimdall.recipes.localization.generator import VERSION, Generator, SampleBlock, empty, fields_of
+from heimdall.recipes.localization.random_networks import RandomNetworks, samples_of
 from heimdall.recipes.localization.settings import RadioSettings
 
 Arrays = Mapping[str, NDArray]
+SampleSource = Generator | RandomNetworks
 
 FORMAT = 1
 RECIPE = "rf_dataset"
@@ -97,7 +99,7 @@ class Manifest:
         content = {
             "format": FORMAT,
             "recipe": RECIPE,
-            "config": self.settings.model_dump(mode="json") | {"seed": self.seed},
+            "config": self.settings.as_said() | {"seed": self.seed},
             "fingerprint": self.fingerprint(),
             "shards": [shard.entry() for shard in self.shards],
         }
@@ -113,8 +115,7 @@ class Manifest:
                     f"The dataset is not of the recipe {RECIPE}, or of another format than {FORMAT}."
                 )
             config = content["config"]
-            own = {name: config[name] for name in RadioSettings.model_fields}
-            settings = RadioSettings.model_validate_json(json.dumps(own))
+            settings = RadioSettings.of_file(config)
             shards = sorted(map(ShardFile.from_entry, content["shards"]), key=lambda shard: shard.start)
             manifest = cls(settings, int(config["seed"]), tuple(shards))
             manifest._check()
@@ -139,7 +140,7 @@ class Manifest:
 
 def scene_of(settings: RadioSettings, seed: int) -> str:
     """Names what a sample is a function of, beside its index."""
-    content = {"generator": VERSION, "seed": seed, "settings": settings.model_dump(mode="json")}
+    content = {"generator": VERSION, "seed": seed, "settings": settings.as_said()}
     return _sha256(json.dumps(content, sort_keys=True, separators=(",", ":")))
 
 
@@ -148,12 +149,12 @@ def fingerprint_of_settings(settings: RadioSettings, seed: int, samples: int) ->
     return _sha256(f"{scene_of(settings, seed)}\nsamples {samples}\nmade")
 
 
-def write_shard(generator: Generator, start: int, stop: int, folder: Path) -> ShardFile:
+def write_shard(generator: SampleSource, start: int, stop: int, folder: Path) -> ShardFile:
     """Make the samples start to stop and write them so that the file is there as a whole or not at all."""
     return write_block(generator, generator.samples(start, stop), start, folder)
 
 
-def write_block(generator: Generator, block: SampleBlock, start: int, folder: Path) -> ShardFile:
+def write_block(generator: SampleSource, block: SampleBlock, start: int, folder: Path) -> ShardFile:
     """Write samples that the generator made, from sample `start` on."""
     stop = start + len(block.arrays["detected"])
     # One entry only: safetensors writes several in an order that changes from call to call, and the digest
@@ -194,7 +195,7 @@ def generate(
     manifest = read_manifest(folder) if (folder / MANIFEST).exists() else Manifest(settings, seed, ())
     if (manifest.settings, manifest.seed) != (settings, seed):
         raise UnreadableDataset("The folder holds a dataset with other settings or another seed.")
-    generator = Generator(settings, seed)
+    generator = samples_of(settings, seed)
     for start, stop in ranges(manifest.samples, samples, samples_per_shard):
         shard = write_shard(generator, start, stop, folder)
         manifest = Manifest(settings, seed, (*manifest.shards, shard))
@@ -227,11 +228,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def read(folder: Path, manifest: Manifest, samples: int | None = None) -> dict[str, NDArray]:
     """The first so many samples (or all) as arrays; every file is checked against its digest."""
     count = manifest.samples if samples is None else min(samples, manifest.samples)
-    arrays = empty(count, len(manifest.settings.receivers))
+    fields = fields_of(manifest.settings)
+    arrays = empty(count, manifest.settings.columns, fields)
     for shard in manifest.shards:
         if shard.start < count:
             found = read_shard(folder, shard)
-            for name in FIELDS:
+            for name in fields:
                 part = arrays[name][shard.start : shard.stop]
                 part[:] = _of_kind(found, name, shard, part)
     return arrays

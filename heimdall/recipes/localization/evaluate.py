@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from heimdall import codec
 from heimdall.recipes.localization import baselines, kinds
 from heimdall.recipes.localization.calibration import Calibration
 from heimdall.recipes.localization.config import Config
-from heimdall.recipes.localization.generator import Generator
+from heimdall.recipes.localization.drawn import drawn
+from heimdall.recipes.localization.generator import FIELDS, PLACES
 from heimdall.recipes.localization.geometry import Network
 from heimdall.recipes.localization.network import Estimate, LocalizationNetwork
-from heimdall.recipes.localization.recipe import RadioSamples, Recipe, load
+from heimdall.recipes.localization.random_networks import networks_in, samples_of
+from heimdall.recipes.localization.recipe import RadioSamples, Recipe, distances_of, load
 from heimdall.recipes.localization.score import (
     SHARES,
     Score,
@@ -28,7 +31,6 @@ from heimdall.recipes.localization.score import (
 from heimdall.recipes.localization.settings import RadioSettings
 
 PACKAGE = __name__.rpartition(".")[0]
-BATCH = 1024
 NETWORK = "network"
 PLAIN = "Gauss-Newton on timing, plain"
 CAREFUL = "Gauss-Newton on timing, careful"
@@ -69,7 +71,13 @@ class Evaluated:
     calibration: Calibration
     truth_km: NDArray[np.float64]
     bounds_m: NDArray[np.float64]
+    heard: NDArray[np.integer]
+    """By how many receivers."""
     notes: tuple[str, ...]
+
+    def reach_squared(self, share: float) -> NDArray[np.float64]:
+        """How far each sample's ellipse for this share reaches, as a squared Mahalanobis distance."""
+        return self.calibration.reach_squared(share, self.heard)
 
 
 def open_checkpoint(path: str | Path) -> Trained:
@@ -80,7 +88,7 @@ def open_checkpoint(path: str | Path) -> Trained:
         raise NotALocalization(f"The checkpoint is of the recipe {about.get('recipe')}, not of {PACKAGE}.")
     config = Config.model_validate_json(json.dumps(about["config"]))
     scene = parts["recipe_scene"]
-    settings = RadioSettings.model_validate_json(json.dumps(scene["settings"]))
+    settings = RadioSettings.of_file(scene["settings"])
     calibration = Calibration()
     calibration.load_state_dict(parts.get("recipe_calibration", {}))
     return Trained(
@@ -94,7 +102,7 @@ def use_threads(count: int) -> None:
 
 def fresh_samples(settings: RadioSettings, *, seed: int, samples: int) -> dict[str, NDArray]:
     """Of a seed that the network should not have seen."""
-    return Generator(settings, seed).samples(0, samples).arrays
+    return samples_of(settings, seed).samples(0, samples).arrays
 
 
 def test_part(trained: Trained, scratch: Path) -> dict[str, NDArray]:
@@ -121,29 +129,50 @@ def evaluate(
     calibration: Calibration,
 ) -> Evaluated:
     """The network and the classical estimators on these samples."""
-    scene = Network.of(settings)
-    refined, unrefined = answers(network, RadioSamples(scene, arrays))
+    refined, unrefined = answers(network, RadioSamples(Network.of(settings), arrays))
     estimators: dict[str, Callable[[], baselines.Estimates]] = {
         NETWORK: lambda: refined,
         "network, unrefined": lambda: unrefined,
-        PLAIN: lambda: baselines.plain_gauss_newton_on_timing(scene, arrays),
-        CAREFUL: lambda: baselines.gauss_newton_on_timing(scene, arrays),
-        "Levenberg-Marquardt on strength": lambda: baselines.levenberg_marquardt_on_strength(
-            settings, scene, arrays
+        PLAIN: lambda: of_each_network(baselines.plain_gauss_newton_on_timing, settings, arrays),
+        CAREFUL: lambda: of_each_network(baselines.gauss_newton_on_timing, settings, arrays),
+        "Levenberg-Marquardt on strength": lambda: of_each_network(
+            partial(baselines.levenberg_marquardt_on_strength, settings), settings, arrays
         ),
-        "centroid of the receivers": lambda: baselines.centroid(scene, arrays),
+        "centroid of the receivers": lambda: of_each_network(baselines.centroid, settings, arrays),
     }
     if network.refine is None:
         del estimators["network, unrefined"]
     truth, bounds = arrays["position_km"], arrays["bound_m"].astype(np.float64)
+    heard = arrays["detected"].sum(axis=1)
     rows = []
     for name, estimator in estimators.items():
         found = estimator()
         positions, covariances = found.positions_km, found.covariances_km2
-        sizes = calibration.radius_squared if name == NETWORK else ellipse_radius_squared
+        sizes = partial(calibration.reach_squared, heard=heard) if name == NETWORK else ellipse_radius_squared
         scored = score(positions, covariances, truth, bounds, radius_squared=sizes)
         rows.append(EvaluationRow(name, scored, positions, covariances))
-    return Evaluated(tuple(rows), calibration, truth, bounds, (LATE_NOTE,) if settings.late_arrivals else ())
+    notes = (LATE_NOTE,) if settings.late_arrivals else ()
+    return Evaluated(tuple(rows), calibration, truth, bounds, heard, notes)
+
+
+def of_each_network(
+    estimator: Callable[[Network, dict[str, NDArray]], baselines.Estimates],
+    settings: RadioSettings,
+    arrays: dict[str, NDArray],
+) -> baselines.Estimates:
+    """A classical estimator's answers, which knows one network at a time."""
+    count = len(arrays["detected"])
+    positions, covariances = np.zeros((count, 2)), np.zeros((count, 2, 2))
+    for network, chosen in networks_in(settings, arrays):
+        found = estimator(network, {name: _columns(arrays, name, network.size)[chosen] for name in arrays})
+        positions[chosen], covariances[chosen] = found.positions_km, found.covariances_km2
+    return baselines.Estimates(positions, covariances)
+
+
+def _columns(arrays: dict[str, NDArray], name: str, receivers: int) -> NDArray:
+    """Without the columns in which no receiver of the network stands."""
+    field = {**FIELDS, **PLACES}[name]
+    return arrays[name][:, :receivers] if field.per_receiver else arrays[name]
 
 
 def answers(
@@ -153,19 +182,17 @@ def answers(
     found = []
     network.eval()
     with torch.no_grad():
-        for start in range(0, len(samples), BATCH):
-            indices = list(range(start, min(start + BATCH, len(samples))))
-            found.append(network(samples.batch(indices, [None] * len(indices)).reports))
+        found += [network(batch.reports) for batch in samples.batches()]
     return _joined(answer.refined for answer in found), _joined(answer.unrefined for answer in found)
 
 
-def table(evaluated: Evaluated) -> str:
-    """A table in Markdown, the bound in its last row."""
+def table(evaluated: Evaluated, more: Iterable[EvaluationRow] = ()) -> str:
+    """A table in Markdown, the bound in its last row, others before it."""
     header = (
         "estimator", "median, m", "p68, m", "p95, m", "score", "p68 score", "p95 score", "in 68 %", "in 95 %",
     )  # fmt: skip
     lines = [header, ("---", *["---:"] * (len(header) - 1))]
-    for row in evaluated.rows:
+    for row in (*evaluated.rows, *more):
         found = row.score
         metres = (found.p50_m, found.p68_m, found.p95_m)
         scores = (found.score, found.score_p68, found.score_p95)
@@ -186,14 +213,22 @@ def table(evaluated: Evaluated) -> str:
 
 def remarks(trained: Trained, evaluated: Evaluated, *, seed: int | None) -> str:
     """What was compared, so that anybody can do it again, and how the tails compare. Seed None: on the test part."""
-    config, p95 = trained.config, {row.name: row.score.p95_m for row in evaluated.rows}
+    p95 = {row.name: row.score.p95_m for row in evaluated.rows}
     apart = [f"{difference(p95[NETWORK], p95[name])} {name}" for name in (PLAIN, CAREFUL)]
-    source = f"dataset {config.dataset}" if config.dataset else f"seed {trained.seed}"
     seen = "its own test part" if seed is None else f"seed {seed}"
     return (
-        f"p95 of the network: {apart[0]}, {apart[1]}. {len(evaluated.truth_km)} samples of {seen}; trained on "
-        f"{config.samples} samples of {source} (training, validation and test parts) with seed {config.seed}: "
-        f"{trained.about['epoch']} epochs, batches of {config.batch_size}, learning rate {config.learning_rate:g}."
+        f"p95 of the network: {apart[0]}, {apart[1]}. {len(evaluated.truth_km)} samples of {seen}. "
+        f"{about_training(trained)}"
+    )
+
+
+def about_training(trained: Trained) -> str:
+    config = trained.config
+    source = f"dataset {config.dataset}" if config.dataset else f"seed {trained.seed}"
+    return (
+        f"Trained on {config.samples} samples of {source} (training, validation and test parts) with seed "
+        f"{config.seed}: {trained.about['epoch']} epochs, batches of {config.batch_size}, learning rate "
+        f"{config.learning_rate:g}."
     )
 
 
@@ -208,10 +243,19 @@ def about_ellipses(evaluated: Evaluated) -> str:
     calibration = evaluated.calibration
     if not calibration.samples:
         return "The checkpoint holds no calibration: its ellipses are as large as the network itself states."
-    factors = [np.sqrt(calibration.radius_squared(one) / ellipse_radius_squared(one)) for one in SHARES]
+    numbers = sorted(set(evaluated.heard.tolist()))
+    factors = [
+        " and ".join(
+            f"{np.sqrt(calibration.radius_squared(one, number) / ellipse_radius_squared(one)):.2f}"
+            for one in SHARES
+        )
+        + f" (heard by {number})"
+        for number in numbers
+    ]
     return (
-        f"The network's ellipses are as large as {calibration.samples} validation samples ask for: "
-        f"{factors[0]:.2f} times (68 %) and {factors[1]:.2f} times (95 %) what the network itself states."
+        f"The network's ellipses are as large as {calibration.samples} validation samples ask for, and more of each "
+        "number of receivers. So many times what the network itself states they are for 68 % and 95 %: "
+        f"{', '.join(factors)}."
     )
 
 
@@ -220,6 +264,12 @@ def table_of_kinds(evaluated: Evaluated, arrays: dict[str, NDArray]) -> str:
     positions, covariances = evaluated.rows[0].positions_km, evaluated.rows[0].covariances_km2
     squared = mahalanobis_squared(positions, covariances, evaluated.truth_km)
     return kinds.table(squared, covariances, arrays, evaluated.calibration)
+
+
+def table_of_numbers(trained: Trained, seed: int, wanted: int) -> str:
+    """What they hold of stations that so many receivers hear, over as many of each as can be drawn."""
+    samples = RadioSamples(Network.of(trained.settings), drawn(trained.settings, seed, wanted))
+    return kinds.table_of_numbers(distances_of(trained.network, samples), trained.calibration)
 
 
 def write_between(text: str, name: str, content: str) -> str:

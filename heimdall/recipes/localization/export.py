@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from heimdall.recipes.localization.calibration import Calibration
 from heimdall.recipes.localization.evaluate import Trained
-from heimdall.recipes.localization.generator import Generator
+from heimdall.recipes.localization.geometry import Network
 from heimdall.recipes.localization.network import PLACES, VALUES, LocalizationNetwork, Reports
+from heimdall.recipes.localization.random_networks import samples_of
 from heimdall.recipes.localization.recipe import RadioSamples
 from heimdall.recipes.localization.score import SHARES
+from heimdall.recipes.localization.settings import MAX_RECEIVERS
 
 INPUTS = ("values", "places", "detected")
 OUTPUTS = (
@@ -66,12 +68,17 @@ class Answering(nn.Module):
     def __init__(self, network: LocalizationNetwork, calibration: Calibration) -> None:
         super().__init__()
         self.network = network
-        self.radii_squared = [calibration.radius_squared(share) for share in SHARES]
+        everyone = np.arange(MAX_RECEIVERS + 1)
+        for number, share in enumerate(SHARES):
+            reach = torch.from_numpy(calibration.reach_squared(share, everyone))
+            self.register_buffer(f"reach_{number}", reach)
 
     def forward(self, values: Tensor, places: Tensor, detected: Tensor) -> tuple[Tensor, ...]:
         refined, unrefined = self.network(Reports(values, places, detected))
         covariance = refined.covariance()
-        ellipses = (radius_squared * covariance for radius_squared in self.radii_squared)
+        heard = detected.sum(dim=1)
+        reaches = (getattr(self, f"reach_{number}")[heard] for number in range(len(SHARES)))
+        ellipses = (reach[:, None, None] * covariance for reach in reaches)
         return refined.mean, covariance, unrefined.mean, *ellipses
 
 
@@ -81,8 +88,8 @@ def answering(trained: Trained) -> Answering:
 
 def export(trained: Trained, path: Path, *, samples: int = 500) -> Parity:
     """Write the file, answer with it, and compare. A file that answers otherwise is removed."""
-    arrays = Generator(trained.settings, trained.seed).samples(0, samples).arrays
-    reports = RadioSamples(_network_of(trained), arrays).all().reports
+    arrays = samples_of(trained.settings, trained.seed).samples(0, samples).arrays
+    reports = RadioSamples(Network.of(trained.settings), arrays).all().reports
     _write(trained, reports, path)
     parity = compare(trained, reports, path)
     if parity.position_m > PARITY_M or parity.deviation_share > PARITY_M:
@@ -154,7 +161,7 @@ def _metadata(trained: Trained) -> dict[str, str]:
         "places": json.dumps(PLACES),
         "settings": trained.settings.model_dump_json(),
         "ellipses_calibrated_on": str(trained.calibration.samples),
-        "centre": json.dumps(_network_of(trained).centre),
+        "centre": json.dumps(Network.of(trained.settings).centre),
         "trained": json.dumps(
             {name: about.get(name) for name in ("step", "epoch", "val_loss", "created_at")}
         ),
@@ -162,10 +169,6 @@ def _metadata(trained: Trained) -> dict[str, str]:
         "state_digest": str(about.get("digest", "")),
         "data_fingerprint": str(environment.get("data_fingerprint", "")),
     }
-
-
-def _network_of(trained: Trained) -> Any:
-    return Generator(trained.settings, trained.seed).network
 
 
 def _need(name: str) -> Any:

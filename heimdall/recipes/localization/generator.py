@@ -67,6 +67,14 @@ FIELDS: Mapping[str, Field] = {
 }
 
 
+PLACES: Mapping[str, Field] = {
+    "east_km": Field(np.float32, True, "where the receiver stands, east of its network's centre, km"),
+    "north_km": Field(np.float32, True, "north of it, km"),
+    "rise_km": Field(np.float32, True, "above the transmitter's antenna, km"),
+}
+"""More fields of samples whose networks are drawn at random; columns without a receiver detect nothing."""
+
+
 class TooStrict(ValueError):
     """The filters refuse every sample; says which ones."""
 
@@ -118,6 +126,11 @@ class Generator:
         raise TooStrict(
             f"The filters refused {MAX_TRIES} tries of sample {sample}; refused so far: {counts_text}."
         )
+
+    def accepted_share(self, indices: NDArray[np.integer], attempts: int) -> float:
+        """Of the first tries of these samples."""
+        tried = [self._try(indices.astype(np.uint64), attempt)[1] for attempt in range(attempts)]
+        return float(np.mean(np.stack(tried) == len(REASONS)))
 
     def _try(self, indices: NDArray, attempt: int) -> tuple[Arrays, NDArray[np.intp]]:
         """One candidate for each index, and the number of the reason that refuses it (or the number of
@@ -264,11 +277,15 @@ def error_of_frequency_hz(snr_db: Floats, integration_s: float) -> Floats:
     return np.sqrt(6.0 / propagation.from_db(snr_db)) / (2.0 * np.pi * integration_s)
 
 
-def empty(samples: int, receivers: int) -> Arrays:
-    """Arrays for so many samples, as FIELDS says."""
+def fields_of(settings: RadioSettings) -> Mapping[str, Field]:
+    return {**FIELDS, **PLACES} if settings.is_random else FIELDS
+
+
+def empty(samples: int, receivers: int, fields: Mapping[str, Field] = FIELDS) -> Arrays:
+    """Arrays for so many samples, as the fields say."""
     shapes = {True: (samples, receivers), False: (samples,)}
     found: Arrays = {
-        name: np.zeros(shapes[field.per_receiver], field.dtype) for name, field in FIELDS.items()
+        name: np.zeros(shapes[field.per_receiver], field.dtype) for name, field in fields.items()
     }
     found["position_km"] = np.zeros((samples, 2))
     return found

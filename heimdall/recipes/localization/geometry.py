@@ -34,6 +34,16 @@ class Network:
             settings.ground_altitude_m + settings.transmitter_height_m,
         )
 
+    @classmethod
+    def placed(
+        cls, east_km: Floats, north_km: Floats, rises_km: Floats, settings: RadioSettings
+    ) -> "Network":
+        """Of receivers that stand there in the plane of their own centre, which lies where the settings' one does."""
+        centre, altitude = cls.of(settings).centre, settings.ground_altitude_m + settings.transmitter_height_m
+        east = KM_PER_DEGREE_EAST * np.cos(np.radians(centre[0]))
+        latitudes = centre[0] + north_km / KM_PER_DEGREE_NORTH
+        return cls(latitudes, centre[1] + east_km / east, altitude + 1000.0 * rises_km, altitude)
+
     @property
     def size(self) -> int:
         return len(self.latitudes)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall.recipes.localization.calibration import Calibration
+from heimdall.recipes.localization.calibration import Calibration, Distances
 from heimdall.recipes.localization.score import SHARES, ellipse_radius_squared
 
 Floats = NDArray[np.float64]
@@ -37,12 +37,26 @@ def table(
     if calibration.samples:
         header += tuple(f"in {100 * share:.0f} % as stated" for share in SHARES)
     lines = [header, ("---", *["---:"] * (len(header) - 1))]
-    radii = [calibration.radius_squared(share) for share in SHARES]
-    radii += [ellipse_radius_squared(share) for share in SHARES] if calibration.samples else []
+    heard = np.sum(arrays["detected"], axis=1)
+    stated = [np.full(len(heard), ellipse_radius_squared(share)) for share in SHARES]
+    reaches = [calibration.reach_squared(share, heard) for share in SHARES]
+    reaches += stated if calibration.samples else []
     for name, chosen in _kinds(covariances_km2, arrays):
         if chosen.sum() >= FEWEST:
-            shares = [chosen.mean(), *(np.mean(distances_squared[chosen] <= radius) for radius in radii)]
+            held = (np.mean(distances_squared[chosen] <= reach[chosen]) for reach in reaches)
+            shares = [chosen.mean(), *held]
             lines.append((name, *(f"{100 * share:.1f} %" for share in shares)))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def table_of_numbers(distances: Distances, calibration: Calibration) -> str:
+    """In Markdown, over samples of which each number of receivers has as many as can be had."""
+    header = ("heard by", "samples", *(f"in {100 * share:.0f} %" for share in SHARES))
+    lines = [header, ("---:", *["---:"] * (len(header) - 1))]
+    for number in sorted(set(distances.heard.tolist())):
+        some = distances[distances.heard == number]
+        held = (np.mean(some.squared <= calibration.radius_squared(share, number)) for share in SHARES)
+        lines.append((str(number), str(len(some)), *(f"{100 * share:.1f} %" for share in held)))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

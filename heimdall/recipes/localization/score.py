@@ -46,11 +46,11 @@ def score(
     truth_km: Floats,
     bounds_m: Floats,
     *,
-    radius_squared: Callable[[float], float] = ellipse_radius_squared,
+    radius_squared: Callable[[float], float | Floats] = ellipse_radius_squared,
 ) -> Score:
     """Positions of shape (samples, 2), covariances (samples, 2, 2) and bounds (samples,).
 
-    radius_squared: how far the ellipse for a share reaches, as a squared Mahalanobis distance.
+    radius_squared: how far the ellipse for a share reaches, as a squared Mahalanobis distance; one, or each sample's.
     """
     errors_m = 1000.0 * np.hypot(*(np.asarray(positions_km, np.float64) - truth_km).T)
     p50, p68, p95 = np.percentile(errors_m, [50, 68, 95])

@@ -3,6 +3,8 @@
 Both recipes of this domain share these fields: one writes samples to files, the other trains on them.
 """
 
+import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
@@ -56,6 +58,22 @@ def _choice(default: Any, group: str, title: str, description: str) -> Any:
     return Field(default, title=title, description=description, json_schema_extra=in_group(group))
 
 
+def _drawn(default: int, title: str, description: str) -> Any:
+    return Field(
+        default,
+        ge=MIN_RECEIVERS,
+        le=MAX_RECEIVERS,
+        title=title,
+        description=description,
+        json_schema_extra=in_group("Network"),
+    )
+
+
+DRAWN_FIELDS = ("fewest_receivers", "most_receivers", "narrowest_km", "widest_km")
+"""They say how networks are drawn, and nothing where none is."""
+_LATER_FIELDS = ("networks", *DRAWN_FIELDS)
+
+
 class RadioSettings(RecipeConfig):
     """Everything that decides what a sample looks like, except the seed."""
 
@@ -66,6 +84,31 @@ class RadioSettings(RecipeConfig):
         title="Receivers",
         description="3 to 15 receivers, each with name, latitude, longitude and altitude_m.",
         json_schema_extra=in_group("Network"),
+    )
+    networks: Literal["these", "random"] = _choice(
+        "these",
+        "Network",
+        "Networks",
+        "These receivers, or networks drawn at random round their middle, a new one every 32 samples: "
+        "for a training that is to locate in networks that it never saw.",
+    )
+    fewest_receivers: int = _drawn(3, "Fewest receivers drawn", "Of a network drawn at random.")
+    most_receivers: int = _drawn(15, "Most receivers drawn", "Of a network drawn at random.")
+    narrowest_km: float = _number(
+        50.0,
+        5.0,
+        400.0,
+        "Network",
+        "Narrowest network drawn, km",
+        "Side of the box that its receivers are in.",
+    )
+    widest_km: float = _number(
+        350.0,
+        5.0,
+        400.0,
+        "Network",
+        "Widest network drawn, km",
+        "Sides are spread evenly in their logarithm.",
     )
     frequency_mhz: float = _number(
         145.0, 0.5, 3000.0, "Transmitter", "Frequency, MHz", "The carrier: 0.5 MHz to 3 GHz."
@@ -214,6 +257,51 @@ class RadioSettings(RecipeConfig):
     def scene(self) -> "RadioSettings":
         """Only these fields, of a config that has more."""
         return RadioSettings(**{name: getattr(self, name) for name in RadioSettings.model_fields})
+
+    @property
+    def is_random(self) -> bool:
+        return self.networks == "random"
+
+    @property
+    def columns(self) -> int:
+        """How many receivers a sample has room for."""
+        return self.most_receivers if self.is_random else len(self.receivers)
+
+    @classmethod
+    def scene_fields(cls) -> tuple[str, ...]:
+        """Without those that say how networks are drawn."""
+        return tuple(name for name in RadioSettings.model_fields if name not in _LATER_FIELDS)
+
+    def as_said(self) -> dict[str, Any]:
+        """As files name a scene. Those of before networks were drawn know nothing of it, and are the same scenes."""
+        names = RadioSettings.model_fields if self.is_random else self.scene_fields()
+        return self.model_dump(mode="json", include=set(names))
+
+    @classmethod
+    def of_file(cls, said: Mapping[str, Any]) -> "RadioSettings":
+        """Raises KeyError for one that is missing, but for those that came later."""
+        names = (name for name in cls.model_fields if name in said or name not in _LATER_FIELDS)
+        return cls.model_validate_json(json.dumps({name: said[name] for name in names}))
+
+    @model_validator(mode="after")
+    def _networks_can_be_drawn(self) -> Self:
+        if not self.is_random:
+            for name in DRAWN_FIELDS:
+                if getattr(self, name) != RadioSettings.model_fields[name].default:
+                    refuse(name, f'{name} is of networks drawn at random; set networks to "random" with it.')
+        elif self.fewest_receivers > self.most_receivers:
+            refuse(
+                "fewest_receivers",
+                f"fewest_receivers must be at most most_receivers ({self.most_receivers}).",
+            )
+        elif self.narrowest_km > self.widest_km:
+            refuse("narrowest_km", f"narrowest_km must be at most widest_km ({self.widest_km:g}).")
+        elif self.min_receivers > self.fewest_receivers:
+            refuse(
+                "min_receivers",
+                f"min_receivers must be at most fewest_receivers ({self.fewest_receivers}): some have no more.",
+            )
+        return self
 
     @model_validator(mode="after")
     def _the_scene_is_possible(self) -> Self:

@@ -26,14 +26,13 @@ def summary(
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"histograms": _histograms(settings, network, arrays)}
     if start == 0:
-        names = [receiver.name for receiver in settings.receivers]
-        found["shown"] = {"kind": KIND, **scene(network, names), "examples": _examples(arrays)}
+        found["shown"] = {"kind": KIND, **scene(network, settings), "examples": _examples(arrays)}
     return found
 
 
 def _histograms(settings: RadioSettings, network: Network, arrays: dict[str, NDArray]) -> dict[str, Any]:
     heard = arrays["detected"]
-    distances = np.linalg.norm(arrays["position_km"][:, None, :] - network.positions_km, axis=2)[heard]
+    distances = np.linalg.norm(arrays["position_km"][:, None, :] - _stands_km(network, arrays), axis=2)[heard]
     low_snr = settings.detection_snr_db
     return {
         "distance_km": _linear(distances, 0.0, _reach_km(settings, network)),
@@ -43,8 +42,8 @@ def _histograms(settings: RadioSettings, network: Network, arrays: dict[str, NDA
         "heard_by": {
             "scale": "count",
             "low": 0,
-            "high": network.size,
-            "counts": np.bincount(heard.sum(axis=1), minlength=network.size + 1).tolist(),
+            "high": settings.columns,
+            "counts": np.bincount(heard.sum(axis=1), minlength=settings.columns + 1).tolist(),
         },
     }
 
@@ -52,8 +51,16 @@ def _histograms(settings: RadioSettings, network: Network, arrays: dict[str, NDA
 def _reach_km(settings: RadioSettings, network: Network) -> float:
     """The diagonal of the whole area, as a round number: no link is longer."""
     low, high = network.box_km
-    diagonal = np.hypot(*(high - low + 2.0 * network.frame_km(settings.outside_degrees)))
+    sides = settings.widest_km if settings.is_random else high - low
+    diagonal = np.hypot(*(sides + 2.0 * network.frame_km(settings.outside_degrees)))
     return float(10.0 * np.ceil(diagonal / 10.0))
+
+
+def _stands_km(network: Network, arrays: dict[str, NDArray]) -> NDArray[np.float64]:
+    """Where receivers stand: (receivers, 2), or (samples, receivers, 2) where each sample has its own."""
+    if "east_km" not in arrays:
+        return network.positions_km
+    return np.stack([arrays["east_km"], arrays["north_km"]], axis=2).astype(np.float64)
 
 
 def _linear(values: NDArray, low: float, high: float) -> dict[str, Any]:

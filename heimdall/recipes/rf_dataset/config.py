@@ -34,4 +34,4 @@ class Config(RadioSettings, GenerationConfig):
 
 def estimate_memory_bytes(config: Config) -> int:
     """One shard at a time, as arrays and as the bytes of its file."""
-    return 300_000_000 + 3 * config.samples_per_shard * (40 + 26 * len(config.receivers))
+    return 300_000_000 + 3 * config.samples_per_shard * (40 + 38 * config.columns)

@@ -6,7 +6,7 @@ from typing import Any
 
 from heimdall import GenerationRecipe
 from heimdall.recipes.localization import dataset
-from heimdall.recipes.localization.generator import Generator
+from heimdall.recipes.localization.random_networks import samples_of
 from heimdall.recipes.localization.summary import summary
 from heimdall.recipes.rf_dataset.config import Config
 
@@ -15,8 +15,8 @@ class Recipe(GenerationRecipe):
     config: Config
 
     @cached_property
-    def _generator(self) -> Generator:
-        return Generator(self.config.scene, self.config.seed)
+    def _generator(self) -> dataset.SampleSource:
+        return samples_of(self.config.scene, self.config.seed)
 
     def generate(self, shard: int, folder: Path) -> tuple[Path, dict[str, Any]]:
         config = self.config

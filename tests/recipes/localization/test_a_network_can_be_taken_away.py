@@ -47,9 +47,9 @@ def said(*words) -> str:
 
 
 def test_the_table_has_the_network_the_baselines_and_the_bound(checkpoint):
-    text, _, kinds = said("evaluate", checkpoint, "--samples", 300, "--seed", 5, "--kinds").partition(
-        "| stations"
-    )
+    asked = ("--samples", 300, "--seed", 5, "--kinds", "--each", 100, "--reference", 3)
+    text, _, kinds = said("evaluate", checkpoint, *asked).partition("| stations")
+    assert re.search(r"^\| 7 \| 100 \| \d+\.\d % \|", kinds.partition("| heard by |")[2], re.MULTILINE)
     assert re.search(r"^\| all \| 100.0 % \| \d+\.\d % \|", kinds, re.MULTILINE)
     rows = re.findall(r"^\| ([^|]+?) \|", text, re.MULTILINE)
     assert rows == [
@@ -61,10 +61,13 @@ def test_the_table_has_the_network_the_baselines_and_the_bound(checkpoint):
         "Gauss-Newton on timing, careful",
         "Levenberg-Marquardt on strength",
         "centroid of the receivers",
+        "Bayes-optimal reference, first 3",
+        "network, first 3",
         "Cramer-Rao bound",
     ]
     assert evaluate.LATE_NOTE in text
-    assert "300 samples of seed 5; trained on 300 samples of seed 1" in text
+    assert "300 samples of seed 5. Trained on 300 samples of seed 1" in text
+    assert "The network's error over the reference's, on the same 3 samples: " in text
     assert re.search(r"p95 of the network: \d+ % (below|above) Gauss-Newton on timing, plain", text)
 
 

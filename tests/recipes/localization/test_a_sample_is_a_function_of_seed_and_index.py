@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from heimdall.recipes.localization import counter, generator
 from heimdall.recipes.localization.dataset import split_of
 from heimdall.recipes.localization.generator import FIELDS, Generator, TooStrict
-from heimdall.recipes.localization.settings import NORTHERN_ITALY, RadioSettings, Receiver
+from heimdall.recipes.localization.random_networks import samples_of
+from heimdall.recipes.localization.settings import (
+    DRAWN_FIELDS,
+    NORTHERN_ITALY,
+    RadioSettings,
+    Receiver,
+)
 
 EVERYTHING = RadioSettings(antennas=True, late_arrivals=True, path_loss="okumura_hata", frequency_mhz=433.0)
 COUNT = 600
@@ -198,6 +204,11 @@ CHANGED = {
         *NORTHERN_ITALY[:6],
         Receiver(name="Milano", latitude=45.4, longitude=9.2, altitude_m=120.0),
     ),
+    "networks": "random",
+    "fewest_receivers": 6,
+    "most_receivers": 9,
+    "narrowest_km": 100.0,
+    "widest_km": 120.0,
     "frequency_mhz": 433.0,
     "bandwidth_khz": 25.0,
     "power_dbm": 30.0,
@@ -229,6 +240,7 @@ CHANGED = {
 @pytest.mark.parametrize("name", RadioSettings.model_fields)
 def test_no_setting_is_accepted_and_ignored(name):
     base = {"late_arrivals": True} if name == "late_mean_ns" else {}
-    before = Generator(RadioSettings(**base), 3).samples(0, 300).arrays
-    after = Generator(RadioSettings(**base, **{name: CHANGED[name]}), 3).samples(0, 300).arrays
+    base |= {"networks": "random"} if name in DRAWN_FIELDS else {}
+    before = samples_of(RadioSettings(**base), 3).samples(0, 300).arrays
+    after = samples_of(RadioSettings(**base, **{name: CHANGED[name]}), 3).samples(0, 300).arrays
     assert not same(before, after)

@@ -10,7 +10,13 @@ import torch
 from heimdall import codec
 from heimdall.recipes import registry
 from heimdall.recipes.localization import evaluate, export, kinds
-from heimdall.recipes.localization.calibration import SHARES, Calibration, radii_squared, unseen_coverage
+from heimdall.recipes.localization.calibration import (
+    SHARES,
+    Calibration,
+    Distances,
+    radii_squared,
+    unseen_coverage,
+)
 from heimdall.recipes.localization.recipe import RadioSamples
 from heimdall.recipes.localization.score import ellipse_radius_squared, mahalanobis_squared, score
 from heimdall.trainer.protocol import StagedCheckpoint
@@ -19,9 +25,14 @@ from tests.engine.attempts import Stop, attempt, resumed_from, spec_of
 torch.set_num_threads(1)
 
 CONFIG = {
-    "epochs": 2, "batch_size": 64, "samples": 300, "width": 8, "heads": 2, "layers": 1, "refinements": 1,
+    "epochs": 2, "batch_size": 160, "samples": 720, "width": 8, "heads": 2, "layers": 1, "refinements": 1,
     "validation_split": 0.3, "checkpoint_every_minutes": 0.0, "late_arrivals": True, "device": "cpu",
 }  # fmt: skip
+
+
+def of_seven(squared: np.ndarray) -> Distances:
+    """Of stations that seven receivers heard."""
+    return Distances(squared, np.full(len(squared), 7))
 
 
 def heavy_tailed(count: int, *, seed: int) -> np.ndarray:
@@ -50,20 +61,20 @@ def test_one_lost_sample_does_no_harm_and_many_leave_the_network_its_own_ellipse
     assert radii_squared(distances)[0.95] == 99.0
     distances[:20] = lost
     calibration = Calibration()
-    calibration.fit(np.arange(100.0))
-    calibration.fit(distances)
+    calibration.fit(of_seven(np.arange(100.0)))
+    calibration.fit(of_seven(distances))
     assert calibration.radius_squared(0.68) == ellipse_radius_squared(0.68)
     assert calibration.state_dict() == {}
 
 
 def test_errors_with_heavy_tails_are_covered_as_said_and_a_gaussian_would_not_cover_them():
     calibration = Calibration()
-    calibration.fit(heavy_tailed(5000, seed=2))
+    calibration.fit(of_seven(heavy_tailed(5000, seed=2)))
     fresh = heavy_tailed(50_000, seed=3)
     assert np.mean(fresh <= ellipse_radius_squared(0.68)) > 0.8
     for share in SHARES:
         assert np.mean(fresh <= calibration.radius_squared(share)) == pytest.approx(share, abs=0.02)
-    assert unseen_coverage(heavy_tailed(5000, seed=4)) == pytest.approx(
+    assert unseen_coverage(of_seven(heavy_tailed(5000, seed=4))) == pytest.approx(
         {one: one for one in SHARES}, abs=0.03
     )
 
@@ -74,7 +85,7 @@ def test_coverage_is_counted_on_samples_that_the_sizes_do_not_know():
     own = radii_squared(distances)
     assert np.mean(distances <= own[0.68]) == pytest.approx(0.68, abs=0.002)
     # The near half lies within whatever the far one asks for, the far half beyond all that the near one does.
-    assert unseen_coverage(distances)[0.68] == pytest.approx(0.5, abs=0.01)
+    assert unseen_coverage(of_seven(distances))[0.68] == pytest.approx(0.5, abs=0.01)
 
 
 def test_gaussian_errors_keep_the_ellipses_of_a_gaussian():
@@ -83,7 +94,7 @@ def test_gaussian_errors_keep_the_ellipses_of_a_gaussian():
     errors = generator.standard_normal((20_000, 2)) @ np.linalg.cholesky(covariance).T
     covariances, truth = np.tile(covariance, (len(errors), 1, 1)), np.zeros_like(errors)
     calibration = Calibration()
-    calibration.fit(mahalanobis_squared(errors, covariances, truth))
+    calibration.fit(of_seven(mahalanobis_squared(errors, covariances, truth)))
     for share in (0.05, 0.5, 0.68, 0.95):
         assert calibration.radius_squared(share) == pytest.approx(ellipse_radius_squared(share), rel=0.08)
     found = score(errors, covariances, truth, np.ones(len(errors)), radius_squared=calibration.radius_squared)
@@ -150,7 +161,9 @@ def test_an_evaluation_says_whose_ellipses_it_counts(folder, old, unstopped):
 
     assert "holds no calibration" in said(old.path)
     sizes = sizes_in(unstopped.last_staged)
-    assert f"as large as {sizes['samples']} validation samples ask for" in said(unstopped.last_staged.path)
+    assert f"as large as {sizes['samples']} validation samples ask for, and more of each" in said(
+        unstopped.last_staged.path
+    )
 
 
 def test_kinds_of_stations_are_counted_apart():
@@ -179,10 +192,12 @@ def test_kinds_of_stations_are_counted_apart():
 
 def test_an_export_answers_with_the_ellipses_that_the_checkpoint_holds(unstopped):
     trained = evaluate.open_checkpoint(unstopped.last_staged.path)
-    sizes = dict(sizes_in(unstopped.last_staged)["radii_squared"])
+    calibration = trained.calibration
+    assert "of_numbers" in sizes_in(unstopped.last_staged)
     arrays = evaluate.fresh_samples(trained.settings, seed=9, samples=20)
     reports = RadioSamples(evaluate.Network.of(trained.settings), arrays).all().reports
     with torch.no_grad():
         found = dict(zip(export.OUTPUTS, export.answering(trained)(*reports), strict=True))
     for share, name in ((0.68, "ellipse_68_km2"), (0.95, "ellipse_95_km2")):
-        assert torch.equal(found[name], sizes[share] * found["covariance_km2"])
+        reach = torch.from_numpy(calibration.reach_squared(share, arrays["detected"].sum(axis=1)))
+        assert torch.equal(found[name], reach[:, None, None] * found["covariance_km2"])

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from heimdall.recipes.localization import baselines
+from heimdall.recipes.localization import baselines, evaluate
+from heimdall.recipes.localization.calibration import Calibration
 from heimdall.recipes.localization.generator import Generator
 from heimdall.recipes.localization.locating.late import obstruction_probability
-from heimdall.recipes.localization.reference.reference import BayesReference, NoReference
+from heimdall.recipes.localization.reference import table
+from heimdall.recipes.localization.reference.reference import BayesReference, NoReference, _geometric_median
 from heimdall.recipes.localization.reference.strengths import LATE, StrengthTables
+from heimdall.recipes.localization.score import score
 from heimdall.recipes.localization.settings import RadioSettings
 
 torch.set_num_threads(1)
@@ -83,6 +86,43 @@ def test_it_beats_the_classical_method_and_its_regions_hold(reference, arrays, f
     assert np.all((found.mass_denser >= 0) & (found.mass_denser <= 1.0001))
     assert found.coverage(0.68) == pytest.approx(0.68, abs=0.2)
     assert found.coverage(0.95) > 0.85
+
+
+def test_a_comparison_writes_rows_ratios_and_the_error_of_the_integration(reference, arrays, found):
+    """A network that answers as the reference does has its errors; one that is twice as far off has twice of them."""
+    few = {name: values[:16] for name, values in arrays.items()}
+    settings, truth = LATER.model_copy(update={"late_arrivals": False}), few["position_km"]
+    best = BayesReference(settings, draws=100).estimate(few)
+
+    def said(positions_km, samples=16):
+        covariances = np.tile(0.01 * np.eye(2), (16, 1, 1))
+        scored = score(positions_km, covariances, truth, few["bound_m"])
+        row = evaluate.EvaluationRow(evaluate.NETWORK, scored, positions_km, covariances)
+        heard = few["detected"].sum(axis=1)
+        evaluated = evaluate.Evaluated((row,), Calibration(), truth, few["bound_m"], heard, ())
+        compared = table.compare(settings, evaluated, few, samples, draws=100)
+        return compared.rows, compared.text, evaluate.table(evaluated, compared.rows)
+
+    rows, text, whole = said(best.positions_km)
+    assert "1.000 at the median (1.000 to 1.000), 1.000 at p68" in text
+    assert [row.name for row in rows] == [table.REFERENCE]
+    assert rows[0].score.coverage_95 == best.coverage(0.95)
+    assert f"| {table.REFERENCE} | {rows[0].score.p50_m:.1f} | " in whole
+    assert "beside a grid of 37 points to a side one of 13 points moves the estimates by" in text
+    assert "one of 25 points moves the estimates by 0.0" in text
+    rows, text, _ = said(truth + 2.0 * (best.positions_km - truth), samples=12)
+    assert "2.000 at the median (2.000 to 2.000), 2.000 at p68" in text
+    assert "the network's error is 4.000 (4.000 to 4.000)" in text
+    assert [row.name for row in rows] == [f"{table.REFERENCE}, first 12", "network, first 12"]
+    assert rows[1].score.p50_m == pytest.approx(2 * rows[0].score.p50_m)
+
+
+def test_the_geometric_median_has_the_smallest_mean_distance():
+    """Two thirds of the weight on one place, one third far away: the mean lies between, the median on the place."""
+    places = torch.tensor([[[0.0, 0.0], [3.0, 0.0], [0.0, 0.0]]], dtype=torch.float64)
+    shares = torch.full((1, 3), 1 / 3, dtype=torch.float64)
+    found = _geometric_median(torch.tensor([[1.0, 0.0]], dtype=torch.float64), places, shares)
+    assert found[0].tolist() == pytest.approx([0.0, 0.0], abs=1e-3)
 
 
 def test_it_says_what_it_does_not_know():

@@ -58,25 +58,7 @@ class Command(VerbCommand):
         if options["threads"] > 0:
             evaluate.use_threads(options["threads"])
         trained = _trained(options["checkpoint"])
-        seed = None if options["test_part"] else options["seed"]
-        if seed == trained.seed:
-            raise CommandError(f"The network was trained on samples of seed {seed}; give another --seed.")
-        if seed is None:
-            arrays = _test_part(trained)
-        else:
-            arrays = evaluate.fresh_samples(trained.settings, seed=seed, samples=options["samples"])
-        found = evaluate.evaluate(trained.network, trained.settings, arrays, calibration=trained.calibration)
-        remarks = evaluate.remarks(trained, found, seed=seed)
-        pieces = [evaluate.table(found), remarks, evaluate.about_ellipses(found)]
-        if options["kinds"]:
-            pieces.append(evaluate.table_of_kinds(found, arrays))
-        if options["reference"]:
-            pieces.append(_reference(trained, found, arrays, options["reference"]))
-        if options["unseen"]:
-            from heimdall.recipes.localization import unseen
-
-            pieces.append(unseen.table(trained))
-        text = "\n\n".join(pieces)
+        text = "\n\n".join(_unseen(trained, options) if options["unseen"] else _measured(trained, options))
         self.stdout.write(text)
         if options["into"] is not None:
             file, name = Path(options["into"][0]), options["into"][1]
@@ -126,10 +108,18 @@ class Command(VerbCommand):
                 return
             answers = Locator(trained).locate(sent)
             if options["output"] == "table":
-                for answer in answers:
-                    self.say(answer, _sentence(answer))
+                self._say_all(answers, quiet=options["as_json"])
             else:
-                self.stdout.write(_WRITERS[options["output"]](list(answers)))
+                for piece in _WRITERS[options["output"]](answers):
+                    self.stdout.write(piece, ending="")
+
+    def _say_all(self, answers: Iterator[dict[str, Any]], *, quiet: bool) -> None:
+        synced = False
+        for answer in answers:
+            self.say(answer, _sentence(answer))
+            synced = synced or answer["synced"]
+        if synced and not quiet:
+            self.stdout.write("The clocks were corrected by the beacons.")
 
     @contextmanager
     def _network(self, named: str) -> Iterator[Any]:
@@ -177,8 +167,8 @@ def _locate_options(parser: CommandParser) -> None:
     )
 
 
-_WRITERS: dict[str, Callable[[list[dict[str, Any]]], str]] = {
-    "geojson": lambda answers: json.dumps(geographic.geojson(answers)),
+_WRITERS: dict[str, Callable[[Iterator[dict[str, Any]]], Iterator[str]]] = {
+    "geojson": geographic.geojson,
     "kml": geographic.kml,
 }
 
@@ -195,18 +185,26 @@ def _evaluate_options(parser: CommandParser) -> None:
     parser.add_argument(
         "--kinds",
         action="store_true",
-        help="also print what the ellipses hold of each kind of station",
+        help="also print what the ellipses hold of each kind of station, and by number of receivers",
+    )
+    parser.add_argument(
+        "--each",
+        type=whole_from_1,
+        metavar="SAMPLES",
+        default=10_000,
+        help="with --kinds: as many of each number of receivers as can be drawn, at most (10000)",
     )
     parser.add_argument(
         "--unseen",
         action="store_true",
-        help="also print what the network answers for receivers that it was not trained with",
+        help="instead print what the network answers for receivers that it was not trained with",
     )
     parser.add_argument(
         "--reference",
         type=whole_from_1,
         metavar="SAMPLES",
-        help="also compare the first so many samples with the Bayes-optimal reference (0.5 s each)",
+        help="also compare the first so many samples with the Bayes-optimal reference (up to 0.1 s each); with "
+        "--unseen so many of each layout",
     )
     parser.add_argument("--threads", type=whole, default=0, help="threads of torch (0: torch decides)")
     parser.add_argument(
@@ -227,10 +225,45 @@ def _generate_options(parser: CommandParser) -> None:
     config_options.add_to(parser)
 
 
-def _reference(trained: Any, found: Any, arrays: Any, samples: int) -> str:
+def _measured(trained: Any, options: dict[str, Any]) -> list[str]:
+    """The network beside everything else, in paragraphs."""
+    from heimdall.recipes.localization import evaluate
+
+    seed = None if options["test_part"] else options["seed"]
+    if seed == trained.seed:
+        raise CommandError(f"The network was trained on samples of seed {seed}; give another --seed.")
+    if seed is None:
+        arrays = _test_part(trained)
+    else:
+        arrays = evaluate.fresh_samples(trained.settings, seed=seed, samples=options["samples"])
+    found = evaluate.evaluate(trained.network, trained.settings, arrays, calibration=trained.calibration)
+    compared = _compared(trained, found, arrays, options["reference"]) if options["reference"] else None
+    pieces = [evaluate.table(found, compared.rows if compared else ())]
+    pieces.append(evaluate.remarks(trained, found, seed=seed))
+    pieces += [compared.text] if compared else []
+    pieces.append(evaluate.about_ellipses(found))
+    if options["kinds"]:
+        pieces.append(evaluate.table_of_kinds(found, arrays))
+        pieces.append(evaluate.table_of_numbers(trained, _unused_seed(trained, seed), options["each"]))
+    return pieces
+
+
+def _compared(trained: Any, found: Any, arrays: Any, samples: int) -> Any:
     from heimdall.recipes.localization.reference import table
 
-    return table.table(trained, found, arrays, samples)
+    return table.compare(trained.settings, found, arrays, samples)
+
+
+def _unseen(trained: Any, options: dict[str, Any]) -> list[str]:
+    from heimdall.recipes.localization import evaluate, unseen
+
+    rows = list(unseen.rows(trained, options["reference"] or 0))
+    return [unseen.table_of(rows), evaluate.about_training(trained)]
+
+
+def _unused_seed(trained: Any, seed: int | None) -> int:
+    """The ellipses' sizes are of samples that were drawn with the training's own seed."""
+    return next(one for one in (seed, FRESH_SEED, FRESH_SEED + 1) if one not in (None, trained.seed))
 
 
 def _trained(path: Path) -> Any:

@@ -63,6 +63,7 @@ class LocationAnswer:
             CLASSICAL: self._place(CLASSICAL) if best else None,
             "noise_probability": self._probability(CLASSICAL),
             "dilution": self._dilution(best) if best else None,
+            "synced": self._found.synced,
             "receivers": self._receivers(best),
         }
         return answer | self._known(answer["position"]) | {"notes": self._notes}
@@ -157,7 +158,9 @@ class LocationAnswer:
     def _ellipse(self, kind: str | None, share: float) -> ErrorEllipse:
         if kind == NETWORK:
             covariance = self._found.estimates.covariances_km2[self._row]
-            return ellipse(covariance, share, self._found.trained.calibration.radius_squared(share))
+            heard = int(self._counted.sum())
+            reach = self._found.trained.calibration.radius_squared(share, heard)
+            return ellipse(covariance, share, reach)
         return ellipse(self._found.fits.covariances_km2[self._row, 0], share, ellipse_radius_squared(share))
 
     def _others(self, best: str | None) -> list[dict[str, float]]:
@@ -212,8 +215,6 @@ class LocationAnswer:
 
     def _known(self, position: dict[str, float] | None) -> dict[str, Any]:
         """Of a beacon, how far from the truth it would be located."""
-        if self._found.synced:
-            self._notes.append("The clocks were corrected by the beacons.")
         known = self._sent.known
         if known is None or position is None:
             return {}
@@ -234,7 +235,7 @@ def too_few(sent: Transmission, detected: NDArray[np.bool_]) -> dict[str, Any]:
     note = f"Only {heard} of {len(sent.reports)} receivers can be used; a position needs {LEAST_HEARD}."
     return {
         "transmission": sent.name, "status": TOO_FEW, "by": None, "position": None, "ellipses": [], "others": [],
-        NETWORK: None, CLASSICAL: None, "dilution": None, "receivers": names, "notes": [note],
+        NETWORK: None, CLASSICAL: None, "dilution": None, "synced": False, "receivers": names, "notes": [note],
     }  # fmt: skip
 
 

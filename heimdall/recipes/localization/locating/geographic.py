@@ -1,13 +1,23 @@
-"""Answers as GeoJSON (RFC 7946) and as KML, for maps elsewhere."""
+"""Answers as GeoJSON (RFC 7946) and as KML, for maps elsewhere: text that can be sent while it grows."""
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 from xml.sax.saxutils import escape
 
 
-def geojson(answers: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    features = [feature for answer in answers for feature in _features(answer)]
-    return {"type": "FeatureCollection", "features": features}
+def geojson(answers: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Piece by piece, as the answers come; `error` says why they end early."""
+    yield '{"type": "FeatureCollection", "features": ['
+    before, error = "\n", None
+    try:
+        for answer in answers:
+            for feature in _features(answer):
+                yield before + json.dumps(feature)
+                before = ",\n"
+    except InterruptedError as ended:
+        error = str(ended)
+    yield f'\n], "error": {json.dumps(error)}}}\n'
 
 
 def _features(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -41,18 +51,23 @@ def _point(place: dict[str, Any]) -> list[float]:
     return [place["longitude"], place["latitude"]]
 
 
-def kml(answers: Iterable[dict[str, Any]]) -> str:
-    """A folder for each transmission, and one for all receivers."""
-    answers = list(answers)
-    receivers = {one["receiver"]: one for answer in answers for one in answer["receivers"]}
-    folders = [_folder(answer["transmission"], _placemarks(answer)) for answer in answers]
-    folders.append(_folder("Receivers", [_mark(name, "", one) for name, one in receivers.items()]))
-    return (
+def kml(answers: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Piece by piece: a folder for each transmission, one for all receivers, and one that says why they end early."""
+    receivers: dict[str, dict[str, Any]] = {}
+    yield (
         '<?xml version="1.0" encoding="UTF-8"?>\n<kml xmlns="http://www.opengis.net/kml/2.2"><Document>\n'
         "<name>Located transmissions</name>\n"
         '<Style id="ellipse"><LineStyle><width>2</width></LineStyle><PolyStyle><fill>0</fill></PolyStyle></Style>\n'
-        f"{''.join(folders)}</Document></kml>\n"
     )
+    error = ""
+    try:
+        for answer in answers:
+            receivers |= {one["receiver"]: one for one in answer["receivers"]}
+            yield _folder(answer["transmission"], _placemarks(answer))
+    except InterruptedError as ended:
+        error = _folder(str(ended), ())
+    yield _folder("Receivers", [_mark(name, "", one) for name, one in receivers.items()])
+    yield f"{error}</Document></kml>\n"
 
 
 def _folder(name: str, marks: Iterable[str]) -> str:

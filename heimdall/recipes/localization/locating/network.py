@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from heimdall.recipes.localization.baselines import Estimates
-from heimdall.recipes.localization.evaluate import BATCH, Trained
+from heimdall.recipes.localization.evaluate import Trained
 from heimdall.recipes.localization.geometry import Links
 from heimdall.recipes.localization.locating.classical import TimesOfArrival
 from heimdall.recipes.localization.measurement import KM_PER_NS
 from heimdall.recipes.localization.network import VALUES, Reports
+from heimdall.recipes.localization.recipe import BATCH
 
 Floats = NDArray[np.float64]
 

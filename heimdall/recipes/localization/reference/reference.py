@@ -20,7 +20,7 @@ from heimdall.recipes.localization.reference.integration import (
     integrate,
     km,
 )
-from heimdall.recipes.localization.reference.strengths import DRAWS, StrengthTables
+from heimdall.recipes.localization.reference.strengths import DRAWS, SEED, StrengthTables
 from heimdall.recipes.localization.settings import RadioSettings
 
 Floats = NDArray[np.float64]
@@ -29,6 +29,8 @@ GRID = 25
 """Points to a side of the last grid."""
 MODES = 3
 _CHUNK = 16
+_MEDIAN_ROUNDS = 50
+_LEAST_KM = 1e-4
 
 
 class NoReference(ValueError):
@@ -39,6 +41,8 @@ class NoReference(ValueError):
 class ReferenceEstimates:
     positions_km: Floats
     """The posterior's mean: no estimate has a smaller expected squared error."""
+    medians_km: Floats
+    """The posterior's geometric median: no estimate has a smaller expected distance."""
     mass_denser: Floats
     """How much of the posterior is denser than the truth; evenly spread over 0 to 1 where all is right."""
 
@@ -48,13 +52,14 @@ class ReferenceEstimates:
 
 
 class BayesReference:
-    def __init__(self, settings: RadioSettings, *, draws: int = DRAWS) -> None:
+    def __init__(self, settings: RadioSettings, *, draws: int = DRAWS, seed: int = SEED) -> None:
+        """draws, seed: of the tables of strengths."""
         if settings.antennas:
             raise NoReference("The reference does not know antenna gains; it needs antennas = false.")
         self.settings = settings
         generator = Generator(settings, 0)
         self.network = generator.network
-        self.tables = StrengthTables(generator, draws)
+        self.tables = StrengthTables(generator, draws, seed)
         low, high = self.network.box_km
         frame = self.network.frame_km(settings.outside_degrees)
         self.prior = Prior(*(torch.from_numpy(part) for part in (low, high, frame)), settings.outside_share)
@@ -65,28 +70,35 @@ class BayesReference:
         count = len(arrays["detected"])
         chunks = [slice(start, start + _CHUNK) for start in range(0, count, _CHUNK)]
         parts = [self._chunk({name: rows[chunk] for name, rows in arrays.items()}, size) for chunk in chunks]
-        positions, masses = zip(*parts, strict=True)
-        return ReferenceEstimates(np.concatenate(positions), np.concatenate(masses))
+        return ReferenceEstimates(*(np.concatenate(rows) for rows in zip(*parts, strict=True)))
 
-    def _chunk(self, arrays: Mapping[str, NDArray], size: int) -> tuple[Floats, Floats]:
+    def _chunk(self, arrays: Mapping[str, NDArray], size: int) -> tuple[Floats, ...]:
         """Each minimum has a grid of its own; their masses add up."""
-        truth, found = torch.from_numpy(arrays["position_km"]), self._fits(arrays)
+        found = self._fits(arrays)
         away = np.linalg.norm(found.positions_km - arrays["position_km"][:, None], axis=2)
         nearest = np.nanargmin(away, axis=1)
         posteriors, at_truth = [], []
         for mode in range(found.positions_km.shape[1]):
-            # A sample without this minimum gets its first one's grid, and no weight.
-            is_there = np.isfinite(found.costs[:, mode])
-            centres = np.where(is_there[:, None], found.positions_km[:, mode], found.positions_km[:, 0])
-            covariances = np.where(
-                is_there[:, None, None], found.covariances_km2[:, mode], found.covariances_km2[:, 0]
-            )
-            model = self._model(arrays, centres)
-            grid = self._grid(model, centres, covariances)
-            posteriors.append(_without(integrate(model, grid, self.prior, size), ~torch.from_numpy(is_there)))
-            density = density_at(model, grid, self.prior, truth, size)
-            at_truth.append(density.masked_fill(torch.from_numpy(nearest != mode), -torch.inf))
-        return _combined(posteriors, torch.stack(at_truth).amax(dim=0))
+            rows = np.flatnonzero(np.isfinite(found.costs[:, mode]))
+            if len(rows):
+                posterior, density = self._round(arrays, found, mode, rows, size)
+                posteriors.append(posterior)
+                at_truth.append(np.where(nearest == mode, density, -np.inf))
+        return _combined(posteriors, torch.from_numpy(np.stack(at_truth).max(axis=0)))
+
+    def _round(
+        self, arrays: Mapping[str, NDArray], found: Fits, mode: int, rows: NDArray[np.intp], size: int
+    ) -> tuple[Posterior, Floats]:
+        """The part round this minimum of the samples that have it, and its logarithm at the truth."""
+        some = {name: values[rows] for name, values in arrays.items()}
+        centres, covariances = found.positions_km[rows, mode], found.covariances_km2[rows, mode]
+        model = self._model(some, centres)
+        grid = self._grid(model, centres, covariances)
+        posterior = integrate(model, grid, self.prior, size)
+        truth = torch.from_numpy(some["position_km"])
+        density = np.full(len(found.costs), -np.inf)
+        density[rows] = density_at(model, grid, self.prior, truth, size).numpy()
+        return _of_all(posterior, rows, len(found.costs)), density
 
     def _fits(self, arrays: Mapping[str, NDArray]) -> Fits:
         heard = arrays["detected"]
@@ -116,23 +128,43 @@ class BayesReference:
         return Grid(torch.from_numpy(centres_km), axes, weights.sum(dim=1).rsqrt())
 
 
-def _without(posterior: Posterior, absent: Tensor) -> Posterior:
+def _of_all(posterior: Posterior, rows: NDArray[np.intp], count: int) -> Posterior:
+    """The other samples have no such part: it weighs nothing."""
+
+    def spread(values: torch.Tensor, otherwise: float) -> torch.Tensor:
+        found = torch.full((count, *values.shape[1:]), otherwise, dtype=torch.float64)
+        found[torch.from_numpy(rows)] = values
+        return found
+
+    nothing = -torch.inf
     return Posterior(
-        log_mass=posterior.log_mass.masked_fill(absent, -torch.inf),
-        east=posterior.east,
-        north=posterior.north,
-        log_density=posterior.log_density.masked_fill(absent[:, None], -torch.inf),
-        log_cell=posterior.log_cell,
+        log_mass=spread(posterior.log_mass, nothing),
+        east=spread(posterior.east, 0.0),
+        north=spread(posterior.north, 0.0),
+        log_density=spread(posterior.log_density, nothing),
+        log_cell=spread(posterior.log_cell, 0.0),
     )
 
 
-def _combined(posteriors: list[Posterior], log_at_truth: Tensor) -> tuple[Floats, Floats]:
+def _combined(posteriors: list[Posterior], log_at_truth: Tensor) -> tuple[Floats, ...]:
+    """In the order of ReferenceEstimates' fields."""
     total = torch.logsumexp(torch.stack([one.log_mass for one in posteriors]), dim=0)
-    shares = [torch.exp(one.log_density + one.log_cell[:, None] - total[:, None]) for one in posteriors]
-    east = sum((share * one.east).sum(dim=1) for share, one in zip(shares, posteriors, strict=True))
-    north = sum((share * one.north).sum(dim=1) for share, one in zip(shares, posteriors, strict=True))
-    denser = sum(
-        torch.where(one.log_density > log_at_truth[:, None], share, 0.0).sum(dim=1)
-        for share, one in zip(shares, posteriors, strict=True)
+    shares = torch.cat(
+        [torch.exp(one.log_density + one.log_cell[:, None] - total[:, None]) for one in posteriors], dim=1
     )
-    return torch.stack([east, north], dim=1).numpy(), denser.numpy()
+    places = torch.cat([torch.stack([one.east, one.north], dim=2) for one in posteriors], dim=1)
+    densities = torch.cat([one.log_density for one in posteriors], dim=1)
+    mean = (shares[..., None] * places).sum(dim=1)
+    denser = torch.where(densities > log_at_truth[:, None], shares, 0.0).sum(dim=1)
+    found = mean, _geometric_median(mean, places, shares), denser
+    return tuple(one.numpy() for one in found)
+
+
+def _geometric_median(start: Tensor, places: Tensor, shares: Tensor) -> Tensor:
+    """Weiszfeld's iteration: each place counts by its share over its distance."""
+    found = start
+    for _ in range(_MEDIAN_ROUNDS):
+        away = torch.linalg.vector_norm(places - found[:, None], dim=2)
+        weights = shares / away.clamp_min(_LEAST_KM)
+        found = (weights[..., None] * places).sum(dim=1) / weights.sum(dim=1, keepdim=True)
+    return found

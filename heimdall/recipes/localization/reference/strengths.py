@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from heimdall.recipes.localization import propagation
 from heimdall.recipes.localization.generator import OBSTACLE_AT, Generator, between
+from heimdall.recipes.localization.geometry import Links, Network
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +22,8 @@ NODES = (5, 5)
 _DISTANCES = 40
 DRAWS = 4_000
 """For each receiver and distance."""
-_SEED = 1
+SEED = 1
+"""Of these draws; another one shows what they leave uncertain."""
 _LOSS_DB = np.arange(20.0, 300.0, 1.0)
 _LEAST_DENSITY = 1e-12
 
@@ -39,7 +41,7 @@ class LinkWeights:
 
 
 class StrengthTables:
-    def __init__(self, generator: Generator, draws: int = DRAWS) -> None:
+    def __init__(self, generator: Generator, draws: int = DRAWS, seed: int = SEED) -> None:
         self.settings = generator.settings
         self._network = generator.network
         self._noise_dbm = generator.noise_dbm[:, 0]
@@ -47,7 +49,8 @@ class StrengthTables:
         power, self._power_weights = _hermite(NODES[1])
         self._powers_dbm = self.settings.power_dbm + self.settings.power_spread_db * power
         self.log_km = np.linspace(np.log(0.5), np.log(500.0), _DISTANCES)
-        self.tables = np.stack([_densities(generator, node, np.exp(self.log_km), draws) for node in shared])
+        distances = np.exp(self.log_km)
+        self.tables = np.stack([_densities(generator, node, distances, draws, seed) for node in shared])
 
     def weights(self, positions_km: Floats, detected: NDArray[np.bool_], rss_dbm: Floats) -> LinkWeights:
         """positions_km: (samples, 2); the others (samples, receivers). Strengths change little in a kilometre."""
@@ -99,26 +102,32 @@ class StrengthTables:
         return found
 
 
-def _densities(generator: Generator, common: float, distances_km: Floats, draws: int) -> Floats:
+def _densities(generator: Generator, common: float, distances_km: Floats, draws: int, seed: int) -> Floats:
     """Joint densities of class and loss, (2, receivers, distances, losses), for what the obstacles share."""
     network = generator.network
     found = np.zeros((2, network.size, len(distances_km), len(_LOSS_DB)))
-    random = np.random.default_rng(_SEED)
+    edges = np.append(_LOSS_DB - 0.5, _LOSS_DB[-1] + 0.5)
+    random = np.random.default_rng(seed)
     for place, distance in enumerate(distances_km):
+        loss, obstructed = _losses(generator, _EqualLinks(network, distance, draws), common, random)
         for receiver in range(network.size):
-            position = np.broadcast_to(network.positions_km[receiver] + [distance, 0.0], (draws, 2))
-            loss, obstructed = _losses(generator, position, common, random)
             for kind, chosen in ((DIRECT, ~obstructed[receiver]), (LATE, obstructed[receiver])):
-                edges = np.append(_LOSS_DB - 0.5, _LOSS_DB[-1] + 0.5)
                 found[kind, receiver, place] = np.histogram(loss[receiver][chosen], edges)[0] / draws
     return _spread(found, generator.settings.shadowing_db)
 
 
+class _EqualLinks(Links):
+    """Every receiver's transmitter stands as far from it, over the ground."""
+
+    def __init__(self, network: Network, distance_km: float, draws: int) -> None:
+        self.ground_km = np.full((network.size, draws), distance_km)
+        self.range_km = np.sqrt(self.ground_km**2 + network.rises_km[:, None] ** 2)
+
+
 def _losses(
-    generator: Generator, positions_km: Floats, common: float, random: np.random.Generator
+    generator: Generator, links: Links, common: float, random: np.random.Generator
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Loss without shadowing, and obstruction, of every receiver's link; (receivers, draws)."""
-    links = generator.network.links(positions_km)
     shape = links.range_km.shape
     nu = generator.obstruction(
         links, between(OBSTACLE_AT, random.random(shape)), np.array(common), random.standard_normal(shape)
