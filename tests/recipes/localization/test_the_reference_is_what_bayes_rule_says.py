@@ -56,8 +56,31 @@ def test_a_receiver_that_hears_nothing_says_that_it_is_far(reference):
     detected, rss = np.zeros((2, 7), bool), np.zeros((2, 7))
     near, far = reference.network.positions_km.mean(axis=0), np.array([400.0, 0.0])
     weights = reference.tables.weights(np.stack([near, far]), detected, rss)
-    near_total, far_total = np.logaddexp.reduce(weights.node, axis=1)
+    silent = weights.silent.sum(axis=1)[..., 0] + reference.tables.log_node
+    near_total, far_total = np.logaddexp.reduce(silent, axis=1)
     assert far_total > near_total + 3
+
+
+def test_receivers_near_each_other_share_their_shadowing(reference):
+    """Aquila di Giaveno and Coazze, 2.4 km apart: a strength of the one says what the other's will be."""
+    names = [receiver.name for receiver in LATER.receivers]
+    pair = [names.index("Aquila di Giaveno"), names.index("Coazze")]
+    assert sorted(map(sorted, reference.tables.groups))[0] == pair
+    assert len(reference.tables.groups) == 6
+    position, rss = np.array([[0.0, 0.0]]), np.full((1, 7), -95.0)
+    uneven = rss.copy()
+    uneven[0, pair] += [12.0, -12.0]
+
+    def log_evidence(strengths, tables):
+        found = tables.weights(position, np.ones((1, 7), bool), strengths)
+        either = np.logaddexp(found.direct, found.late)[0, pair]
+        together = np.logaddexp.reduce(either.sum(axis=0) + np.log(tables.shadow_weights), axis=1)
+        return np.logaddexp.reduce(together + tables.log_node)
+
+    alone = BayesReference(LATER.model_copy(update={"shadowing_distance_km": 0.01}), draws=DRAWS).tables
+    near = log_evidence(rss, reference.tables) - log_evidence(uneven, reference.tables)
+    assert near > log_evidence(rss, alone) - log_evidence(uneven, alone) + 0.5
+    assert len(alone.groups) == 7
 
 
 def test_without_late_arrivals_it_is_the_classical_estimate():

@@ -18,7 +18,7 @@ TEMPERATURES = (30.0, 15.0, 8.0, 4.0, 2.0, 1.0)
 COARSE = 15
 _FIRST_REACH = 6.0
 """Standard deviations round the minimum, with late arrivals counted as noise."""
-_BLOCK = 4096  # points at a time of one sample: with 25 nodes they stay in a core's own cache
+_BLOCK = 2048  # points at a time of one sample: with 25 nodes they stay in a core's own cache
 _COUNTED = 16.0  # nepers below the densest point; what lies lower carries less than 1e-5 of the whole
 _BESIDE = 1.0  # cells left round what carries weight
 
@@ -33,20 +33,17 @@ class ArrivalModel:
     places_km: Tensor
     """(receivers, 3): east, north, and height over the transmitter."""
     log_direct: Tensor
-    """(samples, receivers, nodes)."""
+    """(samples, receivers, nodes, shadows), as the next two: what the strengths say."""
     log_late: Tensor
+    log_silent: Tensor
     log_node: Tensor
-    """(samples, nodes)."""
+    """(nodes,)"""
+    log_shadow: Tensor
+    """(shadows,)"""
+    groups: list[list[int]]
+    """Receivers that share a part of their shadowing."""
     late_km: float
     """The mean of the exponential delay; 0 where no arrival is late."""
-
-    def __getitem__(self, chosen: slice) -> "ArrivalModel":
-        parts = {name: value for name, value in vars(self).items() if name not in {"places_km", "late_km"}}
-        return ArrivalModel(
-            **{name: value[chosen] for name, value in parts.items()},
-            places_km=self.places_km,
-            late_km=self.late_km,
-        )
 
     def log_density(self, east: Tensor, north: Tensor, sent: Tensor) -> Tensor:
         """Of the arrivals and strengths, where and when it was sent; all (samples, points)."""
@@ -66,33 +63,46 @@ class ArrivalModel:
 
     def _strengths(self) -> Tensor:
         """What strengths say where they say nothing of the times of arrival; (samples,)."""
-        either = torch.logaddexp(self.log_direct, self.log_late)
-        heard = torch.where(self.detected[..., None], either, 0.0).sum(dim=1)
-        return torch.logsumexp(self.log_node + heard, dim=1)
+        heard = self.detected[..., None, None]
+        each = torch.where(heard, torch.logaddexp(self.log_direct, self.log_late), self.log_silent)
+        total = self.log_node
+        for group in self.groups:
+            together = each[:, group].sum(dim=1) + self.log_shadow
+            total = total + torch.logsumexp(together, dim=2)
+        return torch.logsumexp(total, dim=1)
 
     def _over_nodes(self, sample: int, direct: Tensor, late: Tensor) -> Tensor:
         """The sum over nodes of the product over receivers of both classes; (points,), of (points, receivers)."""
-        heard = self.detected[sample].nonzero()[:, 0]
-        direct, late = direct[:, heard], late[:, heard]
-        most = torch.maximum(direct, late)
+        heard = self.detected[sample]
+        most = torch.where(heard, torch.maximum(direct, late), 0.0)
         shares = torch.exp(direct - most), torch.exp(late - most)
-        classes = self.log_direct[sample, heard], self.log_late[sample, heard]
-        largest = torch.maximum(*classes).amax(dim=1, keepdim=True)
-        weights = [torch.exp(part - largest) for part in classes]
-        top = self.log_node[sample].max()
-        nodes = torch.exp(self.log_node[sample] - top)
+        classes = [part[sample] for part in (self.log_direct, self.log_late, self.log_silent)]
+        largest = torch.where(
+            heard, torch.maximum(*classes[:2]).amax(dim=(1, 2)), classes[2].amax(dim=(1, 2))
+        )
+        weights = [torch.exp(part - largest[:, None, None]) for part in classes]
         blocks = zip(*(share.split(_BLOCK) for share in shares), strict=True)
-        total = torch.cat([_products(*block, *weights) @ nodes for block in blocks]).clamp_min(1e-300)
-        return total.log() + (most + largest[:, 0]).sum(dim=1) + top
+        total = torch.cat([self._products(sample, *block, *weights) for block in blocks]).clamp_min(1e-300)
+        return total.log() + most.sum(dim=1) + largest.sum()
 
-
-def _products(direct: Tensor, late: Tensor, of_direct: Tensor, of_late: Tensor) -> Tensor:
-    """Over receivers, of the sums of both classes: (points, receivers) and (receivers, nodes) to (points, nodes)."""
-    product = torch.ones(len(direct), of_direct.shape[1], dtype=torch.float64)
-    for receiver in range(direct.shape[1]):
-        factor = torch.outer(direct[:, receiver], of_direct[receiver])
-        product *= factor.addr_(late[:, receiver], of_late[receiver])
-    return product
+    def _products(
+        self, sample: int, direct: Tensor, late: Tensor, of_direct: Tensor, of_late: Tensor, of_silent: Tensor
+    ) -> Tensor:
+        """(points, receivers) and (receivers, nodes, shadows) to (points,)."""
+        nodes, shadows = self.log_node.exp(), self.log_shadow.exp()
+        total = nodes.expand(len(direct), -1)
+        for group in self.groups:
+            count = len(shadows) if len(group) > 1 else 1  # one receiver alone shares nothing
+            product = torch.ones(len(direct), len(nodes) * count, dtype=torch.float64)
+            for receiver in group:
+                if self.detected[sample, receiver]:
+                    factor = torch.outer(direct[:, receiver], of_direct[receiver, :, :count].flatten())
+                    product *= factor.addr_(late[:, receiver], of_late[receiver, :, :count].flatten())
+                else:
+                    product *= of_silent[receiver, :, :count].flatten()
+            together = product.reshape(len(direct), len(nodes), count)
+            total = total * (together @ shadows if count > 1 else together[..., 0])
+        return total.sum(dim=1)
 
 
 def _log_of_late(left: Tensor, error: Tensor, mean: float) -> Tensor:

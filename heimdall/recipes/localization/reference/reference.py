@@ -118,7 +118,10 @@ class BayesReference:
             places_km=torch.from_numpy(places),
             log_direct=torch.from_numpy(weights.direct),
             log_late=torch.from_numpy(weights.late),
-            log_node=torch.from_numpy(weights.node),
+            log_silent=torch.from_numpy(weights.silent),
+            log_node=torch.from_numpy(self.tables.log_node),
+            log_shadow=torch.from_numpy(np.log(self.tables.shadow_weights)),
+            groups=self.tables.groups,
             late_km=self.late_km,
         )
 

@@ -2,7 +2,8 @@
 
 The joint distribution of the total loss and of whether the link is obstructed depends on the receiver, the distance,
 and on what the obstacles of one transmitter share. It is drawn, not derived, so that it is the generator's whatever
-its settings are. Shadowing is taken to be independent between receivers, which it nearly is beyond its distance.
+its settings are. Receivers that stand near each other share a part of their shadowing: they are groups with a common
+factor. What others share, less than SHARED_FROM of it, is left out.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ Floats = NDArray[np.float64]
 DIRECT, LATE = 0, 1
 NODES = (5, 5)
 """Of the Gauss-Hermite rules over what the obstacles share and over the transmit power."""
+SHADOWS = 5
+"""And over what a group of receivers shares of its shadowing."""
+SHARED_FROM = 0.3
 _DISTANCES = 40
 DRAWS = 4_000
 """For each receiver and distance."""
@@ -30,14 +34,14 @@ _LEAST_DENSITY = 1e-12
 
 @dataclass(frozen=True)
 class LinkWeights:
-    """For samples whose transmitter is taken to be somewhere; logarithms."""
+    """For samples whose transmitter is taken to be somewhere; logarithms, (samples, receivers, nodes, shadows)."""
 
     direct: Floats
-    """(samples, receivers, nodes): of the strength, the link being free."""
+    """Of the strength, the link being free."""
     late: Floats
-    """(samples, receivers, nodes): of the strength, the link being obstructed."""
-    node: Floats
-    """(samples, nodes): of the node itself, and of the receivers that heard nothing."""
+    """Of the strength, the link being obstructed."""
+    silent: Floats
+    """Of hearing nothing."""
 
 
 class StrengthTables:
@@ -46,44 +50,48 @@ class StrengthTables:
         self._network = generator.network
         self._noise_dbm = generator.noise_dbm[:, 0]
         shared, self.shared_weights = _hermite(NODES[0])
-        power, self._power_weights = _hermite(NODES[1])
+        power, power_weights = _hermite(NODES[1])
         self._powers_dbm = self.settings.power_dbm + self.settings.power_spread_db * power
+        self.log_node = np.log(np.outer(self.shared_weights, power_weights)).reshape(-1)
+        self.groups, shares = _shadowed_together(self._network, self.settings.shadowing_distance_km)
+        shadow, self.shadow_weights = _hermite(SHADOWS)
+        self._shift_db = self.settings.shadowing_db * np.sqrt(shares)[:, None] * shadow
         self.log_km = np.linspace(np.log(0.5), np.log(500.0), _DISTANCES)
-        distances = np.exp(self.log_km)
-        self.tables = np.stack([_densities(generator, node, distances, draws, seed) for node in shared])
+        distances, own = np.exp(self.log_km), self.settings.shadowing_db * np.sqrt(1.0 - shares)
+        self.tables = np.stack([_densities(generator, node, distances, own, draws, seed) for node in shared])
 
     def weights(self, positions_km: Floats, detected: NDArray[np.bool_], rss_dbm: Floats) -> LinkWeights:
         """positions_km: (samples, 2); the others (samples, receivers). Strengths change little in a kilometre."""
         distances = self._network.links(positions_km).range_km.T
-        joint = [self._at(shared, distances, rss_dbm) for shared in range(NODES[0])]
-        heard = np.stack(joint, axis=-2)  # (classes, samples, receivers, shared, power)
-        heard = np.log(heard.reshape(*heard.shape[:-2], -1) + _LEAST_DENSITY)
-        silent = np.stack([self._silent(shared, distances) for shared in range(NODES[0])], axis=-2)
-        silent = np.log(silent.reshape(*silent.shape[:-2], -1) + _LEAST_DENSITY)
-        before = np.log(np.outer(self.shared_weights, self._power_weights)).reshape(-1)
-        node = before + np.sum(np.where(detected[..., None], 0.0, silent), axis=1)
-        return LinkWeights(heard[DIRECT], heard[LATE], node)
+        joint = np.stack([self._at(shared, distances, rss_dbm) for shared in range(NODES[0])], axis=-3)
+        joint = np.log(joint.reshape(*joint.shape[:-3], -1, SHADOWS) + _LEAST_DENSITY)
+        silent = np.stack([self._silent(shared, distances) for shared in range(NODES[0])], axis=-3)
+        silent = np.log(silent.reshape(*silent.shape[:-3], -1, SHADOWS) + _LEAST_DENSITY)
+        return LinkWeights(joint[DIRECT], joint[LATE], silent)
 
     def _at(self, shared: int, distances: Floats, rss_dbm: Floats) -> Floats:
-        """Densities of both classes at the loss that each power would mean; (2, samples, receivers, powers)."""
-        loss = self._powers_dbm - rss_dbm[..., None]
+        """Densities of both classes at the loss that each power and shadow would mean: (2, samples, receivers,
+        powers, shadows)."""
+        loss = (self._powers_dbm - rss_dbm[..., None])[..., None] - self._shift_db[:, None]
         place = np.clip((loss - _LOSS_DB[0]) / (_LOSS_DB[1] - _LOSS_DB[0]), 0.0, len(_LOSS_DB) - 1.001)
+        place = place.reshape(*place.shape[:2], -1)
         low = place.astype(np.intp)
         share = place - low
         rows = self._rows(shared, distances)  # (2, samples, receivers, losses)
         first = np.take_along_axis(rows, low[None].repeat(2, axis=0), axis=3)
         second = np.take_along_axis(rows, low[None].repeat(2, axis=0) + 1, axis=3)
-        found: Floats = (1.0 - share) * first + share * second
+        found: Floats = ((1.0 - share) * first + share * second).reshape(2, *loss.shape)
         return found
 
     def _silent(self, shared: int, distances: Floats) -> Floats:
-        """The probability that a receiver hears nothing; (samples, receivers, powers)."""
+        """The probability that a receiver hears nothing; (samples, receivers, powers, shadows)."""
         least = self._noise_dbm + self.settings.detection_snr_db
         rows = self._rows(shared, distances).sum(axis=0)
         below = np.concatenate([np.zeros((*rows.shape[:2], 1)), np.cumsum(rows, axis=2)], axis=2)
-        most_loss = self._powers_dbm[None, None, :] - least[None, :, None]
+        most_loss = (self._powers_dbm - least[:, None])[..., None] - self._shift_db[:, None]
         place = np.clip(np.round(most_loss - _LOSS_DB[0]), 0, len(_LOSS_DB)).astype(np.intp)
-        heard = np.take_along_axis(below, np.broadcast_to(place, (*rows.shape[:2], place.shape[2])), axis=2)
+        flat = np.broadcast_to(place.reshape(1, len(least), -1), (*rows.shape[:2], place[0].size))
+        heard = np.take_along_axis(below, flat, axis=2).reshape(*rows.shape[:2], *place.shape[1:])
         found: Floats = np.clip(1.0 - heard, 0.0, 1.0)
         return found
 
@@ -102,7 +110,25 @@ class StrengthTables:
         return found
 
 
-def _densities(generator: Generator, common: float, distances_km: Floats, draws: int, seed: int) -> Floats:
+def _shadowed_together(network: Network, distance_km: float) -> tuple[list[list[int]], Floats]:
+    """Groups of receivers, each receiver in one, and the share of its shadowing's variance that its group shares."""
+    apart = np.linalg.norm(network.positions_km[:, None] - network.positions_km[None], axis=-1)
+    correlation = np.exp(-apart / distance_km)
+    groups: list[list[int]] = []
+    for receiver in range(network.size):
+        near = [one for one in groups if correlation[receiver, one].max() >= SHARED_FROM]
+        together = sorted([receiver, *(other for one in near for other in one)])
+        groups = [*(one for one in groups if one not in near), together]
+    shares = np.zeros(network.size)
+    for one in groups:
+        among = correlation[np.ix_(one, one)][~np.eye(len(one), dtype=bool)]
+        shares[one] = among.mean() if len(one) > 1 else 0.0
+    return groups, shares
+
+
+def _densities(
+    generator: Generator, common: float, distances_km: Floats, own_db: Floats, draws: int, seed: int
+) -> Floats:
     """Joint densities of class and loss, (2, receivers, distances, losses), for what the obstacles share."""
     network = generator.network
     found = np.zeros((2, network.size, len(distances_km), len(_LOSS_DB)))
@@ -113,7 +139,7 @@ def _densities(generator: Generator, common: float, distances_km: Floats, draws:
         for receiver in range(network.size):
             for kind, chosen in ((DIRECT, ~obstructed[receiver]), (LATE, obstructed[receiver])):
                 found[kind, receiver, place] = np.histogram(loss[receiver][chosen], edges)[0] / draws
-    return _spread(found, generator.settings.shadowing_db)
+    return np.stack([_spread(found[:, place], own) for place, own in enumerate(own_db)], axis=1)
 
 
 class _EqualLinks(Links):
