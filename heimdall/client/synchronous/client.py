@@ -162,7 +162,8 @@ class Client:
         with tempfile.TemporaryDirectory(prefix="heimdall-") as place:
             packed = code_archive.pack(Path(folder), Path(place) / "code.tar.gz")
             query = {"commit": packed.commit, "is_dirty": str(packed.is_dirty).lower()}
-            return self.server.upload("/v1/training/code", packed.path, query=query)
+            content, media_type = packed.path.read_bytes(), "application/octet-stream"
+            return self.server.upload("/v1/training/code", content, query=query, media_type=media_type)
 
     def job(self, number: int) -> RemoteJob:
         return RemoteJob(self.server, self.server.get(f"/v1/training/jobs/{int(number)}"))

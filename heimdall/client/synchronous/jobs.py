@@ -186,11 +186,11 @@ class RemoteJob(NotebookCard):
 
     def locate(self, reports: str | Path | list[dict[str, Any]]) -> dict[str, Any]:
         """Where transmitters are, by a completed localization: of reports as objects, as CSV, or a file of CSV."""
+        where = self._path("/locate")
         if isinstance(reports, list):
-            body: dict[str, Any] = {"reports": reports}
-        else:
-            body = {"csv": reports.read_text("utf-8-sig") if isinstance(reports, Path) else reports}
-        return self._server.ask("POST", self._path("/locate"), body=body)
+            return self._server.ask("POST", where, body={"reports": reports})
+        content = reports.read_bytes() if isinstance(reports, Path) else reports.encode()
+        return self._server.upload(where, content, media_type="text/csv")
 
     # What is known of it.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -75,15 +74,16 @@ class ServerConnection:
         request = self._http.build_request(method, self.url(path), params=query, json=body, headers=headers)
         return self._answer_to(request, repeats=answers.may_repeat(method, key))
 
-    def upload(self, path: str, file: Path, *, query: Mapping[str, Any]) -> Any:
+    def upload(
+        self, path: str, content: bytes, *, query: Mapping[str, Any] | None = None, media_type: str
+    ) -> Any:
         """Bring a file as the body; the same bytes twice make the same thing, so it may be sent again."""
-        content = file.read_bytes()
         request = self._http.build_request(
             "POST",
             self.url(path),
             params=query,
             content=content,
-            headers={"Content-Type": "application/octet-stream"},
+            headers={"Content-Type": media_type},
             timeout=300.0,
         )
         return self._answer_to(request, repeats=True)

@@ -44,9 +44,12 @@ def _config(transmissions: list[reports.Transmission], trained: evaluate.Trained
 
 
 def about(trained: evaluate.Trained) -> dict[str, Any]:
-    """Which network answers, and for which receivers it is."""
+    """Which network answers, and for which receivers it is: for none in particular where networks were drawn."""
+    settings = trained.settings
+    receivers = [] if settings.is_random else [one.model_dump(mode="json") for one in settings.receivers]
     return {
-        "receivers": [receiver.model_dump(mode="json") for receiver in trained.settings.receivers],
+        "networks": settings.networks,
+        "receivers": receivers,
         "frequency_mhz": trained.settings.frequency_mhz,
         "late_arrivals": trained.settings.late_arrivals,
         "epoch": trained.about.get("epoch"),
