@@ -10,6 +10,7 @@ KILLS ?= 8
 SEED ?= 0
 COUNT ?= 20
 MEGABYTES ?= 300
+LINES ?= 100000
 JOBS ?= 100000
 METRICS ?= 5000000
 DATABASE ?= sqlite
@@ -17,7 +18,7 @@ PROGRAMS ?=
 OLDEST ?= python3.10
 
 .DEFAULT_GOAL := help
-.PHONY: examples help run test lint lint-web format format-web prove exact oldest chaos weigh tamper certify load search schemathesis axe screenshots diagram client settings migrations constraints bench clean
+.PHONY: examples help run test locate lint lint-web format format-web prove exact oldest chaos weigh tamper certify load search schemathesis axe screenshots diagram client settings migrations constraints bench clean
 
 help:  ## Say what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -71,6 +72,9 @@ search: $(VENV)/.dev  ## Search millions of states of a job's life for one that 
 
 weigh: $(VENV)/.dev  ## Send a file of MEGABYTES through an S3 server and print the memory it took (MEGABYTES=300)
 	$(BIN)/python -m tests.storage.weigh --megabytes $(MEGABYTES)
+
+locate: $(VENV)/.dev  ## Read and locate a file of LINES reports, and say how long it took (LINES=100000)
+	$(BIN)/python -m tests.recipes.many_reports --lines $(LINES)
 
 schemathesis: $(VENV)/.dev  ## Fuzz the API against its schema with 50 examples an operation
 	HEIMDALL_FUZZ_EXAMPLES=50 $(PYTEST) tests/api -k schema -q
