@@ -70,7 +70,7 @@ function draw() {
   });
 }
 
-// Receivers may stand near each other: a name goes to the first side where it covers no other, or waits to be pointed at.
+// Receivers may stand near each other: a name goes to a side where it covers no other, or waits to be pointed at.
 function placeLabels() {
   const taken = labelled.map(marker => around(map.latLngToLayerPoint(marker.getLatLng()), 5));
   labelled.forEach((marker, index) => {

@@ -151,8 +151,9 @@ def _answered(request: HttpRequest, seen: TrainingJob, context: dict[str, Any]) 
     if wanted in FILES:
         return _file(request, seen, wanted, located)
     try:
-        shown = list(islice(located, SHOWN))
-        num_answers = len(shown) + sum(1 for _ in located)
+        following = iter(located)
+        shown = list(islice(following, SHOWN))
+        num_answers = len(shown) + sum(1 for _ in following)
     except InterruptedError as error:
         raise BadCheckpoint(str(error)) from error
     finally:

@@ -77,9 +77,12 @@ def test_receivers_near_each_other_share_their_shadowing(reference):
         together = np.logaddexp.reduce(either.sum(axis=0) + np.log(tables.shadow_weights), axis=1)
         return np.logaddexp.reduce(together + tables.log_node)
 
-    alone = BayesReference(LATER.model_copy(update={"shadowing_distance_km": 0.01}), draws=DRAWS).tables
-    near = log_evidence(rss, reference.tables) - log_evidence(uneven, reference.tables)
-    assert near > log_evidence(rss, alone) - log_evidence(uneven, alone) + 0.5
+    bare = {"fading": False, "path_loss": "free_space", "obstacle_mean_m": -1000.0, "obstacle_spread_m": 0.0}
+    shared = StrengthTables(Generator(LATER.model_copy(update=bare), 0), DRAWS)
+    far = LATER.model_copy(update=bare | {"shadowing_distance_km": 0.01})
+    alone = StrengthTables(Generator(far, 0), DRAWS)
+    apart = log_evidence(rss, alone) - log_evidence(uneven, alone)
+    assert log_evidence(rss, shared) - log_evidence(uneven, shared) > apart + 5
     assert len(alone.groups) == 7
 
 

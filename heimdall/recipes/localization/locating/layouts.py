@@ -18,8 +18,6 @@ SAME_KM = 0.1
 LEAST_ELSEWHERE = 7
 """Receivers that must have heard it, where some were not trained with; with fewer its worst answers were worse than
 the classical ones."""
-LEAST_OF_DRAWN = 5
-"""The same of a network that was trained with networks drawn at random."""
 WIDEST_KM = 400.0
 """Between the farthest two of such receivers; wider networks were not measured."""
 
@@ -53,8 +51,7 @@ OF_FIXED = (
     MeasuredLayouts(15, 170, (28.5, 244.2), (37.0, 370.8)),
 )
 """Of a network that was trained with one network of receivers; as docs/localization.md has them."""
-OF_DRAWN = OF_FIXED
-"""Of one that was trained with networks drawn at random."""
+UNMEASURED = "How good such a network is elsewhere was not measured; the classical answer stands beside it."
 
 
 @dataclass(frozen=True)
@@ -73,15 +70,14 @@ class LayoutMatch:
     """Of a training whose networks were drawn at random: none of them stands anywhere."""
 
     def believed(self, num_heard: int) -> bool:
-        least = LEAST_ELSEWHERE if self.drawn is None else LEAST_OF_DRAWN
-        return not self.moved or (num_heard >= least and self.widest_km <= WIDEST_KM)
+        return not self.moved or (num_heard >= LEAST_ELSEWHERE and self.widest_km <= WIDEST_KM)
 
     def sentence(self, num_heard: int) -> str:
         """Empty for the receivers of the training."""
         if not self.moved:
             return ""
-        measured = OF_FIXED if self.drawn is None else OF_DRAWN
-        found = f"{self._how_far()} {_nearest(measured, num_heard, self.widest_km)}"
+        measured = UNMEASURED if self.drawn is not None else _nearest(num_heard, self.widest_km)
+        found = f"{self._how_far()} {measured}"
         return found if self.believed(num_heard) else f"{found} So the classical answer comes first."
 
     def _how_far(self) -> str:
@@ -101,10 +97,10 @@ def _length(metres: float) -> str:
     return f"{metres:.0f} m" if metres < 10_000 else f"{metres / 1000:.0f} km"
 
 
-def _nearest(measured: tuple[MeasuredLayouts, ...], num_heard: int, widest_km: float) -> MeasuredLayouts:
+def _nearest(num_heard: int, widest_km: float) -> MeasuredLayouts:
     """By the number of receivers first, then by how wide they stand."""
     return min(
-        measured,
+        OF_FIXED,
         key=lambda one: (abs(one.receivers - num_heard), abs(np.log(one.wide_km / max(widest_km, 1.0)))),
     )
 
