@@ -55,7 +55,10 @@ function draw() {
     if (receivers.size > 15) continue;
     labelled.push(marker);
     marker.on("mouseover mouseout", event =>
-      marker.getTooltip().getElement().classList.toggle("pointed", event.type === "mouseover"),
+      marker
+        .getTooltip()
+        .getElement()
+        .classList.toggle("pointed", event.type === "mouseover"),
     );
   }
   answers.forEach(answer => show(answer, seen));
