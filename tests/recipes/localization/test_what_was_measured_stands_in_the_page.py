@@ -32,7 +32,7 @@ def test_answers_tell_the_errors_of_the_table():
     assert tuple(found) == layouts.OF_FIXED
 
 
-@pytest.mark.parametrize("name", ["late"])
+@pytest.mark.parametrize("name", ["default", "late"])
 def test_the_network_is_as_near_to_the_reference_as_the_page_promises(name):
     ratios = re.search(r"([\d.]+) at the median .*?([\d.]+) at p95", block(name))
     assert ratios is not None
@@ -42,7 +42,7 @@ def test_the_network_is_as_near_to_the_reference_as_the_page_promises(name):
     assert "The integration's error" in block(name)
 
 
-@pytest.mark.parametrize("name", ["late"])
+@pytest.mark.parametrize("name", ["default", "late"])
 def test_ellipses_hold_what_they_say_by_size_and_by_number_of_receivers(name):
     rows = [cells(row) for row in block(name).splitlines() if row.startswith("| ")]
     by_size = [row[2:4] for row in rows if row[0] == "all" or row[0].endswith(("quarter", "ellipses"))]
