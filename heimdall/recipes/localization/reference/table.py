@@ -26,7 +26,7 @@ _PERCENTILES = (50, 68, 95)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ReferenceComparison:
     """Of the network with the reference, over the first samples of an evaluation."""
 
     rows: tuple[EvaluationRow, ...]
@@ -36,7 +36,7 @@ class Comparison:
 
 def compare(
     settings: RadioSettings, evaluated: Evaluated, arrays: Arrays, samples: int, *, draws: int = DRAWS
-) -> Comparison:
+) -> ReferenceComparison:
     """draws: of the reference's tables of strengths."""
     first = {name: values[:samples] for name, values in arrays.items()}
     reference = BayesReference(settings, draws=draws)
@@ -52,7 +52,7 @@ def compare(
         _own_measures(network, found, first["position_km"]),
         _convergence(reference, found, first, draws),
     ]
-    return Comparison(tuple(rows), "\n\n".join(paragraphs))
+    return ReferenceComparison(tuple(rows), "\n\n".join(paragraphs))
 
 
 def _first_rows(evaluated: Evaluated, count: int) -> EvaluationRow:
