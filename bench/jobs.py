@@ -7,9 +7,12 @@ However many there are, "elevation" stands in the names of a hundred and "azimut
 from __future__ import annotations
 
 import json
+import re
 
 from django.contrib.auth.models import Group, User
 from django.db import connection
+from django.db.models import JSONField
+from django.db.models.fields import NOT_PROVIDED
 
 from tests.support.tokens import token_of
 from training.models import Checkpoint, TrainingJob
@@ -37,7 +40,7 @@ INSERT INTO training_trainingjob (
     queued_at, current_epoch, total_epochs, current_step, total_steps, phase, train_loss, val_loss, learning_rate,
     metrics, best_epoch, best_val_loss, error_code, error_message, environment, approximate, generation, checkpoint,
     checkpoints_stored, crashes_at_step, crashes_since_checkpoint, event_seq, created_at, started_at, completed_at,
-    updated_at, origin, tags, pool, fewest_devices, most_devices, num_hosts, is_gang, ranks, rank_devices)
+    updated_at, origin, tags, pool%(more)s)
 SELECT i, 'beam ' || ((i * 7919) %% 100003) || CASE WHEN i %% %(hundredth)s = 5 THEN ' elevation'
         WHEN i = 450 THEN ' azimuth' ELSE '' END,
     CASE WHEN i %% 10 = 0 THEN 'A run with the new antenna, ' || i || '.' ELSE '' END,
@@ -52,8 +55,8 @@ SELECT i, 'beam ' || ((i * 7919) %% 100003) || CASE WHEN i %% %(hundredth)s = 5 
     '', '', 1, %(start)s, 30, 30, 28230, 28230, '', 0.5, 0.6, 0.0003, %(metrics)s, 28,
     ((i * 104729) %% 1000003) / 1e6, '', '', %(environment)s, '[]', 0, '', 0, 0, 0, 4,
     datetime('2020-01-01', '+' || i || ' seconds'),
-    %(start)s, %(start)s, datetime('2020-01-01', '+' || ((i * 7919) %% 1000003) || ' seconds'),
-    NULL, '[]', '', 1, 1, 1, 0, 1, '[]'
+    %(start)s, %(start)s, datetime('2020-01-01', '+' || ((i * 7919) %% 1000003) || ' seconds'), NULL, '[]',
+    ''%(defaults)s
 FROM n
 """
 
@@ -86,14 +89,29 @@ def make(jobs: int) -> None:
         "metrics": json.dumps({"val_rmse": 0.25, "val_accuracy": 0.75}),
         "start": "2026-01-01 00:00:00",
     }
+    names, defaults = _other_columns()
+    fill = _FILL.replace("%(more)s", names).replace("%(defaults)s", defaults)
     with connection.cursor() as cursor:
         for name in ("insert", "update", "delete"):  # reading all at once is quicker than following each row
             cursor.execute(f"DROP TRIGGER IF EXISTS training_jobtext_{name}")
-        cursor.execute(_FILL, values)
+        cursor.execute(fill, values)
         for statement in _COLUMNS:
             cursor.execute(statement)
     _give_checkpoints(jobs)
     full_text.prepare()
+
+
+def _other_columns() -> tuple[str, str]:
+    """What the statement does not name and has to have a value, with its default: a column more breaks nothing."""
+    named = set(re.findall(r"\w+", _FILL.partition("SELECT i,")[0]))
+    names, defaults = "", ""
+    for field in TrainingJob._meta.concrete_fields:
+        if field.column in named or field.null or field.db_default is not NOT_PROVIDED:
+            continue
+        value = json.dumps(field.get_default()) if isinstance(field, JSONField) else field.get_default()
+        names += f", {field.column}"
+        defaults += f", {value!r}" if isinstance(value, str) else f", {int(value)}"
+    return names, defaults
 
 
 def _give_checkpoints(jobs: int) -> None:

@@ -46,6 +46,7 @@ BELOW_THE_DOORS = {
     "training.services",
     "training.queries",
     "training.placement",
+    "training.sweeps",
 }
 
 # folder or module -> what of ours it may import beside itself. The longest name that fits has the say.
@@ -90,7 +91,7 @@ MAY_IMPORT = {
     "training.lifecycle": set(),
     "training.fields": {"heimdall.errors"},
     "training.statements": set(),
-    "training.host": set(),
+    "training.host": {"training.hardware"},
     "training.hardware": set(),
     "training.models": {*LAW, "training.fields"},
     "training.policy": {*ROWS, "heimdall.errors"},
@@ -98,17 +99,22 @@ MAY_IMPORT = {
     "training.store": {*ROWS, *CONFIGS, *PLAIN, "heimdall.codec"},
     "training.queue": {*ROWS, *PLAIN, "training.host"},
     "training.placement": {*ROWS, "heimdall.attached.program"},
-    "training.queries": {*ROWS, *PLAIN, "training.placement"},
-    "training.services": {*ROWS, *OUTSIDE, *CONFIGS, *PLAIN, "training.placement"},
-    "training.scheduling": {*ROWS, "training.placement", "training.services"},
     # An idle slot trains stretches again; what leads a trainer through one knows no torch.
     "training.runner": {
         *BELOW_THE_DOORS, "heimdall.trainer", "heimdall.check.rehearsal", "heimdall.check.replaying",
     },
+    # What a sweep searches and who goes on: pure functions, and a process that asks Optuna.
+    "training.sweeps": {"heimdall.errors", "training.errors"},
+    "training.queries": {*ROWS, *PLAIN, "training.placement", "training.sweeps"},
+    "training.services": {*ROWS, *OUTSIDE, *CONFIGS, *PLAIN, "training.placement", "training.sweeps"},
+    "training.scheduling": {
+        *ROWS, "heimdall.errors", "heimdall.failpoints", "training.placement", "training.queries",
+        "training.services", "training.sweeps",
+    },
     "training.worker": {*BELOW_THE_DOORS, "heimdall.trainer", "training.runner", "training.scheduling"},
     "training.live": {*BELOW_THE_DOORS},
     # The doors: none imports another. What they share lies below them.
-    "training.templatetags": BELOW_THE_DOORS,
+    "training.templatetags": {*BELOW_THE_DOORS, "training.presentation"},
     "training.presentation": BELOW_THE_DOORS,
     "training.views": {*BELOW_THE_DOORS, "training.templatetags", "training.presentation"},
     # Answers as files for maps, of which the recipe alone knows what is in them; plain text, no torch.

@@ -25,6 +25,12 @@ class StaleAttempt(HeimdallError):
     code = "stale_attempt"
 
 
+class SuggestionFailed(HeimdallError):
+    """What a sweep is to try next could not be found out. It is asked again later."""
+
+    code = "suggestion_failed"
+
+
 class AddressRefused(HeimdallError):
     """A webhook may not call this address, or it is no address."""
 

@@ -106,6 +106,7 @@ def _gpu(slot: int) -> dict[str, Any]:
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     return {
         "index": _number(slot),
+        "known_by": known_by,
         "name": pynvml.nvmlDeviceGetName(handle),
         "memory_total": int(memory.total),
         "memory_free": int(memory.free),

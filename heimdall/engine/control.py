@@ -46,6 +46,11 @@ class StopRequests:
             self.is_any = bool(self._stop)
             self._changed.notify_all()
 
+    def stop_here(self) -> None:
+        """As if the supervisor had asked for it, which may withdraw it like any other."""
+        with self._changed:
+            self._stop, self.is_any = STEP, True
+
     def wait_for_answer(self) -> bool:
         """Wait, stopped, until the request is withdrawn (True) or the process may go (False)."""
         with self._changed:

@@ -337,6 +337,8 @@ UNFOLD = {
         },
     },
     "DASHBOARD_CALLBACK": "training.admin.dashboard.show",
+    "SIDEBAR": {"show_all_applications": False, "navigation": "training.admin.sidebar.navigation"},
+    "SCRIPTS": ["training.admin.dashboard.times"],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": True,
 }

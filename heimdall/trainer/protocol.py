@@ -4,7 +4,6 @@ Control (down) and messages (up) carry one JSON object a line. `kind` names the 
 and the infinities travel as the strings "nan", "inf" and "-inf". The first line down is the TrainerSpec, the first
 line up is Hello: both carry the version, and an end that finds another one refuses with a sentence. Lines are made
 and read here alone; docs/protocol.md is the table of these classes.
-
 Change VERSION with every change that an older end would misunderstand: a new message, a field more or less.
 """
 
@@ -102,6 +101,8 @@ class TrainerSpec(ToTrainer, kind="spec"):
     """Stop after this step as if it had been asked for."""
     until_epoch: int = 0
     """And not before so many epochs are closed."""
+    rest_after_epoch: int | None = None
+    """Stop after this epoch, say `stopped` and wait: told to go on, train to the end."""
     leave_out: list[str] = field(default_factory=list)
     """What a restore leaves out on purpose, so that a check sees that it would notice."""
     hash_seconds: float = 0.0

@@ -18,6 +18,9 @@ function show() {
   for (const option of which.options)
     option.hidden = option.value === "page" || (option.value === "matching" && selected.length < all.length);
   which.hidden = selected.length < all.length;
+  // Only what at least one of them can do; of those that are not on this page nobody knows it here.
+  const possible = new Set(selected.flatMap(box => box.closest("tr").dataset.verbs.split(" ")));
+  for (const button of $$('[name="verb"]', bulk)) button.hidden = !everything && !possible.has(button.value);
   $("#num-selected").textContent = everything ? "" : `${selected.length} selected`;
   const head = $("#tick-all");
   head.checked = selected.length === all.length;

@@ -1,26 +1,29 @@
 // The curves of the job's page: fetched for the range that is shown, and going on by themselves while the job trains.
-import { Plot, stepAt } from "./lines.js";
+import { lead, place, stepAt } from "./linedata.js";
+import { PanelGrid } from "./panels.js";
 import { Tools } from "./curvetools.js";
 
 const LONGEST = 3; // times the points that were asked for: then a thinner curve is fetched
 const AGAIN = 3000;
+const AT_ONCE = 8; // metrics that one answer has
 
 export class Curve {
-  constructor(root, legend, form) {
-    Object.assign(this, { root, form, lines: [], waiting: [], range: null, metric: "" });
-    this.plot = new Plot(root, legend, (from, to) => this.zoom(from, to));
-    this.tools = new Tools(form, () => this.show());
-    form.elements.metric.addEventListener("change", () => {
-      this.metric = form.elements.metric.value;
-      this.load();
-    });
+  constructor(root, form, adder) {
+    Object.assign(this, { root, form, lines: new Map(), waiting: [], range: null });
+    this.grid = new PanelGrid(
+      root,
+      adder,
+      (from, to) => this.zoom(from, to),
+      () => this.load(),
+    );
+    this.tools = new Tools(form, () => this.changed());
     for (const name of ["from", "to"]) form.elements[name].addEventListener("change", () => this.typed());
     form.elements.whole.addEventListener("click", () => this.zoom(null, null));
     this.load();
   }
 
   get points() {
-    return Math.min(Math.max(Math.round(this.root.clientWidth / 1.5), 100), 1500);
+    return Math.min(Math.max(Math.round(this.root.clientWidth / 2), 100), 1500);
   }
 
   load(delay = 0) {
@@ -29,23 +32,13 @@ export class Curve {
       this.timer = setTimeout(() => this.load(), delay);
       return;
     }
-    const mine = (this.loading = (this.loading || 0) + 1),
-      asked = new URLSearchParams({ points: this.points });
-    if (this.metric) asked.set("metric", this.metric);
-    if (this.range) {
-      asked.set("from", this.range[0]);
-      asked.set("to", this.range[1]);
-    }
+    const mine = (this.loading = (this.loading || 0) + 1);
     this.waiting = [];
-    fetch(`${this.root.dataset.url}?${asked}`)
-      .then(answer => {
-        if (!answer.ok) throw answer;
-        return answer.json();
-      })
-      .then(data => {
+    this.fetched()
+      .then(answers => {
         if (mine !== this.loading) return;
         this.loading = 0;
-        this.take(data);
+        this.take(answers);
         for (const [steps, epochs] of this.waiting) this.append(steps, epochs);
         this.show();
       })
@@ -57,53 +50,124 @@ export class Curve {
       });
   }
 
-  take(data) {
-    const shared = { perEpoch: data.steps_per_epoch };
-    this.lines = data.series.map((series, index) => ({
-      ...series,
-      ...shared,
-      label: series.metric,
-      dots: series.per === "epoch",
-      color: series.per === "epoch" ? "warn" : "accent",
-      begun: series.times[0],
-      marks: index ? [] : data.marks,
-      checkpoints: index ? [] : data.checkpoints,
-    }));
+  // A few metrics an answer, all answers side by side. The first one alone says what there is to choose from.
+  async fetched() {
+    if (!this.grid.metrics.length) this.grid.offer((await this.ask([])).metrics);
+    const wanted = this.grid.wanted,
+      parts = [];
+    for (let begin = 0; begin < Math.max(wanted.length, 1); begin += AT_ONCE)
+      parts.push(this.ask(wanted.slice(begin, begin + AT_ONCE)));
+    return Promise.all(parts);
+  }
+
+  async ask(metrics) {
+    const asked = new URLSearchParams({ points: this.points });
+    if (metrics.length) asked.set("metric", metrics.join(","));
+    if (this.range) {
+      const before = lead({ span: this.span }, this.tools.options.smoothing);
+      asked.set("from", Math.max(this.range[0] - before, 1));
+      asked.set("to", this.range[1]);
+    }
+    const answer = await fetch(`${this.root.dataset.url}?${asked}`);
+    if (!answer.ok) throw answer;
+    return answer.json();
+  }
+
+  take(answers) {
+    const [data] = answers;
     this.data = data;
-    this.offer(data.metrics);
+    this.span = data.last_step - data.first_step + 1;
+    this.lines = new Map(
+      answers
+        .flatMap(answer => answer.series)
+        .map(series => [
+          series.metric,
+          {
+            ...series,
+            perEpoch: data.steps_per_epoch,
+            span: this.span,
+            label: series.metric,
+            dots: series.per === "epoch",
+            begun: series.times[0],
+          },
+        ]),
+    );
+    if (this.grid.offer(data.metrics)) this.load();
     this.tools.allow("epoch", Boolean(data.steps_per_epoch));
     const { from, to, whole } = this.form.elements;
-    [from.value, to.value] = [data.from, data.to];
+    [from.value, to.value] = this.range ?? [data.first_step, data.last_step];
     from.min = to.min = data.first_step;
     from.max = to.max = data.last_step;
     whole.hidden = !this.range;
   }
 
-  // Each value of the steps, together with its validation; then what only epochs have.
-  offer(metrics) {
-    const names = metrics.map(one => one.name),
-      select = this.form.elements.metric;
-    const per = kind => metrics.filter(one => one.per === kind).map(one => one.name);
-    const pairs = per("step").map(name => (names.includes(`val_${name}`) ? `${name},val_${name}` : name));
-    const taken = new Set(pairs.flatMap(pair => pair.split(",")));
-    const choices = [...pairs, ...per("epoch").filter(name => !taken.has(name))];
-    if (choices.join() === [...select.options].map(option => option.value).join()) return;
-    select.replaceChildren(...choices.map(choice => new Option(choice.replace(",", " and "), choice)));
-    if (choices.includes(this.metric)) select.value = this.metric;
+  // The lines of one panel: the first carries the marks, so that each stands there once.
+  linesOf(metrics) {
+    return metrics.map((name, index) => {
+      const line = this.lines.get(name) ?? {
+        label: name,
+        steps: [],
+        times: [],
+        means: [],
+        lows: [],
+        highs: [],
+      };
+      line.color = index
+        ? line.dots && index === 1
+          ? "warn"
+          : `curve-${(index % 8) + 1}`
+        : line.dots
+          ? "warn"
+          : "accent";
+      line.marks = index ? [] : [...(this.data?.marks ?? []), ...this.ownMarks()];
+      line.checkpoints = index ? [] : (this.data?.checkpoints ?? []);
+      return line;
+    });
+  }
+
+  // The best validation, and where other jobs were forked off.
+  ownMarks() {
+    const best = this.data.best_step
+      ? [{ step: this.data.best_step, word: "best", at: null, resumed_at: null }]
+      : [];
+    const forks = this.data.forks.map(fork => ({
+      step: fork.step,
+      word: `fork #${fork.job}`,
+      at: null,
+      resumed_at: null,
+    }));
+    return [...best, ...forks];
   }
 
   show() {
-    this.root.parentElement.classList.toggle("unmeasured", !this.data?.last_step);
-    if (!this.lines.some(line => line.steps.length)) {
-      this.plot.note(this.data?.last_step ? "No values yet." : "The curve starts at the first step.");
+    this.root.closest("section").classList.toggle("unmeasured", !this.data?.last_step);
+    const empty = this.data?.last_step ? "No values yet." : "The curve starts at the first step.";
+    if (!this.grid.keys.length) {
+      this.grid.note(this.grid.metrics.length ? "No panel is chosen. Add one above." : empty);
       return;
     }
-    this.plot.show(this.lines, this.tools.options);
+    this.grid.show(metrics => this.linesOf(metrics), { ...this.tools.options, window: this.window() }, empty);
+  }
+
+  // With a smoothing that began before the range, the axis is held to the range.
+  window() {
+    const { x } = this.tools.options,
+      line = this.lines.values().next().value;
+    if (!this.range || !line?.steps.length) return null;
+    const [from, to] = this.range.map(step => place(line, step, x));
+    return from == null || to == null || from >= to ? null : [from, to];
+  }
+
+  changed() {
+    if (this.range && this.tools.options.smoothing !== this.smoothed) this.load();
+    this.smoothed = this.tools.options.smoothing;
+    this.show();
   }
 
   zoom(from, to) {
-    const line = this.lines[0],
+    const line = [...this.lines.values()].find(one => one.steps.length),
       { x } = this.tools.options;
+    if (from != null && !line) return;
     this.range = from == null ? null : [Math.max(stepAt(line, from, x), 1), Math.max(stepAt(line, to, x), 1)];
     this.load();
   }
@@ -126,24 +190,24 @@ export class Curve {
       this.waiting.push([steps, epochs]);
       return;
     }
-    const isNew = !this.lines.some(line => line.steps.length);
-    if (isNew || (epochs.length && !this.lines.some(line => line.dots))) {
+    const lines = [...this.lines.values()];
+    if (!lines.some(line => line.steps.length) || (epochs.length && !lines.some(line => line.dots))) {
       this.load();
       return;
     }
     this.append(steps, epochs);
-    if (this.lines.some(line => line.steps.length > LONGEST * this.points)) {
+    if (lines.some(line => line.steps.length > LONGEST * this.points)) {
       this.load();
       return;
     }
     const { to } = this.form.elements;
     to.max = Math.max(Number(to.max), ...steps.map(row => row.step));
     if (document.activeElement !== to) to.value = to.max;
-    this.plot.update();
+    this.grid.update();
   }
 
   append(steps, epochs) {
-    for (const line of this.lines)
+    for (const line of this.lines.values())
       for (const row of line.dots ? epochs : steps) {
         if (line.steps.length && row.step <= line.steps[line.steps.length - 1]) continue;
         const value = row[line.metric] ?? null;
@@ -158,11 +222,11 @@ export class Curve {
       this.load();
       return;
     }
-    for (const line of this.lines) {
+    for (const line of this.lines.values()) {
       let keep = line.steps.length;
       while (keep && line.steps[keep - 1] > step) keep--;
       for (const column of [line.steps, line.times, line.means, line.lows, line.highs]) column.length = keep;
     }
-    this.plot.update();
+    this.grid.update();
   }
 }

@@ -11,12 +11,13 @@ export class Tools {
     } catch {
       /* as the page has it */
     }
-    const { x, log, smoothing } = root.elements;
+    const { x, log, all, smoothing } = root.elements;
     if ([...x.options].some(option => option.value === kept.x)) x.value = kept.x;
     log.checked = Boolean(kept.log);
+    all.checked = Boolean(kept.all);
     smoothing.value = Number(kept.smoothing) || 0;
     root.addEventListener("submit", event => event.preventDefault());
-    for (const field of [x, log, smoothing])
+    for (const field of [x, log, all, smoothing])
       field.addEventListener("input", () => {
         this.keep();
         changed();
@@ -25,8 +26,8 @@ export class Tools {
   }
 
   get options() {
-    const { x, log, smoothing } = this.root.elements;
-    return { x: x.value, log: log.checked, smoothing: Number(smoothing.value) };
+    const { x, log, all, smoothing } = this.root.elements;
+    return { x: x.value, log: log.checked, all: all.checked, smoothing: Number(smoothing.value) };
   }
 
   // Epochs can stand on the axis once their length is known.

@@ -1,71 +1,19 @@
 // Lines over steps, epochs or time, drawn by uPlot: means, the band between lowest and highest, marks and checkpoints.
-// A line: { label, color, dash, dots, steps, times, means, lows, highs, perEpoch, marks, checkpoints, from }.
 import { count, duration, loss } from "./format.js";
+import { countNotPositive, isJoined, place, smooth, smoothingUnit, usualRange } from "./linedata.js";
 
-const FORGOTTEN = 1e-9;
+const MARGIN = 0.06; // of the range of values, above and below it
 // Between two ticks of steps.
 const WHOLE = [...Array(12).keys()].flatMap(power => [1, 2, 5].map(digit => digit * 10 ** power));
 
-// A moving average that begins at the first value: each older one weighs `weight` times less.
-export function smooth(values, weight) {
-  if (!weight) return values;
-  let sum = 0,
-    share = 0;
-  return values.map(value => {
-    if (value == null) return value;
-    sum = weight * sum + (1 - weight) * value;
-    share = weight * share + (1 - weight);
-    return share > FORGOTTEN ? sum / share : value;
-  });
-}
-
-// The place of a step on the axis; null where that is not known.
-export function place(line, step, x, at) {
-  if (x === "step") return step;
-  if (x === "epoch") return line.perEpoch ? step / line.perEpoch : null;
-  const time = at ?? timeOf(line, step);
-  return time == null ? null : time - (x === "elapsed" ? line.begun : 0);
-}
-
-function timeOf(line, step) {
-  const { steps, times } = line,
-    last = steps.length - 1;
-  if (last < 0) return null;
-  let low = 0,
-    high = last;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (steps[middle] < step) low = middle + 1;
-    else high = middle;
-  }
-  return times[low];
-}
-
-// The step that stands at a place of the axis.
-export function stepAt(line, value, x) {
-  if (x === "step") return Math.round(value);
-  if (x === "epoch") return Math.round(value * line.perEpoch);
-  const wanted = value + (x === "elapsed" ? line.begun : 0);
-  let found = 0;
-  while (found < line.steps.length - 1 && line.times[found] < wanted) found++;
-  return line.steps[found] ?? 0;
-}
-
+// A colour as canvas wants it: of a name in the style sheets, or as it is given.
 export function cssColor(place, name) {
   const probe = document.createElement("i");
-  probe.style.color = `var(--${name})`;
+  probe.style.color = name.includes("(") ? name : `var(--${name})`;
   place.append(probe);
   const found = getComputedStyle(probe).color;
   probe.remove();
   return found;
-}
-
-// Whether a line's values are joined over the steps without one: those of an epoch, and those that are logged now and
-// then, which stand alone. Where most have a neighbour, a gap is a value that is missing, and stays one.
-export function isJoined(line) {
-  const known = line.means.filter(value => value != null).length;
-  const beside = line.means.filter((value, index) => value != null && line.means[index - 1] != null).length;
-  return Boolean(line.dots) || 2 * beside < known;
 }
 
 export class Plot {
@@ -76,7 +24,7 @@ export class Plot {
       legend,
       zoomed,
       lines: [],
-      options: { x: "step", log: false, smoothing: 0 },
+      options: { x: "step", log: false, smoothing: 0, all: false, window: null },
     });
     const again = () => this.lines.length && this.show(this.lines, this.options);
     document.addEventListener("themed", again);
@@ -125,6 +73,7 @@ export class Plot {
         cursor: {
           y: false,
           points: { show: false },
+          sync: { key: "curves", scales: ["x", null] },
           drag: { x: true, y: false, setScale: false },
           bind: {
             dblclick: () => () => {
@@ -132,7 +81,13 @@ export class Plot {
             },
           },
         },
-        scales: { x: { time: options.x === "time" }, y: options.log ? { distr: 3 } : {} },
+        scales: {
+          x: { time: options.x === "time", ...(options.window ? { range: () => options.window } : {}) },
+          y: {
+            ...(options.log ? { distr: 3 } : {}),
+            ...(options.all ? {} : { range: this.usual.bind(this) }),
+          },
+        },
         axes: [
           {
             ...axis,
@@ -200,11 +155,37 @@ export class Plot {
         }
       });
       const pick = column => fit(kept.map(index => column[index] ?? null));
-      const smoothed = smoothing && !line.dots ? smooth(line.means, smoothing) : empty;
+      const unit = smoothingUnit(line);
+      const smoothed = smoothing && !line.dots ? smooth(line.means, line.steps, smoothing, unit) : empty;
       const edges = this.banded(line) ? [line.lows, line.highs] : [empty, empty];
       return [at, pick(line.means), pick(smoothed), pick(edges[0]), pick(edges[1])];
     });
     return tables.length === 1 ? tables[0] : uPlot.join(tables);
+  }
+
+  // Where most values lie: a spike of the first steps must not press all others to the ground.
+  usual(plot, low, high) {
+    const found = usualRange(this.lines.flatMap(line => this.shownOf(line)));
+    if (!found || low == null) return uPlot.rangeNum(low ?? 0, high ?? 1, MARGIN, true);
+    if (this.options.log) return uPlot.rangeLog(Math.max(found[0], Number.MIN_VALUE), found[1], 10, true);
+    return found[0] === found[1]
+      ? uPlot.rangeNum(low, high, MARGIN, true)
+      : [found[0] - MARGIN * (found[1] - found[0]), found[1] + MARGIN * (found[1] - found[0])];
+  }
+
+  // The means inside of the window; on a logarithmic axis those that it can show.
+  shownOf(line) {
+    const { x, log, window } = this.options;
+    return line.means.filter((value, index) => {
+      if (value == null || (log && value <= 0)) return false;
+      const at = window && place(line, line.steps[index], x, line.times[index]);
+      return !window || (at >= window[0] && at <= window[1]);
+    });
+  }
+
+  // How many values a logarithmic axis cannot show.
+  get numLeftOut() {
+    return this.options.log ? countNotPositive(this.lines) : 0;
   }
 
   // New values of lines that are shown: at most so often, and without building anything anew.

@@ -2,7 +2,8 @@
 // in place.
 import { Curve } from "./chart.js";
 import * as format from "./format.js";
-import { refresh } from "./pages.js";
+import { Log } from "./log.js";
+import { dropOldMessages, refresh } from "./pages.js";
 import { Socket } from "./socket.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -30,7 +31,13 @@ const word = job =>
     { pause: "pausing", preempt: "preempted", cancel: "cancelling" }[job.stop?.kind]) ||
   job.status;
 
+const endedEarly = job =>
+  job.status === "completed" &&
+  (job.current_epoch < job.total_epochs || job.current_step < (job.total_steps ?? 0));
+
 const derived = {
+  of_total_steps: job => (endedEarly(job) ? "" : format.of(job.total_steps)),
+  of_total_epochs: job => (endedEarly(job) ? ", stopped early" : format.of(job.total_epochs)),
   more: job => {
     const isEarly = job.status === "completed" && job.recipe && job.current_epoch < job.total_epochs;
     const headline = job.headline.startsWith(word(job))
@@ -149,8 +156,8 @@ class Sparks {
 }
 
 function job(root, path) {
-  const curve = new Curve($("#chart"), $("#legend"), $("#curve-tools"));
-  const log = new Log($("#log"), $("#follow"));
+  const curve = new Curve($("#chart"), $("#curve-tools"), $("#panel-adder"));
+  const log = new Log($("#log"), $("#follow"), $("#wrap"));
   let next = "",
     shown = null; // the attempt and the status that the curve's marks were read for
   new Socket(
@@ -174,41 +181,13 @@ function job(root, path) {
       write(root, now);
       const done = now.status === "running" ? `${Math.floor(now.progress_percent)} % ` : "";
       document.title = `${done}${now.job_name} \u00b7 Heimdall`;
-      if ($("#head").dataset.key !== keyOf(now)) refresh();
-      else if (events.length && message.type !== "picture") refresh(700);
+      if ($("#head").dataset.key !== keyOf(now)) {
+        dropOldMessages();
+        refresh();
+      }
+      if (events.length && message.type !== "picture") refresh(700);
     },
   );
-}
-
-// As a terminal shows it in the end: without colors, and of a progress bar what was drawn last.
-const STEERING = /\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)/g;
-const printed = text =>
-  text
-    .replace(STEERING, "")
-    .replace(/^\r+|\r+\n/g, "\n")
-    .replace(/[^\n]*\r(?=[^\r\n])/g, "");
-
-class Log {
-  constructor(place, follow) {
-    Object.assign(this, { place, follow });
-    this.down();
-    place.addEventListener("scroll", () => {
-      follow.checked = place.scrollHeight - place.scrollTop - place.clientHeight < 24;
-    });
-    follow.addEventListener("change", () => this.down());
-  }
-  clear() {
-    this.place.textContent = "";
-  }
-  add(chunks) {
-    if (!chunks.length) return;
-    this.place.append(printed(chunks.map(chunk => chunk.text).join("")));
-    while (this.place.childNodes.length > 400) this.place.firstChild.remove();
-    this.down();
-  }
-  down() {
-    if (this.follow.checked) this.place.scrollTop = this.place.scrollHeight;
-  }
 }
 
 // What happened, in all jobs: read again when a job has a new event, and now and then for jobs that are not among

@@ -38,8 +38,14 @@ export function say(text, level = "success") {
   $("#messages").replaceChildren(line);
 }
 
+// What was said of a state that is over would be wrong now. What was only just said is about the new one.
+export function dropOldMessages() {
+  for (const line of $$("#messages > .message")) if (Date.now() - line.dataset.saidAt > 3000) line.remove();
+}
+
 // A message can be closed, and one of success goes by itself.
 function letGo(line) {
+  line.dataset.saidAt = Date.now();
   const close = document.createElement("button");
   close.className = "link";
   close.type = "button";

@@ -14,10 +14,10 @@ def finished(site) -> int:
 
 def test_a_range_of_the_curve_is_fetched_again_and_left(visit, finished):
     page = visit(f"/jobs/{finished}/")
-    page.locator("#chart canvas").wait_for()
+    page.locator("#chart canvas").first.wait_for()
     last = page.locator('input[name="to"]').input_value()
-    page.locator("#chart .u-over").hover()  # which waits until it lies still
-    box = page.locator("#chart .u-over").bounding_box()
+    page.locator("#chart .u-over").first.hover()  # which waits until it lies still
+    box = page.locator("#chart .u-over").first.bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 40)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 40, steps=4)
@@ -27,20 +27,30 @@ def test_a_range_of_the_curve_is_fetched_again_and_left(visit, finished):
     assert 1 < shown["from"] < shown["to"] < int(last)
     page.get_by_role("button", name="Whole curve").click()
     page.get_by_role("button", name="Whole curve").wait_for(state="hidden")
-    for x in ("epoch", "time"):
+    for x in ("epoch", "time", "elapsed"):
         page.select_option('select[name="x"]', x)
     page.fill('input[name="smoothing"]', "0.8")
     assert page.locator("#curve-tools output").inner_text() == "0.80"
-    page.select_option('select[name="metric"]', "learning_rate")
-    page.locator("#legend", has_text="learning_rate").wait_for()
+    # A metric is put into another panel, which is kept for this person, and taken back.
+    page.select_option('#panel-adder select[name="metric"]', "learning_rate")
+    page.select_option('#panel-adder select[name="into"]', "loss,val_loss")
+    with page.expect_response(lambda answer: "/settings/layouts/" in answer.url) as kept:
+        page.get_by_role("button", name="Add", exact=True).click()
+    assert kept.value.ok
+    mixed = '[data-panel="loss,val_loss,learning_rate"]'
+    page.locator(f"{mixed} .legend", has_text="learning_rate").wait_for()
+    page.reload()
+    page.locator(f"{mixed} canvas").wait_for()
+    page.get_by_role("button", name="The usual panels").click()
+    page.locator('[data-panel="loss,val_loss"] canvas').wait_for()
 
 
 def test_values_that_are_logged_now_and_then_are_joined_and_one_that_is_missing_is_a_gap(visit, finished):
     page = visit(f"/jobs/{finished}/")
-    page.locator("#chart canvas").wait_for()
+    page.locator("#chart canvas").first.wait_for()
     joined = page.evaluate(r"""async () => {
       const names = performance.getEntriesByType("resource").map(one => one.name);
-      const { isJoined } = await import(names.find(name => /[/]lines[.][^/]*js$/.test(name)));
+      const { isJoined } = await import(names.find(name => /[/]linedata[.][^/]*js$/.test(name)));
       return [[null, 3, null, null, 2], [5, 4, null, 3, 2], [5]].map(means => isJoined({ means }));
     }""")
     assert joined == [True, False, True]
@@ -71,6 +81,6 @@ def test_a_fork_starts_from_the_checkpoint_with_the_rate_that_was_asked(site, vi
     page.get_by_text("0.002 asked, 0.002 effective").wait_for()
 
     page.get_by_role("link", name="compare").click()
-    page.locator("#chart canvas").wait_for()
-    assert "parent (fork)" in page.locator("#legend").inner_text()
+    page.locator("#chart canvas").first.wait_for()
+    assert "parent (fork)" in page.locator("#chart .legend").first.inner_text()
     assert page.get_by_text("2 differ").is_visible()

@@ -65,7 +65,7 @@ def test_a_job_appears_progresses_pauses_and_resumes_in_the_list_and_on_its_page
     page.wait_for_url(f"{site.url}/jobs/{job}/")
     page.evaluate("window.neverReloaded = true")
     page.locator("#link-state", has_text="live").wait_for()
-    page.locator("#chart canvas").wait_for()
+    page.locator("#chart canvas").first.wait_for()
     assert page.locator('button[data-verb="cancel"]').count() == 0
     assert page.locator('button[data-verb="delete"]').is_disabled()
     page.get_by_text("resume starts here").wait_for()
@@ -81,7 +81,7 @@ def test_a_job_appears_progresses_pauses_and_resumes_in_the_list_and_on_its_page
     page.locator("#checkpoints").get_by_text("final").wait_for()
     curve = f"fetch('/v1/training/jobs/{job}/curve').then((answer) => answer.json())"
     assert page.evaluate(curve)["series"][0]["steps"] == list(range(1, steps + 1))
-    until(page, lambda: page.locator("#legend").inner_text().split()[:2] == ["step", str(steps)])
+    until(page, lambda: page.locator("#chart .legend").first.inner_text().split()[:2] == ["step", str(steps)])
     assert page.evaluate("window.neverReloaded") is True
     assert page.evaluate("window.owned") is None
 
@@ -138,7 +138,8 @@ def test_a_job_is_submitted_from_the_form_on_a_phone_in_the_dark(site, visit):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.fill("#id_job_name", "from a phone")
     page.get_by_label("Epochs", exact=True).fill("0")
-    page.get_by_label("Device").select_option("cpu")
+    page.locator("fieldset", has_text="Hardware").locator("summary").click()
+    page.get_by_label("Device", exact=True).select_option("cpu")
     page.click("text=Queue the job")
     assert "greater than or equal to 1" in page.locator("ul.errors").inner_text()
     page.get_by_label("Epochs", exact=True).fill("1")

@@ -39,6 +39,13 @@ class Socket(asyncio.Protocol):
         if not self.opened.done() and b'"picture"' in data:
             self.opened.set_result(None)
 
+    def connection_lost(self, reason: Exception | None) -> None:
+        if not self.opened.done():
+            said = b"".join(data for _, data in self._arrived)[:300]
+            self.opened.set_exception(
+                ConnectionError(f"A socket was closed before it showed the job: {said!r}")
+            )
+
     def seen(self) -> dict[int, float]:
         """When each event number was there, at the latest."""
         moments: dict[int, float] = {}
@@ -56,7 +63,8 @@ class Socket(asyncio.Protocol):
 def measured(num_sockets: int, num_events: int, people: int = 1) -> dict[str, float]:
     """The figures of a server and a writer that are started for them."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder))
+        # All of them come from one address here.
+        server = Server(Path(folder), HEIMDALL_MAX_CONNECTIONS_PER_ADDRESS=str(num_sockets + 50))
         writer = Writer(server.environment)
         try:
             writer.migrate()

@@ -69,6 +69,7 @@ async def main():
 
     board.follow(ear, (), new=True)
     await ear.until(lambda one: one.has_new)
+    write("DELETE FROM training_configvalue WHERE job_id = %s", jobs[0])
     write("DELETE FROM training_event WHERE job_id = %s", jobs[0])
     write("DELETE FROM training_trainingjob WHERE id = %s", jobs[0])
     await ear.until(lambda one: one.jobs.get(jobs[0], 0) is None)    # gone

@@ -47,14 +47,14 @@ def test_what_differs_and_what_is_best_stands_side_by_side(browse, alice, jobs):
         assert f"/v1/training/jobs/{job.pk}/curve" in text
 
 
-def test_two_to_eight_visible_jobs_are_compared(browse, alice, mallory, jobs, make_job):
+def test_two_to_fifty_visible_jobs_are_compared(browse, alice, mallory, jobs, make_job):
     client = browse(alice)
-    assert "Name 2 to 8 jobs" in words(html(client.get("/compare/")))
+    assert "Name 2 to 50 jobs" in words(html(client.get("/compare/")))
     assert client.get(address(jobs[0])).status_code == 400
     assert "There is no job 999999" in words(html(client.get(address(*jobs) + ",999999")))
-    many = [*jobs, *(make_job() for _ in range(6))]
-    assert "at most 8 can be compared" in words(html(client.get(address(*many))))
-    assert client.get(address(*many[:8])).status_code == 200
+    many = [*jobs, *(make_job() for _ in range(48))]
+    assert "at most 50 can be compared" in words(html(client.get(address(*many))))
+    assert client.get(address(*many[:50])).status_code == 200
     hidden = browse(mallory).get(address(*jobs))
     assert hidden.status_code == 400
     assert "two" not in words(html(hidden)).split()

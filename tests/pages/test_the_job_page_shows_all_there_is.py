@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -113,7 +114,9 @@ def test_a_file_that_is_gone_is_said_in_words(browse, alice, attempt):
 def test_the_log_is_shown_without_what_steers_a_terminal(browse, alice, attempt):
     services.beat(attempt, services.Report(log="50%\x1b[A\x1b[1;31mred\x1b[0m\x1b]0;title\x07 done [1;2]\n"))
     services.beat(attempt, services.Report(log="a\r\n\r 10%|#\r 20%|##\rdrawn last\nbehind\r"))
-    assert "50%red done [1;2]\na\ndrawn last\nbehind" in html(browse(alice).get(f"/jobs/{attempt.job_id}/"))
+    shown = html(browse(alice).get(f"/jobs/{attempt.job_id}/"))
+    assert '50%<span class="ansi-bold ansi-1">red</span> done' in shown
+    assert "50%red done [1;2]\na\ndrawn last\nbehind" in re.sub("<[^>]+>", "", shown)
     kept = b"".join(browse(alice).get(f"/jobs/{attempt.job_id}/log/").streaming_content)
     assert b"\x1b[A" in kept
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
 from training import policy
 from training.models import Checkpoint
-from training.templatetags.heimdall import loss
+from training.templatetags.heimdall import NOTHING, iso, loss
+
+
+def local_time(moment: datetime | str | None) -> str:
+    """A time that admintimes.js writes as the reader's clock shows it."""
+    found = parse_datetime(moment) if isinstance(moment, str) else moment
+    if found is None:
+        return NOTHING
+    shown = timezone.localtime(found).strftime("%Y-%m-%d %H:%M:%S")
+    return format_html('<time datetime="{}" data-local>{}</time>', iso(found), shown)
 
 
 class History(ModelAdmin):
@@ -47,6 +60,7 @@ class OfVisibleJobs(History):
 class HistoryInline(TabularInline):
     extra = 0
     per_page = 20
+    hide_title = True  # a row's own words would only repeat its columns
     can_delete = False
     show_change_link = True
 
@@ -72,6 +86,14 @@ class CheckpointColumns(Sized):
     @display(description="Kinds")
     def kinds_shown(self, checkpoint: Checkpoint) -> str:
         return ", ".join(checkpoint.kinds)
+
+    @display(description="Pinned", ordering="pinned")
+    def pinned_shown(self, checkpoint: Checkpoint) -> str:
+        return "pinned" if checkpoint.pinned else ""
+
+    @display(description="Stored", ordering="created_at")
+    def stored(self, checkpoint: Checkpoint) -> str:
+        return local_time(checkpoint.created_at)
 
     @display(description="Val loss", ordering="val_loss")
     def loss_shown(self, checkpoint: Checkpoint) -> str:

@@ -14,6 +14,11 @@ def show(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     return context | {"live": dashboard_dict(request.user)}
 
 
+def times(request: HttpRequest) -> str:
+    """The script that writes times as the reader's clock shows them."""
+    return static("heimdall/admintimes.js")
+
+
 def icon(request: HttpRequest) -> str:
     """Where the admin finds the pages' own sign."""
     return static("heimdall/favicon.svg")

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from unfold.decorators import display
 
 from training import policy
-from training.admin.base import CheckpointColumns, History, OfVisibleJobs
+from training.admin.base import CheckpointColumns, History, OfVisibleJobs, local_time
 from training.models import Attempt, Checkpoint, Deletion, Event
 from training.presentation.answers import how_it_ended
 
@@ -21,8 +21,8 @@ class AttemptAdmin(OfVisibleJobs):
         "node_name",
         "slot",
         "ranks",
-        "started_at",
-        "ended_at",
+        "started",
+        "ended_time",
         "steps_executed",
         "outcome",
         "ended",
@@ -31,6 +31,14 @@ class AttemptAdmin(OfVisibleJobs):
     search_fields = ("job__job_name", "=job__id", "node_name")
     list_select_related = ("job",)
     ordering = ("-id",)
+
+    @display(description="Started", ordering="started_at")
+    def started(self, attempt: Attempt) -> str:
+        return local_time(attempt.started_at)
+
+    @display(description="Ended", ordering="ended_at")
+    def ended_time(self, attempt: Attempt) -> str:
+        return local_time(attempt.ended_at)
 
     @display(description="Trainer")
     def ended(self, attempt: Attempt) -> str:
@@ -47,9 +55,9 @@ class CheckpointAdmin(CheckpointColumns, OfVisibleJobs):
         "step",
         "size_shown",
         "loss_shown",
-        "pinned",
+        "pinned_shown",
         "quarantined_at",
-        "created_at",
+        "stored",
     )
     list_filter = ("pinned", "created_at")
     search_fields = ("job__job_name", "=job__id", "digest")
@@ -60,20 +68,28 @@ class CheckpointAdmin(CheckpointColumns, OfVisibleJobs):
 
 @admin.register(Event)
 class EventAdmin(OfVisibleJobs):
-    list_display = ("created_at", "job", "seq", "kind", "message", "actor", "status", "step")
+    list_display = ("happened", "job", "seq", "kind", "message", "actor", "status", "step")
     list_filter = ("kind", "created_at")
     search_fields = ("job__job_name", "=job__id", "message", "actor")
     list_select_related = ("job",)
     ordering = ("-id",)
 
+    @display(description="When", ordering="created_at")
+    def happened(self, event: Event) -> str:
+        return local_time(event.created_at)
+
 
 @admin.register(Deletion)
 class DeletionAdmin(History):
-    list_display = ("created_at", "job_number", "job_name", "recipe", "owner", "status", "actor")
+    list_display = ("happened", "job_number", "job_name", "recipe", "owner", "status", "actor")
     list_filter = ("created_at",)
     search_fields = ("=job_number", "job_name", "actor")
     list_select_related = ("owner",)
     ordering = ("-id",)
+
+    @display(description="When", ordering="created_at")
+    def happened(self, deletion: Deletion) -> str:
+        return local_time(deletion.created_at)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return super().get_queryset(request).filter(policy.visible(request.user))

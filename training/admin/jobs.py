@@ -23,19 +23,22 @@ from unfold.decorators import display
 from heimdall.errors import InvalidInput
 from heimdall.recipes import registry
 from training import policy, queries, services
-from training.admin.base import CheckpointColumns, HistoryInline
+from training.admin.base import local_time
+from training.admin.job_history import AttemptInline, CheckpointInline, EventInline
 from training.admin.submission import check_exactness, dress, new_form, submission
 from training.errors import NotAllowed
 from training.lifecycle import Verb
-from training.models import Attempt, Checkpoint, Event, TrainingJob
+from training.models import TrainingJob
 from training.presentation.answers import ANSWER, too_late, words_of
 from training.presentation.config_groups import config_groups
 from training.presentation.confirmations import question, question_for_many
 from training.presentation.form_fields import TagsField
+from training.presentation.job_buttons import buttons_of
 from training.presentation.program_facts import program_of
 from training.presentation.throttles import throttle_verbs
+from training.presentation.tracebacks import last_line
 from training.queries.code import commit_of
-from training.templatetags.heimdall import buttons_of, clock, loss, percent, progress_words, runs, state_word
+from training.templatetags.heimdall import NOTHING, loss, percent, progress_words, runs, state_word
 
 ASKS_FIRST = {Verb.RESTART, Verb.CANCEL, Verb.DISCARD, Verb.DELETE}
 _LABELS = {
@@ -48,41 +51,6 @@ _LABELS = {
     "failed": "danger",
 }
 _STYLES = forms.Media(css={"all": ["heimdall/admin.css"]})
-
-
-class AttemptInline(HistoryInline):
-    model = Attempt
-    fields = readonly_fields = (
-        "number",
-        "node_name",
-        "slot",
-        "started_at",
-        "started_step",
-        "ended_step",
-        "outcome",
-    )
-    ordering = ("-number",)
-
-
-class CheckpointInline(CheckpointColumns, HistoryInline):
-    model = Checkpoint
-    fk_name = "job"
-    fields = readonly_fields = (
-        "step",
-        "epoch",
-        "kinds_shown",
-        "size_shown",
-        "loss_shown",
-        "pinned",
-        "created_at",
-    )
-    ordering = ("-step", "-id")
-
-
-class EventInline(HistoryInline):
-    model = Event
-    fields = readonly_fields = ("seq", "created_at", "kind", "message", "actor")
-    ordering = ("-seq",)
 
 
 def _action(verb: str, label: str, **options: Any) -> Callable:
@@ -124,14 +92,13 @@ class JobAdmin(ModelAdmin):
     list_per_page = 50
     show_full_result_count = False
     fields = (
-        "state_and_headline", "verbs", "progress", "job_name", "description", "tags", "priority", "pool",
+        "job_name", "state_and_headline", "verbs", "progress", "failure", "description", "tags", "priority", "pool",
         "what_it_runs", "promise", "evidence", "program_facts", "job_type", "owner", "team", "parent", "losses",
-        "settings",
-        "error_message", "created_at", "started_at", "completed_at",
+        "settings", "created", "started", "ended",
     )  # fmt: skip
     readonly_fields = (
-        "state_and_headline", "verbs", "progress", "what_it_runs", "promise", "evidence", "program_facts", "job_type",
-        "owner", "team", "parent", "losses", "settings", "error_message", "created_at", "started_at", "completed_at",
+        "state_and_headline", "verbs", "progress", "failure", "what_it_runs", "promise", "evidence", "program_facts",
+        "job_type", "owner", "team", "parent", "losses", "settings", "created", "started", "ended",
     )  # fmt: skip
     inlines = (AttemptInline, CheckpointInline, EventInline)
     actions = (
@@ -157,11 +124,38 @@ class JobAdmin(ModelAdmin):
 
     @display(description="Created", ordering="id")
     def created(self, job: TrainingJob) -> str:
-        return clock(job.created_at)
+        return local_time(job.created_at)
+
+    @display(description="Started")
+    def started(self, job: TrainingJob) -> str:
+        return local_time(job.started_at)
+
+    @display(description="Ended")
+    def ended(self, job: TrainingJob) -> str:
+        return local_time(job.completed_at)
+
+    @display(description="Why it failed")
+    def failure(self, job: TrainingJob) -> str:
+        """Its last line says what happened; the way there is folded."""
+        if not job.error_message.strip():
+            return NOTHING
+        return format_html(
+            '<b>{}</b><details class="heimdall-trace"><summary>All of it</summary><pre>{}</pre></details>',
+            last_line(job.error_message),
+            job.error_message,
+        )
 
     @display(description="State", ordering="status", label=_LABELS)
     def state(self, job: TrainingJob) -> str:
         return state_word(_shown(job))
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict | None = None
+    ) -> HttpResponse:
+        """A job's history is its events: Django's own log would know of edits alone."""
+        if self.get_object(request, object_id) is None:
+            raise Http404("There is no such job.")
+        return redirect(f"{reverse('admin:training_event_changelist')}?job__id__exact={object_id}")
 
     @display(description="State")
     def state_and_headline(self, job: TrainingJob) -> str:

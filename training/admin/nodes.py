@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from unfold.decorators import display
 
+from training import policy, services
 from training.admin.base import History, HistoryInline
+from training.errors import NotAllowed, TransitionRefused
 from training.models import Node, NodeEvent
 from training.queries.nodes import node_dicts
 
@@ -21,13 +25,33 @@ class NodeEventInline(HistoryInline):
     ordering = ("-id",)
 
 
+def _action(verb: str, label: str) -> Callable:
+    """An admin action that does a verb to each selected node."""
+
+    def act(model_admin: NodeAdmin, request: HttpRequest, nodes: QuerySet[Node]) -> None:
+        for node in nodes:
+            try:
+                messages.success(request, services.NODE_VERBS[verb](node, by=request.user)[1])
+            except (NotAllowed, TransitionRefused) as error:
+                messages.warning(request, f"{node.name}: {error}")
+
+    act.__name__ = verb
+    act.short_description = label  # type: ignore[attr-defined]
+    return act
+
+
 @admin.register(Node)
 class NodeAdmin(History):
-    """To be read; a node is drained and taken out on its page."""
+    """Nodes are drained, undrained and removed; nothing else of them is written here."""
 
     list_display = ("name", "state", "slots", "jobs", "pools_shown", "worker_started_at", "last_seen_at")
     readonly_fields = ("state", "jobs")
     inlines = (NodeEventInline,)
+    actions = (
+        _action("drain", "Drain"),
+        _action("undrain", "Undrain"),
+        _action("remove", "Remove silent nodes"),
+    )
 
     def view_on_site(self, node: Node) -> str:
         return reverse("node", args=[node.name])
@@ -44,6 +68,10 @@ class NodeAdmin(History):
         if node is not None:
             node.shown = node_dicts([node], request.user)[0]
         return node
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Without a node: whether the list offers actions at all."""
+        return obj is None and policy.may_steer_nodes(request.user)
 
     @display(
         description="State",

@@ -14,6 +14,7 @@ from training.api.schema import answers, document
 from training.presentation import params
 from training.presentation.params import Number, Param
 from training.queries import curves
+from training.queries.resources import resources_of
 
 METRIC = Param(
     "metric",
@@ -65,6 +66,12 @@ class MarkShape(rest.Serializer):
     resumed_at = rest.FloatField(allow_null=True)
 
 
+@extend_schema_serializer(component_name="ForkMark")
+class ForkMarkShape(rest.Serializer):
+    job = rest.IntegerField(min_value=0)
+    step = rest.IntegerField(min_value=0, help_text="After which it began.")
+
+
 @extend_schema_serializer(component_name="Curve")
 class CurveShape(rest.Serializer):
     job = rest.IntegerField(min_value=0)
@@ -77,11 +84,40 @@ class CurveShape(rest.Serializer):
     series = SeriesShape(many=True)
     marks = MarkShape(many=True)
     checkpoints = _column(rest.IntegerField(min_value=0), help_text="Steps of checkpoints that are kept.")
+    best_step = rest.IntegerField(
+        min_value=0, allow_null=True, help_text="The end of the epoch with the best validation."
+    )
+    forks = ForkMarkShape(
+        many=True, help_text="The newest jobs that were forked from it, of those you may see."
+    )
 
     def get_fields(self) -> dict[str, rest.Field]:
         """`from` is a word of Python, so these two stand here."""
         bounds = {name: rest.IntegerField(min_value=0) for name in ("from", "to")}
         return super().get_fields() | bounds
+
+
+@extend_schema_serializer(component_name="Resources")
+class ResourcesShape(rest.Serializer):
+    job = rest.IntegerField(min_value=0)
+    times = _column(rest.FloatField(), help_text="In seconds since 1970.")
+    attempts = _column(rest.IntegerField(min_value=0))
+    values = rest.DictField(
+        child=_numbers("One for each time; null where it was not measured."),
+        help_text="cpu_percent (of one core), memory (bytes), read_rate and write_rate (bytes a second), "
+        "gpu_percent, gpu_memory (bytes). What was never measured is not there.",
+    )
+
+
+class ResourcesView(ApiView):
+    @document(
+        "show_resources",
+        "What the training used of its machine, over time",
+        answers=answers(200, ResourcesShape, 404),
+    )
+    def get(self, request: Request, pk: int) -> Response:
+        params.read(request, ())
+        return Response(resources_of(find_job(request, pk)))
 
 
 class CurveView(ApiView):
@@ -99,5 +135,6 @@ class CurveView(ApiView):
             first=values["from"],
             last=values["to"],
             points=values["points"],
+            user=request.user,
         )
         return Response(found)

@@ -34,6 +34,7 @@ STATUS_OF: dict[type[errors.HeimdallError], int] = {
     BadCode: 410,
     errors.StorageUnavailable: 503,
     errors.LocatorBusy: 503,
+    errors.SuggestionFailed: 503,
 }
 CODE_OF_STATUS = {
     400: "invalid",

@@ -17,7 +17,7 @@ from training.api.base import ApiView, find_job, given
 from training.api.schema import answers, document
 from training.errors import NotFound
 from training.models import Delivery, Subscription
-from training.notifications import TEST, TOPICS
+from training.notifications import FORMATS, TEST, TOPICS
 from training.presentation import params
 from training.presentation.params import PAGE, PAGE_SIZE
 from training.queries import notifications as shown
@@ -45,6 +45,11 @@ class NewSubscription(serializers.Input):
         help_text="A group of yours: it is notified of its jobs, and its members may change this.",
     )
     topics = Topics(required=False)
+    format = rest.ChoiceField(
+        choices=list(FORMATS),
+        required=False,
+        help_text="How a webhook's messages are written: our JSON, or for a chat.",
+    )
     of_own = serializers.Boolean(required=False)
     of_watched = serializers.Boolean(required=False)
     of_team = serializers.Boolean(required=False)
@@ -53,6 +58,7 @@ class NewSubscription(serializers.Input):
 class SubscriptionChange(serializers.Input):
     target = serializers.Text(max_length=500, required=False)
     topics = Topics(required=False)
+    format = rest.ChoiceField(choices=list(FORMATS), required=False)
     of_own = serializers.Boolean(required=False)
     of_watched = serializers.Boolean(required=False)
     of_team = serializers.Boolean(required=False)
@@ -66,6 +72,7 @@ class SubscriptionShape(rest.Serializer):
     target = rest.CharField()
     team = rest.CharField(allow_null=True)
     topics = rest.ListField(child=rest.CharField(), help_text="Empty: every transition.")
+    format = rest.ChoiceField(choices=list(FORMATS))
     of_own = rest.BooleanField()
     of_watched = rest.BooleanField()
     of_team = rest.BooleanField()

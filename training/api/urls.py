@@ -21,6 +21,7 @@ from training.api import (
     notifications,
     recipes,
     saved_views,
+    sweeps,
     tokens,
     verbs,
 )
@@ -32,6 +33,7 @@ JOB = "training/jobs/<int:pk>"
 DATASET = "training/datasets/<slug:name>"
 SUBSCRIPTION = "training/subscriptions/<int:pk>"
 NODE = "training/nodes/<str:name>"
+SWEEP = "training/sweeps/<int:pk>"
 CHECKPOINT = f"{JOB}/checkpoints/<int:checkpoint>"
 
 urlpatterns = [
@@ -53,6 +55,7 @@ urlpatterns = [
     path(f"{JOB}/curve", curves.CurveView.as_view(), name="curve"),
     path(f"{JOB}/metrics", external.MetricsView.as_view(), name="metrics"),
     path(f"{JOB}/end", external.EndView.as_view(), name="end"),
+    path(f"{JOB}/resources", curves.ResourcesView.as_view(), name="resources"),
     path(f"{JOB}/events", history.EventListView.as_view(), name="events"),
     path(f"{JOB}/logs", history.LogListView.as_view(), name="logs"),
     path(f"{JOB}/checkpoints", checkpoints.CheckpointListView.as_view(), name="checkpoints"),
@@ -90,6 +93,14 @@ urlpatterns = [
     path(f"{NODE}/undrain", nodes.UndrainView.as_view(), name="undrain"),
     path("training/views", saved_views.SavedViewListView.as_view(), name="views"),
     path("training/views/<int:pk>", saved_views.SavedViewDetailView.as_view(), name="view"),
+    path("training/sweeps", sweeps.SweepListView.as_view(), name="sweeps"),
+    path(SWEEP, sweeps.SweepDetailView.as_view(), name="sweep"),
+    path(f"{SWEEP}/report", sweeps.SweepReportView.as_view(), name="sweep-report"),
+    path(f"{SWEEP}/importances", sweeps.SweepImportancesView.as_view(), name="sweep-importances"),
+    path(f"{SWEEP}/pause", sweeps.PauseSweepView.as_view(), name="sweep-pause"),
+    path(f"{SWEEP}/resume", sweeps.ResumeSweepView.as_view(), name="sweep-resume"),
+    path(f"{SWEEP}/cancel", sweeps.CancelSweepView.as_view(), name="sweep-cancel"),
+    path(f"{SWEEP}/extend", sweeps.ExtendSweepView.as_view(), name="sweep-extend"),
     path("training/recipes", recipes.RecipeListView.as_view(), name="recipes"),
     path("training/recipes/<str:name>", recipes.RecipeDetailView.as_view(), name="recipe"),
     path("schema/", SchemaView.as_view(), name="schema"),

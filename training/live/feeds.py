@@ -256,7 +256,15 @@ def _batch(
     rows["events"] = [queries.event_dict(event) for event in events]
     rows["steps"] = [queries.step_dict(row) for row in steps]
     rows["epochs"] = [queries.epoch_dict(row) for row in epochs]
-    rows["log"] = [{"id": chunk.pk, "attempt": chunk.attempt, "text": chunk.text} for chunk in log]
+    rows["log"] = [
+        {
+            "id": chunk.pk,
+            "attempt": chunk.attempt,
+            "created_at": queries.iso(chunk.created_at),
+            "text": chunk.text,
+        }
+        for chunk in log
+    ]
     if steps:
         place = replace(place, step=steps[-1].step, row=steps[-1].pk)
     if epochs:

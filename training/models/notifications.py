@@ -47,6 +47,11 @@ class Subscription(models.Model):
     )
     via = models.CharField(max_length=10, choices=Via)
     target = models.CharField(max_length=500, help_text="The webhook's URL, or the e-mail address.")
+    format = models.CharField(
+        max_length=10,
+        default="heimdall",
+        help_text="How a webhook's messages are written: our JSON, or for a chat.",
+    )
     secret = models.CharField(
         max_length=100, blank=True, help_text="Signs the webhook's messages. Shown once, never logged."
     )

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import hmac
 import http.client
-import json
 import secrets
 import socket
 import ssl
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.errors import AddressRefused, NotDelivered
-from training.notifications import addresses
+from training.notifications import addresses, formats
 from training.notifications.addresses import Endpoint
 
 SECONDS = 10.0  # for everything after the look-up of the name
@@ -38,11 +37,6 @@ def make_secret() -> str:
     return _PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
-def body_of(content: dict[str, Any]) -> bytes:
-    """The same bytes in every try."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
 def sign(secret: str, key: str, moment: int, body: bytes) -> str:
     """The `webhook-signature` header over id, time and body."""
     signed = f"{key}.{moment}.".encode() + body
@@ -50,27 +44,30 @@ def sign(secret: str, key: str, moment: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.new(bare, signed, hashlib.sha256).digest()).decode()
 
 
-def send(url: str, *, secret: str, key: str, content: dict[str, Any]) -> WebhookAnswer:
+def send(
+    url: str, *, secret: str, key: str, content: dict[str, Any], form: str = formats.HEIMDALL
+) -> WebhookAnswer:
     """Deliver a message, or raise NotDelivered. Delivered is what was answered with 2xx."""
     try:
         endpoint = addresses.read(url)
         address = addresses.address_of(endpoint)
     except AddressRefused as error:
         raise NotDelivered(str(error)) from error
-    body, moment = body_of(content), int(time.time())
+    message, moment = formats.write(content, form), int(time.time())
     headers = {
         "Host": endpoint.authority,
-        "Content-Type": "application/json",
+        "Content-Type": message.content_type,
         "User-Agent": "Heimdall",
         "webhook-id": key,
         "webhook-timestamp": str(moment),
-        "webhook-signature": sign(secret, key, moment, body),
+        "webhook-signature": sign(secret, key, moment, message.body),
+        **message.headers,
     }
-    answer = _post(endpoint, address, body, headers)
+    answer = _post(endpoint, address, message.body, headers)
     if 200 <= answer.status < 300:
         return answer
-    message = "sent us elsewhere, where we do not go" if 300 <= answer.status < 400 else answer.text
-    raise NotDelivered(message, status=answer.status)
+    reason = "sent us elsewhere, where we do not go" if 300 <= answer.status < 400 else answer.text
+    raise NotDelivered(reason, status=answer.status)
 
 
 def _post(endpoint: Endpoint, address: str, body: bytes, headers: dict[str, str]) -> WebhookAnswer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django import forms
@@ -23,8 +23,47 @@ class Shown:
         return isinstance(self.bound.field.widget, forms.Textarea) or self.bound.name in {"job_name", "carry"}
 
     @property
+    def is_changed(self) -> bool:
+        """Whether it holds something else than what the form would start with."""
+        return self.bound.field.has_changed(self._start, self.bound.value())
+
+    @property
+    def default(self) -> str:
+        """As the browser has it, so that it can count changes while somebody types."""
+        value = self.bound.field.prepare_value(self._start)
+        return ("1" if value else "") if self.tick else "" if value is None else str(value)
+
+    @property
+    def _start(self) -> Any:
+        """What the field itself starts with; a form that is filled in from another job starts with something else."""
+        initial = self.bound.field.initial
+        return initial() if callable(initial) else initial
+
+    @property
     def tick(self) -> bool:
         return isinstance(self.bound.field, forms.BooleanField)
+
+
+@dataclass(frozen=True)
+class FieldGroup:
+    """Fields under one heading: those that most people fill in, and the rest, which a page folds away."""
+
+    name: str
+    usual: list[Shown]
+    rest: list[Shown] = field(default_factory=list)
+
+    @property
+    def num_changed(self) -> int:
+        """How many of the folded fields hold something else than their default."""
+        return sum(shown.is_changed for shown in self.rest)
+
+    @property
+    def has_errors(self) -> bool:
+        return any(shown.bound.errors for shown in self.rest)
+
+    @property
+    def all(self) -> list[Shown]:
+        return [*self.usual, *self.rest]
 
 
 class TagsField(forms.CharField):

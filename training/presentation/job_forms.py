@@ -8,13 +8,17 @@ from django import forms
 
 from heimdall.errors import InvalidInput
 from heimdall.recipes import registry
+from heimdall.recipes.config import GenerationConfig, TrainingConfig
 from training import fields, policy
 from training.presentation.config_groups import OTHER_GROUP
-from training.presentation.form_fields import Shown, TagsField, field_of
+from training.presentation.form_fields import FieldGroup, Shown, TagsField, field_of
 
 PREFIX = "config."
 OF_ANY_JOB = ("job_name", "description", "priority", "pool", "tags")
 _JOB_GROUP = "Job"
+_SELDOM = {"description", "priority", "pool"}
+USUAL_SETTINGS = {"epochs", "batch_size", "learning_rate", "seed", "samples"}
+SHARED_FIELDS = {*TrainingConfig.model_fields, *GenerationConfig.model_fields}
 
 
 class JobForm(forms.Form):
@@ -84,13 +88,25 @@ class NewJobForm(JobForm):
             self.fields[PREFIX + name] = field_of(name, schema)
 
     @property
-    def groups(self) -> list[tuple[str, list[Shown]]]:
-        found: dict[str, list[Shown]] = {_JOB_GROUP: []}
+    def groups(self) -> list[FieldGroup]:
+        found: dict[str, FieldGroup] = {}
         for name in self.fields:
-            schema = self._properties.get(name.removeprefix(PREFIX), {}) if name.startswith(PREFIX) else {}
-            group = schema.get("group", OTHER_GROUP) if name.startswith(PREFIX) else _JOB_GROUP
-            found.setdefault(group, []).append(Shown(self[name]))
-        return list(found.items())
+            title = self._group_of(name)
+            group = found.setdefault(title, FieldGroup(title, []))
+            (group.usual if self._is_usual(name) else group.rest).append(Shown(self[name]))
+        return list(found.values())
+
+    def _group_of(self, name: str) -> str:
+        if not name.startswith(PREFIX):
+            return _JOB_GROUP
+        return self._properties[name.removeprefix(PREFIX)].get("group", OTHER_GROUP)
+
+    def _is_usual(self, name: str) -> bool:
+        """A recipe's own settings are what it is about; of those that all recipes share few are ever changed."""
+        if not name.startswith(PREFIX):
+            return name not in _SELDOM
+        bare = name.removeprefix(PREFIX)
+        return bare in USUAL_SETTINGS or bare not in SHARED_FIELDS
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

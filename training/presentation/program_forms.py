@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -16,7 +17,7 @@ from heimdall.attached.program import UV, Program
 from heimdall.errors import InvalidInput
 from training import placement
 from training.models import TrainingJob
-from training.presentation.form_fields import JsonField, Shown
+from training.presentation.form_fields import FieldGroup, JsonField, Shown
 from training.presentation.job_forms import OF_ANY_JOB, JobForm
 
 ENDINGS = (".py", ".tar.gz", ".tgz")
@@ -26,10 +27,15 @@ _HOOKS = (("", "none"), ("hugging_face", "Hugging Face Trainer"), ("lightning", 
 _SIGNALS = (("TERM", "SIGTERM"), ("USR1", "SIGUSR1"))
 _OF_COMMANDS = ("pause_signal", "grace_seconds", "checkpoint_folder", "resume_arguments", "metric_patterns")
 _GROUPS = (
-    ("Program", ("code", "command", "directory", "environment", "kind", "hook")),
-    ("What it is given", ("config", "variables", "secrets")),
-    ("Commands that know nothing of Heimdall", _OF_COMMANDS),
+    (
+        "Program",
+        ("code", "command", "directory", "environment", "kind", "hook"),
+        ("code", "command", "environment"),
+    ),
+    ("What it is given", ("config", "variables", "secrets"), ("config",)),
+    ("Commands that know nothing of Heimdall", _OF_COMMANDS, ()),
 )
+_USUAL = ("job_name", "tags", "team", "carry")
 
 
 class SecretText(forms.Textarea):
@@ -129,10 +135,16 @@ class ProgramForm(JobForm):
         self.fields["secrets"].help_text = _about_secrets(kept)
 
     @property
-    def groups(self) -> list[tuple[str, list[Shown]]]:
-        of_program = {name for _, names in _GROUPS for name in names}
-        job = [Shown(self[name]) for name in self.fields if name not in of_program]
-        return [("Job", job), *((title, [Shown(self[name]) for name in names]) for title, names in _GROUPS)]
+    def groups(self) -> list[FieldGroup]:
+        of_program = {name for _, names, _ in _GROUPS for name in names}
+        job = [name for name in self.fields if name not in of_program]
+        groups: list[tuple[str, Collection[str], Collection[str]]] = [("Job", job, _USUAL), *_GROUPS]
+        return [self._group(*group) for group in groups]
+
+    def _group(self, title: str, names: Iterable[str], usual: Collection[str]) -> FieldGroup:
+        shown = {name: Shown(self[name]) for name in names}
+        is_open = [one for name, one in shown.items() if name in usual]
+        return FieldGroup(title, is_open, [one for name, one in shown.items() if name not in usual])
 
     def refuse(self, error: InvalidInput) -> None:
         """What is refused of the program stands beside its field; what is not known here belongs to the settings."""

@@ -16,11 +16,13 @@ from django.db.models import Avg, BigIntegerField, F, FloatField, Func, Max, Min
 from django.db.models.expressions import CombinedExpression
 from django.db.models.fields.json import KeyTransform
 
+from training import policy
 from training.models import Checkpoint, Metric, MetricBlock, TrainingJob
 from training.queries.status_intervals import marks_of
 
 POINTS, FEWEST_POINTS, MOST_POINTS = 800, 10, 5_000
 MOST_METRICS = 8
+MOST_FORKS = 20
 STEP, EPOCH = "step", "epoch"
 _COLUMNS = {STEP: "values", EPOCH: "epoch_values"}
 _PLACES = {"step", "epoch"}
@@ -54,10 +56,11 @@ def curve(
     first: int | None = None,
     last: int | None = None,
     points: int = POINTS,
+    user: Any = None,
 ) -> dict[str, Any]:
     """The curves of some metrics between two steps (both included), and what there is to choose from.
 
-    A metric that the job does not have gives an empty series: it may come yet.
+    A metric that the job does not have gives an empty series: it may come yet. Forks are those that the user may see.
     """
     known = metrics_of(job)
     per = {one["name"]: one["per"] for one in known}
@@ -76,6 +79,8 @@ def curve(
         "series": [vars(_series(job, name, per.get(name, ""), first, last, width)) for name in wanted],
         "marks": [mark for mark in marks_of(job) if first <= mark["step"] <= last],
         "checkpoints": _checkpoint_steps(job, first, last),
+        "best_step": _best_step(job),
+        "forks": _forks(job, user),
     }
 
 
@@ -188,6 +193,23 @@ def _checkpoint_steps(job: TrainingJob, first: int, last: int) -> list[int]:
         job=job, generation=job.generation, quarantined_at=None, step__gte=first, step__lte=last
     )
     return sorted(set(kept.values_list("step", flat=True)))
+
+
+def _best_step(job: TrainingJob) -> int | None:
+    """The last step of the epoch with the best validation."""
+    if job.best_epoch is None:
+        return None
+    closed = Metric.objects.filter(job=job, epoch=job.best_epoch, epoch_values__isnull=False)
+    return closed.order_by("step").values_list("step", flat=True).last()
+
+
+def _forks(job: TrainingJob, user: Any) -> list[dict[str, int]]:
+    """The newest forks of the job, and the step where each begins."""
+    if user is None:
+        return []
+    forks = policy.visible_jobs(user).filter(parent=job).exclude(origin=None).order_by("-id")
+    rows = forks.values_list("pk", "origin")[:MOST_FORKS]
+    return [{"job": pk, "step": origin["step"]} for pk, origin in rows if origin]
 
 
 def _can_be_drawn(name: str, value: Any) -> bool:

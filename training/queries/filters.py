@@ -17,12 +17,13 @@ from django.utils import timezone
 
 from heimdall.errors import InvalidInput
 from training.lifecycle import JobType, Status
-from training.queries.columns import Comparison, is_column, read_all
+from training.queries.columns import Column, Comparison, is_column, read_all
 from training.queries.job_list import JobQuery, beginning_of
 from training.queries.keyset import is_ordering
 
 ME = "me"  # whoever looks
 NEWEST = "-id"
+MOST_COLUMNS = 12  # that a list shows beside its own
 SINCE = {
     "1d": ("Last 24 hours", timedelta(days=1)),
     "7d": ("Last 7 days", timedelta(days=7)),
@@ -47,6 +48,7 @@ class Filters:
     created_after: str = ""  # days, in the server's time zone, both of them included
     created_before: str = ""
     where: str = ""  # conditions on columns (columns.py), one a line
+    columns: str = ""  # what the list shows of each job beside its own columns, with commas (columns.py)
     ordering: str = NEWEST
 
     @classmethod
@@ -108,7 +110,12 @@ class Filters:
     @property
     def narrows(self) -> bool:
         """Whether there may be jobs that it leaves out."""
-        return replace(self, ordering=NEWEST) != Filters()
+        return replace(self, ordering=NEWEST, columns="") != Filters()
+
+    @property
+    def chosen_columns(self) -> tuple[Column, ...]:
+        found = (Column.named(name) for name in self.columns.split(","))
+        return tuple(column for column in found if column is not None)
 
     def _days(self) -> tuple[datetime | None, datetime | None]:
         after, before = (
@@ -146,6 +153,13 @@ def _statuses(value: str) -> str | None:
     return words if words is not None and set(filter(None, words.split(","))) <= set(Status) else None
 
 
+def _columns(value: str) -> str | None:
+    words = _words(value)
+    names = words.split(",") if words else []
+    is_known = len(names) <= MOST_COLUMNS and all(Column.named(name) for name in names)
+    return words if is_known else None
+
+
 def _day(value: str) -> str | None:
     try:
         found = _date(value)
@@ -175,6 +189,7 @@ _READERS: dict[str, Callable[[str], str | None]] = {
     "since": _one_of(SINCE),
     "created_after": _day,
     "created_before": _day,
+    "columns": _columns,
     "ordering": lambda value: value if not value or is_ordering(value) else None,
 }
 

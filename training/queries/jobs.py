@@ -230,5 +230,10 @@ def checkpoint_dict(checkpoint: Checkpoint | Any) -> dict[str, Any]:
     }
 
 
+def last_job_of(user: Any, recipe: str) -> TrainingJob | None:
+    """The newest job that the user has made with the recipe: what its next form may start from."""
+    return TrainingJob.objects.filter(owner=user.pk, recipe=recipe).order_by("-id").first()
+
+
 def is_training(job: TrainingJob) -> bool:
     return job.job_type == JobType.TRAINING

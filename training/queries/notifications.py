@@ -30,6 +30,7 @@ def subscription_dict(subscription: Subscription) -> dict[str, Any]:
         "target": subscription.target,
         "team": subscription.team.name if subscription.team else None,
         "topics": subscription.topics,
+        "format": subscription.format,
         "of_own": subscription.of_own,
         "of_watched": subscription.of_watched,
         "of_team": subscription.of_team,

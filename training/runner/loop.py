@@ -173,6 +173,9 @@ class SupervisorLoop(ABC):
                 self._take_staged(message)
             case Stopped() if self.stop_sent:  # else it was on its way when the stop was withdrawn
                 self.stopped = message
+            case Stopped() if self._rests_at_rung(message):
+                self.stopped = message
+                self.stop_request = self.retry_until_grace_ends(services.rest_at_rung, self.attempt)
             case Finished():
                 self.finished = message
             case Failed():
@@ -181,6 +184,10 @@ class SupervisorLoop(ABC):
                 self._note_unwritten(message)
                 return  # no progress
         self.moved_at = time.monotonic()
+
+    def _rests_at_rung(self, place: Stopped | StagedCheckpoint) -> bool:
+        """Whether it stands, by itself, where the sweep that it belongs to wants it to rest."""
+        return self.spec.rest_after_epoch is not None and place.epoch >= self.spec.rest_after_epoch
 
     def _take_staged(self, staged: StagedCheckpoint) -> None:
         """On its way to the store, unless a limit is met; what the attempt ends with always is."""
@@ -243,7 +250,8 @@ class SupervisorLoop(ABC):
 
     def _take_checkpoint(self, stored: StoredCheckpoint) -> None:
         kinds = stored.staged.kinds
-        if "final" in kinds or ("pause" in kinds and self.stop_sent):
+        is_pause = "pause" in kinds and (self.stop_sent or self._rests_at_rung(stored.staged))
+        if "final" in kinds or is_pause:
             self.record_ending()  # an older one, whose pause was withdrawn
             self.ending = stored
         else:
@@ -413,9 +421,10 @@ class SupervisorLoop(ABC):
 
     def send_stop_request(self) -> None:
         wanted = self.effective_stop()
-        if wanted == self.stop_sent:
+        if wanted == self.stop_sent and (wanted or self.stopped is None):
             return
-        if self.stop_sent and wanted != StopAt.STEP:  # withdrawn, or asked again for later
+        has_stopped = self.stop_sent or self.stopped is not None
+        if has_stopped and wanted != StopAt.STEP:  # withdrawn, or asked again for later
             self.stopped = None
             self.trainer.send(GoOn())
             if self.ending is not None and "final" not in self.ending.staged.kinds:

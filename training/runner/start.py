@@ -85,6 +85,7 @@ def spec(
         checkpoint=str(checkpoint) if checkpoint else None,
         expected=_expected(start),
         finished=services.finished_shards(job),
+        rest_after_epoch=services.next_rung_of(job),
         ranks=1 if is_command else len(slots),  # a command is one process, and sees all of its GPUs
         rank_offset=member.first_rank if member else 0,
         world_size=attempt.ranks if attempt.rendezvous else 0,

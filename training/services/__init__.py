@@ -51,7 +51,10 @@ installation.py   which hosts may work for this installation
 waking.py         who is woken for the jobs that wait
 notifications.py  who is told of what: watches and subscriptions
 outbox.py         messages, written with the transition that they tell of and sent later
+resources.py      what trainings use of their machine, over time
 saved_views.py    lists of jobs that people gave names to
+layouts.py        how people arrange their pages
+sweeps.py         searches over settings: made, steered as a whole, and given their jobs
 tokens.py         what programs log in with: made, looked up by its hash, revoked
 idempotency.py    a request that is sent twice is done once
 """
@@ -96,6 +99,7 @@ from training.services.gathering import (
 from training.services.idempotency import answer_once, answer_slow_request_once, forget_answers
 from training.services.installation import NotOurs, join_installation
 from training.services.landing import Landing, complete, land, release
+from training.services.layouts import keep_layout, layout_of
 from training.services.limits import why_not_stored
 from training.services.locating import MOST_REPORT_BYTES, can_locate, locate, suggest_config, train_for
 from training.services.many import MOST_AT_ONCE, Asked, ask, ask_each
@@ -136,11 +140,32 @@ from training.services.reporting import (
     num_log_characters,
     read_stop_request,
 )
+from training.services.resources import fold_resources, sample_resources
 from training.services.retention import delete_orphaned_files, retire_all_checkpoints, retire_checkpoints
 from training.services.saved_views import change_view, delete_view, save_view, visible_views
 from training.services.secrets import SecretsLost, opened
 from training.services.signing import rotate_signing_key, signing_key
 from training.services.submitting import submit
+from training.services.sweeps import (
+    SWEEPER,
+    add_member,
+    cancel_sweep,
+    delete_sweep,
+    extend_sweep,
+    finish_sweep,
+    hold_sweep,
+    let_go_of_sweep,
+    may_steer,
+    next_rung_of,
+    pause_sweep,
+    rest_at_rung,
+    rests_at_rung,
+    resume_sweep,
+    submit_sweep,
+    sweep_named,
+    verbs_of_sweep,
+    visible_sweeps,
+)
 from training.services.transition import Result
 from training.services.verbs import (
     VERBS,
@@ -160,6 +185,7 @@ __all__ = [
     "MOST_REPORT_BYTES",
     "NODE_VERBS",
     "OFFER_SECONDS",
+    "SWEEPER",
     "VERBS",
     "Asked",
     "Landing",
@@ -173,6 +199,7 @@ __all__ = [
     "StopRequest",
     "Supervisor",
     "about_the_schedule",
+    "add_member",
     "add_member_log",
     "answer_once",
     "answer_slow_request_once",
@@ -184,6 +211,7 @@ __all__ = [
     "begin_external",
     "can_locate",
     "cancel",
+    "cancel_sweep",
     "certificate",
     "change_subscription",
     "change_view",
@@ -198,6 +226,7 @@ __all__ = [
     "delete",
     "delete_dataset",
     "delete_orphaned_files",
+    "delete_sweep",
     "delete_unused_code",
     "delete_view",
     "discard",
@@ -208,15 +237,19 @@ __all__ = [
     "expired_attempts",
     "extend",
     "extend_dataset",
+    "extend_sweep",
     "fail",
     "finish_replay",
+    "finish_sweep",
     "finished_shards",
+    "fold_resources",
     "forget_answers",
     "forget_deliveries",
     "forget_offers",
     "fork",
     "give_replay_back",
     "has_work_for",
+    "hold_sweep",
     "how_it_died",
     "import_bundle",
     "is_check",
@@ -226,14 +259,19 @@ __all__ = [
     "jobs_for",
     "join_installation",
     "keep_code",
+    "keep_layout",
     "keep_replay",
     "land",
+    "layout_of",
     "leave_gang",
+    "let_go_of_sweep",
     "locate",
     "look",
     "lose_member",
     "lost_member",
+    "may_steer",
     "name_of",
+    "next_rung_of",
     "note",
     "note_delivered",
     "note_failed",
@@ -243,6 +281,7 @@ __all__ = [
     "orphaned_attempts",
     "pass_on",
     "pause",
+    "pause_sweep",
     "pin",
     "preempt",
     "publish",
@@ -260,11 +299,15 @@ __all__ = [
     "require_dataset",
     "require_programs",
     "resize",
+    "rest_at_rung",
     "restart",
+    "rests_at_rung",
     "resume",
+    "resume_sweep",
     "retire_all_checkpoints",
     "retire_checkpoints",
     "rotate_signing_key",
+    "sample_resources",
     "save_view",
     "segments",
     "send_again",
@@ -272,18 +315,22 @@ __all__ = [
     "set_draining",
     "signing_key",
     "submit",
+    "submit_sweep",
     "subscribe",
     "subscription_named",
     "subscriptions_of",
     "suggest_config",
+    "sweep_named",
     "train_for",
     "try_submission",
     "undrain",
     "unpublish",
     "unsubscribe",
     "unwatch",
+    "verbs_of_sweep",
     "verify",
     "visible_datasets",
+    "visible_sweeps",
     "visible_views",
     "waiting_jobs",
     "waiting_replays",

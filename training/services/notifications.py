@@ -16,7 +16,7 @@ from heimdall.errors import InvalidInput
 from training import policy
 from training.errors import AddressRefused, NotAllowed, NotFound
 from training.models import Delivery, Subscription, TrainingJob, Watch
-from training.notifications import TEST, TOPICS, addresses, webhook
+from training.notifications import FORMATS, HEIMDALL, TEST, TOPICS, addresses, webhook
 from training.services import outbox
 from training.services.transition import hold
 
@@ -56,6 +56,7 @@ def subscribe(
     target: str,
     team: Group | None = None,
     topics: list[str] | None = None,
+    format: str = HEIMDALL,
     **scopes: bool,
 ) -> Subscription:
     """Tell the user, or a team of the user's, of transitions from now on. A webhook's secret is on the result."""
@@ -69,7 +70,7 @@ def subscribe(
         user=None if team else by,
         team=team,
         secret=webhook.make_secret() if via == Subscription.Via.WEBHOOK else "",
-        **_checked(via, target, topics if topics is not None else [], scopes),
+        **_checked(via, target, topics if topics is not None else [], format, scopes),
     )
     _refuse_too_many(subscription)
     subscription.save()
@@ -82,6 +83,7 @@ def change_subscription(
     by: Any,
     target: str | None = None,
     topics: list[str] | None = None,
+    format: str | None = None,
     active: bool | None = None,
     **scopes: bool,
 ) -> Subscription:
@@ -90,6 +92,7 @@ def change_subscription(
         subscription.via,
         subscription.target if target is None else target,
         subscription.topics if topics is None else topics,
+        subscription.format if format is None else format,
         {name: getattr(subscription, name) for name in SCOPES} | scopes,
     )
     if active is not None:
@@ -142,7 +145,7 @@ def _write(subscription: Subscription, changes: dict[str, Any]) -> Subscription:
     return subscription
 
 
-def _checked(via: str, target: Any, topics: Any, scopes: dict[str, bool]) -> dict[str, Any]:
+def _checked(via: str, target: Any, topics: Any, form: str, scopes: dict[str, bool]) -> dict[str, Any]:
     """The columns for what was asked, or InvalidInput with each field that was refused."""
     refused: dict[str, list[str]] = {}
     try:
@@ -152,9 +155,14 @@ def _checked(via: str, target: Any, topics: Any, scopes: dict[str, bool]) -> dic
     unknown = [topic for topic in topics if topic not in list(TOPICS)]
     if unknown:
         refused["topics"] = [f"There is no topic {str(unknown[0])[:40]!r}. Choose from: {', '.join(TOPICS)}."]
+    if form not in FORMATS:
+        refused["format"] = [f"There is no format {str(form)[:40]!r}. Choose from: {', '.join(FORMATS)}."]
+    elif via == Subscription.Via.EMAIL and form != HEIMDALL:
+        refused["format"] = ["An e-mail has no format to choose; leave it out."]
     if refused:
         raise InvalidInput(refused)
-    return {"target": target, "topics": [topic for topic in TOPICS if topic in topics], **scopes}
+    chosen = [topic for topic in TOPICS if topic in topics]
+    return {"target": target, "topics": chosen, "format": form, **scopes}
 
 
 def _clean_target(via: str, target: Any) -> str:

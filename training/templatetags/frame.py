@@ -23,6 +23,7 @@ class NavigationEntry:
 
 _ENTRIES = (
     NavigationEntry("jobs", "Jobs", "jobs", "j"),
+    NavigationEntry("sweeps", "Sweeps", "sweeps", "s"),
     NavigationEntry("queue", "Queue", "queue", "q"),
     NavigationEntry("nodes", "Nodes", "nodes", "n"),
     NavigationEntry("datasets", "Datasets", "datasets", "d"),

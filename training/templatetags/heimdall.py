@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,86 +14,25 @@ from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from training.lifecycle import JobType, Status, Stop, Verb, describe
+from training.lifecycle import JobType, Status, Stop, describe
+from training.presentation.job_buttons import Button, JobLink, buttons_of, links_of
+from training.presentation.log_colors import shown_log
 
 register = template.Library()
-STEERING = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+register.simple_tag(shown_log)
 NOTHING = "\u2013"
 ELSEWHERE = "trained elsewhere"
 LONGEST_COMMAND = 80  # of which a list shows everything
 
 
-@dataclass(frozen=True)
-class Button:
-    """One verb as a button: what it says, and how it looks."""
-
-    verb: str
-    label: str
-    icon: str
-    css: str = ""
-    disabled: bool = False
-    why: str = ""
-
-    @property
-    def calm(self) -> Button:
-        """The same where there are many: it does not call for attention."""
-        return replace(self, css=self.css.replace("main", ""))
-
-
-_BUTTONS = (
-    Button("resume", "Resume", "resume", "main"),
-    Button("pause", "Pause", "pause"),
-    Button("restart", "Restart", "restart"),
-    Button("cancel", "Cancel", "cancelled"),
-    Button("discard", "Discard", "cancelled", "danger"),
-    Button("delete", "Delete", "delete", "danger"),
-)
-_IN_MENU = {Verb.DISCARD}
-_NO_DELETE = Button(
-    "delete",
-    "Delete",
-    "delete",
-    "danger",
-    True,
-    "A paused job cannot be deleted. Resume it, or discard it first.",
-)
-
-
-def buttons_of(job: dict[str, Any], compact: bool = False) -> dict[str, list[Button]]:
-    """The buttons beside a job and those in its menu: exactly the verbs, and for a paused job Delete, disabled."""
-    shown = [_relabelled(button, job) for button in _BUTTONS if button.verb in job["verbs"]]
-    if Verb.DISCARD in job["verbs"]:
-        shown.append(_NO_DELETE)
-    beside = _beside_a_row(job["verbs"]) if compact else {button.verb for button in shown} - _IN_MENU
-    if compact:
-        shown = [button.calm for button in shown]
-    return {
-        "main": [button for button in shown if button.verb in beside],
-        "menu": [button for button in shown if button.verb not in beside],
-    }
-
-
-def verb_button(verb: str) -> Button:
-    """The button of a verb, whatever job it is for."""
-    return next(button for button in _BUTTONS if button.verb == verb).calm
-
-
-def _beside_a_row(verbs: list[str]) -> set[str]:
-    """A row of the list has room for one button: the way back where there is one."""
-    return {Verb.RESUME} if Verb.RESUME in verbs else {Verb.PAUSE}
-
-
-def _relabelled(button: Button, job: dict[str, Any]) -> Button:
-    if job["stop"] and button.verb == Verb.RESUME:
-        return Button("resume", "Keep training", "resume")
-    if job["stop"] and job["stop"]["kind"] == Stop.PAUSE and button.verb == Verb.PAUSE:
-        return Button("pause", "Pause sooner", "pause")
-    return button
-
-
 @register.simple_tag
 def buttons(job: dict[str, Any], compact: bool = False) -> dict[str, list[Button]]:
     return buttons_of(job, bool(compact))
+
+
+@register.simple_tag
+def links(job: dict[str, Any], may_edit: bool = False, compact: bool = False) -> dict[str, list[JobLink]]:
+    return links_of(job, may_edit=bool(may_edit), compact=bool(compact))
 
 
 @register.simple_tag
@@ -195,13 +132,6 @@ def has_length(job: dict[str, Any]) -> bool:
 
 
 @register.filter
-def is_extendable(job: dict[str, Any]) -> bool:
-    """Whether more epochs can be asked for; a program takes them where its settings have epochs."""
-    is_one = job["status"] == Status.COMPLETED and job["job_type"] != JobType.EXTERNAL
-    return bool(is_one and job["total_epochs"]) and bool(job["recipe"] or job["config"].get("epochs"))
-
-
-@register.filter
 def runs(job: dict[str, Any]) -> str:
     """What the job runs, in one line: its recipe, or its program's command."""
     command = shlex.join(job["program"]["command"]) if job["program"] else job["recipe"] or ELSEWHERE
@@ -219,6 +149,22 @@ def progress_words(job: dict[str, Any]) -> str:
 
 
 @register.filter
+def of_total_steps(job: dict[str, Any]) -> str:
+    """Empty where a training ended early: "step 675 of 900" beside a full bar would be a riddle."""
+    return "" if _ended_early(job) else of(job["total_steps"])
+
+
+@register.filter
+def of_total_epochs(job: dict[str, Any]) -> str:
+    return ", stopped early" if _ended_early(job) else of(job["total_epochs"])
+
+
+def _ended_early(job: dict[str, Any]) -> bool:
+    is_short = job["current_epoch"] < job["total_epochs"] or job["current_step"] < (job["total_steps"] or 0)
+    return job["status"] == Status.COMPLETED and is_short
+
+
+@register.filter
 def epoch_percent(job: dict[str, Any]) -> float:
     """How far the epoch under way is. A finished epoch shows full until the next one has a step."""
     if not job["total_steps"] or not job["total_epochs"]:
@@ -227,13 +173,6 @@ def epoch_percent(job: dict[str, Any]) -> float:
     inside = job["current_step"] - job["current_epoch"] * steps
     full = inside <= 0 and job["current_epoch"] > 0
     return 100.0 if full else round(100.0 * min(max(inside / steps, 0.0), 1.0), 2)
-
-
-@register.filter
-def printed(text: str) -> str:
-    """A log as a terminal shows it in the end: without colors, and of a progress bar what was drawn last."""
-    lines = re.sub(r"^\r+|\r+\n", "\n", STEERING.sub("", text))
-    return re.sub(r"[^\n]*\r(?=[^\r\n])", "", lines)
 
 
 @register.filter

@@ -15,5 +15,6 @@ forms.py        forks, extensions, edits        subscription_forms.py  who is no
 certificates.py  certificates, badges, replays that are asked for
 checkpoints.py  downloads, bundles, pins        datasets.py     datasets
 notifications.py  subscriptions and deliveries
+sweeps.py       searches over settings          layouts.py      how people arrange their pages
 locating.py     where transmitters are, by reports of receivers
 """

@@ -11,15 +11,20 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from training import policy, queries
+from training.lifecycle import Status
 from training.models import TrainingJob
 from training.presentation.config_groups import config_groups
 from training.presentation.exports import cell, lines
+from training.queries import job_list
+from training.views.layouts import layout_context
 from training.views.page import page, whole
 
-FEWEST, MOST = 2, 8
+FEWEST, MOST = 2, 50
+NUM_FOUND = 10  # jobs that a search offers to add
 _FACTS = (
     ("status", "State"),
     ("recipe", "Recipe"),
@@ -67,16 +72,21 @@ class ComparedValue:
 @page
 @require_GET
 def compare(request: HttpRequest) -> HttpResponse:
-    """?jobs=1,2,3: two to eight of them. As a file with ?format=csv or json."""
+    """?jobs=1,2,3: two to fifty of them; ?find= offers others. As a file with ?format=csv or json."""
     asked = _asked(request)
     jobs = _visible(request, asked)
     refused = _refused(asked, jobs)
     rows, settings = _facts(jobs), _settings(jobs)
     if not refused and request.GET.get("format") in {"csv", "json"}:
         return _file(request.GET["format"], jobs, [*rows, *settings])
+    shown = [_shown(job, number, asked) for number, job in enumerate(jobs, 1)]
     context = {
         "section": "jobs",
-        "jobs": [queries.job_dict(job) | {"color": number} for number, job in enumerate(jobs, 1)],
+        "jobs": shown,
+        "drawn": [_drawn(one) for one in shown],
+        "find": request.GET.get("find", "")[:200],
+        "found": _found(request, asked),
+        **layout_context(request, "compare"),
         "asked": ",".join(map(str, asked)),
         "refused": refused,
         "rows": rows,
@@ -88,7 +98,9 @@ def compare(request: HttpRequest) -> HttpResponse:
 
 def _asked(request: HttpRequest) -> list[int]:
     text = request.GET.get("jobs", "").replace(" ", ",")
-    return list(dict.fromkeys(number for part in text.split(",")[:50] if (number := whole(part.lstrip("#")))))
+    return list(
+        dict.fromkeys(number for part in text.split(",")[: 2 * MOST] if (number := whole(part.lstrip("#"))))
+    )
 
 
 def _visible(request: HttpRequest, asked: list[int]) -> list[TrainingJob]:
@@ -97,13 +109,43 @@ def _visible(request: HttpRequest, asked: list[int]) -> list[TrainingJob]:
     return [found[pk] for pk in asked[:MOST] if pk in found]
 
 
+def _shown(job: TrainingJob, number: int, asked: list[int]) -> dict[str, Any]:
+    """A job as the page shows it, with the address of the comparison without it."""
+    others = ",".join(str(pk) for pk in asked if pk != job.pk)
+    return queries.job_dict(job) | {"color": number, "without": f"?jobs={others}"}
+
+
+def _drawn(one: dict[str, Any]) -> dict[str, Any]:
+    """What the script draws of it."""
+    return {
+        "id": one["id"],
+        "name": one["job_name"],
+        "curve": reverse("api:curve", args=[one["id"]]),
+        "parent": one["parent"],
+        "origin": one["origin"]["step"] if one["origin"] else None,
+        "is_live": one["status"] in (Status.QUEUED, Status.RUNNING),
+    }
+
+
+def _found(request: HttpRequest, asked: list[int]) -> list[dict[str, Any]]:
+    """Jobs that a name or a number leads to, each with the address of the comparison with it."""
+    text = request.GET.get("find", "").strip()[:200]
+    if not text:
+        return []
+    found = job_list.page(request.user, job_list.JobQuery(search=text), size=NUM_FOUND + len(asked)).jobs
+    others = [job for job in found if job["id"] not in asked][:NUM_FOUND]
+    return [job | {"with": f"?jobs={','.join(map(str, [*asked, job['id']]))}"} for job in others]
+
+
 def _refused(asked: list[int], jobs: list[TrainingJob]) -> str:
     if len(asked) > MOST:
         return f"These are {len(asked)} jobs; at most {MOST} can be compared."
     missing = [str(pk) for pk in asked if pk not in {job.pk for job in jobs}]
     if missing:
         return f"There is no job {' and no job '.join(missing)}."
-    return "" if len(jobs) >= FEWEST else f"Name {FEWEST} to {MOST} jobs by their numbers."
+    return (
+        "" if len(jobs) >= FEWEST else f"Name {FEWEST} to {MOST} jobs by their numbers, or search for them."
+    )
 
 
 def _facts(jobs: list[TrainingJob]) -> list[ComparedValue]:

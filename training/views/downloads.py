@@ -23,9 +23,11 @@ METRIC_ROWS = 2_000
 @require_GET
 def jobs(request: HttpRequest) -> StreamingHttpResponse:
     """CSV for a spreadsheet, or what ?format= says of exports.FORMATS: JSON is as the API has it."""
-    word = request.GET.get("format")
-    found = exports.pages(request.user, Filters.read(request.GET).wanted(request.user))
-    return exports.send_jobs(request, found, word if word in exports.FORMATS else "csv", None)
+    word, filters = request.GET.get("format"), Filters.read(request.GET)
+    word = word if word in exports.FORMATS else "csv"
+    chosen = [str(column) for column in filters.chosen_columns]
+    fields = [*exports.COLUMNS, *chosen] if chosen and word == "csv" else None
+    return exports.send_jobs(request, exports.pages(request.user, filters.wanted(request.user)), word, fields)
 
 
 @page

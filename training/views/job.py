@@ -15,9 +15,12 @@ from training.models import Attempt, ChainLink, Checkpoint, Event, Metric, Repla
 from training.presentation.answers import how_it_ended
 from training.presentation.config_groups import config_groups
 from training.presentation.program_facts import program_of
+from training.presentation.tracebacks import last_line, parts_of
 from training.queries.code import commit_of
 from training.queries.nodes import rank_dicts
+from training.queries.resources import resources_of
 from training.views.copy_as import copies_of
+from training.views.layouts import layout_context
 from training.views.page import page, visible_job
 from training.views.timeline import MOST_LINES, timeline_of
 
@@ -68,8 +71,18 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "brought": commit_of(seen),
         "copies": copies_of(seen, request.build_absolute_uri(reverse("jobs"))),
         "environment": _environment(seen),
+        "error_line": last_line(seen.error_message),
+        "error_parts": parts_of(seen.error_message) if "\n" in seen.error_message.strip() else [],
+        **layout_context(request, f"job:{seen.recipe or 'program'}"),
     } | _certificate(seen)
     return render(request, "job.html", context)
+
+
+@page
+@require_GET
+def resources(request: HttpRequest, job_id: int) -> JsonResponse:
+    """What the training uses of its machine, over time."""
+    return JsonResponse(resources_of(visible_job(request, job_id)))
 
 
 @page

@@ -14,13 +14,14 @@ from training.errors import NotFound
 from training.lifecycle import USER_VERBS, Status
 from training.models import Node, SavedView
 from training.presentation import exports
+from training.presentation.job_buttons import verb_button
 from training.queries import job_list
-from training.queries.columns import is_column
+from training.queries.columns import is_column, values_of
 from training.queries.filters import ME, NEWEST, SINCE, Filters
-from training.templatetags.heimdall import verb_button
 from training.views.page import PAGE_SIZE, page, people_known_to
 from training.views.sparklines import draw
 
+_MOST_OFFERED = 200
 # The columns that sort, with the order of the first press, and what else one may sort by.
 COLUMNS = {
     "job_name": ("Job", "job_name"),
@@ -62,6 +63,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
         "is_plain": not filters.query() and not cursor,
         "tabs": [_tab(filters, status, counts) for status in ("", *Status)],
         "columns": {name: _column(filters, name) for name in COLUMNS},
+        **_chosen_columns(filters, found.jobs),
         "count": found.count,
         "views": [_view(view, filters, request.user) for view in views],
         "view": next((view for view in views if view.query == filters.query() and view.query), None),
@@ -93,9 +95,23 @@ def _anything(user: Any) -> bool:
     return job_list.count(user, job_list.JobQuery()).jobs > 0
 
 
+def _chosen_columns(filters: Filters, jobs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The columns that the address names: their headers, each job's values, and what else there is to choose."""
+    chosen = filters.chosen_columns
+    values = values_of(jobs, chosen)
+    for job in jobs:
+        job["cells"] = [(str(column), values[job["id"]][str(column)]) for column in chosen]
+    names = [f"config.{name}" for job in jobs for name in job["config"]]
+    names += [f"metric.{name}" for job in jobs for name in ("val_loss", *job["metrics"])]
+    return {
+        "added": [_column(filters, str(column)) for column in chosen],
+        "known_columns": sorted(set(names))[:_MOST_OFFERED],
+    }
+
+
 def _column(filters: Filters, name: str) -> dict[str, str]:
     """A header that sorts: pressed again it turns the order around."""
-    label, first = COLUMNS[name]
+    label, first = COLUMNS.get(name, (name.partition(".")[2], name))
     now = filters.ordering
     turned = now.removeprefix("-") if now.startswith("-") else f"-{now}"
     is_current = now.removeprefix("-") == name

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods
 
 from heimdall.errors import InvalidInput
 from heimdall.recipes import registry
-from training import policy, services
+from training import policy, queries, services
 from training.errors import BadCheckpoint, NotFound, StorageUnavailable, TransitionRefused
 from training.lifecycle import JobType
 from training.models import Checkpoint
@@ -52,6 +52,7 @@ def new(request: HttpRequest) -> HttpResponse:
                 form.refuse(error)
     context = {"section": "new", "form": form, "recipe": recipe, "recipes": known, "parent": parent}
     context["may_run_programs"] = settings.PROGRAMS and policy.may_run_programs(request.user)
+    context["last"] = queries.last_job_of(request.user, recipe.name) if recipe and not parent else None
     return render(request, "job_new.html", context, status=400 if form and form.errors else 200)
 
 

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group
 
 from heimdall.errors import InvalidInput
 from training.models import Subscription
-from training.notifications import TOPICS
+from training.notifications import FORMATS, HEIMDALL, TOPICS
 
 SCOPES = (
     ("of_own", "My own jobs"),
@@ -32,6 +32,9 @@ class SubscriptionForm(forms.Form):
                 widget=forms.URLInput(attrs={"placeholder": "https://", "spellcheck": "false"}),
                 help_text="Each message is a signed POST to it. Redirects are not followed.",
             )
+            self.fields["format"] = forms.ChoiceField(
+                label="Written for", choices=list(FORMATS.items()), required=False, initial=HEIMDALL
+            )
         self.fields["topics"] = forms.MultipleChoiceField(
             label="When",
             choices=list(TOPICS.items()),
@@ -50,6 +53,7 @@ class SubscriptionForm(forms.Form):
     def of(cls, subscription: Subscription, *args: Any) -> SubscriptionForm:
         start = {
             "target": subscription.target,
+            "format": subscription.format,
             "topics": subscription.topics or list(TOPICS),
             "scopes": [name for name, _ in SCOPES if getattr(subscription, name)],
         }
@@ -63,8 +67,10 @@ class SubscriptionForm(forms.Form):
     def wanted(self) -> dict[str, Any]:
         """The arguments of services.subscribe and change_subscription."""
         topics, scopes = self.cleaned_data["topics"], self.cleaned_data.get("scopes")
-        chosen = {} if scopes is None else {name: name in scopes for name, _ in SCOPES}
+        chosen: dict[str, Any] = {} if scopes is None else {name: name in scopes for name, _ in SCOPES}
         every = len(topics) == len(TOPICS)
+        if form := self.cleaned_data.get("format"):
+            chosen["format"] = form
         return {"target": self.cleaned_data["target"], "topics": [] if every else topics, **chosen}
 
     def refuse(self, error: InvalidInput) -> None:

@@ -65,6 +65,8 @@ def retire() -> None:
     services.forget_deliveries()
     services.forget_answers()
     tokens.forget_job_tokens()
+    while services.fold_resources():
+        pass
     try:
         services.retire_all_checkpoints()
         services.delete_orphaned_files()

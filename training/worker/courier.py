@@ -61,7 +61,9 @@ def _send(delivery: Delivery) -> Outcome:
         if receiver.via == Subscription.Via.EMAIL:
             mail.send(receiver.target, key=key, content=delivery.content)
             return None
-        return webhook.send(receiver.target, secret=receiver.secret, key=key, content=delivery.content)
+        return webhook.send(
+            receiver.target, secret=receiver.secret, key=key, content=delivery.content, form=receiver.format
+        )
     except NotDelivered as error:
         return error
     except Exception as error:  # one message that cannot be sent must not hold up the others for ever

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import Error, close_old_connections
 
 from training import services
+from training.host.trainer_meter import TrainerMeter
 from training.models import Node
 from training.worker.watchdog import ClusterWatchdog
 
@@ -24,6 +25,7 @@ class HeartbeatThread(threading.Thread):
         super().__init__(name="heartbeat", daemon=True)
         self.watchdog = ClusterWatchdog()
         self._node = node
+        self._meter = TrainerMeter()
         self._wake, self._ended, self._draining = threading.Event(), threading.Event(), threading.Event()
         self._clock: tuple[datetime, float] | None = None  # the database's, and ours when it was read
 
@@ -61,6 +63,7 @@ class HeartbeatThread(threading.Thread):
         clock = services.beat_node(self._node)
         now = time.monotonic()
         self._watch_clock(clock, asked, now)
+        services.sample_resources(self._node, self._meter)
         if self._draining.is_set():
             services.set_draining(self._node)
         else:

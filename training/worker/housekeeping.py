@@ -13,7 +13,7 @@ from django.conf import settings
 from training import host, queue, services
 from training.models import Node
 from training.runner import environments
-from training.scheduling import elastic, preemption
+from training.scheduling import elastic, preemption, sweeps
 from training.worker import cleanup, reaping
 
 RETIRE_SECONDS = 600
@@ -30,6 +30,7 @@ def look_after_host(number: int) -> None:
     preemption.make_room()
     preemption.make_room_for_gangs()
     elastic.resize_elastic_jobs()
+    sweeps.advance_sweeps()
     cleanup.sweep_staging(node)
     cleanup.sweep_scratch()
     if _is_due("retire", RETIRE_SECONDS):
@@ -47,8 +48,10 @@ def after_a_fruitless_wake_up(number: int, *, has_slot: bool) -> None:
 
 
 def after_the_last_job() -> None:
-    """A slot has become free that nobody may take: a gang may be able to start if others make room now."""
+    """A slot has become free that nobody may take: a gang may be able to start if others make room now, and what a
+    sweep tries next is for it."""
     preemption.make_room_for_gangs()
+    sweeps.advance_sweeps()
 
 
 def wake_waiting(node: Node) -> int:
