@@ -23,6 +23,8 @@ class StopRequests:
         self._exiting = False
         self.is_any = False
         """Whether a stop is asked for, or the process is to end."""
+        self.rest_after: int | None = None
+        """The epoch after which the training rests by itself, once."""
         self.on_stored: Callable[[str], None] = lambda path: None
 
     def poll(self) -> str:
@@ -46,10 +48,12 @@ class StopRequests:
             self.is_any = bool(self._stop)
             self._changed.notify_all()
 
-    def stop_here(self) -> None:
-        """As if the supervisor had asked for it, which may withdraw it like any other."""
+    def rest_if_due(self, epochs: int) -> None:
+        """Once so many epochs are closed, stop as if the supervisor had asked for it, which may withdraw it."""
+        if self.rest_after is None or epochs < self.rest_after:
+            return
         with self._changed:
-            self._stop, self.is_any = STEP, True
+            self.rest_after, self._stop, self.is_any = None, STEP, True
 
     def wait_for_answer(self) -> bool:
         """Wait, stopped, until the request is withdrawn (True) or the process may go (False)."""

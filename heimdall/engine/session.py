@@ -126,7 +126,7 @@ class Session:
         requests.on_stored = self._announcer.stored
         self._stager = Stager(Path(spec.staging), finished=self._written)
         self._trained: Resumable | None = None
-        self._rest_after_epoch = spec.rest_after_epoch
+        requests.rest_after = spec.rest_after_epoch
         self._environment: dict[str, Any] = {}
         self._more_about: dict[str, Any] = {}
         self.total_steps = 0
@@ -207,9 +207,8 @@ class Session:
         """What the supervisor wants: "" (go on), STEP or EPOCH."""
         if self._is_at_its_end():
             return STEP
-        if self._reaches_its_epoch():
-            self._rest_after_epoch = None
-            self._requests.stop_here()
+        if self._trained is not None:
+            self._requests.rest_if_due(self._of.place["epoch"])
         return self._requests.poll()
 
     def requested_of_all(self) -> str:
@@ -223,11 +222,6 @@ class Session:
             return False
         place = self._of.place
         return place["step"] >= until and place["epoch"] >= self.spec.until_epoch
-
-    def _reaches_its_epoch(self) -> bool:
-        """Whether the spec wants it to rest here; told to go on, it trains on to its end."""
-        until = self._rest_after_epoch
-        return until is not None and self._trained is not None and self._of.place["epoch"] >= until
 
     def has_nothing_due(self) -> bool:
         """Whether a step that is over asks for nothing: no rows to send, no checkpoint, no stop. Cheap enough for

@@ -11,7 +11,6 @@ program_forms.py     the form of a program          program_facts.py  what peopl
 code_files.py        sending a program's code   badges.py            what is known of a job, as a picture
 job_buttons.py       a job's buttons and links   sweep_forms.py       the form of a sweep
 tracebacks.py        errors in parts           log_colors.py        a log as a terminal shows it
-code_files.py        sending a program's code
 exports.py           all jobs of a list as a file
 report_rows.py       reports of receivers, typed      streams.py           text that is sent as it is made
 located_files.py     answers to them as files

@@ -16,7 +16,6 @@ from pathlib import Path
 from django.conf import settings
 from django.db import connection
 
-from heimdall.errors import HeimdallError
 from heimdall.failpoints import failpoint
 from heimdall.trainer.handle import Trainer
 from heimdall.trainer.protocol import (
@@ -40,7 +39,6 @@ from heimdall.trainer.protocol import (
 )
 from training import services
 from training.lifecycle import JobType, Stop, StopAt
-from training.models import Attempt
 from training.queue import commits
 from training.runner import start
 from training.runner.context import AttemptContext
@@ -49,6 +47,7 @@ from training.runner.known_failures import KnownFailures
 from training.runner.log_limit import LogLimit
 from training.runner.report_buffer import ReportBuffer
 from training.runner.secret_mask import SecretMask
+from training.runner.store_limits import retire, why_not_stored
 from training.runner.storing import ENDINGS, LeftOut
 from training.services import LostMember, StopRequest
 from training.store.checkpoints import StoredCheckpoint
@@ -439,19 +438,3 @@ class SupervisorLoop(ABC):
 
     def host_drains(self) -> bool:
         return self.context.grace.has_begun()
-
-
-def why_not_stored(attempt: Attempt, size: int) -> str:
-    """What keeps a checkpoint out of the store. A database that is away keeps none."""
-    try:
-        return services.why_not_stored(attempt, size)
-    except DATABASE_AWAY:
-        return ""
-
-
-def retire(attempt: Attempt) -> None:
-    """Delete what the retention no longer keeps. A failure only leaves it for the next time."""
-    try:
-        services.retire_checkpoints(attempt.job)
-    except (HeimdallError, *DATABASE_AWAY) as error:
-        logger.warning("Job %s: old checkpoints stay for now: %s", attempt.job_id, error)
