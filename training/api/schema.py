@@ -210,7 +210,7 @@ def _with_named_enums(value: Any, names: dict[frozenset[str], str]) -> Any:
         return value
     choices = value.get("enum")
     known = isinstance(choices, list) and names.get(
-        tuple(sorted(choice for choice in choices if choice is not None))
+        frozenset(choice for choice in choices if choice is not None)
     )
     if not known:
         return {key: _with_named_enums(inner, names) for key, inner in value.items()}
