@@ -44,7 +44,7 @@ def told(fail: Any, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> 
     """What the supervisor hears of a trainer whose work fails so."""
     sent: list[Failed] = []
     channel: Any = SimpleNamespace(
-        listen=lambda receive: None, send=sent.append, spec=SimpleNamespace(config=config)
+        listen=lambda receive: None, send=sent.append, spec=SimpleNamespace(config=config), page=None
     )
     monkeypatch.setattr(recipe_job, "perform", lambda *_, **__: fail())
     assert recipe_job.run(channel) == recipe_job.FAILED

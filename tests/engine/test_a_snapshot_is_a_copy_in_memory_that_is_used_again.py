@@ -140,7 +140,7 @@ def test_what_is_written_is_the_state_at_the_snapshot(tmp_path):
     assert written.wait(20)
     loaded, about = codec.load(ticket.path)
     assert torch.equal(loaded["thing"]["x"], torch.ones(1000))
-    assert about == {"step": 7}
+    assert about == {"step": 7, "came_from": {"digest": "", "step": 0}, "samples": None}
     stager.close()
 
 
@@ -200,9 +200,12 @@ def test_only_the_newest_best_one_waits_beyond_the_limit(tmp_path, told):
     tickets = [ticket_of(tmp_path, number) for number in range(12)]
     for ticket in tickets:
         announcer.announce(ticket)
-    assert [message.step for message in told] == list(range(8))
+    assert [message.step for message in told if message.kind == "staged"] == list(range(8))
+    # The file that gave its place is gone, and its link of the chain is told all the same: the next one names it.
+    assert [message.step for message in told if message.kind == "hashed"] == [8, 9, 10]
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == [*range(8), 11]
     announcer.stored(tickets[0].path)
     announcer.stored(tickets[1].path)
-    assert [message.step for message in told] == [*range(8), 11]
+    assert [message.step for message in told] == list(range(12))
+    assert told[-1].kind == "staged"
     assert announcer.has_room

@@ -77,14 +77,14 @@ def test_groups_hold_as_many_batches_as_the_config_says_and_the_last_one_what_is
 def test_a_short_last_batch_is_left_out_where_that_is_asked_for(batches):
     data = data_of(drop_last=True)
     assert seen(data, Position(3, batches)) == seen(data_of(), Position(3, 0))[batches:5]
-    assert (data.batches_per_epoch, data.steps_per_epoch, data.last_batch_samples) == (5, 3, 4)
+    assert (data.batches_per_epoch, data.steps_per_epoch, data.fewest_samples) == (5, 3, 4)
     left_out = [
         set(range(23)) - {index for batch in seen(data, Position(epoch)) for index, _ in batch}
         for epoch in (0, 1)
     ]
     assert left_out[0] != left_out[1]  # each sample has its turn
     whole = data_of(size=24, drop_last=True)
-    assert (whole.batches_per_epoch, whole.last_batch_samples) == (6, 4)
+    assert (whole.batches_per_epoch, whole.fewest_samples) == (6, 4)
 
 
 def test_the_last_batch_can_be_looked_at_alone():
