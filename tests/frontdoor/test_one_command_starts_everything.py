@@ -78,6 +78,9 @@ def test_the_first_start_the_proof_ctrl_c_and_the_second_start(site):
     assert [job["config"]["samples_per_epoch"] for job in proven] == [500, 500]
     assert "PROVEN" in site.log, site.log
     assert "NOT PROVEN" not in site.log
+    # The job that waited has the only slot again: the proof says so and ends, instead of waiting with it.
+    assert re.search(r"no slot is idle: \d+ stretches wait until one is", site.log), site.log
+    assert "with a changed byte, at 50 places: noticed" in site.log
     assert proof.returncode == 0
 
     second = site.start("start")  # the port is taken

@@ -115,5 +115,9 @@ def test_the_proof_holds_with_several_slots(site):
     assert site.start("prove").wait(timeout=200 * PATIENCE) == 0, site.log
     assert "PROVEN: the paused and resumed job ended bit-identical" in site.log
     assert len(re.findall(r"Job \d+ was paused", site.log)) == 2
+    for job in re.findall(r"  job (\d+): step", site.log):  # on slots that are idle, all of both
+        assert re.search(rf"  job {job}: replayed: (\d+) of \1 stretches, (\d+) of \2 steps", site.log), (
+            site.log
+        )
     for part in ("random generators", "learning rate schedule", "optimizer's state", "position in the data"):
         assert f"without the {part}: noticed" in site.log
