@@ -8,7 +8,7 @@ from tests.support.running import running
 
 pytestmark = pytest.mark.processes
 CONFIG = {"epochs": 9, "samples": 64, "device": "cpu", "seed": 5}
-SPACE = {"learning_rate": [0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1]}
+SPACE = {"learning_rate": [0.01, 0.00001, 0.003, 0.0001, 0.03, 0.00003, 0.1, 0.0003, 0.001]}
 
 
 @pytest.fixture(scope="module")
