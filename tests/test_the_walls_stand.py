@@ -223,6 +223,51 @@ def test_torch_django_and_the_queue_stay_where_they_belong(name, path):
         assert "django_q" not in roots
 
 
+# What keeps and seeds the global generators, and what makes one of one's own.
+NO_DRAW = {
+    "seed", "getstate", "setstate", "get_state", "set_state", "default_rng", "Random", "SystemRandom", "Generator",
+    "RandomState",
+}  # fmt: skip
+
+
+def global_draws(source: str) -> set[str]:
+    """What a module draws from Python's or numpy's global generator."""
+    tree = ast.parse(source)
+    of_python = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "random"
+    }
+    generators = of_python | {"np.random", "numpy.random"}
+    used = [
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in generators
+    ]
+    named = [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in ("random", "numpy.random")
+        for alias in node.names
+    ]
+    return {*used, *named} - NO_DRAW
+
+
+@pytest.mark.parametrize(("name", "path"), [one for one in MODULES if within(one[0], {"heimdall"})], ids=str)
+def test_what_runs_in_trainings_leaves_their_generators_alone(name, path):
+    assert not global_draws(path.read_text())
+
+
+def test_a_global_draw_is_seen_however_it_is_put():
+    drawing = ("import random\nrandom.uniform(0, 1)", "from random import choice", "np.random.rand()")
+    assert [global_draws(text) for text in drawing] == [{"uniform"}, {"choice"}, {"rand"}]
+    kept = "import random\nrandom.SystemRandom().random()\nrandom.getstate()"
+    assert not global_draws(kept)
+    assert not global_draws("def draw(random: np.random.Generator):\n    return random.uniform(0, 1)")
+
+
 def test_no_two_modules_import_each_other_in_a_circle():
     graph = {name: {one for one in ours(path, name) if one != name} for name, path in MODULES}
     try:

@@ -16,6 +16,7 @@ LONGEST_WAIT = 15.0
 AGAIN = (429, 502, 503, 504)  # of a proxy, too, while the server behind it is restarted
 MOST_BYTES = 2**26  # of one answer; files are no answers
 _NO_ADDRESS = "There is nothing at "
+_OWN = random.SystemRandom()  # not Python's global one: that is the training's that is reported
 
 
 class MissingField(NotHeimdall, KeyError):
@@ -106,7 +107,7 @@ def delays(*, first: float = 0.3) -> Iterator[float]:
     """Seconds before each next try: twice as long each time, and never the same for two clients."""
     seconds = first
     while True:
-        yield min(seconds, LONGEST_WAIT) * random.uniform(0.75, 1.25)
+        yield min(seconds, LONGEST_WAIT) * _OWN.uniform(0.75, 1.25)
         seconds *= 2
 
 

@@ -4,6 +4,7 @@ TensorBoard's files go in, and out again.
 """
 
 import os
+import random
 import runpy
 import struct
 import subprocess
@@ -191,13 +192,14 @@ def test_a_script_is_reported_under_the_name_that_asks_for_it(monkeypatch):
 
 def test_a_reporter_without_a_server_neither_raises_nor_waits(capsys):
     report = Reporter(Profile("http://127.0.0.1:9", "a" * 40), begin={"job_name": "alone"}, every=0.05)
-    began = time.monotonic()
+    began, drawn = time.monotonic(), random.getstate()
     for step in range(100):
         report.log(step=step, loss=0.1)
     assert time.monotonic() - began < 0.5
     assert not report.complete(wait=0.2)
     assert time.monotonic() - began < 2
     assert "is lost" in capsys.readouterr().err
+    assert random.getstate() == drawn  # the training's, also where a report is tried again
 
 
 def taken(pending: PendingReports) -> dict:
