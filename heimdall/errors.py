@@ -111,6 +111,12 @@ class LocatorBusy(HeimdallError):
     code = "locator_busy"
 
 
+class SuggestionFailed(HeimdallError):
+    """What a sweep is to try next could not be found out. It is asked again later."""
+
+    code = "suggestion_failed"
+
+
 class StorageUnavailable(HeimdallError):
     """The store of checkpoints cannot be reached or written now. Trying again later may help."""
 

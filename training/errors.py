@@ -15,6 +15,7 @@ from heimdall.errors import NotFound as NotFound
 from heimdall.errors import RequestInProgress as RequestInProgress
 from heimdall.errors import StorageRefused as StorageRefused
 from heimdall.errors import StorageUnavailable as StorageUnavailable
+from heimdall.errors import SuggestionFailed as SuggestionFailed
 from heimdall.errors import TransitionRefused as TransitionRefused
 from heimdall.errors import UnknownRecipe as UnknownRecipe
 
@@ -23,12 +24,6 @@ class StaleAttempt(HeimdallError):
     """Another attempt owns the job by now: the worker that asks must drop everything."""
 
     code = "stale_attempt"
-
-
-class SuggestionFailed(HeimdallError):
-    """What a sweep is to try next could not be found out. It is asked again later."""
-
-    code = "suggestion_failed"
 
 
 class AddressRefused(HeimdallError):

@@ -17,17 +17,16 @@ from tests.support.tokens import token_of
 ROOT = Path(__file__).parents[2]
 API_PAGE, PACKAGES = ROOT / "docs/api.md", ROOT / "node_modules"
 PROGRAM = Path(__file__).parent / "typescript/client.ts"
-TSC = [
-    "--strict",
-    "--target",
-    "es2022",
-    "--module",
-    "nodenext",
-    "--moduleResolution",
-    "nodenext",
-    "--types",
-    "",
-]
+TSCONFIG = {
+    "compilerOptions": {
+        "strict": True,
+        "target": "es2022",
+        "module": "nodenext",
+        "moduleResolution": "nodenext",
+        "types": [],  # an empty word on the command line would be taken for a missing one
+    },
+    "files": ["client.ts", "globals.d.ts"],
+}
 NAME = "heimdall_client"
 
 
@@ -113,7 +112,8 @@ def compiled(tmp_path):
     run_tool(tmp_path, "openapi-typescript", "schema.json", "-o", "schema.ts", "--default-non-nullable=false")
     text = PROGRAM.read_text().replace('"./schema"', '"./schema.js"')
     (tmp_path / "client.ts").write_text(text)
-    run_tool(tmp_path, "tsc", *TSC, "client.ts", "globals.d.ts")
+    (tmp_path / "tsconfig.json").write_text(json.dumps(TSCONFIG))
+    run_tool(tmp_path, "tsc", "--project", ".")
     return tmp_path / "client.js"
 
 

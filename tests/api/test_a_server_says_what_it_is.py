@@ -12,7 +12,7 @@ def test_the_index_leads_to_what_there_is(api):
 
 
 def test_a_token_learns_whose_it_is_and_what_it_may(api, client, alice):
-    assert api.get("/v1/me").json()["rights"] == ["read", "change"]
+    assert api.get("/v1/me").json()["rights"] == ["read", "report", "act", "submit", "admin"]
     mine = client.get("/v1/me", headers=bearer(alice, "read")).json()
     teams = sorted(alice.groups.values_list("name", flat=True))
     assert mine == {"username": "alice", "is_administrator": False, "teams": teams, "rights": ["read"]}

@@ -24,18 +24,21 @@ NARROWEST = {
         show_watch
         show_program_code download_program_code list_tokens export_jobs
         list_replays show_certificate
+        show_resources list_sweeps show_sweep show_sweep_report show_sweep_importances
     """,
-    "act": "pause_job resume_job cancel_job ask_many_jobs locate_with_job",
+    "act": """
+        pause_job resume_job cancel_job ask_many_jobs locate_with_job pause_sweep resume_sweep cancel_sweep
+    """,
     "submit": """
         submit_job try_submission clone_job extend_job fork_job check_job restart_job change_job change_checkpoint
         upload_program_code begin_external_job
-        make_token_of_job verify_job
+        make_token_of_job verify_job submit_sweep extend_sweep
     """,
     "admin": """
         discard_job delete_job delete_dataset drain_node undrain_node remove_node save_view change_view delete_view
         add_subscription change_subscription delete_subscription renew_subscription_secret test_subscription
         send_subscription_delivery_again watch_job unwatch_job
-        publish_certificate unpublish_certificate make_token revoke_token
+        publish_certificate unpublish_certificate make_token revoke_token delete_sweep
     """,
 }
 TAKES = {name: scope for scope, names in NARROWEST.items() for name in names.split()}

@@ -54,7 +54,7 @@ def test_a_login_is_checked_and_kept_for_nobody_else(heimdall, asked, site, monk
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     assert heimdall("login", site.url)[0] == exits.BAD_INPUT
     [who] = asked("login", site.url, "--token", site.token)
-    assert (who["username"], who["rights"]) == ("admin", ["read", "change"])
+    assert (who["username"], who["rights"]) == ("admin", ["read", "report", "act", "submit", "admin"])
     assert stat.S_IMODE(profiles.file().stat().st_mode) == 0o600
     assert stat.S_IMODE(profiles.folder().stat().st_mode) == 0o700
     asked("login", site.url, "--token", site.token, "--name", "second")

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from training import policy, queries, services
 from training.api import pagination, serializers
 from training.api.base import ApiView, find_job, given
+from training.api.idempotency import answer_once
 from training.api.schema import answers, certificate_file, document
 from training.api.serializers import _number, _one_of, _time, _whole
 from training.models import Replay
@@ -109,18 +110,24 @@ class VerifyOptions(serializers.Input):
 
 class VerifyView(ApiView):
     needs = {"POST": policy.Right.SUBMIT}
+    takes_key = True
 
     @document(
         "verify_job",
         "Have stretches of this job trained again on slots that are idle, and compared",
         body=VerifyOptions,
-        answers=answers(202, VerifyAnswer, 403, 404, 413, 415, 429),
+        takes_key=True,
+        answers=answers(202, VerifyAnswer, 403, 404, 413, 415, 422, 429),
     )
     def post(self, request: Request, pk: int) -> Response:
         job, fields = find_job(request, pk), given(request, VerifyOptions)
-        made = services.verify(job, by=request.user, **fields)
-        message = f"{len(made)} replays of job {job.pk} wait for a slot that is idle."
-        return Response({"message": message, "replays": _replays(made)}, status=202)
+
+        def act() -> Response:
+            made = services.verify(job, by=request.user, **fields)
+            message = f"{len(made)} replays of job {job.pk} wait for a slot that is idle."
+            return Response({"message": message, "replays": _replays(made)}, status=202)
+
+        return answer_once(request, act)
 
 
 class ReplayListView(ApiView):

@@ -74,7 +74,7 @@ class LocateView(ApiView):
     @document(
         "locate_with_job",
         "Locate transmitters with a completed localization",
-        body={"application/json": ReceiverReports, "text/csv": OpenApiTypes.STR},
+        body={"application/json": ReceiverReports, "text/csv": OpenApiTypes.BINARY},
         params=(OUTPUT,),
         answers=_answers(),
     )

@@ -156,6 +156,7 @@ def document(
                         "subscription",
                         "node",
                         "token",
+                        "sweep",
                     )
                     if word in name
                 ),
@@ -241,6 +242,7 @@ def _add_recipes(schemas: dict[str, Any], user: Any) -> None:
     }
     schemas["ProgramJobRequest"] = _of_program(any_recipe, teams)
     schemas["Program"] = _closed_program()
+    schemas["NewSweepRequest"]["properties"]["program"] = {"$ref": f"{COMPONENTS}Program"}
     schemas["NewJobRequest"] = {
         "oneOf": [{"$ref": f"{COMPONENTS}{one}"} for one in ("RecipeJobRequest", "ProgramJobRequest")]
     }

@@ -83,12 +83,14 @@ class Input(serializers.Serializer):
         return super().to_internal_value(data)
 
 
-def name_field(**options: Any) -> Text:
+def name_field(*, help_text: str = "The name of the job.", **options: Any) -> Text:
+    return Text(max_length=fields.NAME_LENGTH, validators=[NAME], help_text=help_text, **options)
+
+
+def code_field() -> Text:
+    digest = RegexValidator(r"\A[0-9a-f]{64}\Z", "Give the digest that the upload of the code answered.")
     return Text(
-        max_length=fields.NAME_LENGTH,
-        validators=[NAME],
-        help_text="The name of the job.",
-        **options,
+        max_length=64, required=False, validators=[digest], help_text="The digest of the program's code."
     )
 
 
@@ -97,7 +99,7 @@ def query_field(**options: Any) -> Text:
     return Text(max_length=QUERY_LENGTH, allow_blank=True, validators=[TEXT], **options)
 
 
-def _priority(**options: Any) -> WholeNumber:
+def priority_field(**options: Any) -> WholeNumber:
     rule = fields.PRIORITY_RULE
     return WholeNumber(
         min_value=fields.LOWEST_PRIORITY,
@@ -125,7 +127,7 @@ def tags_field() -> serializers.ListField:
     )
 
 
-def _pool(**options: Any) -> Text:
+def pool_field(**options: Any) -> Text:
     return Text(
         max_length=fields.POOL_LENGTH,
         allow_blank=True,
@@ -139,14 +141,7 @@ class NewJob(Input):
     job_name = name_field()
     recipe = Text(max_length=200, required=False, help_text="One of the names in /v1/training/recipes.")
     program = JsonObject(required=False, help_text="What is run in the place of a recipe.")
-    code = Text(
-        max_length=64,
-        required=False,
-        validators=[
-            RegexValidator(r"\A[0-9a-f]{64}\Z", "Give the digest that the upload of the code answered.")
-        ],
-        help_text="The digest of the program's code.",
-    )
+    code = code_field()
     secrets = serializers.DictField(
         child=Text(max_length=4_000, min_length=6, validators=[TEXT]),
         required=False,
@@ -154,8 +149,8 @@ class NewJob(Input):
     )
     config = JsonObject(required=False, help_text="Fields of the recipe; those left out take their defaults.")
     description = Description(required=False)
-    priority = _priority(required=False)
-    pool = _pool(required=False)
+    priority = priority_field(required=False)
+    pool = pool_field(required=False)
     tags = tags_field()
     team = team_field()
 
@@ -163,8 +158,8 @@ class NewJob(Input):
 class JobChange(Input):
     job_name = name_field(required=False)
     description = Description(required=False)
-    priority = _priority(required=False)
-    pool = _pool(required=False)
+    priority = priority_field(required=False)
+    pool = pool_field(required=False)
     tags = tags_field()
 
 
@@ -259,7 +254,7 @@ class WaitingShape(serializers.Serializer):
     ahead = _whole(allow_null=True, help_text=f"Jobs that go first; null: more than {FARTHEST_AHEAD}.")
 
 
-@extend_schema_serializer(component_name="Job")
+@extend_schema_serializer(component_name="Rank")
 class RankShape(serializers.Serializer):
     rank = _whole()
     node = serializers.CharField()
@@ -269,6 +264,7 @@ class RankShape(serializers.Serializer):
     pid = _whole(allow_null=True, help_text="Of its process; null until it has started.")
 
 
+@extend_schema_serializer(component_name="Job")
 class JobShape(serializers.Serializer):
     id = _whole()
     job_name = serializers.CharField()

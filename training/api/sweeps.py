@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema_serializer
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers as rest
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,39 +18,69 @@ from training.models import Sweep
 from training.presentation import params
 from training.presentation.params import Number
 from training.queries import sweeps as shown
+from training.sweeps import plan as plans
 from training.sweeps.plan import SweepPlan
-from training.sweeps.space import read_space
+from training.sweeps.space import MOST_FIELDS, read_space
 from training.sweeps.suggesting import importances
 
 MOST_SHOWN = 200
 LIMIT = Number("limit", "How many at most.", default=50, low=1, high=MOST_SHOWN)
 
 
+def _bounded(name: str, sentence: str) -> serializers.WholeNumber:
+    low, high = plans.BOUNDS[name]
+    return serializers.WholeNumber(required=False, min_value=low, max_value=high, help_text=sentence)
+
+
+def _word(words: tuple[str, ...], sentence: str) -> rest.ChoiceField:
+    return rest.ChoiceField(choices=words, required=False, help_text=sentence)
+
+
+class NewSweepPlan(serializers.Input):
+    """What is left out takes the default of training/sweeps/plan.py."""
+
+    suggester = _word(plans.SUGGESTERS, "Who says what to try.")
+    stopper = _word(plans.STOPPERS, "Who says which jobs go on.")
+    metric = serializers.Text(max_length=100, required=False, help_text="What is compared after an epoch.")
+    goal = _word(plans.GOALS, "Whether less of it is better, or more.")
+    jobs = _bounded("jobs", "How many combinations.")
+    repeats = _bounded("repeats", "How many seeds of each.")
+    at_once = _bounded("at_once", "How many jobs may be queued or running.")
+    first_epochs = _bounded("first_epochs", "Where the first rung is.")
+    eta = _bounded("eta", "How many times farther the next rung is.")
+    seed = _bounded("seed", "Of what is chosen at random.")
+
+
+@extend_schema_field(
+    {"type": "object", "minProperties": 1, "maxProperties": MOST_FIELDS, "additionalProperties": {}}
+)
+class SpaceField(serializers.JsonObject):
+    """Read by training/sweeps/space.py."""
+
+
 class NewSweep(serializers.Input):
-    name = serializers.name_field()
-    space = serializers.JsonObject(
+    name = serializers.name_field(help_text="The name of the sweep.")
+    space = SpaceField(
         help_text='Of each searched setting its values: {"learning_rate": {"log_uniform": [1e-4, 0.1]}}.'
     )
-    plan = serializers.JsonObject(
-        required=False,
-        help_text="suggester (random, grid, tpe, cmaes, qmc), stopper (none, asha, hyperband), metric, goal, jobs, "
-        "repeats, at_once, first_epochs, eta, seed.",
-    )
+    plan = NewSweepPlan(required=False)
     recipe = serializers.Text(max_length=200, required=False)
     config = serializers.JsonObject(required=False, help_text="The settings that all jobs share.")
     program = serializers.JsonObject(
         required=False, help_text="In the place of a recipe; {lr} in its command stands for the setting lr."
     )
-    code = serializers.Text(max_length=64, required=False)
+    code = serializers.code_field()
     description = serializers.Description(required=False)
-    team = serializers.Text(max_length=150, required=False, allow_null=True)
-    priority = serializers.WholeNumber(required=False)
-    pool = serializers.Text(max_length=60, required=False, allow_blank=True)
-    tags = rest.ListField(child=serializers.Text(max_length=40), required=False)
+    team = serializers.team_field()
+    priority = serializers.priority_field(required=False)
+    pool = serializers.pool_field(required=False)
+    tags = serializers.tags_field()
 
 
 class MoreJobs(serializers.Input):
-    jobs = serializers.WholeNumber(min_value=1, help_text="How many combinations more.")
+    jobs = serializers.WholeNumber(
+        min_value=1, max_value=plans.MOST_JOBS, help_text="How many combinations more."
+    )
 
 
 @extend_schema_serializer(component_name="Sweep")

@@ -59,7 +59,7 @@ def submit_sweep(
     priority = fields.clean_priority(priority)
     limits.require_priority(priority, by=by)
     sweep = Sweep(
-        name=fields.clean_name(name),
+        name=fields.clean_name(name, field="name", of="the sweep"),
         description=fields.clean_description(description),
         owner=by,
         team=policy.clean_team(team, by),

@@ -43,7 +43,7 @@ class SweepPlan:
         return asdict(self)
 
 
-_BOUNDS = {
+BOUNDS = {  # of the whole numbers, both ends allowed
     "jobs": (1, MOST_JOBS),
     "repeats": (1, MOST_REPEATS),
     "at_once": (1, MOST_AT_ONCE),
@@ -67,7 +67,7 @@ def read_plan(given: Any, fields: list[SearchedField]) -> SweepPlan:
     for name, words in _WORDS.items():
         if name in given and given[name] not in words:
             refused[f"plan.{name}"] = [f"Choose one of: {', '.join(words)}."]
-    for name, (low, high) in _BOUNDS.items():
+    for name, (low, high) in BOUNDS.items():
         value = given.get(name, low)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             refused[f"plan.{name}"] = [f"Give a whole number from {low} to {high}."]
