@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import xml.etree.ElementTree as xml
 from pathlib import Path
 from string import Template
 
@@ -11,22 +12,29 @@ from django.core.files.base import ContentFile
 from django.test import Client
 
 from tests.conftest import give_checkpoint
+from tests.support.localizations import completed_localization, trained_parts
 from tests.support.tokens import token_of
 from training.api import errors
 from training.api.jobs import LIST
 from training.models import LogChunk, Metric
 
-TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "api.md").read_text()
 EXAMPLES = re.findall(r"```sh\n(curl .*?)```", TEXT, re.DOTALL)
 SHIPPED = "language_model"
 
 
 @pytest.fixture
-def curl(alice, make_job, every_name_is_public):
-    """Does what curl would do, with a job that each example finds in the right state."""
+def localization(alice, node, tmp_path):
+    return lambda: completed_localization(alice, node, trained_parts(tmp_path), tmp_path)
+
+
+@pytest.fixture
+def curl(alice, make_job, localization, every_name_is_public):
+    """Does what curl would do in the repository, with a job that each example finds in the right state."""
 
     def run(text: str):
-        job = _job_for(text, make_job)
+        job = localization() if "/locate" in text else _job_for(text, make_job)
         known = {"HEIMDALL": "", "TOKEN": token_of(alice), "JOB": job.pk}
         words = shlex.split(
             Template(text.replace("\\\n", " ")).substitute(known | {"CHECKPOINT": job.latest_checkpoint_id})
@@ -44,6 +52,8 @@ def curl(alice, make_job, every_name_is_public):
                     headers[name] = value
                 case "-d":
                     body = next(rest)
+                case "--data-binary":
+                    method, body = "POST", (ROOT / next(rest).removeprefix("@")).read_bytes()
                 case "-o":
                     next(rest)
                 case _:
@@ -76,6 +86,9 @@ def test_the_examples_work(curl, text):
     assert 200 <= answer.status_code < 300, answer.content
     if "/export" in text:
         assert next(iter(answer)) == b"id,config.epochs,lowest.val_loss\r\n"
+    elif "output=kml" in text:
+        places = xml.fromstring(b"".join(answer.streaming_content)).findall(".//{*}Placemark")
+        assert len(places) >= 10
     elif answer.streaming:
         assert b"".join(answer.streaming_content) == b"x"
     elif "/metrics" in text and "-X POST" not in text:

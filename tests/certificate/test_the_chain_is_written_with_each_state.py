@@ -11,6 +11,7 @@ from heimdall.errors import InvalidInput
 from heimdall.trainer.protocol import Started, StateHashed
 from tests.support.certificates import digest, without_times
 from tests.support.stored import stored_checkpoint
+from tests.support.tokens import bearer
 from training import queries, services
 from training.errors import NotAllowed, NotFound
 from training.models import ChainLink, Checkpoint, Replay, TrainingJob
@@ -183,6 +184,20 @@ def test_stretches_begin_where_a_state_is_kept_and_come_past_all_links_until_the
     Checkpoint.objects.filter(job=job, step=4).delete()
     found = [(one.from_step, [link.step for link in one.links]) for one in services.segments(job)]
     assert found == [(0, [4, 8, 12]), (12, [20])]
+
+
+def test_stretches_that_are_asked_for_twice_with_one_key_are_planned_once(job, node, alice):
+    trained(job, node)
+
+    def ask(key):
+        headers = bearer(alice) | {"Idempotency-Key": key}
+        url = f"/v1/training/jobs/{job.pk}/verify"
+        return Client().post(url, {"stretches": 2}, content_type="application/json", headers=headers)
+
+    first, second, other = ask("one"), ask("one"), ask("two")
+    assert (first.status_code, second.status_code, other.status_code) == (202, 202, 400)
+    assert second.json() == first.json()
+    assert Replay.objects.count() == len(first.json()["replays"]) == 2
 
 
 def test_what_was_replayed_is_counted_on_every_door(job, node, alice):

@@ -9,13 +9,11 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from heimdall import codec
 from heimdall.recipes import registry
 from heimdall.site import env
 from tests.pages.conftest import html
-from tests.recipes.in_process import train
+from tests.support.localizations import completed_localization, trained_parts
 from tests.support.radio_reports import HEADER, ITALY, lines, metres_off, table
-from tests.support.staged import staged_as
 from tests.support.tokens import token_of
 from training import placement, services
 from training.api.uploads import most_upload_bytes
@@ -24,39 +22,19 @@ from training.services import MOST_REPORT_BYTES, locating
 from training.store import checkpoints
 
 pytestmark = pytest.mark.django_db
-TINY = {
-    "epochs": 1, "batch_size": 64, "samples": 300, "width": 8, "heads": 2, "layers": 1, "refinements": 1,
-    "dropout": 0.0, "validation_split": 0.3, "checkpoint_every_minutes": 0.0,
-}  # fmt: skip
 SENT = (44.9, 8.3, 205.0)
 SEVEN = list(ITALY.values())
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    run = train("localization", TINY, tmp_path_factory.mktemp("trained"))
-    return run.parts, run.of("epoch")[-1]
+    return trained_parts(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture
 def job(alice, node, trained, tmp_path):
     """That has completed with a checkpoint."""
-    parts, epoch = trained
-    job = services.submit(by=alice, job_name="where", recipe="localization", config=TINY).job
-    attempt = services.claim(node, slot=0, pid=1)
-    rows = [{"step": epoch.step, "epoch": 1, "loss": 1.0}]
-    services.beat(attempt, services.Report(steps=rows, epochs=[epoch]))
-    about = {
-        "recipe": registry.get("localization").package,
-        "config": job.config,
-        "step": epoch.step,
-        "epoch": 1,
-    }
-    saved = codec.save(tmp_path / "staged", parts, about)
-    staged = staged_as(saved, step=epoch.step, epoch=1, kinds=("best", "final"), val_loss=-1.5)
-    services.complete(attempt, checkpoints.store(staged, job_id=job.pk, attempt=attempt.number))
-    job.refresh_from_db()
-    return job
+    return completed_localization(alice, node, trained, tmp_path)
 
 
 def post(api, job, body):

@@ -18,9 +18,9 @@ async function main(): Promise<void> {
   const body = { job_name: "typed", recipe: "language_model", config: { epochs: 3 } } as const;
   const submit = (key: string) =>
     client.POST("/v1/training/jobs", { body, params: { header: { "Idempotency-Key": key } } });
-  const made = (await submit("from TypeScript")).data!;
+  const made = (await submit("from-TypeScript")).data!;
   expect("a new job", [made.status, made.total_epochs], ["queued", 3]);
-  expect("the same job", (await submit("from TypeScript")).data!.id, made.id);
+  expect("the same job", (await submit("from-TypeScript")).data!.id, made.id);
 
   const path = { id: made.id };
   const paused = await client.POST("/v1/training/jobs/{id}/pause", { params: { path }, body: {} });
