@@ -101,6 +101,13 @@ def node(db) -> Node:
 
 
 @pytest.fixture
+def node_of_two(db, settings) -> Node:
+    """With two slots."""
+    settings.SLOTS = 2
+    return services.register_node()
+
+
+@pytest.fixture
 def make_job(db, alice, team) -> Callable[..., TrainingJob]:
     """make_job(status="running", stop="pause", ...): a job in any state, with a checkpoint where one is needed."""
     return lambda **wanted: build_job(**({"owner": alice, "team": team} | wanted))

@@ -12,7 +12,7 @@ from typing import Any
 Application = Callable[[dict[str, Any], Callable, Callable], Awaitable[None]]
 
 _PAGES = """.well-known activity admin certificates compare datasets favicon.ico healthz jobs login logout
-metrics nodes queue readyz settings static v1 views ws"""
+metrics nodes queue readyz settings static sweeps v1 views ws"""
 OWN_PAGES = frozenset(_PAGES.split())
 
 

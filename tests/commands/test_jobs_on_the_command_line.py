@@ -97,6 +97,11 @@ def test_show_list_and_checkpoints_print_what_is_there(run, make_job):
         job.pk
     ]
     assert [row["id"] for row in run("list", "--json", "--ordering=id", "--limit", "1").rows] == [job.pk]
+    by_column = run("list", "--json", "--ordering=-lowest.val_loss").rows
+    assert {row["id"] for row in by_column} == {job.pk, other.pk}
+    refused = run("list", "--ordering=colour")
+    assert refused.code == 1
+    assert "'colour' is not one of: id, job_name," in refused.err
     assert run("list", "--owner", "nobody").out == "No jobs.\n"
     assert run("show", job.pk, "--json").rows[0]["verbs"] == ["resume", "discard"]
     assert re.search("^verbs +.*resume", run("show", job.pk).out, re.MULTILINE)

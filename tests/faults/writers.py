@@ -88,6 +88,7 @@ def write_naively(seconds: float, path: str) -> dict[str, int]:
 def prepare(folder: Path) -> dict[str, str]:
     """A migrated database with a job for each writer; the environment that leads to it."""
     settings = {"HEIMDALL_DATA_DIR": str(folder), "HEIMDALL_RECIPES": "tests.support.recipes.tiny",
+                "HEIMDALL_SLOTS": str(WRITERS),
                 "DJANGO_SETTINGS_MODULE": "heimdall.site.settings"}  # fmt: skip
     environment = os.environ | settings
     environment.pop("DATABASE_URL", None)

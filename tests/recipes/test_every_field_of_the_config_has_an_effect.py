@@ -129,6 +129,14 @@ CHANGES = {
 }
 # These have tests of their own below.
 OF_THEIR_OWN = {"text_folder", "device", "keep_last", "keep_best", "try_resume"}
+# These have an effect on several processes, and their tests there.
+OF_RANKS = {
+    "devices": "test_ranks_that_train_together_are_resumed_exactly",
+    "hosts": "test_ranks_that_train_together_are_resumed_exactly",
+    "other_device_count": "test_ranks_that_train_together_are_resumed_exactly",
+    "logical_ranks": "test_an_elastic_training_has_the_same_bits_on_any_number_of_ranks",
+    "strategy": "test_weights_that_ranks_share_are_whole_in_the_checkpoint",
+}
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +162,11 @@ def trained(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 
 
 def test_the_table_knows_every_field() -> None:
-    assert set(CHANGES) | OF_THEIR_OWN == set(registry.schema("language_model")["properties"])
+    tested = set(CHANGES) | OF_THEIR_OWN | set(OF_RANKS)
+    assert tested == set(registry.schema("language_model")["properties"])
+    engine = Path(__file__).parents[1] / "engine"
+    for name, test in OF_RANKS.items():
+        assert f'"{name}": ' in (engine / f"{test}.py").read_text()
 
 
 @pytest.mark.parametrize("name", CHANGES)

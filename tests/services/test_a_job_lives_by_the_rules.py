@@ -52,8 +52,13 @@ def test_a_submitted_job_is_queued_with_its_whole_config_and_a_message(job):
     assert OrmQ.objects.count() == 1
 
 
-def test_a_claim_starts_an_attempt_and_a_second_one_finds_nothing(job, node):
-    first, second = services.claim(node, slot=0, pid=1), services.claim(node, slot=1, pid=2)
+def test_a_slot_that_the_node_does_not_have_takes_nothing(job, node):
+    assert (node.slots, services.claim(node, slot=1, pid=1)) == (1, None)
+    assert services.claim(node, slot=0, pid=1).job_id == job.pk
+
+
+def test_a_claim_starts_an_attempt_and_a_second_one_finds_nothing(job, node_of_two):
+    first, second = (services.claim(node_of_two, slot=slot, pid=1 + slot) for slot in (0, 1))
     assert (first.number, second) == (1, None)
     job.refresh_from_db()
     assert job.status == "running"

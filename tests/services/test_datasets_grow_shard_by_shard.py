@@ -124,7 +124,7 @@ def test_extending_waits_for_the_end_and_goes_on_at_the_next_sample(alice, node,
     assert (more.dataset, more.parent) == (job.dataset, job)
 
 
-def test_a_training_names_a_dataset_that_its_owner_sees_and_waits_for_it(alice, mallory, node):
+def test_a_training_names_a_dataset_that_its_owner_sees_and_waits_for_it(alice, mallory, node_of_two):
     config = {"samples": 200, "samples_per_shard": 100}
     made = services.submit(by=alice, job_name="radio", recipe="rf_dataset", config=config).job
     with pytest.raises(InvalidInput, match="no dataset 'radio'"):
@@ -135,11 +135,11 @@ def test_a_training_names_a_dataset_that_its_owner_sees_and_waits_for_it(alice, 
         by=alice, job_name="x", recipe="localization", config={"dataset": "radio", "samples": 200}, priority=9
     ).job
     assert training.dataset == made.dataset
-    attempt = services.claim(node, slot=0, pid=1)
+    attempt = services.claim(node_of_two, slot=0, pid=1)
     assert attempt.job == made
-    assert services.claim(node, slot=1, pid=2) is None
+    assert services.claim(node_of_two, slot=1, pid=2) is None
     services.complete(attempt, None)
-    assert services.claim(node, slot=1, pid=2).job == training
+    assert services.claim(node_of_two, slot=1, pid=2).job == training
 
 
 def test_a_dataset_in_use_cannot_be_deleted(

@@ -15,7 +15,7 @@ def training(make_job, request) -> Iterator[TrainerSupervision]:
     """A running job's, whose trainer is a fake; the parameter is what else the job is."""
     wanted = getattr(request, "param", {})
     attempt = make_job(status="running", **wanted).attempts.select_related("job").get()
-    training = TrainerSupervision(AttemptContext(attempt, slot=0), SimpleNamespace())
+    training = TrainerSupervision(AttemptContext(attempt, slot=0), SimpleNamespace(rest_after_epoch=None))
     training.trainer = FakeTrainer()
     yield training
     training.storing.close()

@@ -204,12 +204,12 @@ def test_a_database_that_goes_away_while_data_are_brought_is_waited_for(claimed,
     assert (len(tries), len(begun)) == (2, 1)
 
 
-def test_a_trainer_is_not_told_the_digest_by_which_its_code_may_be_run(admin_user, node, tmp_path):
+def test_a_trainer_is_not_told_the_digest_by_which_its_code_may_be_run(admin_user, node_of_two, tmp_path):
     """What it is told stands in its checkpoints, whose files go to other people."""
     told = []
     for slot in range(2):
         code = submitted(admin_user).code.digest
-        attempt = services.claim(node, slot=slot, pid=1)
+        attempt = services.claim(node_of_two, slot=slot, pid=1)
         places = {"folder": tmp_path, "checkpoint": None, "staging": tmp_path, "scratch": tmp_path}
         told.append(start.spec(attempt, package="", python="", **places).program)
     assert code not in str(told)

@@ -20,6 +20,8 @@ def visible_code(actor: Any) -> QuerySet[CodeArchive]:
 
 def commit_of(job: TrainingJob) -> BroughtCode | None:
     """Where git stood for the owner of the job when they brought its code."""
+    if job.code_id is None:
+        return None  # most jobs run a recipe: nothing is asked for them
     return BroughtCode.objects.filter(code=job.code_id, owner=job.owner_id).first()
 
 

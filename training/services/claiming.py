@@ -74,11 +74,11 @@ def _read_what_it_takes(node: Node) -> None:
 def _next_in_queue(
     node: Node, slot: int, *, job_id: int | None = None, lock: bool = True, but: tuple[int, ...] = ()
 ) -> ClaimChoice | None:
-    """What this slot is to run, with the job's row locked; None too where the node takes no jobs.
+    """What this slot is to run, with the job's row locked; None too where the node takes no jobs or has no such slot.
 
     but: jobs of more hosts than there are, for which no slots are kept.
     """
-    if not placement.takes_jobs(node):
+    if not placement.takes_jobs(node) or not 0 <= slot < node.slots:
         return None
     fitting = placement.fits(node, slot)
     if but:
