@@ -47,7 +47,7 @@ class Shares(NamedTuple):
     """Which shares of each batch are this process's: so many from the first on, of so many in all."""
 
     first: int = 0
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # nobody counts in a share
     of: int = 1
 
     def cut(self, key: Key) -> Iterator[Key]:

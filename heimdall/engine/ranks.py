@@ -122,7 +122,7 @@ class Ranks:
     def agree(self, value: int = 0) -> int:
         """Rank 0's value."""
         found = torch.tensor([value], dtype=torch.int64)
-        self._group.broadcast(found, 0).wait()
+        self._group.broadcast(found, 0).wait()  # type: ignore[attr-defined]
         return int(found.item())
 
     def wait_for_all(self) -> None:
@@ -132,13 +132,13 @@ class Ranks:
     def gather(self, data: bytes) -> list[bytes]:
         """What each has, in the order of ranks, on every rank."""
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
-        self._group.allgather(sizes, torch.tensor([len(data)], dtype=torch.int64)).wait()
+        self._group.allgather(sizes, torch.tensor([len(data)], dtype=torch.int64)).wait()  # type: ignore[attr-defined]
         lengths = [int(size.item()) for size in sizes]
         longest = max(1, *lengths)
         places = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.count)]
         own = torch.zeros(longest, dtype=torch.uint8)
         own.numpy()[: len(data)] = memoryview(data)
-        self._group.allgather(places, own).wait()
+        self._group.allgather(places, own).wait()  # type: ignore[attr-defined]
         return [place.numpy()[:length].tobytes() for place, length in zip(places, lengths, strict=True)]
 
     def share(self, data: bytes) -> bytes:
@@ -147,7 +147,7 @@ class Ranks:
         text = torch.zeros(max(1, size), dtype=torch.uint8)
         if self.is_leader:
             text.numpy()[:size] = memoryview(data)
-        self._group.broadcast(text, 0).wait()
+        self._group.broadcast(text, 0).wait()  # type: ignore[attr-defined]
         return text.numpy()[:size].tobytes()
 
     @torch.no_grad()
@@ -156,7 +156,7 @@ class Ranks:
         for buffer in model.buffers():
             if buffer.numel():
                 found = _bytes_of(buffer)
-                self._group.broadcast(found, 0).wait()
+                self._group.broadcast(found, 0).wait()  # type: ignore[attr-defined]
                 buffer.copy_(found.view(buffer.dtype).reshape(buffer.shape))
 
     # A validation that is not wanted any more.

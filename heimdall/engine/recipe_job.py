@@ -210,7 +210,9 @@ class RecipeJob:
             return rank_parts.of_logical_ranks(loaded, generators, seed=seed, step=step)
         self._refuse_other_count(loaded, count)
         own = rank_parts.of_rank(
-            loaded, rank, fresh=lambda: rank_parts.fresh_generators(generators, seed, rank, step)
+            loaded,
+            rank,
+            fresh=lambda: rank_parts.fresh_generators(generators, seed, rank, step),  # type: ignore[arg-type]
         )
         return rank_parts.own_rows(self._training.parts, own)
 

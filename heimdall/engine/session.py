@@ -361,7 +361,7 @@ class Session:
 
     def _snapshot(self, kinds: list[str]) -> Ticket:
         trained = self._of
-        place = trained.place
+        place: dict[str, Any] = dict(trained.place)
         val_loss = self._next.val_loss_at(place["step"])
         about = (
             self.spec.about

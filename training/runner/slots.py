@@ -117,8 +117,11 @@ def _claim_slots(
 
 def _supervise(claimed: Attempt | GangMember, slot: int) -> Supervision:
     setproctitle(f"heimdall supervisor slot {slot} job {claimed.job_id}")
-    is_member = isinstance(claimed, GangMember)
-    supervision = member.part_of(claimed, slot) if is_member else Supervision(AttemptContext(claimed, slot))
+    supervision: Supervision
+    if isinstance(claimed, GangMember):
+        supervision = member.part_of(claimed, slot)
+    else:
+        supervision = Supervision(AttemptContext(claimed, slot))
     supervision.run()
     setproctitle(f"heimdall supervisor slot {slot}")
     return supervision

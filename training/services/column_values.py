@@ -82,7 +82,7 @@ def recount_values(job: TrainingJob) -> None:
     for name in [name for name, (value, lowest, _) in found.items() if value is None and lowest is not None]:
         found[name][0] = _newest(rows, name)
     for values in rows.filter(epoch_values__isnull=False).values_list("epoch_values", flat=True).iterator():
-        found.take_in(values)
+        found.take_in(values or {})
     MetricValue.objects.filter(job_id=job.pk).delete()
     _write(job, found)
 

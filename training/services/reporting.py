@@ -210,7 +210,8 @@ def _newest_losses(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def add_member_log(member: GangMember, log: str) -> None:
     """What the ranks of another host have printed."""
-    attempt = Attempt.objects.filter(pk=member.attempt_id, ended_at=None).values_list("job", "number").first()
+    open_ = Attempt.objects.filter(pk=member.attempt_id or 0, ended_at=None)
+    attempt = open_.values_list("job", "number").first()
     if attempt is not None:
         pieces = storable(log)[:MAX_LOG_CHARACTERS]
         LogChunk.objects.create(job_id=attempt[0], attempt=attempt[1], text=pieces)

@@ -20,7 +20,7 @@ def sample_resources(node: Node, meter: TrainerMeter) -> int:
     """Write down what each training on this host uses now; return how many there are. Call it every few seconds."""
     rows = Attempt.objects.filter(node=node, ended_at=None, trainer_pid__isnull=False)
     running = list(rows.values_list("job", "number", "trainer_pid", "slot"))
-    seen = meter.read({pid: _gpu_of(slot) for _, _, pid, slot in running})
+    seen = meter.read({pid: _gpu_of(slot) for _, _, pid, slot in running if pid is not None})
     samples = [
         ResourceSample(job_id=job, attempt=number, **seen[pid])
         for job, number, pid, _ in running

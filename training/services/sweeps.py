@@ -256,7 +256,7 @@ def add_member(sweep: Sweep, *, number: int, repeat: int, params: dict[str, Any]
                 bracket=bracket_of(number, plan, sweep.epochs),
             )
             what: dict[str, Any] = {"recipe": sweep.recipe}
-            if sweep.program:
+            if sweep.program and sweep.code is not None:
                 what = {"program": _with_values(sweep.program, config), "code": sweep.code.digest}
             result = submit(
                 by=sweep.owner,
