@@ -187,7 +187,7 @@ def test_who_may_what(begin, alice, bob, viewer, mallory, team):
         ({"space": {"epochs": [1, 2]}}, "space.epochs"),
         ({"recipe": ""}, "recipe"),
         ({"recipe": "shards", "space": {"samples": [1, 2]}}, "recipe"),
-        ({"name": ""}, "job_name"),
+        ({"name": ""}, "name"),
     ],
 )
 def test_what_can_be_known_before_anything_is_queued_is_known_then(begin, wanted, field):
