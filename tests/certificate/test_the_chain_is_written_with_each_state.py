@@ -200,6 +200,19 @@ def test_stretches_that_are_asked_for_twice_with_one_key_are_planned_once(job, n
     assert Replay.objects.count() == len(first.json()["replays"]) == 2
 
 
+def test_the_state_that_a_replay_begins_with_is_kept_until_it_is_over(job, node, alice):
+    job.config["keep_last"] = job.config["keep_best"] = 1
+    job.save(update_fields=["config"])
+    services.verify(trained(job, node), by=alice)
+    assert services.retire_checkpoints(job) == 0
+    for begins_at, retired in ((0, 0), (4, 1), (12, 1)):
+        replay = services.claim_replay(node, 0)
+        assert replay.from_step == begins_at == (replay.start.step if replay.start else 0)
+        finish(replay)
+        assert services.retire_checkpoints(job) == retired
+    assert [one.step for one in Checkpoint.objects.filter(job=job)] == [20]
+
+
 def test_what_was_replayed_is_counted_on_every_door(job, node, alice):
     trained(job, node)
     made = services.verify(job, by=alice)

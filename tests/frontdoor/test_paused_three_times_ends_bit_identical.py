@@ -112,7 +112,7 @@ def test_pausing_is_an_answer_in_every_state(site):
 
 def test_the_proof_holds_with_several_slots(site):
     """Which would run both of its jobs at once."""
-    assert site.start("prove").wait(timeout=200 * PATIENCE) == 0, site.log
+    assert site.start("prove", "--set", "epochs=4").wait(timeout=200 * PATIENCE) == 0, site.log
     assert "PROVEN: the paused and resumed job ended bit-identical" in site.log
     assert len(re.findall(r"Job \d+ was paused", site.log)) == 2
     for job in re.findall(r"  job (\d+): step", site.log):  # on slots that are idle, all of both

@@ -216,7 +216,7 @@ def test_many_jobs_and_files_are_looked_through_with_few_queries(make_job, djang
     rows = [make_job(status="completed", step=4, with_checkpoint=True).latest_checkpoint for _ in range(12)]
     for row in rows:
         checkpoint_storage().save(row.file.name, ContentFile(b"x"))
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(6):
         assert services.retire_all_checkpoints() == 0
     with django_assert_max_num_queries(1):
         assert services.delete_orphaned_files(grace_seconds=-60) == []

@@ -20,10 +20,12 @@ from training.lifecycle import Status
 from training.models import (
     Attempt,
     Checkpoint,
+    Replay,
     TrainingJob,
     checkpoint_storage,
 )
 from training.services.clock import in_seconds
+from training.services.replays import OPEN
 from training.store import checkpoints
 
 PORTION = 200  # jobs, or files, that are looked at together
@@ -35,8 +37,8 @@ _KEPT_KINDS = {Checkpoint.Kind.FINAL, Checkpoint.Kind.START}
 def retire_checkpoints(job: TrainingJob) -> int:
     """Delete the checkpoints that the job's retention no longer keeps; return how many.
 
-    Kept: pinned and final ones, what a fork began from, the newest keep_last, the best keep_best, what the job
-    would resume from, and what an open attempt started from.
+    Kept: pinned and final ones, what a fork began from, the newest keep_last, the best keep_best, what a replay that
+    is still to come begins with, what the job would resume from, and what an open attempt started from.
     """
     return _retire(TrainingJob.objects.filter(pk=job.pk))
 
@@ -116,15 +118,18 @@ def _not_kept(jobs: QuerySet[TrainingJob]) -> list[Checkpoint]:
     )
     starts = Attempt.objects.filter(job__in=found, ended_at=None).values_list("started_from", flat=True)
     stays = {job.latest_checkpoint_id for job in found.values()} | set(starts)
+    replays = Replay.objects.filter(job__in=found, state__in=OPEN, start__isnull=False)
+    awaited = set(replays.values_list("start", flat=True))
     for pk, job in found.items():
-        stays |= _kept(job, rows[pk], old)
+        stays |= _kept(job, rows[pk], old, awaited)
     return [row for of_one in rows.values() for row in reversed(of_one) if row.pk not in stays]
 
 
-def _kept(job: TrainingJob, rows: list[Checkpoint], old: set[int]) -> set[int]:
+def _kept(job: TrainingJob, rows: list[Checkpoint], old: set[int], awaited: set[int]) -> set[int]:
     """The ids of the checkpoints that the job's retention keeps.
 
     old: those that are older, in the database's clock, than what was set aside or given up is kept.
+    awaited: those that replays begin with, as far as they fit into the bytes that the job may keep.
     """
     good = [row for row in rows if row.quarantined_at is None and row.generation == job.generation]
     by_loss = sorted(
@@ -132,7 +137,8 @@ def _kept(job: TrainingJob, rows: list[Checkpoint], old: set[int]) -> set[int]:
         key=lambda row: (row.val_loss, row.step),
     )
     newest, best = good[: _setting(job, "keep_last")], by_loss[: _setting(job, "keep_best")]
-    stays = {row.pk for row in _that_fit([*newest[:1], *best, *newest[1:]])}
+    begun = [row for row in good if row.pk in awaited]
+    stays = {row.pk for row in _that_fit([*newest[:1], *best, *newest[1:], *begun])}
     stays |= {row.pk for row in rows if row.pinned or _KEPT_KINDS & set(row.kinds)}
     return stays | ({row.pk for row in rows if row not in good} - old)
 

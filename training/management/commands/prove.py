@@ -136,7 +136,7 @@ class Command(BaseCommand):
         waiting = self._wait_for_replays(jobs)
         if waiting:
             self._say(
-                f"  no slot is idle: {waiting} stretches wait until one is. What the certificates say now:"
+                f"  no slot is idle: {waiting} replays wait until one is. What the certificates say now:"
             )
         keys = public_keys_in(json.dumps(self.server.ask("GET", f"{self.server.url}{KEYS}")))
         for job in jobs:
