@@ -120,6 +120,11 @@ class Certifying:
 def replayed(site: Site, job: int, *, seconds: float = 300) -> list[dict[str, Any]]:
     """Have everything trained again, and wait until it is."""
     site.post(f"/jobs/{job}/verify")
+    return every_replay(site, job, seconds=seconds)
+
+
+def every_replay(site: Site, job: int, *, seconds: float = 60) -> list[dict[str, Any]]:
+    """All that were ever asked for, as soon as none is open."""
 
     def asked() -> list[dict[str, Any]]:
         found = site.get(f"/jobs/{job}/replays")["results"]

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.certificate.certify import Certifying, replayed, verified
+from tests.certificate.certify import Certifying, every_replay, replayed, verified
 from tests.support.running import PATIENCE, running
 
 pytestmark = pytest.mark.processes
@@ -31,8 +31,5 @@ def test_a_disturbed_training_has_a_complete_certificate_and_a_job_comes_before_
         assert time.monotonic() - asked < 2.0 * PATIENCE
         site.wait_for_status(other, "completed")
         # What was dropped is done afterwards, and does not count as a try that failed.
-        found = site.wait_until(
-            lambda: [one for one in site.get(f"/jobs/{job}/replays")["results"] if one["state"] == "equal"],
-            seconds=60,
-        )
-        assert found
+        found = every_replay(site, job)
+        assert {(one["state"], one["reason"]) for one in found} == {("equal", "")}

@@ -73,7 +73,7 @@ def test_the_first_start_the_proof_ctrl_c_and_the_second_start(site):
     site.wait_for_step(job, 5)
 
     # Of a small recipe: the shipped one is proven in the test of several slots.
-    given = {"epochs": 6, "samples": 310, "step_seconds": 0.02}
+    given = {"epochs": 12, "samples": 310, "step_seconds": 0.01}
     words = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     proof = site.start("prove", "--recipe", "tiny", *words)
 
