@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
@@ -212,10 +213,7 @@ class PauseSweepView(ApiView):
         answers=answers(200, SweepShape, 403, 404, 409, 429),
     )
     def post(self, request: Request, pk: int) -> Response:
-        given(request, serializers.NoOptions)
-        sweep = _find(request, pk)
-        services.pause_sweep(sweep, by=request.user)
-        return Response(_shape(sweep, request))
+        return _steered(request, pk, services.pause_sweep)
 
 
 class ResumeSweepView(ApiView):
@@ -223,10 +221,7 @@ class ResumeSweepView(ApiView):
 
     @document("resume_sweep", "Go on with it", answers=answers(200, SweepShape, 403, 404, 409, 429))
     def post(self, request: Request, pk: int) -> Response:
-        given(request, serializers.NoOptions)
-        sweep = _find(request, pk)
-        services.resume_sweep(sweep, by=request.user)
-        return Response(_shape(sweep, request))
+        return _steered(request, pk, services.resume_sweep)
 
 
 class CancelSweepView(ApiView):
@@ -238,10 +233,7 @@ class CancelSweepView(ApiView):
         answers=answers(200, SweepShape, 403, 404, 409, 429),
     )
     def post(self, request: Request, pk: int) -> Response:
-        given(request, serializers.NoOptions)
-        sweep = _find(request, pk)
-        services.cancel_sweep(sweep, by=request.user)
-        return Response(_shape(sweep, request))
+        return _steered(request, pk, services.cancel_sweep)
 
 
 class ExtendSweepView(ApiView):
@@ -263,6 +255,13 @@ def importances_of(sweep: Sweep) -> dict[str, float]:
     """By what is known now; a process of its own works it out in about a second."""
     tried = shown.tried_combinations(shown.jobs_of_sweep(sweep))
     return importances(SweepPlan(**sweep.plan), read_space(sweep.space), tried)
+
+
+def _steered(request: Request, pk: int, act: Callable[..., Any]) -> Response:
+    given(request, serializers.NoOptions)
+    sweep = _find(request, pk)
+    act(sweep, by=request.user)
+    return Response(_shape(sweep, request))
 
 
 def _shape(sweep: Sweep, request: Request) -> dict[str, Any]:
